@@ -1,0 +1,44 @@
+"""What can go wrong, as one tree: every error a user can meet is an `IxcError` with one clear line.
+
+    IxcError               exit code 1
+    ├── UsageError         exit code 2   the call itself is wrong: a flag, a rule's name, a number out of range
+    │   └── GeometryError                no partition of this image exists for this setting
+    ├── ImageError                       not an image, broken, empty, or far too large
+    ├── ContextError                     the conversation does not fit the model's positions
+    ├── WeightsError                     missing, unexpected or damaged weights
+    └── DataError                        a data set, a conversation or a label that cannot be used
+
+The line holds both numbers (what was found, what was expected) and the remedy. `assert` stays for our own invariants.
+"""
+
+
+class IxcError(Exception):
+    """Base of everything this package raises on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(IxcError):
+    """The call is wrong and another call would work."""
+
+    exit_code = 2
+
+
+class GeometryError(UsageError):
+    """No partition exists for this image size under this setting."""
+
+
+class ImageError(IxcError):
+    """The picture cannot be read, or is not safe to read."""
+
+
+class ContextError(IxcError):
+    """The conversation is longer than the model's positions."""
+
+
+class WeightsError(IxcError):
+    """The weights are missing, unexpected or damaged."""
+
+
+class DataError(IxcError):
+    """A data set, a conversation or a label cannot be used."""
