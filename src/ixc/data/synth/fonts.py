@@ -1,0 +1,55 @@
+"""The fonts of the drawn documents: which ones training may see, which ones are held out, and how to load them.
+
+The files and their licences lie in the folder `fonts` beside this module. Held-out fonts measure reading on shapes that
+training never saw (issue: "a font never trained on"). Sizes are pixels of the em square, as in Pillow.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import ImageFont
+
+from ixc.errors import UsageError
+
+_FOLDER = Path(__file__).with_name("fonts")
+
+AILERON = "Aileron"
+"""The font that Pillow carries inside (`ImageFont.load_default`); it has no file of ours."""
+
+TRAIN_FONTS: dict[str, Path] = {
+    "DejaVuSans": _FOLDER / "DejaVuSans.ttf",
+    "Lato": _FOLDER / "Lato-Regular.ttf",
+    "LiberationSans": _FOLDER / "LiberationSans-Regular.ttf",
+    "NotoSans": _FOLDER / "NotoSans-Regular.ttf",
+    "OpenSans": _FOLDER / "OpenSans-Regular.ttf",
+    "Roboto": _FOLDER / "Roboto-Regular.ttf",
+}
+"""Fonts that training draws with, name -> file."""
+
+TEST_FONTS: dict[str, Path | None] = {
+    "Carlito": _FOLDER / "Carlito-Regular.ttf",
+    AILERON: None,
+}
+"""Fonts that only evaluation draws with, name -> file; None = inside Pillow."""
+
+
+@lru_cache(maxsize=512)
+def load(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """The font `name` at `size` pixels, the same object on every call.
+
+    The basic layout engine is asked for by name: with libraqm, which some machines have, kerning and ligatures would
+    put the same text on other pixels.
+
+    Raises:
+        UsageError: no such font, or a size below 1 px.
+    """
+    if size < 1:
+        raise UsageError(f"a font needs at least 1 px, got {size}; documents use 10 and more")
+    if name == AILERON:
+        font = ImageFont.load_default(size)
+        # load_default lets Pillow choose the engine and takes no argument for it; the font's bytes are loaded again.
+        return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
+    path = (TRAIN_FONTS | TEST_FONTS).get(name)
+    if path is None:
+        raise UsageError(f"no font {name!r}; use one of {', '.join([*TRAIN_FONTS, *TEST_FONTS])}")
+    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
