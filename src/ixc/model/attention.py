@@ -1,0 +1,66 @@
+"""The one door to the attention kernels: eager, sdpa, flash and flex, chosen by the configuration.
+
+Shapes: B batch, H query heads, K key heads (H a multiple of K), T queries, S keys, D head width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def eager_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out: softmax in float32, the (B, H, T, S) weights are made and returned.
+
+    ``attention_mask`` is additive, or bool with True where a query may look; None lets every query see every key.
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (key, value))
+    scores = query @ key.transpose(-1, -2) * scaling  # (B, H, T, S)
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2), weights  # (B, T, H, D)
+
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    mask: torch.Tensor | None,
+    dropout: float,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Runs the kernel named by ``module.config``.
+
+    Args:
+        module: the attention module; its ``config``, ``is_causal``, ``head_dim`` and ``training`` are read.
+        query: (B, H, T, D).
+        key, value: (B, K, S, D).
+        mask: as ``eager_attention``; None with ``is_causal`` lets the kernel mask without a matrix.
+        dropout: probability on the weights, in training only.
+
+    Returns:
+        (B, T, H, D), and the weights where the kernel makes them.
+    """
+    kernel = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention)
+    chance = dropout if module.training else 0.0
+    return kernel(module, query, key, value, mask, dropout=chance, scaling=module.head_dim**-0.5, **kwargs)

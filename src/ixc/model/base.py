@@ -1,0 +1,54 @@
+"""What every module of this room inherits: how fresh weights are drawn and what transformers may do with the class."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from ixc.model.config import IxcConfig
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm in float32, cast back, then times the weight (spec h). (..., C) -> (..., C)"""
+
+    def __init__(self, width: int, *, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+class IxcPreTrainedModel(PreTrainedModel):
+    """Contract class of the room: ``from_pretrained``, attention back ends, gradient checkpointing."""
+
+    config_class = IxcConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["TextBlock", "VisionBlock"]  # noqa: RUF012 - the contract wants a plain class attribute
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Fresh weights; a parameter read from a file is left alone by ``transformers.initialization``.
+
+        Departure: Plora_B starts at zero, as in LoRA, so a fresh PLoRA changes nothing. The original's reset code
+        looks for attributes that do not exist and leaves Plora_B at N(0, 0.02) (spec g).
+        """
+        if getattr(module, "starts_at_zero", False):
+            init.zeros_(module.weight)
+            return
+        super()._init_weights(module)
+        if hasattr(module, "reset_own_parameters"):
+            module.reset_own_parameters()
