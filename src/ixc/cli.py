@@ -1,0 +1,368 @@
+"""The command `ixc`: every function here reads its arguments, imports one room and calls one function of it.
+
+    ask       a question about images             chat            the same in turns
+    plan      what a setting costs, beforehand    import-weights  published weights -> a native folder
+    synth     drawn documents with questions      train, eval     the embedded model
+
+Rooms are imported inside the commands: `ixc --help` and `ixc plan` must answer without torch and transformers.
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. An `IxcError` becomes one line on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from ixc import __version__
+from ixc.errors import IxcError, UsageError
+
+if TYPE_CHECKING:
+    from ixc.inference.engine import Engine
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+# Typer has carried its own copy of click since 0.2x; the class of its usage errors is found through what it exports.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="ixc",
+    help="InternLM-XComposer2-4KHD: questions about pictures from 336 px to 4K, answered offline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+evals = typer.Typer(help="Scores of a model.", no_args_is_help=True)
+app.add_typer(evals, name="eval")
+
+
+def _examples(*lines: str) -> str:
+    """The epilog of a command's help: blank lines keep one example a line."""
+    return "\n\n".join(["Examples:", *lines])
+
+
+Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]
+Hd = Annotated[int | None, typer.Option("--hd", help="Most tiles an image may be cut into; default: the model's.")]
+Rule = Annotated[
+    str | None, typer.Option("--partition", help="Partition rule: original, native or fit; default: the model's.")
+]
+NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"ixc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog=_examples(
+        'ixc ask page.png "What is the title?"',
+        'ixc ask scan.jpg "What is the Total?" --hd 9 --json',
+        'ixc ask left.png right.png "What differs?" --model ./internlm-xcomposer2-4khd-7b --hd 25',
+        'curl -s https://example.org/page.png | ixc ask - "What is the title?"',
+    )
+)
+def ask(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files; - is standard input.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question, last, in quotes.")],
+    model: Model = None,
+    hd: Hd = None,
+    partition: Rule = None,
+    max_new_tokens: NewTokens = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Answer a question about one or more images; the answer is printed while it is written."""
+    _check_question(images, question)
+    pictures = [_read_standard_input() if name == "-" else _existing(name) for name in images]
+    engine = _load(model, device=device, dtype=dtype)
+    options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
+    if not as_json:
+        _write_pieces(engine.stream(pictures, question, **options))
+        return
+    answer = engine.ask(pictures, question, **options)
+    print(json.dumps({"question": question, "images": images, **answer.as_dict()}, ensure_ascii=False))
+
+
+def _check_question(images: list[str], question: str) -> None:
+    """The parser takes the last argument for the question, even where somebody forgot it."""
+    if question == "-" or os.path.isfile(question):
+        raise UsageError(
+            f"the last argument {question!r} is an image, and a question must follow: "
+            f'ixc ask {" ".join([*images, question])} "What is the title?"'
+        )
+    if not question.strip():
+        raise UsageError("the question is empty; write it last, in quotes")
+    if images.count("-") > 1:
+        raise UsageError(f"standard input is named {images.count('-')} times and can be read once; save it to a file")
+
+
+@app.command(
+    epilog=_examples(
+        "ixc chat page.png",
+        "ixc chat scan.jpg --hd 9",
+        'printf "What is the title?\\nWhat is the Total?\\n" | ixc chat receipt.png',
+    )
+)
+def chat(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images the first turn speaks about.")],
+    model: Model = None,
+    hd: Hd = None,
+    partition: Rule = None,
+    max_new_tokens: NewTokens = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
+    pictures = [_existing(str(image)) for image in images]
+    talk = _Talk(_load(model, device=device, dtype=dtype), pictures, hd, partition, max_new_tokens)
+    for line in _lines():
+        try:
+            if not talk.turn(line):
+                return
+        except IxcError as error:
+            if not sys.stdin.isatty():
+                raise
+            _report(error)
+
+
+class _Talk:
+    """One conversation of `ixc chat`."""
+
+    def __init__(
+        self, engine: Engine, images: list[Path], hd: int | None, partition: str | None, max_new_tokens: int | None
+    ) -> None:
+        self.engine, self.images = engine, images
+        self.options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
+        self.history: list[tuple[str, str]] = []
+
+    def turn(self, line: str) -> bool:
+        """Answers or obeys one line; False ends the talk."""
+        if line.startswith("/"):
+            return self._obey(*line.split())
+        if line.strip():
+            answer = _write_pieces(
+                self.engine.stream(self.images, line.strip(), history=tuple(self.history), **self.options)
+            )
+            self.history.append((line.strip(), answer))
+        return True
+
+    def _obey(self, command: str, *values: str) -> bool:
+        if command in ("/quit", "/exit") and not values:
+            return False
+        if command == "/clear" and not values:
+            self.history.clear()
+        elif command == "/hd" and len(values) == 1 and values[0].isdecimal() and int(values[0]) > 0:
+            self.options["hd"] = int(values[0])
+        else:
+            raise UsageError(f"no command {' '.join([command, *values])!r}; use /hd 25 (1 and more), /clear or /quit")
+        return True
+
+
+def _lines() -> Iterator[str]:
+    """Lines of standard input, with a prompt when somebody is typing."""
+    if not sys.stdin.isatty():
+        yield from (line.rstrip("\n") for line in sys.stdin)
+        return
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print()
+            return
+
+
+def _load(model: Path | None, *, device: str, dtype: str) -> Engine:
+    # The libraries announce their own matters; a command's stderr is for its own lines.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers.utils import logging
+
+    from ixc.inference.engine import load
+
+    logging.disable_progress_bar()
+    return load(model, device=device, dtype=dtype)
+
+
+def _write_pieces(pieces: Iterable[str]) -> str:
+    """Prints pieces as they come; returns the whole text."""
+    text = ""
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+        text += piece
+    print()
+    return text
+
+
+def _existing(name: str) -> Path:
+    """The path, seen before seconds are spent on loading a model."""
+    path = Path(name)
+    if os.path.isdir(path):
+        raise UsageError(f"{name} is a folder; give an image file: {name.rstrip('/')}/page.png")
+    if not os.path.exists(path):
+        raise UsageError(f"no file {name}; check the path (images come first, the question last)")
+    return path
+
+
+def _read_standard_input() -> bytes:
+    if sys.stdin.isatty():
+        raise UsageError('- reads an image from standard input: ixc ask - "What is the title?" < page.png')
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise UsageError("0 bytes on standard input, an image needed: ixc ask - QUESTION < page.png")
+    return data
+
+
+@app.command(
+    name="import-weights",
+    epilog=_examples("ixc import-weights ./internlm-xcomposer2-4khd-7b ./ixc-4khd-7b"),
+)
+def import_weights(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Published folder: .bin shards or safetensors.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="New folder for native safetensors.")],
+) -> None:
+    """Read published weights and write them as a native safetensors folder."""
+    from ixc.model.weights import import_weights as run
+
+    run(source, target)
+    print(target)
+
+
+@app.command(
+    epilog=_examples(
+        "ixc synth ./pages",
+        "ixc synth ./receipts -n 100 --seed 5000 --kind receipt",
+    )
+)
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")],
+    count: Annotated[int, typer.Option("-n", "--count", help="Documents to draw.")] = 20,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Number of the first document; the same number, the same page.")
+    ] = 0,
+    kind: Annotated[str | None, typer.Option("--kind", help="form, receipt, table or notice; default: all.")] = None,
+) -> None:
+    """Draw documents into a folder, with their questions and answers in questions.jsonl."""
+    from ixc.data.synth.folder import write_folder
+
+    _watch(write_folder(out, count=count, seed=seed, kind=kind), total=count, what="drawing")
+    print(out)
+
+
+def _watch(done: Iterator[int], *, total: int, what: str) -> None:
+    """Runs an iterator of counts to its end behind a progress bar on stderr; no bar where nobody is looking."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with closing(done), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        for count in done:
+            bar.update(task, completed=count)
+
+
+@app.command(
+    epilog=_examples(
+        "ixc train recipes/nano.py --out runs/nano",
+        "ixc train recipes/nano.py --out runs/nano --resume",
+    )
+)
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Python file whose recipe() returns the run.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoints, log, weights.")] = Path(
+        "runs/nano"
+    ),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's last checkpoint stopped.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Train the embedded model by a recipe; a killed run goes on with --resume."""
+    import logging
+
+    from ixc import train as room
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    room.run(_existing(str(recipe)), out=out, resume=resume, device=device)
+    print(out)
+
+
+@evals.command(
+    name="synth",
+    epilog=_examples(
+        "ixc eval synth",
+        "ixc eval synth --model runs/nano/model -n 100 --json",
+    ),
+)
+def eval_synth(
+    model: Model = None,
+    count: Annotated[int, typer.Option("-n", "--count", help="Held-out documents.")] = 500,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Exact match on held-out documents in a held-out font, by kind of question and by HD."""
+    from ixc.evals import synth as room
+
+    report = room.run(_load(model, device=device, dtype=dtype), count=count)
+    print(json.dumps(report.as_dict()) if as_json else report)
+
+
+def _report(error: Exception) -> None:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader of our output has gone: nothing more can be said, at exit neither."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(1)
+
+
+@contextmanager
+def _errors_to_exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except IxcError as error:
+        _report(error)
+        raise SystemExit(error.exit_code) from None
+    except _CommandLineError as error:
+        where = getattr(error, "ctx", None)
+        _report(
+            UsageError(f"{error.format_message().rstrip('.')}; see {where.command_path if where else 'ixc'} --help")
+        )  # type: ignore[attr-defined]
+        raise SystemExit(UsageError.exit_code) from None
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _leave_quietly()
+
+
+def main() -> None:
+    """Entry point of the command `ixc`; always leaves by SystemExit."""
+    with _errors_to_exit_codes():
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+        raise SystemExit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""One model in one process: load a folder, answer questions about pictures, stream the answer.
+
+    folder --load--> Engine(model, processor)
+    images, question, history --_encode--> batch of one --generate--> ids --_text--> Answer
+
+Spec (i): greedy unless beams are asked for; generation stops at </s> or at the end of a turn; the answer is what stands
+before the first stop token. Pictures belong to the first turn of a conversation, before its text.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ixc.errors import ContextError, UsageError, WeightsError
+from ixc.geometry import partition as partition_of
+from ixc.inference.streaming import text_pieces, token_stream
+
+EMBEDDED = Path(__file__).parents[1] / "models" / "nano"
+"""The model inside the package; a folder like any other."""
+
+MAX_NEW_TOKENS = 1024
+"""Longest answer where neither the caller nor the folder's generation config says: the original chat's (spec i)."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What `load` accepts besides "auto"."""
+
+DEVICES = ("cpu", "cuda", "mps")
+"""What `load` accepts besides "auto"; "cuda:1" and the like as well."""
+
+Picture = str | os.PathLike[str] | bytes | Image.Image
+"""What `ask` reads: a path, the bytes of a file, or a PIL image."""
+
+History = Sequence[tuple[str, str]]
+"""Earlier turns, oldest first: (question, answer)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What `Engine.ask` found, and what it took."""
+
+    text: str
+    """The answer, without stop tokens."""
+    hd: int
+    """Most tiles an image was allowed."""
+    partition: str
+    """Partition rule."""
+    grids: tuple[tuple[int, int], ...]
+    """(grid_h, grid_w) of every image, in tiles."""
+    image_tokens: tuple[int, ...]
+    """Tokens of every image, overview, separator and newlines counted."""
+    prompt_tokens: int
+    """Tokens of the whole prompt, images included."""
+    new_tokens: int
+    """Tokens generated, the stop token not counted."""
+    seconds: float
+    """Wall time from pictures to text, loading not counted."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> Engine:
+    """The model and the processor of a folder, on a device.
+
+    Args:
+        folder: published or native layout; None = the embedded model.
+        device: "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto" (float32 on the CPU, where bfloat16 is slower; else bfloat16), "float32", "bfloat16", "float16".
+
+    Raises:
+        WeightsError: no such folder, files missing, weights damaged.
+        UsageError: a device or dtype that does not exist here.
+    """
+    where = _device(device)
+    number = _dtype(dtype, where)
+    path = _folder(folder)
+    from ixc.model import weights
+    from ixc.processing.processor import IxcProcessor
+
+    model = weights.load(path, dtype=number, device=where)
+    return Engine(model=model.eval(), processor=IxcProcessor.from_pretrained(path))
+
+
+class Engine:
+    """A model with its processor. Nothing of a conversation stays in it: history goes through arguments."""
+
+    def __init__(self, *, model: Any, processor: Any) -> None:
+        self.model = model
+        self.processor = processor
+
+    @property
+    def context(self) -> int:
+        """Most positions of prompt and answer together."""
+        return self.model.config.text_config.max_position_embeddings
+
+    def ask(
+        self,
+        images: Sequence[Picture],
+        question: str,
+        *,
+        hd: int | None = None,
+        partition: str | None = None,
+        max_new_tokens: int | None = None,
+        num_beams: int = 1,
+        history: History = (),
+    ) -> Answer:
+        """One answer.
+
+        Args:
+            images: of the first turn; none for text alone.
+            hd: most tiles an image, >= 1. None = the folder's setting.
+            partition: rule, a key of `geometry.RULES`. None = the folder's setting.
+            max_new_tokens: longest answer, >= 1. None = the folder's setting, cut to what the context leaves.
+            num_beams: 1 = greedy (the published demo uses 3).
+            history: earlier turns, oldest first.
+
+        Raises:
+            ImageError, GeometryError: from reading and partitioning. ContextError: more tokens than positions.
+            UsageError: a number out of range.
+        """
+        start = perf_counter()
+        job = self._prepare(images, question, hd, partition, max_new_tokens, history)
+        if num_beams < 1:
+            raise UsageError(f"num_beams is {num_beams}, at least 1 needed; use 1 for greedy answers")
+        output = self._generate(job, num_beams=num_beams)
+        tokens = output[0, job.prompt_tokens :].tolist()
+        return self._answer(job, self._before_stop(tokens), seconds=perf_counter() - start)
+
+    def stream(
+        self,
+        images: Sequence[Picture],
+        question: str,
+        *,
+        hd: int | None = None,
+        partition: str | None = None,
+        max_new_tokens: int | None = None,
+        history: History = (),
+    ) -> Iterator[str]:
+        """The same answer in pieces while it is made; greedy. Arguments and errors as in `ask`, raised at once."""
+        job = self._prepare(images, question, hd, partition, max_new_tokens, history)
+        stops = self._stops
+
+        def generate(**extra: Any) -> None:
+            self._generate(job, **extra)
+
+        tokens = (token for token in token_stream(generate) if token not in stops)
+        return text_pieces(tokens, decode=self._text)
+
+    def _prepare(
+        self,
+        images: Sequence[Picture],
+        question: str,
+        hd: int | None,
+        partition: str | None,
+        max_new_tokens: int | None,
+        history: History,
+    ) -> _Job:
+        """Everything that can be wrong with a call is found here, before the model runs."""
+        if isinstance(images, str | bytes | os.PathLike | Image.Image):
+            raise UsageError(f"images is one {type(images).__name__}; give a list, even of one")
+        pictures = [_open(image) for image in images]
+        looks = self.processor.image_processor
+        hd = looks.hd if hd is None else hd
+        rule = looks.partition if partition is None else partition
+        for picture in pictures:
+            partition_of(picture.width, picture.height, hd=hd, rule=rule)
+        inputs = self._encode(pictures, question, history, hd, rule)
+        length = inputs["input_ids"].shape[1]
+        return _Job(
+            inputs=inputs,
+            hd=hd,
+            partition=rule,
+            prompt_tokens=length,
+            max_new_tokens=self._room(length, max_new_tokens),
+        )
+
+    def _encode(
+        self, pictures: list[Image.Image], question: str, history: History, hd: int, rule: str
+    ) -> dict[str, torch.Tensor]:
+        """The batch of one that `generate` takes."""
+        inputs = self.processor.apply_chat_template(
+            _conversation(pictures, question, history),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"images_kwargs": {"hd": hd, "partition": rule}},
+        )
+        return {name: value.to(self.model.device) for name, value in inputs.items()}
+
+    def _room(self, prompt_tokens: int, wanted: int | None) -> int:
+        """How many tokens may follow the prompt."""
+        left = self.context - prompt_tokens
+        if left < 1:
+            raise ContextError(
+                f"the prompt has {prompt_tokens:,} tokens and the model {self.context:,} positions; "
+                "use a smaller hd, fewer images or a shorter text"
+            )
+        if wanted is None:
+            return min(left, self.model.generation_config.max_new_tokens or MAX_NEW_TOKENS)
+        if wanted < 1:
+            raise UsageError(f"max_new_tokens is {wanted}, at least 1 needed")
+        if wanted > left:
+            raise ContextError(
+                f"{prompt_tokens:,} tokens of prompt and {wanted:,} of answer, but the model has {self.context:,} "
+                f"positions; use max_new_tokens <= {left:,} or a smaller hd"
+            )
+        return wanted
+
+    @torch.inference_mode()
+    def _generate(self, job: _Job, **extra: Any) -> torch.Tensor:
+        return self.model.generate(**job.inputs, max_new_tokens=job.max_new_tokens, do_sample=False, **extra)
+
+    @property
+    def _stops(self) -> set[int]:
+        """</s> and the end of a turn."""
+        ids = self.model.generation_config.eos_token_id
+        return set(ids if isinstance(ids, list | tuple) else [ids])
+
+    def _before_stop(self, tokens: list[int]) -> list[int]:
+        stops = self._stops
+        end = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+        return tokens[:end]
+
+    def _text(self, tokens: list[int]) -> str:
+        return self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def _answer(self, job: _Job, tokens: list[int], *, seconds: float) -> Answer:
+        grids = tuple((int(h), int(w)) for h, w in job.inputs.get("image_grids", torch.zeros(0, 2)).tolist())
+        return Answer(
+            text=self._text(tokens),
+            hd=job.hd,
+            partition=job.partition,
+            grids=grids,
+            image_tokens=tuple(self._image_tokens(*grid) for grid in grids),
+            prompt_tokens=job.prompt_tokens,
+            new_tokens=len(tokens),
+            seconds=round(seconds, 3),
+        )
+
+    def _image_tokens(self, grid_h: int, grid_w: int) -> int:
+        from ixc.layout import num_image_tokens
+
+        config = self.model.config
+        return num_image_tokens(grid_h, grid_w, newline=config.newline, overview=config.overview)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A checked and encoded call."""
+
+    inputs: dict[str, torch.Tensor]
+    hd: int
+    partition: str
+    prompt_tokens: int
+    max_new_tokens: int
+
+
+def _open(image: Picture) -> Image.Image:
+    from ixc.processing.image import open_image, to_rgb
+
+    return to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
+
+
+def _conversation(pictures: list[Image.Image], question: str, history: History) -> list[dict[str, Any]]:
+    """Turns in the form of transformers' chat templates."""
+    turns: list[dict[str, Any]] = []
+    for asked, answered in (*history, (question, None)):
+        seen = [] if turns else [{"type": "image", "image": picture} for picture in pictures]
+        turns.append({"role": "user", "content": [*seen, {"type": "text", "text": asked}]})
+        if answered is not None:
+            turns.append({"role": "assistant", "content": [{"type": "text", "text": answered}]})
+    return turns
+
+
+def _folder(folder: str | Path | None) -> Path:
+    if folder is None and not EMBEDDED.is_dir():
+        raise WeightsError(
+            "this installation carries no embedded model; reinstall ixc-4khd from a wheel or a full clone, "
+            "or name a folder of your own with --model (model folder)"
+        )
+    path = EMBEDDED if folder is None else Path(folder)
+    if not path.is_dir():
+        raise WeightsError(f"no model folder {path}; check the path, models are never downloaded")
+    missing = [name for name in ("config.json",) if not (path / name).is_file()]
+    if missing:
+        raise WeightsError(f"{path} holds no {', '.join(missing)}; give the folder of a model")
+    return path
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (number and not number.isdecimal()):
+        raise UsageError(f"no device {name!r}; use auto, {', '.join(DEVICES)}")
+    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(number or 0) >= found:
+        raise UsageError(f"device {name} asked for, {found} {kind} devices found; use --device cpu")
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in DTYPES:
+        raise UsageError(f"no dtype {name!r}; use auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
