@@ -1,0 +1,87 @@
+"""From a number to a page: size, setting, kind, font, style. The family of documents that the embedded model reads.
+
+A page is drawn for a setting HD-1, HD-4 or HD-9: under the `native` partition its body text is then seen at 16 to 30
+pixels, its lines at least one token (28 pixels) apart. A quarter of the HD-9 pages are 1344 x 1008, seen at three
+quarters of their size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.random import Generator
+
+from ixc.data.synth import fonts
+from ixc.data.synth.kinds import KINDS, Sheet, Style, title
+from ixc.data.synth.page import Page
+
+TILE = 336  # pixels of a tile (spec a)
+TOKEN = 28  # pixels of a token: two 14-px patches
+SETTINGS = (1, 4, 9)
+SEEN = (16, 30)
+"""Body font sizes in pixels as the model sees them."""
+HELD_OUT = 1 << 40
+"""Numbers from here on are for testing; training draws below."""
+
+
+def canvas(rng: Generator, hd: int) -> tuple[int, int, float]:
+    """Width and height of a page for a setting, and the scale at which the model sees it."""
+    if hd == 1:
+        return int(rng.integers(200, TILE + 1)), int(rng.integers(140, TILE + 1)), 1.0
+    if hd == 4:
+        shapes = ((1, 2), (2, 1), (2, 2), (2, 2), (1, 3), (3, 1))
+    else:
+        if rng.random() < 0.25:
+            wide = rng.random() < 0.5
+            return (1344, 1008, 0.75) if wide else (1008, 1344, 0.75)
+        shapes = ((3, 3), (2, 3), (3, 2), (2, 4), (4, 2), (3, 3))
+    across, down = shapes[int(rng.integers(len(shapes)))]
+    low = 0.75
+    width = int(rng.integers(round((across - 1 + low) * TILE), across * TILE + 1))
+    height = int(rng.integers(round((down - 1 + low) * TILE), down * TILE + 1))
+    return width, height, 1.0
+
+
+def style(rng: Generator, scale: float, height: int) -> Style:
+    """Font sizes and distances for a page seen at `scale`."""
+    seen = float(np.clip(np.exp(rng.normal(np.log(21), 0.17)), *SEEN))
+    size = round(seen / scale)
+    pitch = max(int(np.ceil(TOKEN / scale)), round(size * rng.uniform(1.25, 1.9)))
+    titled = rng.random() < 0.85 and height > 5 * pitch
+    return Style(
+        size=size,
+        pitch=pitch,
+        margin=round(size * rng.uniform(0.4, 1.4)),
+        title_size=round(size * rng.uniform(1.15, 1.7)) if titled else 0,
+    )
+
+
+def colours(rng: Generator) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Ink and paper: mostly black on white, else any dark colour on any light one."""
+    if rng.random() < 0.5:
+        return (0, 0, 0), (255, 255, 255)
+    ink = tuple(int(v) for v in rng.integers(0, 100, size=3))
+    paper = tuple(int(v) for v in rng.integers(222, 256, size=3))
+    return ink, paper  # type: ignore[return-value]
+
+
+def compose(number: int, *, kind: str | None = None, hd: int | None = None, font: str | None = None) -> Page:
+    """The page of a number.
+
+    Args:
+        number: any integer from 0; from `HELD_OUT` on for pages that training never sees.
+        kind: one of KINDS; None draws one.
+        hd: 1, 4 or 9, the setting the page is drawn for; None draws one.
+        font: a name of `fonts`; None draws one of the training fonts.
+    """
+    rng = np.random.default_rng([number, 7])
+    kind = kind or list(KINDS)[int(rng.integers(len(KINDS)))]
+    hd = hd or SETTINGS[int(rng.integers(len(SETTINGS)))]
+    names = list(fonts.TRAIN_FONTS)
+    chosen = names[int(rng.integers(len(names)))]
+    width, height, scale = canvas(rng, hd)
+    ink, paper = colours(rng)
+    page = Page(kind=kind, width=width, height=height, font=font or chosen, ink=ink, paper=paper, number=number, hd=hd)
+    sheet = Sheet(rng=rng, page=page, style=style(rng, scale, height))
+    title(sheet)
+    KINDS[kind](sheet)
+    return page

@@ -1,0 +1,192 @@
+"""The language model learns to read pages without pixels: the ladder of `lessons` on `symbols`.
+
+    page -> symbols -> SymbolEmbedding -> Decoder (block mask over packed questions) -> answer characters
+
+Everything a step draws comes from (seed, step), so a resumed run goes on exactly as the unbroken one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ixc.model.config import IxcTextConfig
+from ixc.model.decoder import Decoder
+from ixc.train import state
+from ixc.train.lessons import LESSONS, draw_lesson, same_shape
+from ixc.train.muon import Muon
+from ixc.train.packing import IGNORE, Packed, choose, markup, pack
+from ixc.train.symbols import SymbolEmbedding, Symbols
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageRecipe:
+    """Numbers of the layout pre-training."""
+
+    text: IxcTextConfig
+    seed: int = 5
+    steps: int = 40_000
+    decay_from: int = 30_000
+    """The rate is constant up to here, then falls linearly to 0 at `steps`."""
+    muon_lr: float = 0.01
+    adam_lr: float = 2e-3
+    noise: float = 0.3
+    advance: float = 0.8
+    """Exact match (running mean) at which the next lesson begins."""
+    save_every: int = 200
+
+
+class Reader(nn.Module):
+    """The decoder with its output head and the symbols' embedding."""
+
+    def __init__(self, config: IxcTextConfig, *, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.decoder = Decoder(config)
+        self.symbols = SymbolEmbedding(config.hidden_size)
+        prepare(self.decoder)
+
+    def embed_image(self, symbols: list[Symbols], *, noise: float) -> Tensor:
+        """B images of N tokens -> (B, N, D)."""
+        stacked = (torch.from_numpy(np.stack([getattr(s, k) for s in symbols])) for k in ("chars", "rows", "marks"))
+        return self.symbols(*stacked, self.decoder.tok_embeddings.weight, noise=noise)
+
+    def forward(self, image: Tensor, packed: Packed) -> Tensor:
+        """Image tokens (B, N, D) and packed questions -> logits (B, Q * T, V)."""
+        return answer_logits(self.decoder, image, packed)
+
+
+def prepare(decoder: Decoder) -> None:
+    """Start of training from scratch: unit-norm embeddings, silent residual branches (nano-scale models)."""
+    width = decoder.config.hidden_size
+    nn.init.normal_(decoder.tok_embeddings.weight, std=width**-0.5)
+    for layer in decoder.layers:
+        for linear in (layer.attention.wqkv, layer.feed_forward.w1, layer.feed_forward.w3):
+            nn.init.normal_(linear.base.weight, std=width**-0.5)
+        for linear in (layer.attention.wo, layer.feed_forward.w2):
+            nn.init.zeros_(linear.base.weight)
+
+
+def answer_logits(decoder: Decoder, image: Tensor, packed: Packed) -> Tensor:
+    """Prefix, image and packed questions through the decoder; the head is the embedding (tied while training)."""
+    table = decoder.tok_embeddings
+    start = table(torch.tensor(markup()[0])).expand(len(image), -1, -1)
+    x = torch.cat([start, image, table(packed.ids)], 1)  # (B, S, D)
+    types = torch.zeros(x.shape[:2], dtype=torch.long)
+    types[:, start.shape[1] : start.shape[1] + image.shape[1]] = 1
+    hidden = decoder(
+        inputs_embeds=x,
+        mm_token_type_ids=types,
+        attention_mask=packed.mask.expand(len(x), -1, -1, -1),
+        position_ids=packed.positions.expand(len(x), -1),
+        use_cache=False,
+    ).last_hidden_state
+    return hidden[:, start.shape[1] + image.shape[1] :] @ table.weight.T
+
+
+def score(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, float]:
+    """Mean cross entropy over the answers, and the share of answers that are right to the last character."""
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
+    right = ((logits.argmax(-1) == labels) | (labels == IGNORE)).unflatten(1, (questions, -1)).all(-1)
+    return loss, right.float().mean().item()
+
+
+def optimisers(model: nn.Module, blocks: nn.Module, *, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for the rest (embeddings, norms, PLoRA)."""
+    inside = {id(p) for n, p in blocks.named_parameters() if p.ndim == 2 and "Plora" not in n}
+    matrices = [p for p in model.parameters() if id(p) in inside]
+    others = [p for p in model.parameters() if id(p) not in inside]
+    return [Muon(matrices, lr=muon_lr), torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def set_rate(optimisers: list[torch.optim.Optimizer], rate: float) -> None:
+    """Scale every group's rate relative to its first one."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group.setdefault("peak", group["lr"])
+            group["lr"] = group["peak"] * rate
+
+
+def rate_at(step: int, *, steps: int, decay_from: int, warmup: int = 50) -> float:
+    """Linear warm-up, constant, then linearly to zero."""
+    return min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - decay_from)))
+
+
+@dataclass
+class Progress:
+    """Where the ladder stands."""
+
+    step: int = 0
+    reached: int = 0
+    exact: list[float] = field(default_factory=lambda: [0.0] * len(LESSONS))
+    """Running mean of exact match on unseen pages by lesson."""
+
+
+def run(recipe: LanguageRecipe, out: Path, *, stop_after: float = float("inf")) -> Reader:
+    """Train, or go on from `out/language.pt`; returns the reader. `stop_after` bounds this call in seconds."""
+    reader = Reader(recipe.text, seed=recipe.seed)
+    optims = optimisers(reader, reader.decoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
+    set_rate(optims, 1.0)
+    progress = Progress()
+    path = out / "language.pt"
+    if (saved := state.load(path)) is not None:
+        reader.load_state_dict(saved["reader"])
+        for optim, values in zip(optims, saved["optims"], strict=True):
+            optim.load_state_dict(values)
+        progress = Progress(**saved["progress"])
+    began, since = time.monotonic(), progress.step
+
+    def keep() -> None:
+        record = {"step": progress.step, "reached": progress.reached, "exact": progress.exact}
+        state.save(
+            {"reader": reader.state_dict(), "optims": [o.state_dict() for o in optims], "progress": record}, path
+        )
+
+    while progress.step < recipe.steps and time.monotonic() - began < stop_after:
+        number, loss, exact = train_step(reader, optims, recipe, progress)
+        progress.step += 1
+        mean = progress.exact[number]
+        progress.exact[number] = exact if mean == 0 else 0.96 * mean + 0.04 * exact
+        if progress.exact[progress.reached] >= recipe.advance and progress.reached < len(LESSONS) - 1:
+            progress.reached += 1
+        if progress.step % 100 == 0:
+            pace = (time.monotonic() - began) / (progress.step - since)
+            means = " ".join(f"{e:.2f}" for e in progress.exact)
+            log.info(
+                "step %d lesson %d loss %.3f exact %s  %.3f s/step", progress.step, progress.reached, loss, means, pace
+            )
+        if progress.step % recipe.save_every == 0:
+            keep()
+    keep()
+    return reader
+
+
+def train_step(
+    reader: Reader, optims: list[torch.optim.Optimizer], recipe: LanguageRecipe, progress: Progress
+) -> tuple[int, float, float]:
+    """One step on one lesson -> lesson, loss, exact match."""
+    rng = np.random.default_rng([recipe.seed, progress.step])
+    torch.manual_seed(recipe.seed * 1_000_003 + progress.step)
+    number = draw_lesson(rng, progress.reached)
+    lesson = LESSONS[number]
+    pages = same_shape(rng, lesson)
+    questions = [choose(rng, page.questions, lesson.questions) for page, _ in pages]
+    image = reader.embed_image([s for _, s in pages], noise=recipe.noise)
+    packed = pack(questions, prefix=len(markup()[0]) + image.shape[1])
+    loss, exact = score(reader(image, packed), packed.labels, lesson.questions)
+    loss.backward()
+    nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+    set_rate(optims, rate_at(progress.step, steps=recipe.steps, decay_from=recipe.decay_from))
+    for optim in optims:
+        optim.step()
+        optim.zero_grad(set_to_none=True)
+    return number, loss.item(), exact

@@ -1,0 +1,122 @@
+"""The ladder of lessons: the smallest contexts first, mixed. From one line of large letters to pages of nine tiles.
+
+Half of the steps go to the lesson reached, a quarter to the one above it (that is what keeps a run from settling on
+choosing between lines by luck), the rest to earlier ones. A page of a lesson is a pure function of its number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from ixc.data.synth import fonts, values
+from ixc.data.synth.compose import compose
+from ixc.data.synth.kinds import KINDS, Sheet, Style, title
+from ixc.data.synth.page import Page, characters
+from ixc.train.symbols import TOKEN, Symbols, grid_symbols, page_symbols, with_newlines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """One size of page.
+
+    rows, columns: tokens; 0 rows = whole pages of the family, with overview. letters: smallest and largest font size in
+    pixels. words: `tiny` one-letter keys, `short` codes, `page` the kinds of the family. pages: a step.
+    """
+
+    rows: int = 0
+    columns: int = 0
+    letters: tuple[int, int] = (0, 0)
+    words: str = "page"
+    hd: int = 0
+    pages: int
+    questions: int = 8
+
+
+LESSONS = (
+    Lesson(rows=1, columns=8, letters=(38, 46), words="short", pages=192, questions=1),
+    Lesson(rows=3, columns=4, letters=(38, 46), words="tiny", pages=128, questions=3),
+    Lesson(rows=6, columns=6, letters=(36, 46), words="tiny", pages=48, questions=6),
+    Lesson(rows=4, columns=12, letters=(36, 46), words="short", pages=48, questions=4),
+    Lesson(rows=4, columns=16, letters=(30, 46), pages=32, questions=8),
+    Lesson(rows=6, columns=12, letters=(22, 32), pages=24, questions=8),
+    Lesson(rows=12, columns=12, letters=(18, 30), pages=10, questions=12),
+    Lesson(hd=1, pages=8, questions=12),
+    Lesson(hd=4, pages=3, questions=20),
+    Lesson(hd=9, pages=1, questions=32),
+)
+
+
+def draw_lesson(rng: Generator, reached: int) -> int:
+    """Which lesson a step takes."""
+    r = rng.random()
+    if r < 0.5:
+        return reached
+    if r < 0.75:
+        return min(len(LESSONS) - 1, reached + 1)
+    return max(0, reached - 1) if r < 0.85 else int(rng.integers(0, reached + 1))
+
+
+def pairs(sheet: Sheet, tiny: bool) -> None:
+    """One `K:V` a line, keys of one letter or short codes."""
+    rng, page = sheet.rng, sheet.page
+    lines = range(sheet.y, page.height, TOKEN)
+    used: set[str] = set()
+    for y in lines:
+        k = values.letters(rng, values.CODE, 1, 1 if tiny else 2)
+        v = values.letters(rng, values.CODE, 1 if tiny else 2, 2 if tiny else 4)
+        room = page.width - sheet.width_of(f"{k}:{v}")
+        if room < 0 or any(k in other or other in k for other in used):
+            continue
+        used.add(k)
+        sheet.put(f"{k}:{v}", rng.integers(0, int(room) + 1), y)
+        sheet.ask("value", f"What is the {k}?", v)
+
+
+def small_page(number: int, lesson: Lesson) -> Page:
+    """A page of a fixed grid; lines one token apart or more, at any height inside their token row."""
+    rng = np.random.default_rng([number, 11])
+    names = list(fonts.TRAIN_FONTS)
+    size = int(rng.integers(lesson.letters[0], lesson.letters[1] + 1))
+    page = Page(
+        kind="lesson", width=lesson.columns * TOKEN, height=lesson.rows * TOKEN, font=names[rng.integers(len(names))]
+    )
+    pitch = TOKEN if lesson.words != "page" else max(TOKEN, round(size * rng.uniform(0.9, 1.3)))
+    titled = round(size * 1.3) if lesson.words == "page" and lesson.rows >= 12 and rng.random() < 0.8 else 0
+    sheet = Sheet(
+        rng=rng, page=page, style=Style(size=size, pitch=pitch, margin=int(rng.integers(0, 10)), title_size=titled)
+    )
+    first = round(0.35 * size) + int(rng.integers(2, TOKEN - 1))
+    if lesson.words != "page":
+        sheet.y = first
+        pairs(sheet, lesson.words == "tiny")
+    else:
+        title(sheet)
+        if not titled:
+            sheet.y = first
+        page.kind = list(KINDS)[rng.integers(len(KINDS))]
+        KINDS[page.kind](sheet)
+    return page
+
+
+def lesson_page(number: int, lesson: Lesson) -> tuple[Page, Symbols]:
+    """A page of a lesson and what a perfect eye sees of it."""
+    if lesson.hd:
+        page = compose(number, hd=lesson.hd)
+        return page, page_symbols(page, hd=lesson.hd)
+    page = small_page(number, lesson)
+    return page, with_newlines(*grid_symbols(*characters(page), rows=lesson.rows, columns=lesson.columns))
+
+
+def same_shape(rng: Generator, lesson: Lesson) -> list[tuple[Page, Symbols]]:
+    """Pages for one step, all with the same number of image tokens and at least one question."""
+    found: list[tuple[Page, Symbols]] = []
+    for _ in range(60 * lesson.pages):
+        page, symbols = lesson_page(int(rng.integers(1 << 39)), lesson)
+        if page.questions and (not found or len(symbols.marks) == len(found[0][1].marks)):
+            found.append((page, symbols))
+        if len(found) == lesson.pages:
+            break
+    return found

@@ -1,0 +1,82 @@
+"""Many questions behind one visual prefix: packed, each blind to the others, positions beginning anew behind the image.
+
+    [ <s> turn user \\n | image ... image | q1 a1 pad | q2 a2 pad | ... ]
+
+Equal to asking each question alone (tested), eight times cheaper and more.
+
+Shapes: B pages, P = prefix + N image tokens, Q questions of T tokens, S = P + Q * T.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from ixc.data.synth.page import Question
+from ixc.processing.tokenizer import character_tokenizer
+
+IGNORE = -100
+
+
+@lru_cache(maxsize=1)
+def tokenizer():
+    """The embedded model's tokenizer, built once."""
+    return character_tokenizer()
+
+
+@lru_cache(maxsize=1)
+def markup() -> tuple[list[int], list[int], int]:
+    """Ids before the image, ids between question and answer, and the id that ends an answer."""
+    ids = tokenizer().convert_tokens_to_ids
+    start, end, newline = ids("[UNUSED_TOKEN_146]"), ids("[UNUSED_TOKEN_145]"), ids("\n")
+    return [ids("<s>"), start, ids("user"), newline], [end, newline, start, ids("assistant"), newline], end
+
+
+@lru_cache(maxsize=1 << 16)
+def encode(text: str) -> tuple[int, ...]:
+    """Ids of a piece of text without markers."""
+    return tuple(tokenizer().encode(text, add_special_tokens=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """ids (B, Q * T), labels (B, Q * T) with -100 where nothing is asked, positions (S,), mask (1, 1, S, S) bool."""
+
+    ids: Tensor
+    labels: Tensor
+    positions: Tensor
+    mask: Tensor
+
+
+def choose(rng: Generator, questions: list[Question], count: int) -> list[Question]:
+    """`count` questions, every kind with the same chance, so that titles are not drowned by cells."""
+    kinds = sorted({q.kind for q in questions})
+    by_kind = {k: [q for q in questions if q.kind == k] for k in kinds}
+    picked = []
+    for _ in range(count):
+        mine = by_kind[kinds[int(rng.integers(len(kinds)))]]
+        picked.append(mine[int(rng.integers(len(mine)))])
+    return picked
+
+
+def pack(pages: list[list[Question]], *, prefix: int) -> Packed:
+    """Questions of B pages (the same number each) behind `prefix` tokens."""
+    _, between, end = markup()
+    rows = [[(list(encode(q.question)) + between, [*encode(q.answer), end]) for q in page] for page in pages]
+    length = max(len(q) + len(a) for row in rows for q, a in row)
+    count = len(rows[0])
+    ids = torch.full((len(rows), count, length), 2)
+    labels = torch.full((len(rows), count, length), IGNORE)
+    for b, row in enumerate(rows):
+        for i, (q, a) in enumerate(row):
+            ids[b, i, : len(q) + len(a)] = torch.tensor(q + a)
+            labels[b, i, len(q) - 1 : len(q) + len(a) - 1] = torch.tensor(a)  # already shifted
+    positions = torch.cat([torch.arange(prefix), (prefix + torch.arange(length)).repeat(count)])
+    mask = torch.ones(len(positions), len(positions), dtype=torch.bool).tril()
+    question = torch.arange(count).repeat_interleave(length)
+    mask[prefix:, prefix:] &= question[:, None] == question
+    return Packed(ids=ids.flatten(1), labels=labels.flatten(1), positions=positions, mask=mask[None, None])

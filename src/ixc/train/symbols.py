@@ -1,0 +1,140 @@
+"""Pages without pixels: what a perfect eye would tell the language model (layout pre-training).
+
+A visual token is the sum of its characters' embeddings, each turned by the matrix of its place (patch column and rank
+inside the patch), plus a vector for the patch row of its line. The projector learns to give the same from pixels.
+
+Shapes: B pages, G = rows * columns tokens of a grid, SLOTS places, N image tokens with newlines, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ixc.data.synth.page import Page, characters
+from ixc.geometry import TILE, Partition, partition
+from ixc.layout import Layout
+
+PATCH, TOKEN, SIDE = 14, 28, 12  # pixels, pixels, tokens
+RANKS = 3  # characters told apart inside one patch
+SLOTS = 2 * RANKS
+LEGIBLE = 12.0  # seen font size in pixels below which a perfect eye is not assumed
+FIRST_ID = 4  # token id of the blank, code 0 (processing/tokenizer.py: ids of ASCII begin here)
+MARK_NEWLINE, MARK_SEPARATOR = 1, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symbols:
+    """One image as symbols, in token order.
+
+    chars (N, SLOTS) int64 codes, 0 for nothing; rows (N, 2) bool: a character in the upper, the lower patch row;
+    marks (N,) int64: 0 a place, 1 a newline, 2 the separator.
+    """
+
+    chars: np.ndarray
+    rows: np.ndarray
+    marks: np.ndarray
+
+
+def ranks(groups: np.ndarray) -> np.ndarray:
+    """0, 1, 2 ... for the first, second, third ... occurrence of each value, in order: (n,) -> (n,)."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = np.r_[True, ordered[1:] != ordered[:-1]]
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(groups)), 0))
+    result = np.empty(len(groups), np.int64)
+    result[order] = np.arange(len(groups)) - first
+    return result
+
+
+def grid_symbols(
+    codes: np.ndarray, x: np.ndarray, y: np.ndarray, *, rows: int, columns: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Characters at pixel places -> ((rows, columns, SLOTS) codes, (rows, columns, 2) row flags)."""
+    chars = np.zeros((rows, columns, SLOTS), np.int64)
+    flags = np.zeros((rows, columns, 2), bool)
+    inside = (x >= 0) & (y >= 0) & (x < columns * TOKEN) & (y < rows * TOKEN)
+    codes, x, y = codes[inside], x[inside], y[inside]
+    order = np.lexsort((x, y))
+    codes, x, y = codes[order], x[order], y[order]
+    px, py = (x // PATCH).astype(np.int64), (y // PATCH).astype(np.int64)
+    rank = ranks((py // 2) * 2 * columns + px)
+    kept = rank < RANKS
+    codes, px, py, rank = codes[kept], px[kept], py[kept], rank[kept]
+    chars[py // 2, px // 2, (px % 2) * RANKS + rank] = codes
+    flags[py // 2, px // 2, py % 2] = True
+    return chars, flags
+
+
+def with_newlines(chars: np.ndarray, flags: np.ndarray) -> Symbols:
+    """A grid in reading order with a newline behind every row."""
+    rows, columns = chars.shape[:2]
+    marks = np.zeros((rows, columns + 1), np.int64)
+    marks[:, columns] = MARK_NEWLINE
+    return Symbols(
+        chars=np.pad(chars, ((0, 0), (0, 1), (0, 0))).reshape(-1, SLOTS),
+        rows=np.pad(flags, ((0, 0), (0, 1), (0, 0))).reshape(-1, 2),
+        marks=marks.reshape(-1),
+    )
+
+
+def seen_by(
+    page: Page, *, hd: int, rule: str = "native"
+) -> tuple[Partition, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Partition, codes, x, y on the canvas, and the font size in canvas pixels of every character."""
+    codes, x, y = characters(page)
+    place = partition(page.width, page.height, hd=hd, rule=rule)
+    sx, sy = place.resized_width / page.width, place.resized_height / page.height
+    sizes = np.concatenate(
+        [np.full(sum(c != " " for c in t.string), t.size * min(sx, sy)) for t in page.texts] or [np.zeros(0)]
+    )
+    return place, codes, x * sx + place.pad_left, y * sy + place.pad_top, sizes
+
+
+def page_symbols(page: Page, *, hd: int, rule: str = "native") -> Symbols:
+    """A whole image as the model reads it: overview, separator, tiles (spec e)."""
+    place, codes, x, y, sizes = seen_by(page, hd=hd, rule=rule)
+    legible = sizes >= LEGIBLE
+    local = with_newlines(
+        *grid_symbols(codes[legible], x[legible], y[legible], rows=SIDE * place.grid_h, columns=SIDE * place.grid_w)
+    )
+    shrink_x, shrink_y = 1 / place.grid_w, 1 / place.grid_h
+    small = sizes * min(shrink_x, shrink_y) >= LEGIBLE
+    view = with_newlines(*grid_symbols(codes[small], x[small] * shrink_x, y[small] * shrink_y, rows=SIDE, columns=SIDE))
+    nothing = np.zeros((1, SLOTS), np.int64)
+    symbols = Symbols(
+        chars=np.concatenate([view.chars, nothing, local.chars]),
+        rows=np.concatenate([view.rows, np.zeros((1, 2), bool), local.rows]),
+        marks=np.concatenate([view.marks, [MARK_SEPARATOR], local.marks]),
+    )
+    assert len(symbols.marks) == Layout(grid_h=place.grid_h, grid_w=place.grid_w).num_tokens
+    return symbols
+
+
+class SymbolEmbedding(nn.Module):
+    """Symbols -> visual tokens in the language model's space.
+
+    The place matrices are fixed and orthogonal; the row vectors, newline and separator are learned.
+    """
+
+    def __init__(self, width: int, *, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        turns = torch.linalg.qr(torch.randn(SLOTS, width, width, generator=generator))[0]
+        self.register_buffer("turns", turns)
+        self.rows = nn.Parameter(torch.randn(2, width, generator=generator) * 0.3 * width**-0.5)
+        self.marks = nn.Parameter(torch.randn(2, width, generator=generator) * width**-0.5)
+
+    def forward(self, chars: Tensor, rows: Tensor, marks: Tensor, embedding: Tensor, *, noise: float) -> Tensor:
+        """(B, N, SLOTS), (B, N, 2), (B, N) and the token embedding matrix (V, D) -> (B, N, D)."""
+        letters = embedding[chars + FIRST_ID] * (chars > 0)[..., None]  # (B, N, SLOTS, D)
+        x = torch.einsum("bnsd,sde->bne", letters, self.turns) + rows.to(letters.dtype) @ self.rows
+        x = x + torch.randn_like(x) * noise * x.shape[-1] ** -0.5
+        learned = torch.cat([torch.zeros_like(self.marks[:1]), self.marks])  # (3, D)
+        return torch.where((marks > 0)[..., None], learned[marks], x)
+
+
+assert TILE == SIDE * TOKEN
