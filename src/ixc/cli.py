@@ -13,24 +13,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ixc import __version__
 from ixc.errors import IxcError, UsageError
+from ixc.terminal import errors_to_exit_codes, existing, lines, read_standard_input, report, watch, write_pieces
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
-
-# Typer has carried its own copy of click since 0.2x; the class of its usage errors is found through what it exports.
-_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+    from ixc.inference.plan import Plan
 
 app = typer.Typer(
     name="ixc",
@@ -82,7 +76,10 @@ def _root(
     )
 )
 def ask(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files; - is standard input.")],
+    *,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="IMAGE", help="Image files; - is standard input.")
+    ] = None,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question, last, in quotes.")],
     model: Model = None,
     hd: Hd = None,
@@ -93,15 +90,16 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Answer a question about one or more images; the answer is printed while it is written."""
-    _check_question(images, question)
-    pictures = [_read_standard_input() if name == "-" else _existing(name) for name in images]
+    names = images or []
+    _check_question(names, question)
+    pictures = [read_standard_input() if name == "-" else existing(name) for name in names]
     engine = _load(model, device=device, dtype=dtype)
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
     if not as_json:
-        _write_pieces(engine.stream(pictures, question, **options))
+        write_pieces(engine.stream(pictures, question, **options))
         return
     answer = engine.ask(pictures, question, **options)
-    print(json.dumps({"question": question, "images": images, **answer.as_dict()}, ensure_ascii=False))
+    print(json.dumps({"question": question, "images": names, **answer.as_dict()}, ensure_ascii=False))
 
 
 def _check_question(images: list[str], question: str) -> None:
@@ -111,6 +109,8 @@ def _check_question(images: list[str], question: str) -> None:
             f"the last argument {question!r} is an image, and a question must follow: "
             f'ixc ask {" ".join([*images, question])} "What is the title?"'
         )
+    if not images:
+        raise UsageError(f'0 images before the question {question!r}, at least 1 needed: ixc ask page.png "..."')
     if not question.strip():
         raise UsageError("the question is empty; write it last, in quotes")
     if images.count("-") > 1:
@@ -134,16 +134,16 @@ def chat(
     dtype: Dtype = "auto",
 ) -> None:
     """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
-    pictures = [_existing(str(image)) for image in images]
+    pictures = [existing(str(image)) for image in images]
     talk = _Talk(_load(model, device=device, dtype=dtype), pictures, hd, partition, max_new_tokens)
-    for line in _lines():
+    for line in lines():
         try:
             if not talk.turn(line):
                 return
         except IxcError as error:
             if not sys.stdin.isatty():
                 raise
-            _report(error)
+            report(error)
 
 
 class _Talk:
@@ -161,7 +161,7 @@ class _Talk:
         if line.startswith("/"):
             return self._obey(*line.split())
         if line.strip():
-            answer = _write_pieces(
+            answer = write_pieces(
                 self.engine.stream(self.images, line.strip(), history=tuple(self.history), **self.options)
             )
             self.history.append((line.strip(), answer))
@@ -179,19 +179,6 @@ class _Talk:
         return True
 
 
-def _lines() -> Iterator[str]:
-    """Lines of standard input, with a prompt when somebody is typing."""
-    if not sys.stdin.isatty():
-        yield from (line.rstrip("\n") for line in sys.stdin)
-        return
-    while True:
-        try:
-            yield input("> ")
-        except EOFError:
-            print()
-            return
-
-
 def _load(model: Path | None, *, device: str, dtype: str) -> Engine:
     # The libraries announce their own matters; a command's stderr is for its own lines.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -204,34 +191,81 @@ def _load(model: Path | None, *, device: str, dtype: str) -> Engine:
     return load(model, device=device, dtype=dtype)
 
 
-def _write_pieces(pieces: Iterable[str]) -> str:
-    """Prints pieces as they come; returns the whole text."""
-    text = ""
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-        text += piece
-    print()
-    return text
+@app.command(
+    epilog=_examples(
+        "ixc plan 3840x2160 --hd 55",
+        "ixc plan scan.jpg --hd 25 --partition fit --draw tiles.png",
+        "ixc plan page.png --model ./ixc-4khd-7b --dtype int4 --json",
+    )
+)
+def plan(
+    image: Annotated[str, typer.Argument(metavar="IMAGE|WxH", help="An image file, or a size in pixels: 3840x2160.")],
+    hd: Annotated[int, typer.Option("--hd", help="Most tiles the image may be cut into.")] = 25,
+    rule: Annotated[str, typer.Option("--partition", help="Partition rule: original, native or fit.")] = "original",
+    text_tokens: Annotated[int, typer.Option("--text-tokens", help="Tokens of the prompt beside the image.")] = 0,
+    model: Annotated[Path | None, typer.Option("--model", help="Model folder; default: the published 7B.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, int8 or int4.")] = "bfloat16",
+    draw: Annotated[Path | None, typer.Option("--draw", help="Picture of tiles, overview and tokens.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a setting costs before anything runs: grid, tokens, memory, FLOPs."""
+    from ixc.inference import plan as room
+
+    width, height = _size(image)
+    geometry = None if model is None else room.read_geometry(model)
+    planned = room.plan(width, height, hd=hd, rule=rule, text_tokens=text_tokens, dtype=dtype, geometry=geometry)
+    if draw is not None:
+        _draw(image, planned, draw)
+    print(json.dumps(_as_dict(planned)) if as_json else "\n".join(room.text(planned)))
 
 
-def _existing(name: str) -> Path:
-    """The path, seen before seconds are spent on loading a model."""
-    path = Path(name)
-    if os.path.isdir(path):
-        raise UsageError(f"{name} is a folder; give an image file: {name.rstrip('/')}/page.png")
-    if not os.path.exists(path):
-        raise UsageError(f"no file {name}; check the path (images come first, the question last)")
-    return path
+def _size(image: str) -> tuple[int, int]:
+    """A size written as 3840x2160, or that of an image file, from its header."""
+    width, cross, height = image.lower().partition("x")
+    if cross and width.isdecimal() and height.isdecimal():
+        return int(width), int(height)
+    from ixc.processing.header import read_size
+
+    return read_size(existing(image))
 
 
-def _read_standard_input() -> bytes:
-    if sys.stdin.isatty():
-        raise UsageError('- reads an image from standard input: ixc ask - "What is the title?" < page.png')
-    data = sys.stdin.buffer.read()
-    if not data:
-        raise UsageError("0 bytes on standard input, an image needed: ixc ask - QUESTION < page.png")
-    return data
+def _draw(image: str, planned: Plan, out: Path) -> None:
+    """The drawing appears under its name whole or not at all."""
+    if not os.path.isfile(image):
+        raise UsageError(f"--draw draws over a picture and {image!r} is only a size; give an image file")
+    from io import BytesIO
+
+    from ixc.inference.draw import draw
+    from ixc.processing.picture import open_image
+
+    picture = BytesIO()
+    draw(open_image(image), plan=planned, out=picture)
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(picture.getvalue())
+        draft.replace(out)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}); choose another file") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _as_dict(planned: Plan) -> dict[str, Any]:
+    """A plan for JSON: sizes in px and tokens, work in FLOP, memory in bytes."""
+    from dataclasses import asdict
+
+    return asdict(planned.partition) | {
+        "tiles": planned.partition.tiles,
+        "image_tokens": planned.image_tokens,
+        "prompt_tokens": planned.tokens,
+        "positions": planned.model.max_positions,
+        "fits": planned.fits,
+        "flops": planned.flops(),
+        "dtype": planned.dtype,
+        "weight_bytes": planned.weight_bytes(),
+        "kv_bytes": planned.kv_bytes,
+        "activation_bytes": planned.activation_bytes,
+    }
 
 
 @app.command(
@@ -266,20 +300,8 @@ def synth(
     """Draw documents into a folder, with their questions and answers in questions.jsonl."""
     from ixc.data.synth.folder import write_folder
 
-    _watch(write_folder(out, count=count, seed=seed, kind=kind), total=count, what="drawing")
+    watch(write_folder(out, count=count, seed=seed, kind=kind), total=count, what="drawing")
     print(out)
-
-
-def _watch(done: Iterator[int], *, total: int, what: str) -> None:
-    """Runs an iterator of counts to its end behind a progress bar on stderr; no bar where nobody is looking."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with closing(done), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        for count in done:
-            bar.update(task, completed=count)
 
 
 @app.command(
@@ -302,7 +324,7 @@ def train(
     from ixc import train as room
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    room.run(_existing(str(recipe)), out=out, resume=resume, device=device)
+    room.run(existing(str(recipe)), out=out, resume=resume, device=device)
     print(out)
 
 
@@ -327,38 +349,9 @@ def eval_synth(
     print(json.dumps(report.as_dict()) if as_json else report)
 
 
-def _report(error: Exception) -> None:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-
-
-def _leave_quietly() -> NoReturn:
-    """The reader of our output has gone: nothing more can be said, at exit neither."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(1)
-
-
-@contextmanager
-def _errors_to_exit_codes() -> Iterator[None]:
-    try:
-        yield
-    except IxcError as error:
-        _report(error)
-        raise SystemExit(error.exit_code) from None
-    except _CommandLineError as error:
-        where = getattr(error, "ctx", None)
-        _report(
-            UsageError(f"{error.format_message().rstrip('.')}; see {where.command_path if where else 'ixc'} --help")
-        )  # type: ignore[attr-defined]
-        raise SystemExit(UsageError.exit_code) from None
-    except (KeyboardInterrupt, typer.Abort):
-        raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:
-        _leave_quietly()
-
-
 def main() -> None:
     """Entry point of the command `ixc`; always leaves by SystemExit."""
-    with _errors_to_exit_codes():
+    with errors_to_exit_codes():
         code = app(standalone_mode=False)
         sys.stdout.flush()
         raise SystemExit(code if isinstance(code, int) else 0)

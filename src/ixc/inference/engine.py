@@ -19,9 +19,13 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ixc import chat
 from ixc.errors import ContextError, UsageError, WeightsError
 from ixc.geometry import partition as partition_of
 from ixc.inference.streaming import text_pieces, token_stream
+from ixc.model import weights
+from ixc.processing.picture import open_image, to_rgb
+from ixc.processing.processor import IxcProcessor
 
 EMBEDDED = Path(__file__).parents[1] / "models" / "nano"
 """The model inside the package; a folder like any other."""
@@ -83,9 +87,6 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
     where = _device(device)
     number = _dtype(dtype, where)
     path = _folder(folder)
-    from ixc.model import weights
-    from ixc.processing.processor import IxcProcessor
-
     model = weights.load(path, dtype=number, device=where)
     return Engine(model=model.eval(), processor=IxcProcessor.from_pretrained(path))
 
@@ -187,13 +188,8 @@ class Engine:
         self, pictures: list[Image.Image], question: str, history: History, hd: int, rule: str
     ) -> dict[str, torch.Tensor]:
         """The batch of one that `generate` takes."""
-        inputs = self.processor.apply_chat_template(
-            _conversation(pictures, question, history),
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"images_kwargs": {"hd": hd, "partition": rule}},
+        inputs = self.processor.encode(
+            _conversation(pictures, question, history), hd=hd, partition=rule, return_tensors="pt"
         )
         return {name: value.to(self.model.device) for name, value in inputs.items()}
 
@@ -232,7 +228,7 @@ class Engine:
         return tokens[:end]
 
     def _text(self, tokens: list[int]) -> str:
-        return self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        return self.processor.decode_answer(tokens)
 
     def _answer(self, job: _Job, tokens: list[int], *, seconds: float) -> Answer:
         grids = tuple((int(h), int(w)) for h, w in job.inputs.get("image_grids", torch.zeros(0, 2)).tolist())
@@ -241,17 +237,11 @@ class Engine:
             hd=job.hd,
             partition=job.partition,
             grids=grids,
-            image_tokens=tuple(self._image_tokens(*grid) for grid in grids),
+            image_tokens=tuple(self.processor.num_image_tokens(*grid) for grid in grids),
             prompt_tokens=job.prompt_tokens,
             new_tokens=len(tokens),
             seconds=round(seconds, 3),
         )
-
-    def _image_tokens(self, grid_h: int, grid_w: int) -> int:
-        from ixc.layout import num_image_tokens
-
-        config = self.model.config
-        return num_image_tokens(grid_h, grid_w, newline=config.newline, overview=config.overview)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,19 +256,17 @@ class _Job:
 
 
 def _open(image: Picture) -> Image.Image:
-    from ixc.processing.image import open_image, to_rgb
-
     return to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
 
 
-def _conversation(pictures: list[Image.Image], question: str, history: History) -> list[dict[str, Any]]:
-    """Turns in the form of transformers' chat templates."""
-    turns: list[dict[str, Any]] = []
+def _conversation(pictures: list[Image.Image], question: str, history: History) -> list[chat.Message]:
+    """Turns; the pictures stand before the text of the first one."""
+    turns: list[chat.Message] = []
     for asked, answered in (*history, (question, None)):
-        seen = [] if turns else [{"type": "image", "image": picture} for picture in pictures]
-        turns.append({"role": "user", "content": [*seen, {"type": "text", "text": asked}]})
+        seen = () if turns else tuple(map(chat.Image, pictures))
+        turns.append(chat.Message("user", (*seen, asked)))
         if answered is not None:
-            turns.append({"role": "assistant", "content": [{"type": "text", "text": answered}]})
+            turns.append(chat.Message("assistant", (answered,)))
     return turns
 
 

@@ -1,0 +1,68 @@
+"""The size of a picture from its header alone: no pixel is decoded, nothing but Pillow is imported.
+
+`ixc plan` must answer at once. `picture.open_image` reads whole pictures, under the same limits (a test holds them
+equal; importing them from there would import numpy).
+"""
+
+import os
+import warnings
+from pathlib import Path
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from ixc.errors import ImageError
+
+MAX_PIXELS = 178_000_000
+"""Most pixels a picture may claim, as in `picture`."""
+
+MAX_SIDE = 60_000
+"""Longest side a picture may claim, pixels, as in `picture`."""
+
+TURNED = (5, 6, 7, 8)
+"""EXIF orientations (tag 0x0112) under which width and height change places."""
+
+
+def read_size(source: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) in pixels of the picture as it is meant to be seen, EXIF orientation honoured.
+
+    A PNG may carry its EXIF block behind the pixels; such a block is not seen here.
+
+    Raises:
+        ImageError: no such file, not a picture, a broken header, a size of 0, a side above 60,000 px, too many pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns at half of its limit, and about odd metadata
+        try:
+            with Path(source).open("rb") as file, Image.open(file) as image:
+                width, height = image.size[::-1] if _is_turned(image) else image.size
+        except FileNotFoundError as error:
+            raise ImageError(f"no file {source}; check the path") from error
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"{source}: {error} The limit here is {MAX_PIXELS:,}; reduce the picture first") from error
+        except UnidentifiedImageError as error:
+            raise ImageError(f"{source} is not a picture Pillow knows; use PNG, JPEG, WebP or TIFF") from error
+        except (OSError, SyntaxError, ValueError, LookupError, EOFError) as error:
+            raise ImageError(f"{source} has a broken header ({error}); save or download it again") from error
+    _check(os.fspath(source), width, height)
+    return width, height
+
+
+def _check(name: str, width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} claims {width} x {height} px, at least 1 x 1 needed; check the file")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(
+            f"{name} claims {width:,} x {height:,} px, a side may have {MAX_SIDE:,}; reduce or crop the picture first"
+        )
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} claims {width:,} x {height:,} = {width * height:,} px, at most {MAX_PIXELS:,} are read; "
+            "reduce the picture first"
+        )
+
+
+def _is_turned(image: Image.Image) -> bool:
+    # Without the block in its info, a PNG would be decoded whole by getexif().
+    if image.format == "PNG" and "exif" not in image.info:
+        return False
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in TURNED

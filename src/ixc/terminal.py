@@ -1,0 +1,113 @@
+"""What a command needs of its terminal: lines in, pieces and progress out, errors as one line and an exit code.
+
+Part of the command line: besides `cli` the only file that reads standard input or writes to standard output and error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from ixc.errors import IxcError, UsageError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+# Typer has carried its own copy of click since 0.2x; the class of its usage errors is found through what it exports.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def read_standard_input() -> bytes:
+    """The bytes of an image.
+
+    Raises:
+        UsageError: somebody is typing, or there is nothing.
+    """
+    if sys.stdin.isatty():
+        raise UsageError('- reads an image from standard input: ixc ask - "What is the title?" < page.png')
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise UsageError("0 bytes on standard input, an image needed: ixc ask - QUESTION < page.png")
+    return data
+
+
+def existing(name: str) -> Path:
+    """The path, seen before seconds are spent on loading a model."""
+    path = Path(name)
+    if os.path.isdir(path):
+        raise UsageError(f"{name} is a folder; give an image file: {name.rstrip('/')}/page.png")
+    if not os.path.exists(path):
+        raise UsageError(f"no file {name}; check the path")
+    return path
+
+
+def lines() -> Iterator[str]:
+    """Lines of standard input, with a prompt when somebody is typing."""
+    if not sys.stdin.isatty():
+        yield from (line.rstrip("\n") for line in sys.stdin)
+        return
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print()
+            return
+
+
+def write_pieces(pieces: Iterable[str]) -> str:
+    """Prints pieces as they come; returns the whole text."""
+    text = ""
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+        text += piece
+    print()
+    return text
+
+
+def watch(done: Iterator[int], *, total: int, what: str) -> None:
+    """Runs an iterator of counts to its end behind a progress bar on stderr; no bar where nobody is looking."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with closing(done), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        for count in done:
+            bar.update(task, completed=count)
+
+
+def report(error: object) -> None:
+    """One line on standard error."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader of our output has gone: nothing more can be said, at exit neither."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(1)
+
+
+@contextmanager
+def errors_to_exit_codes() -> Iterator[None]:
+    """Every way a command can end badly, as SystemExit."""
+    try:
+        yield
+    except IxcError as error:
+        report(error)
+        raise SystemExit(error.exit_code) from None
+    except _CommandLineError as error:
+        if words := error.format_message().rstrip("."):  # type: ignore[attr-defined]
+            where = getattr(error, "ctx", None)
+            report(f"{words}; see {where.command_path if where else 'ixc'} --help")
+        raise SystemExit(UsageError.exit_code) from None
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _leave_quietly()
