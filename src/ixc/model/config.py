@@ -35,9 +35,6 @@ _IMAGE_TOKEN_FROM_END = 7
 _TURN_END_FROM_END = 2
 """92544 - 2 = 92542, [UNUSED_TOKEN_145]: the end of a turn, beside </s> the second stop token (spec i)."""
 
-_TEXT_ALIASES = {"dtype", "torch_dtype", "transformers_version", "architectures", "auto_map", "_name_or_path"}
-"""Keys of a flat config.json that speak of the whole model."""
-
 
 @strict
 class IxcVisionConfig(PreTrainedConfig):
@@ -136,6 +133,7 @@ class IxcConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.merge not in MERGES:
             raise UsageError(f"merge is {self.merge!r}; it must be one of {', '.join(MERGES)}")
+        kwargs.pop("model_type", None)  # the published one, if flat: ours is of the class
         text, kwargs = _split_flat(self.text_config, kwargs)
         if isinstance(text, dict):
             text = IxcTextConfig(**text)

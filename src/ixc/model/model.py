@@ -1,0 +1,300 @@
+"""The whole model: pictures and words in, words out (InternLM-XComposer2-4KHD, arXiv 2404.06512; spec c to h).
+
+    pixel_values, image_grids -> VisionTower -> merge -> newlines, separator -> vision_proj -> image tokens
+    input_ids -> tok_embeddings -> placeholders replaced by the image tokens, in order
+              -> Decoder (PLoRA at the image tokens only) -> output -> logits
+
+Which tokens are an image's is told by ``mm_token_type_ids`` (1 = image), or by ``image_token_id`` in ``input_ids``.
+Both names, and ``image_grids``, are those that ``generate`` of transformers extends, slices and drops by itself.
+
+Legend: B batch, T tokens, V vocabulary, S = 336 px, N tokens of one image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils import ModelOutput
+
+from ixc.errors import DataError, UsageError
+from ixc.model.base import IxcPreTrainedModel
+from ixc.model.config import IxcConfig
+from ixc.model.decoder import Decoder
+from ixc.model.generation import IxcGenerationMixin
+from ixc.model.images import assemble, views
+from ixc.model.merge import MERGE, SIDE
+from ixc.model.strict import StrictLoading
+from ixc.model.vision import VisionTower
+
+IGNORED = -100
+"""Label of a position that is not learned from."""
+
+TILES_PER_PASS = 16
+"""Pictures the tower sees at once: bounds memory, changes no result."""
+
+
+@dataclass
+class ImageFeatures(ModelOutput):
+    """``pooler_output``: one (N, W) tensor an image; the name is the one transformers asks for."""
+
+    pooler_output: list[torch.Tensor] | None = None
+
+
+class IxcModel(IxcPreTrainedModel):
+    """Eyes, projector and reader, without the output head."""
+
+    def __init__(self, config: IxcConfig) -> None:
+        super().__init__(config)
+        vision, text = config.vision_config, config.text_config
+        wide = SIDE * SIDE * vision.hidden_size
+        self.vision_tower = VisionTower._from_config(vision)
+        self.merge = MERGE[config.merge](vision)
+        # Shapes and names as published. The newline serves the overview too; the separator is only a separator.
+        self.plora_glb_GN = nn.Parameter(torch.zeros(1, 1, wide))
+        self.plora_sub_GN = nn.Parameter(torch.zeros(1, 1, 1, wide))
+        self.vision_proj = nn.Sequential(
+            nn.Linear(wide, text.hidden_size), nn.GELU(), nn.Linear(text.hidden_size, text.hidden_size)
+        )
+        self.language_model = Decoder._from_config(text)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.tok_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.tok_embeddings = value
+
+    def image_sequences(
+        self, pixel_values: torch.Tensor, image_grids: torch.Tensor, *, tiles_per_pass: int = TILES_PER_PASS
+    ) -> list[torch.Tensor]:
+        """Tokens before the projector, newlines and separators included.
+
+        Args, Raises: as ``get_image_features``.
+
+        Returns:
+            One (N, 4C) tensor an image.
+        """
+        grids = [(int(h), int(w)) for h, w in image_grids.tolist()]
+        side = self.config.vision_config.image_size
+        if tuple(pixel_values.shape[1:]) != (3, side, side):
+            raise UsageError(f"tiles have shape {tuple(pixel_values.shape[1:])}; this model takes (3, {side}, {side})")
+        pictures = views(pixel_values.to(self.plora_glb_GN.device), grids, with_overview=self.config.overview)
+        tokens = torch.cat([self.merge(self.vision_tower(part)) for part in pictures.split(tiles_per_pass)])
+        return assemble(
+            tokens,
+            grids,
+            newline=self.plora_sub_GN.flatten() if self.config.newline else None,
+            separator=self.plora_glb_GN.flatten() if self.config.overview else None,
+        )
+
+    def get_image_features(
+        self,
+        pixel_values: torch.Tensor,
+        image_grids: torch.Tensor,
+        tiles_per_pass: int = TILES_PER_PASS,
+        **kwargs: Any,
+    ) -> ImageFeatures:
+        """Looks at images.
+
+        Args:
+            pixel_values: (sum of h*w, 3, S, S) uint8, tiles row-major, image after image; floats are taken as
+                normalised already.
+            image_grids: (images, 2) long, rows and columns of tiles.
+            tiles_per_pass: at most so many pictures through the tower at once.
+
+        Returns:
+            ``pooler_output``: one (N, W) tensor an image, ready to stand among word embeddings.
+
+        Raises:
+            UsageError: grids and tiles disagree, or tiles of another size.
+        """
+        sequences = self.image_sequences(pixel_values, image_grids, tiles_per_pass=tiles_per_pass)
+        projected = self.vision_proj(torch.cat(sequences))
+        return ImageFeatures(pooler_output=list(projected.split([len(sequence) for sequence in sequences])))
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        *,
+        pixel_values: torch.Tensor | None = None,
+        image_grids: torch.Tensor | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
+        mm_encoder_outputs: dict[str, Any] | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        tiles_per_pass: int = TILES_PER_PASS,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Reads words and pictures; arguments as ``IxcForConditionalGeneration.forward``."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise UsageError("give either input_ids or inputs_embeds, and not both")
+        features = (mm_encoder_outputs or {}).get("image")
+        if features is None and pixel_values is not None:
+            if image_grids is None:
+                raise UsageError("pixel_values came without image_grids; give rows and columns of tiles, (images, 2)")
+            features = self.get_image_features(pixel_values, image_grids, tiles_per_pass)
+        image_mask = self._image_mask(input_ids, mm_token_type_ids)
+        if features is not None:
+            inputs_embeds = self._place(input_ids, inputs_embeds, image_mask, features.pooler_output)
+        elif input_ids is not None:
+            if _text_only(image_mask):
+                return self.language_model(input_ids=input_ids, **kwargs)
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        return self.language_model(inputs_embeds=inputs_embeds, image_mask=image_mask, **kwargs)
+
+    def _image_mask(self, ids: torch.Tensor | None, types: torch.Tensor | None) -> torch.Tensor | None:
+        if types is not None:
+            return types == 1
+        return None if ids is None else ids == self.config.image_token_id
+
+    def _place(
+        self,
+        ids: torch.Tensor | None,
+        embeds: torch.Tensor | None,
+        image_mask: torch.Tensor | None,
+        images: list[torch.Tensor],
+    ) -> torch.Tensor:
+        """Word embeddings with the placeholders' rows replaced by the images' tokens. (B, T, W)"""
+        if image_mask is None:
+            raise UsageError("inputs_embeds came with images but without mm_token_type_ids; pass (B, T), 1 at images")
+        if embeds is None:
+            embeds = self.get_input_embeddings()(ids)
+        rows = torch.cat(images).to(device=embeds.device, dtype=embeds.dtype)
+        places = int(image_mask.sum())
+        if places != len(rows):
+            raise UsageError(
+                f"the prompt has {places} image tokens but the images give {len(rows)} "
+                f"({', '.join(str(len(image)) for image in images)}); one placeholder a token is needed"
+            )
+        return embeds.masked_scatter(image_mask.unsqueeze(-1), rows)
+
+
+class IxcForConditionalGeneration(StrictLoading, IxcGenerationMixin, IxcPreTrainedModel):
+    """InternLM-XComposer2-4KHD with its output head: answers questions about images, and learns to."""
+
+    _tied_weights_keys: dict[str, str] = {}  # noqa: RUF012 - the contract wants a plain class attribute
+
+    def __init__(self, config: IxcConfig) -> None:
+        super().__init__(config)
+        text = config.text_config
+        self.model = IxcModel(config)
+        self.output = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.output
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.output = value
+
+    def get_image_features(self, pixel_values: torch.Tensor, image_grids: torch.Tensor, **kwargs: Any) -> ImageFeatures:
+        """See ``IxcModel.get_image_features``."""
+        return self.model.get_image_features(pixel_values, image_grids, **kwargs)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        *,
+        pixel_values: torch.Tensor | None = None,
+        image_grids: torch.Tensor | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
+        mm_encoder_outputs: dict[str, Any] | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
+        """Reads a batch of conversations.
+
+        Args:
+            input_ids: (B, T) long, ``config.image_token_id`` at every image token; or ``inputs_embeds`` (B, T, W).
+            pixel_values: (sum of h*w, 3, S, S) uint8 tiles of all images of the batch, in order of appearance.
+            image_grids: (images, 2) long, rows and columns of tiles.
+            mm_token_type_ids: (B, T), 1 at image tokens; required with ``inputs_embeds``.
+            mm_encoder_outputs: {"image": ImageFeatures} made before, instead of ``pixel_values``.
+            attention_mask: (B, S) with 0 at padding, or (B, 1, T, S) bool or additive, taken as it is.
+            position_ids: (B, T) long.
+            labels: (B, T) long, not shifted; ``IGNORED`` where nothing is learned.
+            logits_to_keep: an int n for the last n positions (0: all), or a (P,) long of positions. In training take
+                1: the loss is computed at the labelled positions only, whatever is kept.
+            num_items_in_batch: labels in the whole accumulated batch; then the loss is the sum over this number.
+
+        Returns:
+            ``logits`` (B, P, V) float32, ``loss`` (mean cross entropy, float32, over the labels that are not
+            ``IGNORED``), ``past_key_values``, and hidden states on request.
+
+        Raises:
+            UsageError: placeholders and image tokens differ in number; embeddings without ``mm_token_type_ids``.
+            DataError: labels were given and none is learned from.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            image_grids=image_grids,
+            mm_token_type_ids=mm_token_type_ids,
+            mm_encoder_outputs=mm_encoder_outputs,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden = outputs.last_hidden_state
+        logits = self.output(_kept(hidden, logits_to_keep)).float()
+        result = CausalLMOutputWithPast(
+            loss=None if labels is None else self._loss(hidden, labels, num_items_in_batch),
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return result.to_tuple() if return_dict is False else result
+
+    def _loss(self, hidden: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None) -> torch.Tensor:
+        """Cross entropy of every label with the position before it; logits are made at those positions only."""
+        targets = labels[:, 1:].to(hidden.device)
+        learned = targets != IGNORED
+        if not bool(learned.any()):
+            raise DataError(
+                f"none of the {labels.numel()} labels of the batch is learned from (all are {IGNORED}); "
+                "was the answer cut off? lower hd or raise the maximal length"
+            )
+        logits = self.output(hidden[:, :-1][learned]).float()  # (labels, V)
+        if num_items is None:
+            return F.cross_entropy(logits, targets[learned])
+        return F.cross_entropy(logits, targets[learned], reduction="sum") / num_items
+
+
+def _kept(hidden: torch.Tensor, keep: int | torch.Tensor) -> torch.Tensor:
+    """The positions whose logits are wanted. (B, T, W) -> (B, P, W)"""
+    if isinstance(keep, torch.Tensor):
+        return hidden[:, keep]
+    return hidden[:, -keep:] if keep else hidden
+
+
+def _text_only(image_mask: torch.Tensor | None) -> bool:
+    """True if no token is an image's and nothing trains: then the reader may leave PLoRA out altogether.
+
+    In training the additions run even for a batch of text: their gradients are then zeros, not missing, which is what
+    sharded training needs. Under compilation the mask is data and cannot be asked.
+    """
+    if image_mask is None or torch.is_grad_enabled() or torch.compiler.is_compiling() or image_mask.is_meta:
+        return False
+    return not bool(image_mask.any())
