@@ -24,6 +24,8 @@ from ixc.errors import ContextError, UsageError, WeightsError
 from ixc.geometry import partition as partition_of
 from ixc.inference.streaming import text_pieces, token_stream
 from ixc.model import weights
+from ixc.model.config import IxcConfig
+from ixc.processing import register
 from ixc.processing.picture import open_image, to_rgb
 from ixc.processing.processor import IxcProcessor
 
@@ -38,6 +40,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 DEVICES = ("cpu", "cuda", "mps")
 """What `load` accepts besides "auto"; "cuda:1" and the like as well."""
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+"""One of them must lie in a model folder."""
+
+LONGEST_REASON = 200
+"""Characters of somebody else's message repeated in ours; transformers lists every model it knows."""
 
 Picture = str | os.PathLike[str] | bytes | Image.Image
 """What `ask` reads: a path, the bytes of a file, or a PIL image."""
@@ -87,8 +95,10 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
     where = _device(device)
     number = _dtype(dtype, where)
     path = _folder(folder)
-    model = weights.load(path, dtype=number, device=where)
-    return Engine(model=model.eval(), processor=IxcProcessor.from_pretrained(path))
+    register(IxcConfig)
+    processor = _processor(path)
+    model = weights.load(path, dtype=number)
+    return Engine(model=model.to(where).eval(), processor=processor)
 
 
 class Engine:
@@ -279,10 +289,19 @@ def _folder(folder: str | Path | None) -> Path:
     path = EMBEDDED if folder is None else Path(folder)
     if not path.is_dir():
         raise WeightsError(f"no model folder {path}; check the path, models are never downloaded")
-    missing = [name for name in ("config.json",) if not (path / name).is_file()]
-    if missing:
-        raise WeightsError(f"{path} holds no {', '.join(missing)}; give the folder of a model")
     return path
+
+
+def _processor(folder: Path) -> IxcProcessor:
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
+    try:
+        return IxcProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error)[:LONGEST_REASON]
+        raise WeightsError(
+            f"the tokenizer or processor of {folder} cannot be read ({reason}); fetch it again"
+        ) from error
 
 
 def _device(name: str) -> torch.device:
