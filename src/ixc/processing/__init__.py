@@ -1,1 +1,56 @@
+"""Pictures and text -> tensors: image processor, tokenizers and the processor that joins them."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ixc.processing.image import IxcImageProcessorPil, open_image
+    from ixc.processing.processor import IxcProcessor
+    from ixc.processing.tokenizer import IxcTokenizer, character_tokenizer
+
+__all__ = [
+    "IxcImageProcessorPil",
+    "IxcProcessor",
+    "IxcTokenizer",
+    "character_tokenizer",
+    "open_image",
+    "register",
+]
+
+_ROOMS = {
+    "IxcImageProcessorPil": "image",
+    "IxcProcessor": "processor",
+    "IxcTokenizer": "tokenizer",
+    "character_tokenizer": "tokenizer",
+    "open_image": "image",
+}
+
+_PUBLISHED_TOKENIZERS = ("InternLMXComposer2Tokenizer", "InternLM2Tokenizer")
+"""Names a published `tokenizer_config.json` may give its class; they lead to ours instead of to remote code."""
+
+
+def register(config_class: Any) -> None:
+    """Makes AutoTokenizer, AutoImageProcessor and AutoProcessor know this room's classes for a model's config class.
+
+    The config class comes as an argument: the rooms of the model and of processing do not know each other.
+    """
+    from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+
+    from ixc.processing.image import IxcImageProcessorPil
+    from ixc.processing.processor import IxcProcessor
+    from ixc.processing.tokenizer import IxcTokenizer
+
+    for name in _PUBLISHED_TOKENIZERS:
+        alias = type(name, (IxcTokenizer,), {"__doc__": "The published name of IxcTokenizer."})
+        AutoTokenizer.register(
+            config_class, slow_tokenizer_class=alias, fast_tokenizer_class=IxcTokenizer, exist_ok=True
+        )
+    AutoTokenizer.register(config_class, fast_tokenizer_class=IxcTokenizer, exist_ok=True)
+    AutoImageProcessor.register(config_class, image_processor_classes={"pil": IxcImageProcessorPil}, exist_ok=True)
+    AutoProcessor.register(config_class, IxcProcessor, exist_ok=True)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
