@@ -1,1 +1,13 @@
+"""Training of the embedded model: `run(recipe)`.
 
+    language (lessons, symbols)  ->  hand  \\
+                                            joint (align, then everything)  ->  export  ->  OUT/model
+    sight (dense letters)        ->  eyes  /
+
+Both first stages are independent and run side by side where there are two cores. Every stage writes its state every
+few hundred steps and draws its data from (seed, step), so a killed run goes on as if it had never stopped.
+"""
+
+from ixc.train.run import run
+
+__all__ = ["run"]

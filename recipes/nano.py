@@ -1,0 +1,41 @@
+"""The embedded model, first version: 2 M parameters that read forms, receipts, tables and notices.
+
+    ixc train recipes/nano.py --out runs/nano
+
+About three CPU hours on two cores; resumable with --resume after any kill.
+"""
+
+from ixc.model.config import IxcConfig, IxcTextConfig, IxcVisionConfig
+from ixc.train.joint import JointRecipe
+from ixc.train.language import LanguageRecipe
+from ixc.train.recipe import NanoRecipe
+from ixc.train.sight import SightRecipe
+
+VISION = IxcVisionConfig(hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4)
+TEXT = IxcTextConfig(
+    vocab_size=128,
+    hidden_size=128,
+    intermediate_size=352,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+    max_position_embeddings=32768,
+    rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+    plora_r=8,
+    plora_alpha=8,
+    plora_qkv_r=8,
+    plora_qkv_alpha=16,
+    plora_dropout=0.0,
+    eos_token_id=2,
+)
+IMAGE_TOKEN = 102  # `<ImageHere>` of the character tokenizer
+
+
+def recipe() -> NanoRecipe:
+    """Published shape, scaled down: width 128, 4 layers, for both the tower and the language model."""
+    return NanoRecipe(
+        model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=IMAGE_TOKEN),
+        language=LanguageRecipe(text=TEXT),
+        sight=SightRecipe(vision=VISION),
+        joint=JointRecipe(),
+    )

@@ -1,0 +1,199 @@
+"""Exact match of a model on drawn documents it never saw: held-out numbers, held-out fonts, several HD settings.
+
+    numbers from HELD_OUT on -> compose -> paint -> one question a page -> the model's own way of answering -> equal?
+
+Each page is drawn for a setting (HD-1, 4 or 9) and asked at that one and at the ones beside it. Fonts take turns:
+half of the pages are in fonts of training, half in fonts that training never saw.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ixc.data.synth import fonts
+from ixc.data.synth.compose import HELD_OUT, SETTINGS, compose
+from ixc.data.synth.kinds import KINDS
+from ixc.data.synth.page import Page, Question
+from ixc.data.synth.paint import paint
+from ixc.errors import UsageError
+from ixc.geometry import partition
+
+Answers = Callable[[Image.Image, str, int], str]
+"""(image, question, HD) -> answer text: any model, local or behind an endpoint."""
+
+ASKED_AT = (1, 4, 9, 16)
+Z = 1.96  # 95 % normal quantile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One question asked at one setting."""
+
+    number: int
+    page: str
+    """Kind of page."""
+    kind: str
+    """Kind of question."""
+    font: str
+    drawn_for: int
+    hd: int
+    seen: float
+    """Body text in pixels as the model sees it at this setting."""
+    question: str
+    answer: str
+    prediction: str
+    right: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All cases of a run; its text is the table."""
+
+    cases: tuple[Case, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: every group's share, interval and count, then the cases."""
+        return {
+            "groups": {t: [asdict(row) for row in rows] for t, rows in self.groups()},
+            "cases": [asdict(c) for c in self.cases],
+        }
+
+    def own(self) -> list[Case]:
+        """Cases asked at the setting that their page was drawn for."""
+        return [c for c in self.cases if c.hd == c.drawn_for]
+
+    def groups(self) -> list[tuple[str, list[Row]]]:
+        """Title and rows of every part of the table."""
+        own = self.own()
+        small = [c for c in self.cases if c.drawn_for == 9]
+        return [
+            ("all, at the page's own HD", [row("all", own)]),
+            ("by kind of question, own HD", rows(own, lambda c: c.kind)),
+            ("by kind of page, own HD", rows(own, lambda c: c.page)),
+            ("by HD the page was drawn for", rows(own, lambda c: f"HD-{c.drawn_for}")),
+            (
+                "by font, own HD",
+                rows(own, lambda c: ("held out: " if c.font in fonts.TEST_FONTS else "trained: ") + c.font),
+            ),
+            ("pages drawn for HD-9, asked at", rows(small, lambda c: f"HD-{c.hd:02d}")),
+        ]
+
+    def __str__(self) -> str:
+        """The table, for a terminal and for Markdown."""
+        lines = ["| | exact match % | 95 % interval | answers |", "|---|---|---|---|"]
+        for title, found in self.groups():
+            lines.append(f"| **{title}** | | | |")
+            lines += [f"| {r.name} | {r.percent:.1f} | {r.low:.1f} to {r.high:.1f} | {r.count} |" for r in found]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Share of right answers in per cent with Wilson's 95 % interval."""
+
+    name: str
+    percent: float
+    low: float
+    high: float
+    count: int
+
+
+def row(name: str, cases: Sequence[Case]) -> Row:
+    """One group's share."""
+    n = len(cases)
+    if n == 0:
+        return Row(name=name, percent=0.0, low=0.0, high=100.0, count=0)
+    p = sum(c.right for c in cases) / n
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * ((p * (1 - p) + Z**2 / (4 * n)) / n) ** 0.5 / (1 + Z**2 / n)
+    return Row(name=name, percent=100 * p, low=100 * (centre - half), high=100 * (centre + half), count=n)
+
+
+def rows(cases: Sequence[Case], key: Callable[[Case], str]) -> list[Row]:
+    """Groups in the order of their names."""
+    names = sorted({key(c) for c in cases})
+    return [row(name, [c for c in cases if key(c) == name]) for name in names]
+
+
+def held_out(index: int) -> tuple[Page, Question]:
+    """The index-th test page and its question: kinds, settings and fonts take turns, questions are drawn by kind."""
+    number = HELD_OUT + index
+    names = [*fonts.TRAIN_FONTS] if index % 2 else [*fonts.TEST_FONTS]
+    rng = np.random.default_rng([number, 13])
+    kind, hd = list(KINDS)[(index // 2) % len(KINDS)], SETTINGS[(index // 8) % len(SETTINGS)]
+    while True:
+        page = compose(number, kind=kind, hd=hd, font=names[int(rng.integers(len(names)))])
+        if page.questions:
+            break
+        number += 1 << 20
+    kinds = sorted({q.kind for q in page.questions})
+    mine = [q for q in page.questions if q.kind == kinds[int(rng.integers(len(kinds)))]]
+    return page, mine[int(rng.integers(len(mine)))]
+
+
+def seen_size(page: Page, hd: int) -> float:
+    """Body font size in pixels after the `native` partition at a setting."""
+    place = partition(page.width, page.height, hd=hd, rule="native")
+    sizes = [t.size for t in page.texts]
+    return min(sizes) * place.resized_width / page.width
+
+
+def ask(answers: Answers, index: int, *, settings: Sequence[int] = ASKED_AT) -> list[Case]:
+    """The cases of one page: its own setting and, for pages of HD-9, all of `settings`."""
+    page, question = held_out(index)
+    image = paint(page)
+    done = []
+    for hd in sorted({page.hd, *(settings if page.hd == max(SETTINGS) else ())}):
+        said = answers(image, question.question, hd).strip()
+        case = Case(
+            number=page.number,
+            page=page.kind,
+            kind=question.kind,
+            font=page.font,
+            drawn_for=page.hd,
+            hd=hd,
+            seen=round(seen_size(page, hd), 1),
+            question=question.question,
+            answer=question.answer,
+            prediction=said,
+            right=said == question.answer,
+        )
+        done.append(case)
+    return done
+
+
+def run(answers: Answers, *, count: int = 500, keep: Path | None = None) -> Iterator[int | Report]:
+    """Ask `count` pages; yields the number of pages done, and the report last.
+
+    Args:
+        answers: the model.
+        count: pages, at least 1.
+        keep: file of finished cases, one JSON line a page; a run that finds it goes on behind its last line.
+
+    Raises:
+        UsageError: count below 1.
+    """
+    if count < 1:
+        raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 500")
+    cases: list[Case] = []
+    known: list[list[Case]] = []
+    if keep is not None and keep.exists():
+        known = [[Case(**c) for c in json.loads(line)] for line in keep.read_text().splitlines() if line.endswith("]")]
+    for index in range(count):
+        if index < len(known):
+            cases += known[index]
+        else:
+            fresh = ask(answers, index)
+            cases += fresh
+            if keep is not None:
+                with keep.open("a") as file:
+                    file.write(json.dumps([asdict(c) for c in fresh]) + "\n")
+        yield index + 1
+    yield Report(cases=tuple(cases))

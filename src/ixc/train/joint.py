@@ -1,0 +1,268 @@
+"""Eyes and hand meet: the projector learns to say what the symbols said, then everything answers from pixels.
+
+    page -> pixels -> tiles -> IxcModel.image_sequences -> vision_proj -> image tokens
+    align:  |image tokens - SymbolEmbedding(symbols)|^2        tower frozen, projector, newline and separator learn
+    joint:  packed questions behind real image tokens          everything learns, the tower at a small rate
+
+Shapes: N image tokens, F = 4 * vision width, D width of the language model.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+
+from ixc.data.synth.compose import compose
+from ixc.data.synth.page import Page
+from ixc.data.synth.paint import paint
+from ixc.geometry import TILE, partition
+from ixc.model.config import IxcConfig
+from ixc.model.model import IxcForConditionalGeneration
+from ixc.processing.picture import resize_to_canvas, tiles
+from ixc.train import state
+from ixc.train.language import answer_logits, rate_at, score, set_rate
+from ixc.train.muon import Muon
+from ixc.train.packing import choose, markup, pack
+from ixc.train.symbols import SymbolEmbedding, page_symbols
+
+log = logging.getLogger(__name__)
+BENT = 3.0  # bias at which GELU is the identity within 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointRecipe:
+    """Numbers of the last two stages."""
+
+    seed: int = 9
+    align_steps: int = 400
+    align_lr: float = 1e-3
+    steps: int = 1200
+    muon_lr: float = 0.006
+    adam_lr: float = 1e-3
+    tower_share: float = 0.1
+    """Rate of the vision tower as a share of the others'."""
+    shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.5), (4, 2, 24, 0.3), (9, 1, 40, 0.2))
+    """HD, pages a step, questions a page, share of the steps."""
+    save_every: int = 50
+
+
+def see(page: Page, *, hd: int) -> tuple[Tensor, tuple[int, int]]:
+    """A page's tiles (n, 3, 336, 336) uint8 and its grid under the `native` rule."""
+    place = partition(page.width, page.height, hd=hd, rule="native")
+    return torch.from_numpy(tiles(resize_to_canvas(paint(page), partition=place), tile=TILE)), (
+        place.grid_h,
+        place.grid_w,
+    )
+
+
+def pages_for(rng: Generator, *, hd: int, count: int) -> tuple[list[Page], int]:
+    """Pages of one grid for one step, and the setting they are seen at."""
+    found: list[Page] = []
+    grid = None
+    setting = 16 if hd == 9 and rng.random() < 0.2 else hd
+    while len(found) < count:
+        page = compose(int(rng.integers(1 << 39)), hd=hd)
+        place = partition(page.width, page.height, hd=setting, rule="native")
+        if page.questions and grid in (None, (place.grid_h, place.grid_w)):
+            grid = (place.grid_h, place.grid_w)
+            found.append(page)
+    return found, setting
+
+
+def look(pages: list[Page], *, hd: int) -> tuple[Tensor, Tensor]:
+    """Pages -> pixel_values and image_grids of the model."""
+    seen = [see(page, hd=hd) for page in pages]
+    return torch.cat([pixels for pixels, _ in seen]), torch.tensor([grid for _, grid in seen])
+
+
+def targets(pages: list[Page], embedding: SymbolEmbedding, table: Tensor, *, hd: int) -> Tensor:
+    """What the symbols say of the pages, without noise: (sum of N, D)."""
+    said = []
+    for page in pages:
+        s = page_symbols(page, hd=hd)
+        parts = (torch.from_numpy(a)[None] for a in (s.chars, s.rows, s.marks))
+        said.append(embedding(*parts, table, noise=0.0)[0])
+    return torch.cat(said)
+
+
+@torch.no_grad()
+def start_projector(model: IxcForConditionalGeneration, embedding: SymbolEmbedding, *, seed: int) -> None:
+    """Ridge regression from features to symbols, written as a two-layer map whose GELU is kept in its straight part."""
+    inner, table = model.model, model.get_input_embeddings().weight
+    features, said = [], []
+    rng = np.random.default_rng([seed, 0])
+    for hd, count in ((1, 40), (4, 8), (9, 4)):
+        for _ in range(count):
+            pages, setting = pages_for(rng, hd=hd, count=1)
+            features.append(torch.cat(inner.image_sequences(*look(pages, hd=setting))))
+            said.append(targets(pages, embedding, table, hd=setting))
+    x, y = torch.cat(features), torch.cat(said)
+    seen = x.abs().sum(-1) > 0  # newline and separator are still zero
+    mean, spread = x[seen].mean(0), x[seen].std(0) + 1e-3
+    z = (x[seen] - mean) / spread
+    gram = z.T @ z / len(z) + 0.01 * torch.eye(z.shape[1])
+    weight = torch.linalg.solve(gram, z.T @ (y[seen] - y[seen].mean(0)) / len(z)).T  # (D, F)
+    bend = 0.5 / (z @ weight.T).std(0).clamp(min=1e-3)  # hidden deviation of one half around BENT
+    first, second = inner.vision_proj[0], inner.vision_proj[2]
+    first.weight.copy_(bend[:, None] * weight / spread)
+    first.bias.copy_(BENT - first.weight @ mean)
+    second.weight.copy_(torch.diag(1 / bend))
+    second.bias.copy_(y[seen].mean(0) - BENT / bend)
+    for vector in (inner.plora_sub_GN, inner.plora_glb_GN):
+        vector.copy_(
+            (mean + 0.1 * spread * torch.randn(len(mean), generator=torch.Generator().manual_seed(seed))).view_as(
+                vector
+            )
+        )
+
+
+def groups(model: IxcForConditionalGeneration, recipe: JointRecipe) -> list[torch.optim.Optimizer]:
+    """Muon for block matrices, AdamW for the rest; the tower at its share of the rate."""
+    inner = model.model
+    blocks = {"text": inner.language_model.layers, "tower": inner.vision_tower.encoder.layers}
+    matrix = {k: [p for n, p in b.named_parameters() if p.ndim == 2 and "Plora" not in n] for k, b in blocks.items()}
+    taken = {id(p) for ps in matrix.values() for p in ps} | {id(model.output.weight)}
+    tower = [p for p in inner.vision_tower.parameters() if id(p) not in taken]
+    taken |= {id(p) for p in tower}
+    rest = [p for p in model.parameters() if id(p) not in taken]
+    muon = Muon(
+        [{"params": matrix["text"]}, {"params": matrix["tower"], "lr": recipe.muon_lr * recipe.tower_share}],
+        lr=recipe.muon_lr,
+    )  # type: ignore[list-item]
+    adam = torch.optim.AdamW(
+        [{"params": rest}, {"params": tower, "lr": recipe.adam_lr * recipe.tower_share}],
+        lr=recipe.adam_lr,
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
+    )
+    return [muon, adam]
+
+
+class Joint:
+    """The two stages over one model, resumable at any step."""
+
+    def __init__(self, config: IxcConfig, recipe: JointRecipe, out: Path) -> None:
+        self.recipe, self.path = recipe, out / "joint.pt"
+        torch.manual_seed(recipe.seed)
+        self.model = IxcForConditionalGeneration(config)
+        self.symbols = SymbolEmbedding(config.text_config.hidden_size)
+        self.aligned = self.step = 0
+        self.exact: dict[str, float] = {}
+        self.align_optim = torch.optim.AdamW(self._joints(), lr=recipe.align_lr, betas=(0.9, 0.98), weight_decay=0.0)
+        self.optims = groups(self.model, recipe)
+        set_rate([self.align_optim, *self.optims], 1.0)
+
+    def _joints(self) -> list[nn.Parameter]:
+        inner = self.model.model
+        return [*inner.vision_proj.parameters(), inner.plora_sub_GN, inner.plora_glb_GN]
+
+    def start(self, tower: dict[str, Tensor], decoder: dict[str, Tensor], symbols: dict[str, Tensor]) -> None:
+        """Take over what the first two stages learned."""
+        self.model.model.vision_tower.load_state_dict(tower)
+        self.model.model.language_model.load_state_dict(decoder)
+        self.symbols.load_state_dict(symbols)
+        self._tie()
+        start_projector(self.model, self.symbols, seed=self.recipe.seed)
+
+    def _tie(self) -> None:
+        with torch.no_grad():
+            self.model.output.weight.copy_(self.model.get_input_embeddings().weight)
+
+    def resume(self) -> bool:
+        """Go on from the state on disk, if there is one."""
+        if (saved := state.load(self.path)) is None:
+            return False
+        self.model.load_state_dict(saved["model"])
+        self.symbols.load_state_dict(saved["symbols"])
+        self.align_optim.load_state_dict(saved["align_optim"])
+        for optim, values in zip(self.optims, saved["optims"], strict=True):
+            optim.load_state_dict(values)
+        self.aligned, self.step, self.exact = saved["aligned"], saved["step"], saved["exact"]
+        return True
+
+    def save(self) -> None:
+        """Write the state."""
+        self._tie()
+        state.save(
+            {
+                "model": self.model.state_dict(),
+                "symbols": self.symbols.state_dict(),
+                "align_optim": self.align_optim.state_dict(),
+                "optims": [o.state_dict() for o in self.optims],
+                "aligned": self.aligned,
+                "step": self.step,
+                "exact": self.exact,
+            },
+            self.path,
+        )
+
+    def align_step(self) -> float:
+        """One step of the projector towards the symbols."""
+        rng = np.random.default_rng([self.recipe.seed, 1, self.aligned])
+        hd, count = ((1, 6), (1, 6), (4, 2), (9, 1))[int(rng.integers(4))]
+        pages, setting = pages_for(rng, hd=hd, count=count)
+        inner = self.model.model
+        with torch.no_grad():
+            said = targets(pages, self.symbols, self.model.get_input_embeddings().weight, hd=setting)
+        for p in inner.vision_tower.parameters():
+            p.requires_grad_(False)
+        shown = inner.vision_proj(torch.cat(inner.image_sequences(*look(pages, hd=setting))))
+        weight = torch.where(said.abs().sum(-1) > 0, 1.0, 0.3)
+        loss = (((shown - said) ** 2).sum(-1) * weight).sum() / weight.sum()
+        loss.backward()
+        for p in inner.vision_tower.parameters():
+            p.requires_grad_(True)
+        set_rate([self.align_optim], rate_at(self.aligned, steps=self.recipe.align_steps, decay_from=0, warmup=10))
+        self.align_optim.step()
+        self.model.zero_grad(set_to_none=True)
+        self.aligned += 1
+        return loss.item()
+
+    def joint_step(self) -> tuple[int, float, float]:
+        """One step of everything -> HD, loss, exact match."""
+        recipe = self.recipe
+        rng = np.random.default_rng([recipe.seed, 2, self.step])
+        chances = [share for *_, share in recipe.shares]
+        hd, count, asked, _ = recipe.shares[int(rng.choice(len(chances), p=chances))]
+        pages, setting = pages_for(rng, hd=hd, count=count)
+        pixels, grids = look(pages, hd=setting)
+        image = torch.stack(self.model.get_image_features(pixels, grids).pooler_output)  # (B, N, D)
+        packed = pack([choose(rng, p.questions, asked) for p in pages], prefix=len(markup()[0]) + image.shape[1])
+        loss, exact = score(answer_logits(self.model.model.language_model, image, packed), packed.labels, asked)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        set_rate(self.optims, rate_at(self.step, steps=recipe.steps, decay_from=recipe.steps // 3))
+        for optim in self.optims:
+            optim.step()
+        self.model.zero_grad(set_to_none=True)
+        self.step += 1
+        return hd, loss.item(), exact
+
+    def run(self, *, stop_after: float = float("inf")) -> IxcForConditionalGeneration:
+        """Both stages to their ends, or for `stop_after` seconds."""
+        began = time.monotonic()
+        while self.aligned < self.recipe.align_steps and time.monotonic() - began < stop_after:
+            loss = self.align_step()
+            if self.aligned % 25 == 0:
+                log.info("align step %d distance %.4f", self.aligned, loss)
+        self.save()
+        while self.step < self.recipe.steps and time.monotonic() - began < stop_after:
+            hd, loss, exact = self.joint_step()
+            key = f"HD-{hd}"
+            self.exact[key] = 0.95 * self.exact.get(key, exact) + 0.05 * exact
+            if self.step % 25 == 0:
+                means = " ".join(f"{k} {v:.3f}" for k, v in sorted(self.exact.items()))
+                pace = (time.monotonic() - began) / max(1, self.step)
+                log.info("joint step %d loss %.3f exact %s  %.2f s/step", self.step, loss, means, pace)
+            if self.step % self.recipe.save_every == 0:
+                self.save()
+        self.save()
+        self.model.eval()
+        return self.model
