@@ -105,16 +105,16 @@ def _canvas(image: Image.Image, plan: Plan) -> Image.Image:
 def _mosaic(canvas: Image.Image, plan: Plan) -> Image.Image:
     """The canvas under its tokens and tiles."""
     part, layout = plan.partition, plan.layout
-    tile = canvas.width / part.grid_w
+    wide, high = canvas.width / part.grid_w, canvas.height / part.grid_h
+    numbered = min(wide, high) >= MIN_LABEL
     picture = _grid(canvas, rows=layout.rows, cols=layout.cols, colour=BLUE)
     pen = ImageDraw.Draw(picture)
-    width = 3 if tile >= MIN_LABEL else 1
     for row in range(part.grid_h):
         for col in range(part.grid_w):
-            box = (col * tile, row * tile, (col + 1) * tile - 1, (row + 1) * tile - 1)
-            pen.rectangle(box, outline=ORANGE, width=width)
-            if tile >= MIN_LABEL:
-                _label(pen, box, str(row * part.grid_w + col + 1), int(max(12, min(36, tile / 5))))
+            box = (col * wide, row * high, (col + 1) * wide - 1, (row + 1) * high - 1)
+            pen.rectangle(box, outline=ORANGE, width=3 if numbered else 1)
+            if numbered:
+                _label(pen, box, str(row * part.grid_w + col + 1), int(max(12, min(36, wide / 5))))
     return picture
 
 
@@ -162,7 +162,7 @@ def _legend(plan: Plan) -> list[tuple[tuple[int, int, int] | None, str]]:
             f"{part.width:,} x {part.height:,} px, HD-{part.hd}, rule {part.rule}: drawn at {part.resized_width:,} x "
             f"{part.resized_height:,} px, {plan.image_tokens:,} tokens",
         ),
-        (ORANGE, f"{part.grid_h} x {part.grid_w} = {part.tiles} tiles of {part.tile} px, numbered in order"),
+        (ORANGE, f"{part.grid_h} x {part.grid_w} = {part.tiles} tiles of {part.tile} px, in reading order"),
         (
             BLUE,
             f"{layout.rows} x {layout.cols} tokens of {side} x {side} px"

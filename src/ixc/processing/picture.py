@@ -155,7 +155,9 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
             image.load()
             return to_rgb(image)
         except Image.DecompressionBombError as error:
-            raise ImageError(f"{name}: {error} The limit here is {max_pixels:,}; reduce the picture first") from error
+            raise ImageError(
+                f"{name} claims more than {max_pixels:,} px ({error}); reduce the picture first"
+            ) from error
         except UnidentifiedImageError as error:
             raise ImageError(f"{name} is not a picture Pillow knows; use PNG, JPEG, WebP or TIFF") from error
         except BROKEN as error:
@@ -205,10 +207,12 @@ _TURNS = {
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except BROKEN:
-        return image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an unreadable block is no news: the original never looked
+        try:
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        except BROKEN:
+            return image
     return image if turn is None else image.transpose(turn)
 
 
