@@ -194,7 +194,9 @@ def test_the_limit_is_read_from_the_header() -> None:
         open_image(b"", max_pixels=178_000_001)
 
 
-@given(st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"]), st.integers(0, 400))
+@given(
+    st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "AVIF"]), st.integers(0, 400)
+)
 def test_damaged_files_never_crash(noise: bytes, kind: str, at: int) -> None:
     data = bytearray(encoded(Image.new("RGB", (20, 20), RED), kind))
     data[at : at + len(noise)] = noise

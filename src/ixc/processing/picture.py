@@ -18,12 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ixc.errors import GeometryError, ImageError, UsageError
 from ixc.geometry import Partition
-
-MAX_PIXELS = 178_000_000
-"""Most pixels a picture may claim: just under Pillow's own hard limit against decompression bombs (178,956,970)."""
-
-MAX_SIDE = 60_000
-"""Longest side a picture may claim, pixels."""
+from ixc.processing.header import MAX_PIXELS, MAX_SIDE
 
 WHITE = 255
 """Value of the padding and of the paper under transparent pictures (spec (a) 6)."""
@@ -165,16 +160,8 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
 
 
 BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    OverflowError,
-    TypeError,
-    AttributeError,
-    struct.error,
-    zlib.error,
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowError, TypeError, AttributeError, RuntimeError),
+    *(struct.error, zlib.error),
 )
 """What Pillow's decoders raise on hostile or damaged files."""
 
