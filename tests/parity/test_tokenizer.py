@@ -1,0 +1,57 @@
+"""The published tokenizer against sentencepiece: frozen encodings, and the package itself where it is installed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ixc.processing.tokenizer import IxcTokenizer, raw_ids
+
+GOLDENS = Path(__file__).parents[1] / "goldens" / "tokenizer"
+MODEL = GOLDENS / "internlm2-tokenizer.model"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> IxcTokenizer:
+    folder = tmp_path_factory.mktemp("published")
+    (folder / "tokenizer.model").write_bytes(MODEL.read_bytes())
+    return IxcTokenizer.from_pretrained(folder)
+
+
+def test_every_frozen_encoding(tokenizer: IxcTokenizer) -> None:
+    cases = json.loads((GOLDENS / "encodings.json").read_text())
+    assert [c["text"] for c in cases if raw_ids(tokenizer, c["text"]) != c["ids"]] == []
+    assert [c["text"] for c in cases if tokenizer.decode(c["ids"]) != c["decoded"]] == []
+
+
+def test_the_saved_tokenizer_is_the_same(tokenizer: IxcTokenizer, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    again = IxcTokenizer.from_pretrained(tmp_path)
+    cases = json.loads((GOLDENS / "encodings.json").read_text())
+    assert [c["text"] for c in cases if raw_ids(again, c["text"]) != c["ids"]] == []
+    assert again("</s>").input_ids == tokenizer("</s>").input_ids
+
+
+ODD = st.text(st.sampled_from(" \n\r\t\0▁—…aAeＥｅ.,'é中文的😀0123456789<>[]_/s"), max_size=60)
+TAGGED = st.lists(st.sampled_from(["[UNUSED_TOKEN_145]", "[UNUSED_TOKEN_14", "</s>", "——", "  ", "x"]), max_size=8)
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=st.one_of(st.text(max_size=60), ODD, TAGGED.map("".join), st.integers(1, 90).map(lambda n: " " * n)))
+def test_any_text_as_sentencepiece_has_it(tokenizer: IxcTokenizer, text: str) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    oracle = _oracle(sentencepiece)
+    ids = oracle.encode(text)
+    assert raw_ids(tokenizer, text) == ids
+    assert tokenizer.decode(ids) == oracle.decode(ids)
+
+
+_ORACLES: dict[str, object] = {}
+
+
+def _oracle(sentencepiece):
+    if "oracle" not in _ORACLES:
+        _ORACLES["oracle"] = sentencepiece.SentencePieceProcessor(str(MODEL))
+    return _ORACLES["oracle"]
