@@ -42,7 +42,7 @@ class LanguageRecipe:
     noise: float = 0.3
     advance: float = 0.8
     """Exact match (running mean) at which the next lesson begins."""
-    save_every: int = 200
+    save_every: int = 100
 
 
 class Reader(nn.Module):

@@ -40,11 +40,11 @@ LESSONS = (
     Lesson(rows=3, columns=4, letters=(38, 46), words="tiny", pages=128, questions=3),
     Lesson(rows=6, columns=6, letters=(36, 46), words="tiny", pages=48, questions=6),
     Lesson(rows=4, columns=12, letters=(36, 46), words="short", pages=48, questions=4),
-    Lesson(rows=4, columns=16, letters=(30, 46), pages=32, questions=8),
-    Lesson(rows=6, columns=12, letters=(22, 32), pages=24, questions=8),
-    Lesson(rows=12, columns=12, letters=(18, 30), pages=10, questions=12),
-    Lesson(hd=1, pages=8, questions=12),
-    Lesson(hd=4, pages=3, questions=20),
+    Lesson(rows=4, columns=16, letters=(30, 46), pages=28, questions=4),
+    Lesson(rows=6, columns=12, letters=(22, 32), pages=18, questions=6),
+    Lesson(rows=12, columns=12, letters=(18, 30), pages=9, questions=10),
+    Lesson(hd=1, pages=6, questions=12),
+    Lesson(hd=4, pages=2, questions=24),
     Lesson(hd=9, pages=1, questions=32),
 )
 
