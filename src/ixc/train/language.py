@@ -181,7 +181,7 @@ def train_step(
     pages = same_shape(rng, lesson)
     questions = [choose(rng, page.questions, lesson.questions) for page, _ in pages]
     image = reader.embed_image([s for _, s in pages], noise=recipe.noise)
-    packed = pack(questions, prefix=len(markup()[0]) + image.shape[1])
+    packed = pack(questions, prefix=len(markup()[0]) + image.shape[1], short=bool(rng.random() < lesson.short))
     loss, exact = score(reader(image, packed), packed.labels, lesson.questions)
     loss.backward()
     nn.utils.clip_grad_norm_(reader.parameters(), 1.0)

@@ -33,13 +33,15 @@ class Lesson:
     hd: int = 0
     pages: int
     questions: int = 8
+    short: float = 0.0
+    """Share of the steps that ask with the key alone, the answer right behind it."""
 
 
 LESSONS = (
-    Lesson(rows=1, columns=8, letters=(38, 46), words="short", pages=192, questions=1),
-    Lesson(rows=3, columns=4, letters=(38, 46), words="tiny", pages=128, questions=3),
-    Lesson(rows=6, columns=6, letters=(36, 46), words="tiny", pages=48, questions=6),
-    Lesson(rows=4, columns=12, letters=(36, 46), words="short", pages=48, questions=4),
+    Lesson(rows=1, columns=8, letters=(38, 46), words="short", pages=192, questions=1, short=1.0),
+    Lesson(rows=3, columns=4, letters=(38, 46), words="tiny", pages=128, questions=3, short=1.0),
+    Lesson(rows=6, columns=6, letters=(36, 46), words="tiny", pages=48, questions=6, short=0.5),
+    Lesson(rows=4, columns=12, letters=(36, 46), words="short", pages=48, questions=4, short=0.5),
     Lesson(rows=4, columns=16, letters=(30, 46), pages=28, questions=4),
     Lesson(rows=6, columns=12, letters=(22, 32), pages=18, questions=6),
     Lesson(rows=12, columns=12, letters=(18, 30), pages=9, questions=10),

@@ -63,10 +63,16 @@ def choose(rng: Generator, questions: list[Question], count: int) -> list[Questi
     return picked
 
 
-def pack(pages: list[list[Question]], *, prefix: int) -> Packed:
-    """Questions of B pages (the same number each) behind `prefix` tokens."""
+def bare(question: str) -> str:
+    """The key alone: `What is the K?` -> `K`. The first lessons ask so, with the answer right behind the key."""
+    return question.removeprefix("What is the ").removesuffix("?")
+
+
+def pack(pages: list[list[Question]], *, prefix: int, short: bool = False) -> Packed:
+    """Questions of B pages (the same number each) behind `prefix` tokens; `short`: key, newline, answer."""
     _, between, end = markup()
-    rows = [[(list(encode(q.question)) + between, [*encode(q.answer), end]) for q in page] for page in pages]
+    asked, behind = (bare, between[-1:]) if short else (str, between)
+    rows = [[(list(encode(asked(q.question))) + behind, [*encode(q.answer), end]) for q in page] for page in pages]
     length = max(len(q) + len(a) for row in rows for q, a in row)
     count = len(rows[0])
     ids = torch.full((len(rows), count, length), 2)

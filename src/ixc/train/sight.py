@@ -62,16 +62,18 @@ def line_of_text(rng: Generator, length: int) -> str:
     line = ""
     while len(line) < length:
         r = rng.random()
-        piece = values.scramble(rng) if r < 0.15 else values.key(rng) if r < 0.4 else values.value(rng)
+        piece = values.scramble(rng) if r < 0.08 else values.key(rng) if r < 0.35 else values.value(rng)
         line += piece + (":" if rng.random() < 0.1 else "") + " " * int(rng.integers(1, 3))
     return line
 
 
 def text_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A canvas full of text: pixels (336, 336, 3) uint8, codes, x, y of its characters in canvas pixels."""
-    seen = float(np.exp(rng.uniform(np.log(14), np.log(26)))) if rng.random() < 0.85 else float(rng.uniform(26, 48))
-    sx = sy = float(np.exp(rng.uniform(np.log(0.55), np.log(1.4)))) if rng.random() < 0.4 else 1.0
+    seen = float(np.clip(np.exp(rng.normal(np.log(21), 0.2)), 14, 34))
     if rng.random() < 0.12:
+        seen = float(rng.uniform(26, 48))
+    sx = sy = float(np.exp(rng.uniform(np.log(0.6), 0.0))) if rng.random() < 0.25 else 1.0
+    if rng.random() < 0.06:
         sx *= float(rng.uniform(0.6, 1.0))
     size = max(8, round(seen / sy))
     names = list(fonts.TRAIN_FONTS)
