@@ -278,3 +278,21 @@ def test_a_published_folder_loads_without_its_code(tmp_path: Path) -> None:
     assert front.image_token_id == 92537
     front.save_pretrained(tmp_path / "native")
     assert type(AutoImageProcessor.from_pretrained(tmp_path / "native")) is IxcImageProcessorPil
+
+
+def test_the_pipeline_answers(tiny_folder: Path) -> None:
+    from transformers import pipeline
+
+    import ixc  # noqa: F401  (registers)
+
+    ask = pipeline("image-text-to-text", model=str(tiny_folder))
+    question = [{"role": "user", "content": [{"type": "image", "image": WIDE}, {"type": "text", "text": "Who?"}]}]
+    how = {"max_new_tokens": 4, "return_full_text": False, "processor_kwargs": {"hd": 2}}
+    (alone,) = ask(text=question, **how)
+    pair = ask(text=[question, question], batch_size=2, **how)
+    assert [records[0]["generated_text"] for records in pair] == [alone["generated_text"]] * 2
+    assert "UNUSED_TOKEN" not in alone["generated_text"]
+    (whole,) = ask(
+        text=[*question, {"role": "assistant", "content": [{"type": "text", "text": "It"}]}], max_new_tokens=4
+    )
+    assert whole["generated_text"][-1]["content"][0]["text"].startswith("It")
