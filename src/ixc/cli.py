@@ -180,13 +180,14 @@ class _Talk:
 
 
 def _load(model: Path | None, *, device: str, dtype: str) -> Engine:
-    # The libraries announce their own matters; a command's stderr is for its own lines.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from transformers.utils import logging
 
     from ixc.inference.engine import load
 
+    # The libraries announce their own matters; a command's stderr is for its own lines.
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()
     logging.disable_progress_bar()
     return load(model, device=device, dtype=dtype)
 
@@ -324,8 +325,7 @@ def train(
     from ixc import train as room
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    room.run(existing(str(recipe)), out=out, resume=resume, device=device)
-    print(out)
+    print(room.run(existing(str(recipe)), out=out, resume=resume, device=device))
 
 
 @evals.command(
@@ -333,26 +333,32 @@ def train(
     epilog=_examples(
         "ixc eval synth",
         "ixc eval synth --model runs/nano/model -n 100 --json",
+        "ixc eval synth --keep cases.jsonl",
     ),
 )
 def eval_synth(
     model: Model = None,
     count: Annotated[int, typer.Option("-n", "--count", help="Held-out documents.")] = 500,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="File of finished documents; a run that finds it goes on behind them.")
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
-    """Exact match on held-out documents in a held-out font, by kind of question and by HD."""
+    """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
     from ixc.evals import synth as room
 
-    report = room.run(_load(model, device=device, dtype=dtype), count=count)
-    print(json.dumps(report.as_dict()) if as_json else report)
+    engine = _load(model, device=device, dtype=dtype)
+    cases = room.run(lambda image, question, hd: engine.ask([image], question, hd=hd).text, count=count, keep=keep)
+    result = watch(cases, total=count, what="asking")
+    print(json.dumps(result.as_dict()) if as_json else result)
 
 
 def main() -> None:
     """Entry point of the command `ixc`; always leaves by SystemExit."""
     with errors_to_exit_codes():
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="ixc")
         sys.stdout.flush()
         raise SystemExit(code if isinstance(code, int) else 0)
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -71,16 +71,25 @@ def write_pieces(pieces: Iterable[str]) -> str:
     return text
 
 
-def watch(done: Iterator[int], *, total: int, what: str) -> None:
-    """Runs an iterator of counts to its end behind a progress bar on stderr; no bar where nobody is looking."""
+def watch(done: Iterator[Any], *, total: int, what: str) -> Any:
+    """Runs an iterator to its end behind a progress bar on stderr; no bar where nobody is looking.
+
+    Args:
+        done: a generator of counts (1 .. total); it may yield a result last.
+
+    Returns:
+        What was yielded last.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
+    last: Any = None
     with closing(done), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(what, total=total)
-        for count in done:
-            bar.update(task, completed=count)
+        for last in done:
+            bar.update(task, completed=last if isinstance(last, int) else total)
+    return last
 
 
 def report(error: object) -> None:

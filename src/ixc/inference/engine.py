@@ -9,6 +9,7 @@ before the first stop token. Pictures belong to the first turn of a conversation
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,8 +25,6 @@ from ixc.errors import ContextError, UsageError, WeightsError
 from ixc.geometry import partition as partition_of
 from ixc.inference.streaming import text_pieces, token_stream
 from ixc.model import weights
-from ixc.model.config import IxcConfig
-from ixc.processing import register
 from ixc.processing.picture import open_image, to_rgb
 from ixc.processing.processor import IxcProcessor
 
@@ -43,6 +42,10 @@ DEVICES = ("cpu", "cuda", "mps")
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 """One of them must lie in a model folder."""
+
+SETTINGS = ("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json",
+            "tokenizer.json", "tokenizer_config.json")  # fmt: skip
+"""Files that must be JSON objects where they exist: transformers passes over a damaged one without a word."""
 
 LONGEST_REASON = 200
 """Characters of somebody else's message repeated in ours; transformers lists every model it knows."""
@@ -95,7 +98,7 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
     where = _device(device)
     number = _dtype(dtype, where)
     path = _folder(folder)
-    register(IxcConfig)
+    _check_settings(path)
     processor = _processor(path)
     model = weights.load(path, dtype=number)
     return Engine(model=model.to(where).eval(), processor=processor)
@@ -292,12 +295,24 @@ def _folder(folder: str | Path | None) -> Path:
     return path
 
 
+def _check_settings(folder: Path) -> None:
+    if not (folder / SETTINGS[0]).is_file():
+        raise WeightsError(f"{folder} has no {SETTINGS[0]}; give the folder of a model")
+    for path in (folder / name for name in SETTINGS if (folder / name).is_file()):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{path} is not JSON ({error}); fetch it again") from error
+        if not isinstance(found, dict):
+            raise WeightsError(f"{path} holds a {type(found).__name__}, a JSON object needed; fetch it again")
+
+
 def _processor(folder: Path) -> IxcProcessor:
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
     try:
         return IxcProcessor.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error)[:LONGEST_REASON]
         raise WeightsError(
             f"the tokenizer or processor of {folder} cannot be read ({reason}); fetch it again"

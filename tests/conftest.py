@@ -1,0 +1,59 @@
+"""Fixtures that several rooms share: a tiny random model folder and a page."""
+
+from pathlib import Path
+
+import pytest
+
+TINY_CONTEXT = 2048
+"""Positions of the tiny model, as in its config.json."""
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A native folder: random weights of 70 k parameters, the character tokenizer, HD-9 under rule native."""
+    import torch
+
+    from ixc.model.config import IxcConfig
+    from ixc.model.model import IxcForConditionalGeneration
+    from ixc.processing.image import IxcImageProcessorPil
+    from ixc.processing.processor import IxcProcessor
+    from ixc.processing.tokenizer import character_tokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    config = IxcConfig(
+        vision_config={"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+        text_config={
+            "vocab_size": 128,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": TINY_CONTEXT,
+            "eos_token_id": [2, 104],
+            "plora_r": 4,
+            "plora_qkv_r": 2,
+        },
+        image_token_id=102,
+    )
+    model = IxcForConditionalGeneration(config)
+    model.generation_config.max_new_tokens = 12
+    model.generation_config._from_model_config = False  # else loading makes it anew from config.json
+    model.save_pretrained(folder)
+    IxcProcessor(
+        IxcImageProcessorPil(hd=9, partition="native"), character_tokenizer(), published_quirks=False
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn page of 400 x 300 px as a PNG."""
+    from PIL import Image, ImageDraw
+
+    path = tmp_path_factory.mktemp("pages") / "page.png"
+    image = Image.new("RGB", (400, 300), "white")
+    ImageDraw.Draw(image).text((20, 20), "Delivery Note", fill="black")
+    image.save(path)
+    return path

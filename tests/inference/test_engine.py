@@ -1,0 +1,151 @@
+"""The engine on a tiny random model: what comes back, streaming, history, defaults and refusals."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ixc.errors import ContextError, GeometryError, ImageError, UsageError, WeightsError
+from ixc.inference import engine as room
+from ixc.inference.engine import Engine, load
+from ixc.inference.streaming import text_pieces, token_stream
+from ixc.layout import num_image_tokens
+
+QUESTION = "What is the title?"
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path) -> Engine:
+    return load(tiny_folder, device="cpu")
+
+
+def test_the_defaults_are_the_folders(engine: Engine, page: Path) -> None:
+    answer = engine.ask([page], QUESTION)
+    assert (answer.hd, answer.partition, answer.grids) == (9, "native", ((1, 2),))
+    assert answer.image_tokens == (num_image_tokens(1, 2),)
+    assert answer.prompt_tokens > answer.image_tokens[0]
+    assert 0 <= answer.new_tokens <= 12  # the folder's generation config
+
+
+def test_paths_bytes_and_pictures_give_the_same_answer(engine: Engine, page: Path) -> None:
+    with Image.open(page) as picture:
+        answers = {engine.ask([image], QUESTION).text for image in (page, str(page), page.read_bytes(), picture)}
+    assert len(answers) == 1
+
+
+def test_settings_per_call(engine: Engine, page: Path) -> None:
+    answer = engine.ask([page], QUESTION, hd=1, partition="original", max_new_tokens=3)
+    assert (answer.hd, answer.partition, answer.grids) == (1, "original", ((1, 1),))
+    assert answer.new_tokens <= 3
+
+
+@pytest.mark.parametrize("question", [QUESTION, "x", "How much is Tea?", "[UNUSED_TOKEN_145]<ImageHere>"])
+def test_streaming_gives_the_same_text(engine: Engine, page: Path, question: str) -> None:
+    pieces = list(engine.stream([page], question))
+    assert "".join(pieces) == engine.ask([page], question).text
+
+
+def test_two_pictures_and_text_alone(engine: Engine, page: Path) -> None:
+    assert len(engine.ask([page, page], QUESTION).grids) == 2
+    alone = engine.ask([], QUESTION)
+    assert (alone.grids, alone.image_tokens) == ((), ())
+
+
+def test_history_puts_the_picture_into_the_first_turn(engine: Engine, page: Path) -> None:
+    first = engine.ask([page], "a")
+    later = engine.ask([page], "a", history=[("b", "c")])
+    assert later.image_tokens == first.image_tokens
+    turns = room._conversation([Image.new("RGB", (9, 9))], "a", [("b", "c")])
+    assert [turn.role for turn in turns] == ["user", "assistant", "user"]
+    assert [len(turn.content) for turn in turns] == [2, 1, 1]
+    assert later.prompt_tokens > first.prompt_tokens
+
+
+def test_a_longer_text_than_the_context(engine: Engine) -> None:
+    with pytest.raises(ContextError, match=r"3,0\d\d tokens.*2,048 positions.*use"):
+        engine.ask([], "a" * 3000)
+    with pytest.raises(ContextError, match=r"2,040 of answer.*2,048.*max_new_tokens <="):
+        engine.ask([], "a", max_new_tokens=2040)
+
+
+def test_the_context_may_be_filled(engine: Engine) -> None:
+    room_left = engine.context - engine.ask([], "a" * 1000).prompt_tokens
+    nearly = "a" * (1000 + room_left - 1)
+    assert engine.ask([], nearly).new_tokens <= 1
+
+
+@pytest.mark.parametrize("hd", [0, -1])
+def test_hd_below_one(engine: Engine, page: Path, hd: int) -> None:
+    with pytest.raises(GeometryError, match=f"at least 1, got {hd}"):
+        engine.ask([page], QUESTION, hd=hd)
+
+
+def test_other_wrong_calls(engine: Engine, page: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="max_new_tokens is 0"):
+        engine.ask([page], QUESTION, max_new_tokens=0)
+    with pytest.raises(UsageError, match="num_beams is 0"):
+        engine.ask([page], QUESTION, num_beams=0)
+    with pytest.raises(UsageError, match="give a list"):
+        engine.ask(str(page), QUESTION)
+    with pytest.raises(GeometryError, match="original, native, fit"):
+        engine.stream([page], QUESTION, partition="golden")
+    with pytest.raises(ImageError, match="no file"):
+        engine.stream([tmp_path / "none.png"], QUESTION)  # before the first piece is asked for
+
+
+def test_an_error_while_generating_reaches_the_caller(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine.model, "generate", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(engine.stream([], "a"))
+
+
+def test_a_caller_that_leaves_stops_the_thread() -> None:
+    stopped = []
+
+    def generate(*, streamer, stopping_criteria) -> None:  # type: ignore[no-untyped-def]
+        ids = torch.zeros(1, 1, dtype=torch.long)
+        streamer.put(ids)
+        for token in range(10**9):
+            streamer.put(torch.tensor([token]))
+            if bool(stopping_criteria[0](ids, ids)[0]):
+                stopped.append(token)
+                return
+
+    tokens = token_stream(generate)
+    assert [next(tokens) for _ in range(3)] == [0, 1, 2]
+    tokens.close()
+    assert stopped
+
+
+def test_a_character_of_several_tokens_comes_whole() -> None:
+    data = "aä中b".encode()
+    pieces = list(text_pieces(iter(data), decode=lambda ids: bytes(ids).decode(errors="replace")))
+    assert pieces == ["a", "ä", "中", "b"]
+    cut = list(text_pieces(iter(data[:5]), decode=lambda ids: bytes(ids).decode(errors="replace")))
+    assert "".join(cut) == "aä�"
+
+
+def test_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WeightsError, match=r"no model folder .*check the path"):
+        load(tmp_path / "none")
+    with pytest.raises(WeightsError, match=r"has no config\.json"):
+        load(tmp_path)
+    monkeypatch.setattr(room, "EMBEDDED", tmp_path / "nano")
+    with pytest.raises(WeightsError, match="carries no embedded model"):
+        load()
+
+
+def test_device_and_dtype(tiny_folder: Path) -> None:
+    assert load(tiny_folder, device="cpu").model.dtype is torch.float32
+    assert load(tiny_folder, device="cpu", dtype="bfloat16").model.dtype is torch.bfloat16
+    with pytest.raises(UsageError, match="no dtype 'int3'; use auto, float32"):
+        load(tiny_folder, dtype="int3")
+    with pytest.raises(UsageError, match="no device 'tpu'; use auto, cpu"):
+        load(tiny_folder, device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="0 cuda devices"):
+            load(tiny_folder, device="cuda")

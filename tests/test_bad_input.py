@@ -1,0 +1,224 @@
+"""Bad input, one by one: one clear line with the numbers and a remedy, exit 1 or 2, nothing half-written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ixc import cli
+
+QUESTION = "What is the title?"
+
+Refusal = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
+    """Runs a command that must be refused: (exit code, the line)."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+        assert left.value.code in (1, 2)
+        return int(left.value.code), err
+
+    return call
+
+
+def png(path: Path, width: int, height: int) -> Path:
+    """A PNG whose header claims a size that its few pixels do not have."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+def copied(folder: Path, target: Path) -> Path:
+    shutil.copytree(folder, target)
+    return target
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+
+BOTH = r"(?=.*(225|3,?600),?000,?000)(?=.*178,000,000).*"
+"""Both numbers, in either order: 15,000 or 60,000 px squared, and the limit."""
+
+
+def bad_pictures(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Name -> (file, pattern of the line)."""
+    text, empty, cut = folder / "text.png", folder / "empty.png", folder / "cut.jpg"
+    text.write_text("not a picture")
+    empty.write_bytes(b"")
+    whole = folder / "whole.jpg"
+    Image.effect_noise((300, 300), 90).convert("RGB").save(whole)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return {
+        "missing": (folder / "none.png", r"no file .*none\.png; check the path"),
+        "folder": (folder, r"is a folder; give an image"),
+        "text": (text, r"not a picture Pillow knows; use PNG"),
+        "empty": (empty, r"not a picture Pillow knows; use PNG"),
+        "cut": (cut, r"cut\.jpg is broken or cut short .*save or download it again"),
+        "0 px": (png(folder / "zero.png", 0, 10), r"0 x 10 px|not a picture|broken"),
+        "60,000 px": (png(folder / "wide.png", 60_000, 60_000), BOTH + "reduce"),
+        "too long a side": (png(folder / "long.png", 60_001, 1), r"60,001 x 1 px.*60,000; reduce"),
+        "bomb": (png(folder / "bomb.png", 15_000, 15_000), BOTH + "reduce"),
+    }
+
+
+PICTURES = ("missing", "folder", "text", "empty", "cut", "0 px", "60,000 px", "too long a side", "bomb")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_that_cannot_be_asked_about(refused: Refusal, tiny_folder: Path, tmp_path: Path, name: str) -> None:
+    path, pattern = bad_pictures(tmp_path)[name]
+    _, line = refused("ask", path, QUESTION, "--model", tiny_folder)
+    assert re.search(pattern, line)
+
+
+@pytest.mark.parametrize("name", [name for name in PICTURES if name != "cut"])
+def test_pictures_that_cannot_be_planned(refused: Refusal, tmp_path: Path, name: str) -> None:
+    path, pattern = bad_pictures(tmp_path)[name]
+    _, line = refused("plan", path)
+    assert re.search(pattern, line)
+
+
+@pytest.mark.parametrize("name", ["cut", "bomb"])
+def test_nothing_is_drawn_over_a_bad_picture(refused: Refusal, tmp_path: Path, name: str) -> None:
+    path, _ = bad_pictures(tmp_path)[name]
+    before = sorted(tmp_path.iterdir())
+    refused("plan", path, "--draw", tmp_path / "out.png")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_drawing_that_cannot_be_written(refused: Refusal, page: Path, tmp_path: Path) -> None:
+    _, line = refused("plan", page, "--draw", tmp_path / "none" / "out.png")
+    assert re.search(r"cannot be written .*choose another", line)
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["ask", "plan"])
+@pytest.mark.parametrize("hd", [0, -1])
+def test_hd_below_one(refused: Refusal, tiny_folder: Path, page: Path, command: str, hd: int) -> None:
+    arguments = [page, QUESTION, "--model", tiny_folder] if command == "ask" else [page]
+    code, line = refused(command, *arguments, "--hd", hd)
+    assert code == 2
+    assert f"at least 1, got {hd}; use 25" in line
+
+
+@pytest.mark.parametrize("command", ["ask", "plan"])
+def test_too_long_an_aspect_ratio(refused: Refusal, tiny_folder: Path, tmp_path: Path, command: str) -> None:
+    path = tmp_path / "strip.png"
+    Image.new("RGB", (2000, 1)).save(path)
+    arguments = [path, QUESTION, "--model", tiny_folder] if command == "ask" else [path]
+    code, line = refused(command, *arguments, "--hd", 1)
+    assert code == 2
+    assert re.search(r"2000 x 1 px.*2000 : 1.*336 : 1.*crop the image or use hd >= 6", line)
+
+
+def test_an_unknown_rule(refused: Refusal, page: Path) -> None:
+    code, line = refused("plan", page, "--partition", "golden")
+    assert code == 2
+    assert "'golden'; use one of original, native, fit" in line
+
+
+def test_a_text_longer_than_the_context(refused: Refusal, tiny_folder: Path, page: Path) -> None:
+    code, line = refused("ask", page, "a" * 4000, "--model", tiny_folder)
+    assert code == 1
+    assert re.search(r"4,\d\d\d tokens.*2,048 positions; use a smaller hd, fewer images or a shorter text", line)
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_model_folder(refused: Refusal, page: Path, tmp_path: Path) -> None:
+    code, line = refused("ask", page, QUESTION, "--model", tmp_path / "none")
+    assert code == 1
+    assert re.search(r"no model folder .*none; check the path", line)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_folder_with_a_file_missing(
+    refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, name: str
+) -> None:
+    folder = copied(tiny_folder, tmp_path / "model")
+    (folder / name).unlink()
+    code, line = refused("ask", page, QUESTION, "--model", folder)
+    assert code == 1
+    assert re.search(rf"has no .*{re.escape(name)}", line)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_safetensors_file(
+    refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, share: float
+) -> None:
+    folder = copied(tiny_folder, tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: int(weights.stat().st_size * share)])
+    code, line = refused("ask", page, QUESTION, "--model", folder)
+    assert code == 1
+    assert re.search(r"model\.safetensors is damaged or cut off .*fetch it again", line)
+
+    before = sorted(tmp_path.iterdir())
+    code, line = refused("import-weights", folder, tmp_path / "imported")
+    assert code == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "processor_config.json", "generation_config.json"])
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_damaged_settings(
+    refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    folder = copied(tiny_folder, tmp_path / "model")
+    (folder / name).write_text(content)
+    code, _ = refused("ask", page, QUESTION, "--model", folder)
+    assert code == 1
+
+
+# -- folders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-n", 0], "0 documents asked for, at least 1"),
+        (["--seed", -1], "seed is -1, at least 0"),
+        (["--kind", "poem"], "'poem' of document; use one of form"),
+    ],
+)
+def test_synth_used_wrongly(refused: Refusal, tmp_path: Path, options: list[object], words: str) -> None:
+    code, line = refused("synth", tmp_path / "out", *options)
+    assert code == 2
+    assert words in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_synth_never_writes_over_a_folder(refused: Refusal, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    code, line = refused("synth", tmp_path)
+    assert code == 2
+    assert "1 entries; name a new or an empty folder" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
