@@ -33,6 +33,7 @@ def export(model: IxcForConditionalGeneration, folder: Path, *, training: dict[s
     generation.bos_token_id, generation.pad_token_id = ids("<s>"), ids("</s>")
     generation.eos_token_id = [ids("</s>"), ids("[UNUSED_TOKEN_145]")]
     generation.max_new_tokens, generation.do_sample = 64, False
+    generation._from_model_config = False  # else loading would make it anew and lose the 64
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)

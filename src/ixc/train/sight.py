@@ -23,19 +23,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ixc.data.synth import fonts, values
-from ixc.data.synth.compose import colours
+from ixc.data.synth.compose import colours, compose
 from ixc.data.synth.page import Page, Text, characters
 from ixc.data.synth.paint import paint
 from ixc.model.config import IxcVisionConfig
 from ixc.model.vision import VisionTower
+from ixc.processing.picture import resize_to_canvas
 from ixc.train import state
 from ixc.train.language import optimisers, rate_at, set_rate
-from ixc.train.symbols import PATCH, RANKS, ranks
+from ixc.train.symbols import PATCH, RANKS, ranks, seen_by
 
 log = logging.getLogger(__name__)
 CODES = 95
 WINDOW = 12  # patches
 CANVAS = 336
+PAGES = 0.4  # share of canvases that are pages of the family; the others are full of text, more labels each
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(1, 3, 1, 1)  # CLIP, spec (a) 9
 DEVIATION = torch.tensor((0.26862954, 0.26130258, 0.27577711)).view(1, 3, 1, 1)
 
@@ -67,10 +69,20 @@ def line_of_text(rng: Generator, length: int) -> str:
     return line
 
 
+def page_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A tile of a page of the family, white padding and all; the same outputs as `text_canvas`."""
+    hd = 1 if rng.random() < 0.6 else 4
+    page = compose(int(rng.integers(1 << 39)), hd=hd)
+    place, codes, x, y, _ = seen_by(page, hd=hd)
+    canvas = resize_to_canvas(paint(page), partition=place)
+    left, top = (CANVAS * int(rng.integers(n)) for n in (place.grid_w, place.grid_h))
+    return canvas[top : top + CANVAS, left : left + CANVAS], codes, x - left, y - top
+
+
 def text_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A canvas full of text: pixels (336, 336, 3) uint8, codes, x, y of its characters in canvas pixels."""
     seen = float(np.clip(np.exp(rng.normal(np.log(21), 0.2)), 14, 34))
-    if rng.random() < 0.12:
+    if rng.random() < 0.2:
         seen = float(rng.uniform(26, 48))
     sx = sy = float(np.exp(rng.uniform(np.log(0.6), 0.0))) if rng.random() < 0.25 else 1.0
     if rng.random() < 0.06:
@@ -121,7 +133,7 @@ def window_batch(rng: Generator, canvases: int) -> tuple[Tensor, Tensor, Tensor]
     """Four windows from each canvas: pixels (N, 3, 168, 168) normalised, places (N, P), labels (N, P, R)."""
     side, pixels, places, labels = WINDOW * PATCH, [], [], []
     for _ in range(canvases):
-        image, codes, x, y = text_canvas(rng)
+        image, codes, x, y = page_canvas(rng) if rng.random() < PAGES else text_canvas(rng)
         for _ in range(4):
             left, top = (int(v) for v in rng.integers(0, CANVAS - side + 1, size=2))
             pixels.append(image[top : top + side, left : left + side])

@@ -111,7 +111,6 @@ def form(sheet: Sheet) -> None:
 def receipt(sheet: Sheet) -> None:
     """Things and prices, then tax and total; the prices end at the right edge of their block."""
     rng, lines, columns = sheet.rng, rows_left(sheet), blocks(sheet)
-    leader = rng.random() < 0.25
     narrow = min(1.0, float(rng.uniform(11, 18)) * sheet.style.size / columns[0][1])
     things = values.distinct(rng, values.item, len(lines) * len(columns), fits=lambda k: True)
     for b, (left, full) in enumerate(columns):
@@ -128,9 +127,6 @@ def receipt(sheet: Sheet) -> None:
                 continue
             sheet.put(k, left, y)
             sheet.put(v, right, y)
-            if leader and space > sheet.style.size * 2:
-                dots = "." * int((space - sheet.style.size) / sheet.width_of("."))
-                sheet.put(dots, left + sheet.width_of(k) + sheet.style.size / 2, y)
             asked = f"What is the {k}?" if k in tail else f"How much is {k}?"
             sheet.ask("price", asked, v)
 

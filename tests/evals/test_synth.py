@@ -1,0 +1,76 @@
+"""The score on drawn documents: what it counts, and that it goes on where it stopped."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ixc.data.synth import fonts
+from ixc.data.synth.compose import HELD_OUT
+from ixc.errors import UsageError
+from ixc.evals import synth
+
+
+def oracle(count: int) -> Callable[[Image.Image, str, int], str]:
+    """Answers right at the page's own setting and above, and nothing below it."""
+    known = {}
+    for index in range(count):
+        page, question = synth.held_out(index)
+        known[page.width, page.height, question.question] = (page.hd, question.answer)
+
+    def answer(image: Image.Image, question: str, hd: int) -> str:
+        own, text = known[image.width, image.height, question]
+        return text if hd >= own else "?"
+
+    return answer
+
+
+def finish(steps: object) -> synth.Report:
+    *_, report = steps  # type: ignore[misc]
+    return report
+
+
+def test_an_oracle_is_right_and_low_settings_are_not() -> None:
+    report = finish(synth.run(oracle(24), count=24))
+    groups = dict(report.groups())
+    assert groups["all, at the page's own HD"][0].percent == 100
+    by_hd = {r.name: r.percent for r in groups["pages drawn for HD-9, asked at"]}
+    assert by_hd == {"HD-01": 0, "HD-04": 0, "HD-09": 100, "HD-16": 100}
+    assert "held out: " in str(report)
+
+
+def test_test_pages_are_never_training_pages() -> None:
+    drawn = [synth.held_out(index)[0] for index in range(40)]
+    assert all(page.number >= HELD_OUT for page in drawn)
+    held = sum(page.font in fonts.TEST_FONTS for page in drawn)
+    assert held == 20
+
+
+def test_a_run_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
+    keep = tmp_path / "cases.jsonl"
+    whole = finish(synth.run(oracle(6), count=6))
+    finish(synth.run(oracle(3), count=3, keep=keep))
+    with keep.open("a") as file:
+        file.write('[{"number": 1')  # killed while writing
+    asked = []
+    answer = oracle(6)
+
+    def counted(image: Image.Image, question: str, hd: int) -> str:
+        asked.append(question)
+        return answer(image, question, hd)
+
+    report = finish(synth.run(counted, count=6, keep=keep))
+    assert report.cases == whole.cases
+    assert len(set(asked)) <= 3
+
+
+def test_intervals_are_wilson_s() -> None:
+    case = finish(synth.run(oracle(1), count=1)).cases[0]
+    found = synth.row("x", [case] * 10)
+    assert (round(found.low, 1), round(found.high, 1)) == (72.2, 100.0)
+
+
+def test_a_count_of_zero_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        next(synth.run(oracle(1), count=0))

@@ -1,0 +1,181 @@
+"""Training of the embedded model: what must be exactly true of it, at a tiny size."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ixc.data.synth.compose import HELD_OUT, compose
+from ixc.data.synth.page import Page, Text
+from ixc.errors import DataError, UsageError
+from ixc.layout import num_image_tokens
+from ixc.model.config import IxcTextConfig
+from ixc.processing.processor import IxcProcessor
+from ixc.train import state
+from ixc.train.language import Reader, answer_logits
+from ixc.train.lessons import LESSONS, lesson_page
+from ixc.train.muon import orthogonalise
+from ixc.train.packing import encode, markup, pack
+from ixc.train.recipe import read_recipe
+from ixc.train.sight import Spotter, window_batch
+from ixc.train.symbols import RANKS, grid_symbols, page_symbols, ranks
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+TINY = Path(__file__).with_name("tiny_recipe.py")
+
+
+def tiny_text() -> IxcTextConfig:
+    return read_recipe(TINY).model.text_config
+
+
+def test_ranks_count_within_groups() -> None:
+    assert ranks(np.array([3, 3, 1, 3, 1])).tolist() == [0, 1, 0, 2, 1]
+
+
+def test_symbols_put_a_character_into_its_patch() -> None:
+    codes, x, y = np.array([5, 6, 7]), np.array([30.0, 45.0, 50.0]), np.array([10.0, 10.0, 10.0])
+    chars, rows = grid_symbols(codes, x, y, rows=1, columns=2)
+    assert chars[0, 1, 0] == 5  # column 28 to 42 is the left patch of the second token
+    assert chars[0, 1, RANKS : RANKS + 2].tolist() == [6, 7]
+    assert rows[0, 1].tolist() == [True, False]
+    assert not chars[0, 0].any()
+
+
+@pytest.mark.parametrize("hd", [1, 4, 9])
+def test_symbols_follow_the_layout(hd: int) -> None:
+    page = compose(HELD_OUT + 3, hd=hd)
+    from ixc.geometry import partition
+
+    place = partition(page.width, page.height, hd=hd, rule="native")
+    symbols = page_symbols(page, hd=hd)
+    assert len(symbols.marks) == num_image_tokens(place.grid_h, place.grid_w)
+    visible = sum(c != " " for t in page.texts for c in t.string)
+    local = symbols.chars[num_image_tokens(1, 1) - 156 :]
+    assert (local > 0).sum() >= 0.97 * visible  # three characters a patch is the most that is told
+
+
+def test_every_lesson_gives_pages_with_questions() -> None:
+    for lesson in LESSONS:
+        drawn = [lesson_page(number, lesson) for number in range(8)]
+        assert sum(bool(page.questions) for page, _ in drawn) >= 6
+        assert all((symbols.chars < 95).all() for _, symbols in drawn)
+
+
+def test_packed_questions_equal_questions_asked_alone() -> None:
+    torch.manual_seed(0)
+    decoder = Reader(tiny_text(), seed=0).decoder
+    torch.nn.init.normal_(decoder.layers[0].attention.wo.base.weight, std=0.1)
+    page = compose(HELD_OUT + 1, kind="form", hd=1)
+    image = torch.randn(1, 20, decoder.config.hidden_size)
+    questions = page.questions[:3]
+    prefix = len(markup()[0]) + 20
+    together = answer_logits(decoder, image, pack([questions], prefix=prefix))[0].unflatten(0, (3, -1))
+    for i, q in enumerate(questions):
+        packed = pack([[q]], prefix=prefix)
+        alone = answer_logits(decoder, image, packed)[0]
+        assert torch.allclose(together[i, : len(alone)], alone, atol=1e-5)  # sums in another order
+
+
+def test_training_reads_the_prompt_that_asking_writes() -> None:
+    from ixc import chat
+    from ixc.processing.image import IxcImageProcessorPil
+    from ixc.processing.tokenizer import character_tokenizer
+
+    processor = IxcProcessor(IxcImageProcessorPil(hd=1), character_tokenizer(), published_quirks=False, system="")
+    picture = np.full((336, 336, 3), 255, np.uint8)
+    said = processor.encode([chat.Message("user", (chat.Image(picture), "What is the Total?"))])["input_ids"][
+        0
+    ].tolist()
+    start, between, _ = markup()
+    image = [processor.image_token_id] * num_image_tokens(1, 1)
+    assert said == [*start, *image, *encode("What is the Total?"), *between]
+
+
+def test_muon_makes_matrices_orthogonal() -> None:
+    made = orthogonalise(torch.randn(3, 24, 16, generator=torch.Generator().manual_seed(1)))
+    singular = torch.linalg.svdvals(made)
+    assert singular.min() > 0.5
+    assert singular.max() < 1.3
+
+
+def test_windows_are_labelled_where_characters_are() -> None:
+    pixels, places, labels = window_batch(np.random.default_rng(0), 2)
+    assert pixels.shape == (8, 3, 168, 168)
+    assert places.shape == (8, 144)
+    assert places.max() < 576
+    assert labels.shape == (8, 144, RANKS)
+    assert (labels[:, :, 0] > 0).float().mean() > 0.1
+
+
+def test_the_spotter_starts_with_patches_that_differ() -> None:
+    spotter = Spotter(read_recipe(TINY).model.vision_config, seed=0)
+    pixels, places, _ = window_batch(np.random.default_rng(0), 1)
+    patches = spotter.tower.embeddings(pixels, places)[:, 1:]
+    assert patches.std(dim=(0, 1)).min() > 0.05  # whitened: no channel is silent
+
+
+def test_a_torn_state_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "language.pt"
+    state.save({"step": 1}, path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"language\.pt is not a whole training state"):
+        state.load(path)
+
+
+def test_recipes_are_read_or_refused(tmp_path: Path) -> None:
+    assert read_recipe(RECIPES / "nano.py").model.vision_config.image_size == 336
+    with pytest.raises(UsageError, match="no recipe"):
+        read_recipe(tmp_path / "none.py")
+    other = tmp_path / "other.py"
+    other.write_text("def recipe():\n    return 3\n")
+    with pytest.raises(UsageError, match="gives int"):
+        read_recipe(other)
+
+
+def train(out: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "ixc", "train", str(TINY), "--out", str(out), *more]
+    with open(out.with_suffix(".log"), "ab") as errors:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_training_killed_at_random_moments_ends_with_the_same_weights(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    whole = train(tmp_path / "whole")
+    assert whole.wait(timeout=600) == 0, (tmp_path / "whole.log").read_text()
+    for _ in range(30):
+        broken = train(tmp_path / "broken", "--resume")
+        try:
+            broken.wait(timeout=random.uniform(9, 25))
+        except subprocess.TimeoutExpired:
+            os.killpg(broken.pid, signal.SIGKILL)
+            broken.wait()
+            time.sleep(0.2)
+            continue
+        assert broken.returncode == 0, (tmp_path / "broken.log").read_text()
+        break
+    first, second = (load_file(tmp_path / k / "model" / "model.safetensors") for k in ("whole", "broken"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
+    from ixc.train import run
+
+    (tmp_path / "language.pt").write_bytes(b"something")
+    with pytest.raises(UsageError, match="add --resume"):
+        run(TINY, out=tmp_path)
+    assert (tmp_path / "language.pt").read_bytes() == b"something"
+
+
+def test_a_page_of_nothing_has_no_symbols() -> None:
+    page = Page(kind="form", width=100, height=100, font="Lato", texts=[Text(string=" ", x=1, y=20, size=20)])
+    assert not page_symbols(page, hd=1).chars.any()

@@ -1,0 +1,37 @@
+"""A run of seconds: the embedded model's recipe at a width of 32."""
+
+from dataclasses import replace
+
+from ixc.model.config import IxcConfig, IxcTextConfig, IxcVisionConfig
+from ixc.train.joint import JointRecipe
+from ixc.train.language import LanguageRecipe
+from ixc.train.recipe import NanoRecipe
+from ixc.train.sight import SightRecipe
+
+VISION = IxcVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
+TEXT = IxcTextConfig(
+    vocab_size=128,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+    plora_r=2,
+    plora_alpha=2,
+    plora_qkv_r=2,
+    plora_qkv_alpha=4,
+    plora_dropout=0.0,
+    eos_token_id=2,
+)
+
+
+def recipe() -> NanoRecipe:
+    """Every stage for a few steps, states often."""
+    joint = JointRecipe(align_steps=3, steps=4, save_every=1)
+    return NanoRecipe(
+        model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=102),
+        language=LanguageRecipe(text=TEXT, steps=8, decay_from=4, save_every=2),
+        sight=SightRecipe(vision=VISION, steps=6, decay_from=3, canvases=1, save_every=2),
+        joint=replace(joint, shares=((1, 2, 4, 0.5), (4, 1, 4, 0.5))),
+    )
