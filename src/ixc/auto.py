@@ -97,6 +97,9 @@ class _Counted(Loader):
     def __init__(self, inner: Any, count: _Count) -> None:
         self.inner, self.count = inner, count
 
+    def __getattr__(self, name: str) -> Any:  # get_code and others, which runpy and inspect ask for
+        return getattr(self.inner, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.inner.create_module(spec)
 
