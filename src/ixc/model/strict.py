@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -39,30 +40,26 @@ class StrictLoading:
             model, info = super().from_pretrained(  # type: ignore[misc]
                 source, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
             )
-        except (SafetensorError, pickle.UnpicklingError, EOFError) as error:
-            raise WeightsError(
-                f"a weights file of {source} is damaged or cut off ({_line(error)}); fetch it again"
-            ) from error
-        except RuntimeError as error:
-            if "PytorchStreamReader" not in str(error):
+        except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
                 raise
             raise WeightsError(
                 f"a weights file of {source} is damaged or cut off ({_line(error)}); fetch it again"
             ) from error
         mismatched = [] if lenient else info["mismatched_keys"]
         refuse(source, missing=info["missing_keys"], surplus=info["unexpected_keys"], misshapen=mismatched)
-        model.generation_config = _generation_config(model)
+        model.generation_config = _generation_config(model, source)
         return (model, info) if wants_info else model
 
 
-def _generation_config(model: Any) -> GenerationConfig:
+def _generation_config(model: Any, source: Any) -> GenerationConfig:
     """The folder's own, with the end of a turn among its stop tokens (spec i).
 
     Without a generation_config.json transformers reads config.json raw, whose max_length of 16384 is the length at
     which prompts are cut and whose eos_token_id lacks the end of a turn; then ours is made from the parsed one.
     """
     found, stops = model.generation_config, model.config.text_config.eos_token_id
-    if found._from_model_config:
+    if found._from_model_config and not (Path(source) / "generation_config.json").is_file():
         found = GenerationConfig.from_model_config(model.config)
     found.eos_token_id = sorted({*_ids(found.eos_token_id), *_ids(stops)}) or None
     return found
