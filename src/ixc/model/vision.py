@@ -122,7 +122,6 @@ class VisionEncoder(nn.Module):
     def __init__(self, config: IxcVisionConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList([VisionBlock(config) for _ in range(config.num_hidden_layers)])
-        self.gradient_checkpointing = False
 
     def forward(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         for layer in self.layers:
