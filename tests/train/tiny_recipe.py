@@ -28,7 +28,7 @@ TEXT = IxcTextConfig(
 
 def recipe() -> NanoRecipe:
     """Every stage for a few steps, states often."""
-    joint = JointRecipe(align_steps=3, steps=4, save_every=1)
+    joint = JointRecipe(align_pages=((1, 3), (4, 1)), align_steps=3, align_tokens=64, steps=4, save_every=1)
     return NanoRecipe(
         model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=102),
         language=LanguageRecipe(text=TEXT, steps=8, decay_from=4, save_every=2),

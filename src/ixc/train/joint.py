@@ -1,8 +1,8 @@
 """Eyes and hand meet: the projector learns to say what the symbols said, then everything answers from pixels.
 
     page -> pixels -> tiles -> IxcModel.image_sequences -> vision_proj -> image tokens
-    align:  |image tokens - SymbolEmbedding(symbols)|^2        tower frozen, projector, newline and separator learn
-    joint:  packed questions behind real image tokens          everything learns, the tower at a small rate
+    align:  |image tokens - SymbolEmbedding(symbols)|^2    on stored features; projector, newline and separator learn
+    joint:  packed questions behind real image tokens      everything learns, the tower late and at a small rate
 
 Shapes: N image tokens, F = 4 * vision width, D width of the language model.
 """
@@ -41,13 +41,19 @@ class JointRecipe:
     """Numbers of the last two stages."""
 
     seed: int = 9
-    align_steps: int = 400
-    align_lr: float = 1e-3
+    align_pages: tuple[tuple[int, int], ...] = ((1, 400), (4, 150), (9, 50))
+    """HD and pages whose features are stored."""
+    align_steps: int = 4000
+    align_tokens: int = 4096
+    """Tokens a step of the alignment."""
+    align_lr: float = 2e-3
     steps: int = 1200
     muon_lr: float = 0.006
     adam_lr: float = 1e-3
     tower_share: float = 0.1
     """Rate of the vision tower as a share of the others'."""
+    tower_from: float = 0.6
+    """The tower learns in the steps behind this share of them; before, it only looks (a third of the cost)."""
     shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.5), (4, 2, 24, 0.3), (9, 1, 40, 0.2))
     """HD, pages a step, questions a page, share of the steps."""
     save_every: int = 50
@@ -93,34 +99,75 @@ def targets(pages: list[Page], embedding: SymbolEmbedding, table: Tensor, *, hd:
 
 
 @torch.no_grad()
-def start_projector(model: IxcForConditionalGeneration, embedding: SymbolEmbedding, *, seed: int) -> None:
-    """Ridge regression from features to symbols, written as a two-layer map whose GELU is kept in its straight part."""
+def stored(
+    model: IxcForConditionalGeneration, embedding: SymbolEmbedding, recipe: JointRecipe
+) -> tuple[Tensor, Tensor]:
+    """Features (n, F) of the places of many pages and what the symbols say of them (n, D)."""
     inner, table = model.model, model.get_input_embeddings().weight
     features, said = [], []
-    rng = np.random.default_rng([seed, 0])
-    for hd, count in ((1, 40), (4, 8), (9, 4)):
-        for _ in range(count):
+    rng = np.random.default_rng([recipe.seed, 0])
+    for hd, count in recipe.align_pages:
+        for done in range(count):
             pages, setting = pages_for(rng, hd=hd, count=1)
-            features.append(torch.cat(inner.image_sequences(*look(pages, hd=setting))))
-            said.append(targets(pages, embedding, table, hd=setting))
-    x, y = torch.cat(features), torch.cat(said)
-    seen = x.abs().sum(-1) > 0  # newline and separator are still zero
-    mean, spread = x[seen].mean(0), x[seen].std(0) + 1e-3
-    z = (x[seen] - mean) / spread
-    gram = z.T @ z / len(z) + 0.01 * torch.eye(z.shape[1])
-    weight = torch.linalg.solve(gram, z.T @ (y[seen] - y[seen].mean(0)) / len(z)).T  # (D, F)
+            x = torch.cat(inner.image_sequences(*look(pages, hd=setting)))
+            place = x.abs().sum(-1) > 0  # newline and separator are still zero
+            features.append(x[place])
+            said.append(targets(pages, embedding, table, hd=setting)[place])
+            if done % 50 == 49:
+                log.info("align: HD-%d page %d of %d looked at", hd, done + 1, count)
+    return torch.cat(features), torch.cat(said)
+
+
+@torch.no_grad()
+def start_projector(projector: nn.Sequential, x: Tensor, y: Tensor) -> None:
+    """Ridge regression from features to symbols, written as a two-layer map whose GELU is kept in its straight part."""
+    mean, spread = x.mean(0), x.std(0) + 1e-3
+    z = (x - mean) / spread
+    gram = z.T @ z / len(z) + 0.1 * torch.eye(z.shape[1])
+    weight = torch.linalg.solve(gram, z.T @ (y - y.mean(0)) / len(z)).T  # (D, F)
     bend = 0.5 / (z @ weight.T).std(0).clamp(min=1e-3)  # hidden deviation of one half around BENT
-    first, second = inner.vision_proj[0], inner.vision_proj[2]
+    first, second = projector[0], projector[2]
     first.weight.copy_(bend[:, None] * weight / spread)
     first.bias.copy_(BENT - first.weight @ mean)
     second.weight.copy_(torch.diag(1 / bend))
-    second.bias.copy_(y[seen].mean(0) - BENT / bend)
-    for vector in (inner.plora_sub_GN, inner.plora_glb_GN):
-        vector.copy_(
-            (mean + 0.1 * spread * torch.randn(len(mean), generator=torch.Generator().manual_seed(seed))).view_as(
-                vector
+    second.bias.copy_(y.mean(0) - BENT / bend)
+
+
+def align(model: IxcForConditionalGeneration, embedding: SymbolEmbedding, recipe: JointRecipe) -> float:
+    """Fit projector, newline and separator to the symbols; returns the last mean squared distance a token."""
+    inner = model.model
+    x, y = stored(model, embedding, recipe)
+    start_projector(inner.vision_proj, x, y)
+    marks = [inner.plora_sub_GN, inner.plora_glb_GN]
+    for vector in marks:
+        nn.init.normal_(vector, std=float(x.std()))
+    scale = x.std(0).mean()
+    parameters = [
+        {"params": [*inner.vision_proj.parameters()]},
+        {"params": marks, "lr": recipe.align_lr * float(scale)},
+    ]
+    optim = torch.optim.AdamW(parameters, lr=recipe.align_lr, betas=(0.9, 0.98), weight_decay=0.0)
+    set_rate([optim], 1.0)
+    full = (y.abs().sum(-1) > 0).float()
+    chance = 0.2 + 0.8 * full  # places with letters are drawn more often
+    loss = 0.0
+    for step in range(recipe.align_steps):
+        rows = torch.multinomial(chance, min(recipe.align_tokens, len(x)), replacement=True)
+        shown = inner.vision_proj(torch.cat([x[rows], *(m.view(1, -1) for m in marks)]))
+        distance = ((shown - torch.cat([y[rows], embedding.marks.detach()])) ** 2).sum(-1)
+        distance.mean().backward()
+        set_rate([optim], rate_at(step, steps=recipe.align_steps, decay_from=recipe.align_steps // 4, warmup=20))
+        optim.step()
+        optim.zero_grad(set_to_none=True)
+        loss = float(distance.detach().mean())
+        if step % 250 == 0:
+            log.info(
+                "align: step %d distance %.3f, letters weigh %.3f",
+                step,
+                loss,
+                float((y**2).sum(-1).mean() / full.mean()),
             )
-        )
+    return loss
 
 
 def groups(model: IxcForConditionalGeneration, recipe: JointRecipe) -> list[torch.optim.Optimizer]:
@@ -153,23 +200,18 @@ class Joint:
         torch.manual_seed(recipe.seed)
         self.model = IxcForConditionalGeneration(config)
         self.symbols = SymbolEmbedding(config.text_config.hidden_size)
-        self.aligned = self.step = 0
+        self.step = 0
         self.exact: dict[str, float] = {}
-        self.align_optim = torch.optim.AdamW(self._joints(), lr=recipe.align_lr, betas=(0.9, 0.98), weight_decay=0.0)
         self.optims = groups(self.model, recipe)
-        set_rate([self.align_optim, *self.optims], 1.0)
-
-    def _joints(self) -> list[nn.Parameter]:
-        inner = self.model.model
-        return [*inner.vision_proj.parameters(), inner.plora_sub_GN, inner.plora_glb_GN]
+        set_rate(self.optims, 1.0)
 
     def start(self, tower: dict[str, Tensor], decoder: dict[str, Tensor], symbols: dict[str, Tensor]) -> None:
-        """Take over what the first two stages learned."""
+        """Take over what the first two stages learned, and fit the projector between them."""
         self.model.model.vision_tower.load_state_dict(tower)
         self.model.model.language_model.load_state_dict(decoder)
         self.symbols.load_state_dict(symbols)
-        self._tie()
-        start_projector(self.model, self.symbols, seed=self.recipe.seed)
+        align(self.model, self.symbols, self.recipe)
+        self.save()
 
     def _tie(self) -> None:
         with torch.no_grad():
@@ -181,10 +223,9 @@ class Joint:
             return False
         self.model.load_state_dict(saved["model"])
         self.symbols.load_state_dict(saved["symbols"])
-        self.align_optim.load_state_dict(saved["align_optim"])
         for optim, values in zip(self.optims, saved["optims"], strict=True):
             optim.load_state_dict(values)
-        self.aligned, self.step, self.exact = saved["aligned"], saved["step"], saved["exact"]
+        self.step, self.exact = saved["step"], saved["exact"]
         return True
 
     def save(self) -> None:
@@ -194,36 +235,18 @@ class Joint:
             {
                 "model": self.model.state_dict(),
                 "symbols": self.symbols.state_dict(),
-                "align_optim": self.align_optim.state_dict(),
                 "optims": [o.state_dict() for o in self.optims],
-                "aligned": self.aligned,
                 "step": self.step,
                 "exact": self.exact,
             },
             self.path,
         )
 
-    def align_step(self) -> float:
-        """One step of the projector towards the symbols."""
-        rng = np.random.default_rng([self.recipe.seed, 1, self.aligned])
-        hd, count = ((1, 6), (1, 6), (4, 2), (9, 1))[int(rng.integers(4))]
-        pages, setting = pages_for(rng, hd=hd, count=count)
+    def _image(self, pixels: Tensor, grids: Tensor) -> Tensor:
+        """Image tokens (B, N, D); gradients reach the tower in the last part of the run only."""
         inner = self.model.model
-        with torch.no_grad():
-            said = targets(pages, self.symbols, self.model.get_input_embeddings().weight, hd=setting)
-        for p in inner.vision_tower.parameters():
-            p.requires_grad_(False)
-        shown = inner.vision_proj(torch.cat(inner.image_sequences(*look(pages, hd=setting))))
-        weight = torch.where(said.abs().sum(-1) > 0, 1.0, 0.3)
-        loss = (((shown - said) ** 2).sum(-1) * weight).sum() / weight.sum()
-        loss.backward()
-        for p in inner.vision_tower.parameters():
-            p.requires_grad_(True)
-        set_rate([self.align_optim], rate_at(self.aligned, steps=self.recipe.align_steps, decay_from=0, warmup=10))
-        self.align_optim.step()
-        self.model.zero_grad(set_to_none=True)
-        self.aligned += 1
-        return loss.item()
+        inner.vision_tower.requires_grad_(self.step >= self.recipe.tower_from * self.recipe.steps)
+        return torch.stack(inner.get_image_features(pixels, grids).pooler_output)
 
     def joint_step(self) -> tuple[int, float, float]:
         """One step of everything -> HD, loss, exact match."""
@@ -233,7 +256,7 @@ class Joint:
         hd, count, asked, _ = recipe.shares[int(rng.choice(len(chances), p=chances))]
         pages, setting = pages_for(rng, hd=hd, count=count)
         pixels, grids = look(pages, hd=setting)
-        image = torch.stack(self.model.get_image_features(pixels, grids).pooler_output)  # (B, N, D)
+        image = self._image(pixels, grids)
         packed = pack([choose(rng, p.questions, asked) for p in pages], prefix=len(markup()[0]) + image.shape[1])
         loss, exact = score(answer_logits(self.model.model.language_model, image, packed), packed.labels, asked)
         loss.backward()
@@ -246,21 +269,16 @@ class Joint:
         return hd, loss.item(), exact
 
     def run(self, *, stop_after: float = float("inf")) -> IxcForConditionalGeneration:
-        """Both stages to their ends, or for `stop_after` seconds."""
-        began = time.monotonic()
-        while self.aligned < self.recipe.align_steps and time.monotonic() - began < stop_after:
-            loss = self.align_step()
-            if self.aligned % 25 == 0:
-                log.info("align step %d distance %.4f", self.aligned, loss)
-        self.save()
+        """Train to the end, or for `stop_after` seconds."""
+        began, since = time.monotonic(), self.step
         while self.step < self.recipe.steps and time.monotonic() - began < stop_after:
             hd, loss, exact = self.joint_step()
             key = f"HD-{hd}"
             self.exact[key] = 0.95 * self.exact.get(key, exact) + 0.05 * exact
             if self.step % 25 == 0:
                 means = " ".join(f"{k} {v:.3f}" for k, v in sorted(self.exact.items()))
-                pace = (time.monotonic() - began) / max(1, self.step)
-                log.info("joint step %d loss %.3f exact %s  %.2f s/step", self.step, loss, means, pace)
+                pace = (time.monotonic() - began) / (self.step - since)
+                log.info("joint: step %d loss %.3f exact %s  %.2f s/step", self.step, loss, means, pace)
             if self.step % self.recipe.save_every == 0:
                 self.save()
         self.save()

@@ -40,7 +40,7 @@ class LanguageRecipe:
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     noise: float = 0.3
-    advance: float = 0.8
+    advance: float = 0.7
     """Exact match (running mean) at which the next lesson begins."""
     save_every: int = 100
 

@@ -3,9 +3,9 @@
 A thousand labels an image and no alignment to find (dense supervision). The linear head is dropped afterwards. The
 tower sees windows of 12 x 12 patches at random places of the position table: a quarter of the cost of a tile.
 
-    lines of text -> canvas (drawn, perhaps resized) -> 168-px windows -> VisionTower -> head -> RANKS characters a patch
+    lines of text -> canvas (drawn, perhaps resized) -> 168-px windows -> VisionTower -> head -> characters a patch
 
-Shapes: N windows, P = 144 patches of a window, R = RANKS, K = 95 codes (0 = nothing), C width.
+Shapes: N windows, P = 144 patches of a window, R = RANKS, K = 96 codes (0 = nothing), C width.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ixc.data.synth import fonts, values
 from ixc.data.synth.compose import colours, compose
-from ixc.data.synth.page import Page, Text, characters
+from ixc.data.synth.page import SPACE, Page, Text, characters
 from ixc.data.synth.paint import paint
 from ixc.model.config import IxcVisionConfig
 from ixc.model.vision import VisionTower
@@ -34,7 +34,7 @@ from ixc.train.language import optimisers, rate_at, set_rate
 from ixc.train.symbols import PATCH, RANKS, ranks, seen_by
 
 log = logging.getLogger(__name__)
-CODES = 95
+CODES = SPACE + 1
 WINDOW = 12  # patches
 CANVAS = 336
 PAGES = 0.4  # share of canvases that are pages of the family; the others are full of text, more labels each

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ixc.data.synth.page import Page, characters
+from ixc.data.synth.page import SPACE, Page, characters
 from ixc.geometry import TILE, Partition, partition
 from ixc.layout import Layout
 
@@ -88,9 +88,7 @@ def seen_by(
     codes, x, y = characters(page)
     place = partition(page.width, page.height, hd=hd, rule=rule)
     sx, sy = place.resized_width / page.width, place.resized_height / page.height
-    sizes = np.concatenate(
-        [np.full(sum(c != " " for c in t.string), t.size * min(sx, sy)) for t in page.texts] or [np.zeros(0)]
-    )
+    sizes = np.concatenate([np.full(len(t.string), t.size * min(sx, sy)) for t in page.texts] or [np.zeros(0)])
     return place, codes, x * sx + place.pad_left, y * sy + place.pad_top, sizes
 
 
@@ -130,7 +128,7 @@ class SymbolEmbedding(nn.Module):
 
     def forward(self, chars: Tensor, rows: Tensor, marks: Tensor, embedding: Tensor, *, noise: float) -> Tensor:
         """(B, N, SLOTS), (B, N, 2), (B, N) and the token embedding matrix (V, D) -> (B, N, D)."""
-        letters = embedding[chars + FIRST_ID] * (chars > 0)[..., None]  # (B, N, SLOTS, D)
+        letters = embedding[chars % SPACE + FIRST_ID] * (chars > 0)[..., None]  # (B, N, SLOTS, D)
         x = torch.einsum("bnsd,sde->bne", letters, self.turns) + rows.to(letters.dtype) @ self.rows
         x = x + torch.randn_like(x) * noise * x.shape[-1] ** -0.5
         learned = torch.cat([torch.zeros_like(self.marks[:1]), self.marks])  # (3, D)

@@ -20,6 +20,8 @@ from ixc.data.synth import fonts
 
 CENTRE = 0.35  # height of a character's centre above its baseline, as a share of the font size (half an x-height)
 FIRST, LAST = 32, 126  # the printable ASCII characters a page may hold
+SPACE = LAST - FIRST + 1
+"""Code of a blank between two characters of a text: a place that can be seen, unlike code 0, nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +85,17 @@ def text_width(string: str, font: str, size: int) -> float:
 
 
 def characters(page: Page) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every visible character of a page in reading order within its text.
+    """Every character of a page in reading order within its text, blanks inside a text included.
 
     Returns:
-        codes (n,) int64, code - 32, never a blank; x (n,) and y (n,) float64 centres in native pixels.
+        codes (n,) int64: ASCII code - 32, or SPACE; x (n,) and y (n,) float64 centres in native pixels.
     """
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for text in page.texts:
         c = codes(text.string)
         width = advances(page.font, text.size)[c]
         x = text.x + np.cumsum(width) - width / 2
-        seen = c > 0
-        parts.append((c[seen], x[seen], np.full(int(seen.sum()), text.y - CENTRE * text.size)))
+        parts.append((np.where(c == 0, SPACE, c), x, np.full(len(c), text.y - CENTRE * text.size)))
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
