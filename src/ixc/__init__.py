@@ -1,7 +1,48 @@
-"""InternLM-XComposer2-4KHD on today's transformers."""
+"""InternLM-XComposer2-4KHD on today's transformers: reads images from 336 px to 4K HD.
+
+    import ixc
+    ixc.load().ask(["page.png"], "What is the title?").text
+
+Public names are looked up on first use, so that `import ixc` costs no second of torch; it does make the Auto classes of
+transformers know the model (see `ixc.auto`).
+"""
+
+from typing import TYPE_CHECKING
 
 from ixc.auto import watch as _watch
+from ixc.lazily import lookup
+
+if TYPE_CHECKING:
+    from ixc.errors import IxcError
+    from ixc.geometry import partition
+    from ixc.inference.engine import load
+    from ixc.model.config import IxcConfig
+    from ixc.model.model import IxcForConditionalGeneration
+    from ixc.processing.picture import open_image
+    from ixc.processing.processor import IxcProcessor
 
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "IxcConfig": "model.config",
+    "IxcError": "errors",
+    "IxcForConditionalGeneration": "model.model",
+    "IxcProcessor": "processing.processor",
+    "load": "inference.engine",
+    "open_image": "processing.picture",
+    "partition": "geometry",
+}
+__getattr__ = lookup(__name__, _ROOMS)
+
+__all__ = [
+    "IxcConfig",
+    "IxcError",
+    "IxcForConditionalGeneration",
+    "IxcProcessor",
+    "load",
+    "open_image",
+    "partition",
+]
+
 
 _watch()

@@ -1,7 +1,8 @@
 """Pictures and text -> tensors: image processor, tokenizers and the processor that joins them."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ixc.lazily import lookup
 
 if TYPE_CHECKING:
     from ixc.processing.image import IxcImageProcessorPil, open_image
@@ -24,6 +25,7 @@ _ROOMS = {
     "character_tokenizer": "tokenizer",
     "open_image": "image",
 }
+__getattr__ = lookup(__name__, _ROOMS)
 
 _PUBLISHED_TOKENIZERS = ("InternLMXComposer2Tokenizer", "InternLM2Tokenizer")
 """Names a published `tokenizer_config.json` may give its class; they lead to ours instead of to remote code."""
@@ -48,9 +50,3 @@ def register(config_class: Any) -> None:
     AutoTokenizer.register(config_class, fast_tokenizer_class=IxcTokenizer, exist_ok=True)
     AutoImageProcessor.register(config_class, image_processor_classes={"pil": IxcImageProcessorPil}, exist_ok=True)
     AutoProcessor.register(config_class, IxcProcessor, exist_ok=True)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,21 @@
+"""Names of a package that are looked up on first use (PEP 562), so that importing it stays cheap."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lookup(package: str, rooms: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package.
+
+    Args:
+        package: its `__name__`.
+        rooms: public name -> module below the package that holds it.
+    """
+
+    def getattribute(name: str) -> Any:
+        if name not in rooms:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{rooms[name]}"), name)
+
+    return getattribute
