@@ -1,6 +1,6 @@
 """The walls of the house: who may import whom, read from the source. Imports flow down: L0 <- L1 <- L2 <- L3 <- cli.
 
-L0  errors, geometry, layout, chat     pure: no torch, no Pillow, no transformers, no numpy
+L0  errors, geometry, layout, chat, lazily     pure: no torch, no Pillow, no transformers, no numpy
 L1  model | processing                 do not know each other
 L2  inference | data | train | evals   do not know each other, save `SIBLINGS`
 L3  serving | bench
@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "ixc"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LEVELS = {
-    **dict.fromkeys(["errors", "geometry", "layout", "chat"], 0),
+    **dict.fromkeys(["errors", "geometry", "layout", "chat", "lazily"], 0),
     **dict.fromkeys(["model", "processing"], 1),
     **dict.fromkeys(["inference", "data", "train", "evals"], 2),
     **dict.fromkeys(["serving", "bench"], 3),
