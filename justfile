@@ -3,11 +3,11 @@
 check: format lint types test
 
 format:
-    ruff format src tests recipes dev
+    ruff format src tests recipes dev examples
 
 lint:
-    ruff check src tests recipes dev
-    ruff format --check src tests recipes dev
+    ruff check src tests recipes dev examples
+    ruff format --check src tests recipes dev examples
 
 types:
     pyright

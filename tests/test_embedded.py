@@ -1,0 +1,81 @@
+"""The model in the package: it answers, quickly, and what the README shows is what it says."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ixc.evals import synth
+from ixc.inference import Engine, load
+
+ROOT = Path(__file__).parents[1]
+NANO = ROOT / "src" / "ixc" / "models" / "nano"
+MOST_BYTES = 16_000_000
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return load()
+
+
+def test_the_weights_are_small() -> None:
+    assert sum(f.stat().st_size for f in NANO.iterdir()) <= MOST_BYTES
+
+
+def test_it_reads_pages_it_never_saw(engine: Engine) -> None:
+    *_, report = synth.run(lambda image, question, hd: engine.ask([image], question, hd=hd).text, count=48)
+    kept = json.loads((NANO / "scores.json").read_text())["groups"]["all, at the page's own HD"][0]
+    own = synth.row("all", report.own())
+    assert own.high >= kept["low"], f"{own.percent:.0f} % of 48 pages, the model card says {kept['percent']:.0f} %"
+
+
+def test_streaming_says_the_same(engine: Engine) -> None:
+    picture, question = [ROOT / "examples" / "note.png"], "What is the title?"
+    assert "".join(engine.stream(picture, question)) == engine.ask(picture, question).text
+
+
+def shown() -> list[tuple[str, str]]:
+    """Questions and answers of the README: the first command's and the console's."""
+    text = (ROOT / "README.md").read_text()
+    first = re.search(r'ixc ask examples/note\.png "(.+?)"\n```\n\nprints\n\n```\n(.+?)\n```', text)
+    assert first is not None
+    return [first.groups(), *re.findall(r'^\$ ixc ask examples/note\.png "(.+?)"\n(.+)$', text, re.M)]
+
+
+def test_the_readme_shows_what_the_model_answers(engine: Engine) -> None:
+    asked = shown()
+    assert len(asked) == 3
+    truth = json.loads((ROOT / "examples" / "note.json").read_text())
+    for question, answer in asked:
+        assert engine.ask([ROOT / "examples" / "note.png"], question).text == answer == truth["answers"][question]
+
+
+def test_the_readme_s_picture_is_one_that_training_never_drew() -> None:
+    from ixc.data.synth.compose import HELD_OUT, compose
+    from ixc.data.synth.paint import paint
+    from ixc.processing.picture import open_image
+
+    truth = json.loads((ROOT / "examples" / "note.json").read_text())
+    assert truth["number"] >= HELD_OUT
+    page = compose(truth["number"], kind=truth["kind"], hd=truth["hd"])
+    assert open_image(ROOT / "examples" / "note.png").tobytes() == paint(page).tobytes()
+
+
+def test_the_first_command_answers_in_ten_seconds() -> None:
+    command = [sys.executable, "-m", "ixc", "ask", "examples/note.png", shown()[0][0]]
+    times = []
+    for _ in range(2):  # the first run may find cold files
+        start = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert done.stdout.strip() == shown()[0][1]
+    assert min(times) <= 10
+
+
+def test_tables_are_made_from_the_result_files() -> None:
+    done = subprocess.run([sys.executable, "dev/figures.py", "--check"], cwd=ROOT, check=False)
+    assert done.returncode == 0, "a table is old; run: just figures"
