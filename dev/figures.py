@@ -20,7 +20,8 @@ def nano() -> str:
     lines = ["| | exact match % | 95 % interval | answers |", "|---|---|---|---|"]
     for title, rows in groups.items():
         lines.append(f"| **{title}** | | | |")
-        lines += [f"| {r['name']} | {r['percent']:.1f} | {r['low']:.1f} to {r['high']:.1f} | {r['count']} |" for r in rows]
+        for r in rows:
+            lines.append(f"| {r['name']} | {r['percent']:.1f} | {r['low']:.1f} to {r['high']:.1f} | {r['count']} |")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ixc.data.synth.compose import HELD_OUT, compose
-from ixc.data.synth.page import SPACE, Page, Text
+from ixc.data.synth.page import SPACE, Page
 from ixc.errors import DataError, UsageError
 from ixc.layout import num_image_tokens
 from ixc.model.config import IxcTextConfig

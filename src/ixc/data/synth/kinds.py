@@ -1,13 +1,14 @@
 """The kinds of page: form, receipt, table, notice. Each fills a `Sheet` and asks exact questions about it.
 
-A sheet is split into blocks (columns of text at least `BLOCK` ems wide); each block is a list of baselines. Lines are at
-least `Style.pitch` pixels apart, so that at the setting the page was drawn for no two lines share a token row.
+A sheet is split into blocks (columns of text at least `BLOCK` ems wide); each block is a list of baselines. Lines are
+at least `Style.pitch` pixels apart, so that at the setting the page was drawn for no two share a token row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from numpy.random import Generator
 
@@ -182,7 +183,7 @@ def notice(sheet: Sheet) -> None:
                 line.append(queue.pop())
             if line:
                 sheet.put(" ".join(line), left, y)
-            for first, second in zip(line, line[1:], strict=False):
+            for first, second in pairwise(line):
                 sheet.ask("next", f"What comes after {first}?", second)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
+from itertools import accumulate
 
 from numpy.random import Generator
 
@@ -99,17 +101,12 @@ VALUES: dict[str, tuple[float, Callable[[Generator], str]]] = {
 LONGEST = 14
 """Characters of the longest value."""
 _NAMES = list(VALUES)
-_SHARES = [share for share, _ in VALUES.values()]
-_TOTAL = sum(_SHARES)
+_EDGES = list(accumulate(share for share, _ in VALUES.values()))
 
 
 def value(rng: Generator) -> str:
     """The answer beside a key of a form, at most LONGEST characters."""
-    r = rng.random() * _TOTAL
-    for chosen, share in zip(_NAMES, _SHARES, strict=True):
-        r -= share
-        if r <= 0:
-            break
+    chosen = _NAMES[bisect_left(_EDGES, rng.random() * _EDGES[-1])]
     drawn = VALUES[chosen][1](rng)
     return drawn if len(drawn) <= LONGEST else value(rng)
 
