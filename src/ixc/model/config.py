@@ -118,11 +118,12 @@ class IxcConfig(PreTrainedConfig):
     """
 
     model_type: ClassVar[str] = MODEL_TYPE
-    sub_configs: ClassVar[dict[str, Any]] = {"vision_config": IxcVisionConfig, "text_config": IxcTextConfig}
+    sub_configs: ClassVar[Any] = {"vision_config": IxcVisionConfig, "text_config": IxcTextConfig}
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
 
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    # A dict, a config or None when given; always a config afterwards, which the annotation could not say.
+    vision_config: Any = None
+    text_config: Any = None
     image_token_id: int | None = None
     merge: str = "concat"
     newline: bool = True

@@ -14,7 +14,7 @@ Legend: B batch, T tokens, C width (4096), H query heads (32), K key heads (8), 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,8 @@ class Attention(nn.Module):
     def __init__(self, config: IxcTextConfig, layer_idx: int) -> None:
         super().__init__()
         heads, key_heads, width = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        assert key_heads is not None  # both are filled in by the config itself
+        assert width is not None
         self.config, self.layer_idx, self.head_dim = config, layer_idx, width
         self.num_key_value_groups = heads // key_heads
         self.dropout = config.attention_dropout
@@ -104,10 +106,11 @@ class TextBlock(GradientCheckpointingLayer):
 class Decoder(IxcPreTrainedModel):
     """InternLM2 without its output head. See the head of the file."""
 
+    config: IxcTextConfig
     config_class = IxcTextConfig
     base_model_prefix = "language_model"
-    input_modalities = ("text",)
-    _can_record_outputs: ClassVar[dict[str, Any]] = {"hidden_states": TextBlock, "attentions": Attention}
+    input_modalities = ["text"]  # noqa: RUF012
+    _can_record_outputs = {"hidden_states": TextBlock, "attentions": Attention}  # noqa: RUF012
 
     def __init__(self, config: IxcTextConfig) -> None:
         super().__init__(config)
@@ -153,22 +156,20 @@ class Decoder(IxcPreTrainedModel):
             UsageError: embeddings came without saying which of them are image tokens.
         """
         image_mask = _image_mask(inputs_embeds, image_mask, mm_token_type_ids)
-        if inputs_embeds is None:
-            inputs_embeds = self.tok_embeddings(input_ids)
+        hidden = self.tok_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
-            position_ids = _positions(inputs_embeds, past_key_values)
+            position_ids = _positions(hidden, past_key_values)
         mask = create_causal_mask(
             config=self.config,
-            inputs_embeds=inputs_embeds,
+            inputs_embeds=hidden,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
             position_ids=position_ids,
         )
-        angles = rotary(self.config, position_ids, dtype=inputs_embeds.dtype)
-        hidden = inputs_embeds
+        angles = rotary(self.config, position_ids, dtype=hidden.dtype)
         for layer in self.layers:
             hidden = layer(
                 hidden,

@@ -8,6 +8,9 @@
 Legend: B rows the caller gave, E copies of each (beams or returned sequences), T tokens.
 """
 
+# GenerationMixin types its self as a protocol that no class meets on paper (its `device` is a property in models).
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ import torch
 from transformers import DynamicCache, GenerationMixin, LogitsProcessor, LogitsProcessorList
 
 from ixc.errors import UsageError
+from ixc.model.base import IxcPreTrainedModel
 
 
 class NeverSample(LogitsProcessor):
@@ -53,15 +57,27 @@ class AnswerRepetitionPenalty(LogitsProcessor):
         return scores.scatter(1, seen, found)
 
 
-class IxcGenerationMixin(GenerationMixin):
+class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
     """Generation with a suppressed placeholder and one shared reading of the prompt."""
 
     @torch.no_grad()
-    def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:
+    def generate(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, inputs: torch.Tensor | None = None, **kwargs: Any
+    ) -> Any:
         """As ``GenerationMixin.generate``; the placeholder of image tokens is never produced."""
         given = kwargs.pop("logits_processor", None) or []
         processors = LogitsProcessorList([*given, NeverSample(self.config.image_token_id)])
         return super().generate(inputs, logits_processor=processors, **kwargs)
+
+    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, input_ids: torch.Tensor, *, inputs_embeds: torch.Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As ``GenerationMixin``'s; transformers before 5.20 leaves the image mask as long as the whole sequence."""
+        prepared = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
+        given, types = prepared.get("input_ids"), prepared.get("mm_token_type_ids")
+        if given is not None and types is not None:
+            prepared["mm_token_type_ids"] = types[:, -given.shape[1] :]
+        return prepared
 
     def _expand_multimodal_outputs(
         self, input_ids: torch.Tensor, mm_encoder_output: dict[str, Any], *args: Any, **kwargs: Any

@@ -12,20 +12,20 @@ Legend: B batch, T tokens, V vocabulary, S = 336 px, N tokens of one image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from ixc.errors import DataError, UsageError
 from ixc.model.base import IxcPreTrainedModel
 from ixc.model.config import IxcConfig
 from ixc.model.decoder import Decoder
-from ixc.model.generation import IxcGenerationMixin
+from ixc.model.generation import IxcGenerative
 from ixc.model.images import assemble, views
 from ixc.model.merge import MERGE, SIDE
 from ixc.model.strict import StrictLoading
@@ -42,7 +42,7 @@ TILES_PER_PASS = 16
 class ImageFeatures(ModelOutput):
     """``pooler_output``: one (N, W) tensor an image; the name is the one transformers asks for."""
 
-    pooler_output: list[torch.Tensor] | None = None
+    pooler_output: list[torch.Tensor] = field(default_factory=list)
 
 
 class IxcModel(IxcPreTrainedModel):
@@ -137,19 +137,29 @@ class IxcModel(IxcPreTrainedModel):
             if image_grids is None:
                 raise UsageError("pixel_values came without image_grids; give rows and columns of tiles, (images, 2)")
             features = self.get_image_features(pixel_values, image_grids, tiles_per_pass)
-        image_mask = self._image_mask(input_ids, mm_token_type_ids)
+        image_mask = self._image_mask(input_ids, inputs_embeds, mm_token_type_ids)
         if features is not None:
             inputs_embeds = self._place(input_ids, inputs_embeds, image_mask, features.pooler_output)
         elif input_ids is not None:
             if _text_only(image_mask):
                 return self.language_model(input_ids=input_ids, **kwargs)
+            _refuse_placeholders(image_mask)
             inputs_embeds = self.get_input_embeddings()(input_ids)
         return self.language_model(inputs_embeds=inputs_embeds, image_mask=image_mask, **kwargs)
 
-    def _image_mask(self, ids: torch.Tensor | None, types: torch.Tensor | None) -> torch.Tensor | None:
-        if types is not None:
-            return types == 1
-        return None if ids is None else ids == self.config.image_token_id
+    def _image_mask(
+        self, ids: torch.Tensor | None, embeds: torch.Tensor | None, types: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """Bool (B, T), from the types if they are given, else from the placeholders."""
+        if types is None:
+            return None if ids is None else ids == self.config.image_token_id
+        given = ids if ids is not None else embeds
+        if given is not None and types.shape != given.shape[:2]:
+            raise UsageError(
+                f"mm_token_type_ids is {tuple(types.shape)} but the tokens are {tuple(given.shape[:2])}; "
+                "give one number a token"
+            )
+        return types == 1
 
     def _place(
         self,
@@ -161,22 +171,19 @@ class IxcModel(IxcPreTrainedModel):
         """Word embeddings with the placeholders' rows replaced by the images' tokens. (B, T, W)"""
         if image_mask is None:
             raise UsageError("inputs_embeds came with images but without mm_token_type_ids; pass (B, T), 1 at images")
-        if embeds is None:
-            embeds = self.get_input_embeddings()(ids)
-        rows = torch.cat(images).to(device=embeds.device, dtype=embeds.dtype)
+        words = self.get_input_embeddings()(ids) if embeds is None else embeds
+        rows = torch.cat(images).to(device=words.device, dtype=words.dtype)
         places = int(image_mask.sum())
         if places != len(rows):
             raise UsageError(
                 f"the prompt has {places} image tokens but the images give {len(rows)} "
                 f"({', '.join(str(len(image)) for image in images)}); one placeholder a token is needed"
             )
-        return embeds.masked_scatter(image_mask.unsqueeze(-1), rows)
+        return words.masked_scatter(image_mask.unsqueeze(-1), rows)
 
 
-class IxcForConditionalGeneration(StrictLoading, IxcGenerationMixin, IxcPreTrainedModel):
+class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
     """InternLM-XComposer2-4KHD with its output head: answers questions about images, and learns to."""
-
-    _tied_weights_keys: dict[str, str] = {}  # noqa: RUF012 - the contract wants a plain class attribute
 
     def __init__(self, config: IxcConfig) -> None:
         super().__init__(config)
@@ -194,8 +201,8 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerationMixin, IxcPreTrain
     def get_output_embeddings(self) -> nn.Module:
         return self.output
 
-    def set_output_embeddings(self, value: nn.Module) -> None:
-        self.output = value
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.output = new_embeddings
 
     def get_image_features(self, pixel_values: torch.Tensor, image_grids: torch.Tensor, **kwargs: Any) -> ImageFeatures:
         """See ``IxcModel.get_image_features``."""
@@ -280,6 +287,16 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerationMixin, IxcPreTrain
         if num_items is None:
             return F.cross_entropy(logits, targets[learned])
         return F.cross_entropy(logits, targets[learned], reduction="sum") / num_items
+
+
+def _refuse_placeholders(image_mask: torch.Tensor | None) -> None:
+    """Placeholders without images would be read as words."""
+    if image_mask is None or torch.compiler.is_compiling() or image_mask.is_meta or not bool(image_mask.any()):
+        return
+    raise UsageError(
+        f"the prompt has {int(image_mask.sum())} image tokens but no images came; pass pixel_values and image_grids "
+        "(prefill_chunk_size with images needs transformers 5.20 or newer)"
+    )
 
 
 def _kept(hidden: torch.Tensor, keep: int | torch.Tensor) -> torch.Tensor:

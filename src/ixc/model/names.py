@@ -54,4 +54,4 @@ def is_ignored(key: str) -> bool:
     return any(re.search(pattern, key) for pattern in IGNORED_KEYS)
 
 
-register_checkpoint_conversion_mapping(MODEL_TYPE, renamings(), overwrite=True)
+register_checkpoint_conversion_mapping(MODEL_TYPE, [*renamings()], overwrite=True)

@@ -11,6 +11,8 @@ Shapes: B batch, T tokens, r rank.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -29,12 +31,12 @@ class PLoRALinear(nn.Module):
         super().__init__()
         self.base = nn.Linear(in_features, out_features, bias=False)
         self.Plora_A = nn.Linear(in_features, r, bias=False)
-        self.Plora_B = nn.Linear(r, out_features, bias=False)
-        self.dropout = nn.Dropout(dropout)
-        self.scaling = alpha / r
+        self.Plora_B: Any = nn.Linear(r, out_features, bias=False)
         # Children are drawn before parents, each by its own kind: the zero start is a property of the child.
         self.Plora_B.starts_at_zero = True
         nn.init.zeros_(self.Plora_B.weight)
+        self.dropout = nn.Dropout(dropout)
+        self.scaling = alpha / r
 
     def forward(self, x: torch.Tensor, image_mask: torch.Tensor | None) -> torch.Tensor:
         """Maps tokens.

@@ -30,6 +30,8 @@ def inverse_frequencies(config: IxcTextConfig, length: torch.Tensor) -> torch.Te
         (B, D / 2) float32.
     """
     width, parameters = config.head_dim, config.rope_parameters
+    assert width is not None  # both are filled in by the config itself
+    assert parameters is not None
     exponent = torch.arange(0, width, 2, device=length.device).float() / width  # (D / 2,)
     base = torch.full(length.shape, parameters["rope_theta"], dtype=torch.float32, device=length.device)
     if parameters["rope_type"] == "dynamic":

@@ -10,7 +10,7 @@ Legend: N tiles, S = 336 px, P = 24 * 24 = 576 patches of 14 px, C width (1024),
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -132,11 +132,12 @@ class VisionEncoder(nn.Module):
 class VisionTower(IxcPreTrainedModel):
     """CLIP's vision tower up to its last layer. See the head of the file."""
 
+    config: IxcVisionConfig
     config_class = IxcVisionConfig
     base_model_prefix = "vision_tower"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
-    _can_record_outputs: ClassVar[dict[str, Any]] = {"hidden_states": VisionBlock, "attentions": VisionAttention}
+    input_modalities = ["image"]  # noqa: RUF012
+    _can_record_outputs = {"hidden_states": VisionBlock, "attentions": VisionAttention}  # noqa: RUF012
 
     def __init__(self, config: IxcVisionConfig) -> None:
         super().__init__(config)
