@@ -19,7 +19,6 @@ from PIL import Image
 
 from ixc.data.synth import fonts
 from ixc.data.synth.compose import HELD_OUT, SETTINGS, compose
-from ixc.data.synth.kinds import KINDS
 from ixc.data.synth.page import Page, Question
 from ixc.data.synth.paint import paint
 from ixc.errors import UsageError
@@ -123,13 +122,13 @@ def rows(cases: Sequence[Case], key: Callable[[Case], str]) -> list[Row]:
 
 
 def held_out(index: int) -> tuple[Page, Question]:
-    """The index-th test page and its question: kinds, settings and fonts take turns, questions are drawn by kind."""
+    """The index-th test page and its question: settings and fonts take turns, kinds come in the shares of the family."""
     number = HELD_OUT + index
     names = [*fonts.TRAIN_FONTS] if index % 2 else [*fonts.TEST_FONTS]
     rng = np.random.default_rng([number, 13])
-    kind, hd = list(KINDS)[(index // 2) % len(KINDS)], SETTINGS[(index // 8) % len(SETTINGS)]
+    hd = SETTINGS[(index // 2) % len(SETTINGS)]
     while True:
-        page = compose(number, kind=kind, hd=hd, font=names[int(rng.integers(len(names)))])
+        page = compose(number, hd=hd, font=names[int(rng.integers(len(names)))])
         if page.questions:
             break
         number += 1 << 20

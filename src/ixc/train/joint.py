@@ -48,7 +48,7 @@ class JointRecipe:
     """Tokens a step of the alignment."""
     align_lr: float = 2e-3
     steps: int = 1500
-    muon_lr: float = 0.006
+    muon_lr: float = 0.004
     adam_lr: float = 1e-3
     tower_share: float = 0.1
     """Rate of the vision tower as a share of the others'."""

@@ -41,7 +41,7 @@ def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto") 
     found = sorted(p.name for p in out.glob("*.pt")) if out.is_dir() else []
     if found and not resume:
         raise UsageError(
-            f"{out} holds {len(found)} states of an earlier run ({', '.join(found)}); add --resume or take another folder"
+            f"{out} holds {len(found)} states of an earlier run ({', '.join(found)}); add --resume or take a new folder"
         )
     began = time.monotonic()
     torch.manual_seed(plan.joint.seed)

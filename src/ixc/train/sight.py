@@ -48,8 +48,8 @@ class SightRecipe:
 
     vision: IxcVisionConfig
     seed: int = 3
-    steps: int = 3600
-    decay_from: int = 2400
+    steps: int = 4300
+    decay_from: int = 3300
     canvases: int = 12
     """Canvases a step; four windows are cut from each."""
     muon_lr: float = 0.02
@@ -81,8 +81,8 @@ def page_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
 
 def text_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A canvas full of text: pixels (336, 336, 3) uint8, codes, x, y of its characters in canvas pixels."""
-    seen = float(np.clip(np.exp(rng.normal(np.log(21), 0.2)), 14, 34))
-    if rng.random() < 0.2:
+    seen = float(np.clip(np.exp(rng.normal(np.log(27), 0.15)), 18, 38))
+    if rng.random() < 0.12:
         seen = float(rng.uniform(26, 48))
     sx = sy = float(np.exp(rng.uniform(np.log(0.6), 0.0))) if rng.random() < 0.25 else 1.0
     if rng.random() < 0.06:

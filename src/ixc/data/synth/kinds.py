@@ -15,7 +15,8 @@ from numpy.random import Generator
 from ixc.data.synth import lexicon, values
 from ixc.data.synth.page import Page, Question, Text, text_width
 
-BLOCK = 15  # narrowest block, in ems
+BLOCK = 12  # narrowest block, in ems
+LONGEST_TITLE = 14  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,9 @@ def title(sheet: Sheet) -> None:
     if not style.title_size:
         return
     room = page.width - 2 * style.margin
-    fitting = [t for t in lexicon.TITLES if len(t) <= 16 and text_width(t, page.font, style.title_size) <= room]
+    fitting = [
+        t for t in lexicon.TITLES if len(t) <= LONGEST_TITLE and text_width(t, page.font, style.title_size) <= room
+    ]
     if not fitting:
         return
     string = values.pick(sheet.rng, tuple(fitting))
@@ -136,15 +139,15 @@ def table(sheet: Sheet) -> None:
     """A heading row, a first column of names, and cells."""
     rng, lines, style = sheet.rng, rows_left(sheet)[:24], sheet.style
     room = sheet.page.width - 2 * style.margin
-    name_width = 7 * style.size
-    count = int(min(rng.integers(1, 6), (room - name_width) // (5 * style.size)))
+    name_width = 6 * style.size
+    count = int(min(rng.integers(1, 6), (room - name_width) // (4.3 * style.size)))
     if count < 1 or len(lines) < 2:
         sheet.page.kind = "form"
         return form(sheet)
     heads = values.distinct(
-        rng, lambda r: values.pick(r, lexicon.COLUMNS), count, fits=lambda h: sheet.width_of(h) <= 4.2 * style.size
+        rng, lambda r: values.pick(r, lexicon.COLUMNS), count, fits=lambda h: sheet.width_of(h) <= 3.8 * style.size
     )
-    step = float(min((room - name_width) / len(heads), rng.uniform(5, 8) * style.size))
+    step = float(min((room - name_width) / len(heads), rng.uniform(4.3, 6.5) * style.size))
     left = [style.margin + name_width + i * step for i in range(len(heads))]
     for h, x in zip(heads, left, strict=True):
         sheet.put(h, x, lines[0], bold=bool(rng.random() < 0.2))

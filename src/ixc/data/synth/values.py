@@ -36,8 +36,8 @@ def code(rng: Generator) -> str:
 
 
 def price(rng: Generator) -> str:
-    """An amount of money with two decimals, without a currency: `4.50`, `1,204.00`."""
-    amount = float(10 ** rng.uniform(0, 3.3))
+    """An amount of money with two decimals, without a currency: `4.50`, `204.00`."""
+    amount = float(10 ** rng.uniform(0, 3))
     return f"{amount:,.2f}"
 
 
@@ -98,7 +98,7 @@ VALUES: dict[str, tuple[float, Callable[[Generator], str]]] = {
     "city": (0.08, lambda rng: pick(rng, lexicon.CITIES)),
     "word": (0.1, word),
 }
-LONGEST = 14
+LONGEST = 11
 """Characters of the longest value."""
 _NAMES = list(VALUES)
 _EDGES = list(accumulate(share for share, _ in VALUES.values()))
