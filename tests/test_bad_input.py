@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import struct
@@ -110,10 +111,15 @@ def test_nothing_is_drawn_over_a_bad_picture(refused: Refusal, tmp_path: Path, n
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_drawing_that_cannot_be_written(refused: Refusal, page: Path, tmp_path: Path) -> None:
-    _, line = refused("plan", page, "--draw", tmp_path / "none" / "out.png")
+@pytest.mark.parametrize("name", ["none/out.png", "file/out.png", ".", ".."])
+def test_a_drawing_that_cannot_be_written(
+    refused: Refusal, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    _, line = refused("plan", page, "--draw", name)
     assert re.search(r"cannot be written .*choose another", line)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
@@ -148,6 +154,20 @@ def test_a_text_longer_than_the_context(refused: Refusal, tiny_folder: Path, pag
     code, line = refused("ask", page, "a" * 4000, "--model", tiny_folder)
     assert code == 1
     assert re.search(r"4,\d\d\d tokens.*2,048 positions; use a smaller hd, fewer images or a shorter text", line)
+
+
+def test_a_huge_hd_is_refused_before_its_canvas_is_made(refused: Refusal, tiny_folder: Path, page: Path) -> None:
+    for rule in ("original", "fit"):
+        code, line = refused("ask", page, QUESTION, "--model", tiny_folder, "--hd", 10**8, "--partition", rule)
+        assert code == 1
+        assert re.search(r"tokens and the model 2,048 positions; use a smaller hd", line)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cpu:", "cpu:1", "cuda:x"])
+def test_a_device_there_is_not(refused: Refusal, tiny_folder: Path, page: Path, device: str) -> None:
+    code, line = refused("ask", page, QUESTION, "--model", tiny_folder, "--device", device)
+    assert code == 2
+    assert f"device {device!r}" in line or f"device {device} " in line
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
@@ -196,6 +216,53 @@ def test_damaged_settings(
     (folder / name).write_text(content)
     code, _ = refused("ask", page, QUESTION, "--model", folder)
     assert code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "key", "value"),
+    [
+        ("config.json", None, "image_token_id", 50),
+        ("config.json", None, "newline", False),
+        ("processor_config.json", None, "overview", False),
+        ("processor_config.json", None, "tokens_per_side", 4),
+        ("processor_config.json", "image_processor", "hd", "9"),
+    ],
+)
+def test_settings_that_do_not_fit_together(
+    refused: Refusal,
+    tiny_folder: Path,
+    page: Path,
+    tmp_path: Path,
+    name: str,
+    group: str | None,
+    key: str,
+    value: object,
+) -> None:
+    folder = copied(tiny_folder, tmp_path / "model")
+    settings = json.loads((folder / name).read_text())
+    (settings[group] if group else settings)[key] = value
+    (folder / name).write_text(json.dumps(settings))
+    _, line = refused("ask", page, QUESTION, "--model", folder)
+    assert key in line
+    assert str(value) in line
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "{}"])
+def test_a_damaged_index_of_shards(
+    refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, content: str
+) -> None:
+    folder = copied(tiny_folder, tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "model.safetensors.index.json")
+    (folder / "model.safetensors.index.json").write_text(content)
+    code, line = refused("ask", page, QUESTION, "--model", folder)
+    assert code == 1
+    assert re.search(r"index\.json (is not JSON|holds a list|has no weight_map).*fetch it again", line)
+
+
+def test_an_import_to_where_nothing_can_be_written(refused: Refusal, tiny_folder: Path, page: Path) -> None:
+    code, line = refused("import-weights", tiny_folder, page / "native")
+    assert code == 1
+    assert page.name in line
 
 
 # -- folders ----------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ def test_a_string_is_text_even_if_it_names_the_placeholder() -> None:
         ({"type": "image"}, None),
         ({"type": "image", "image": "a.png"}, "a.png"),
         ({"type": "image", "path": "b.png"}, "b.png"),
+        ({"type": "image", "base64": "aGk="}, "data:;base64,aGk="),
         ({"type": "image_url", "image_url": {"url": "data:,"}}, "data:,"),
     ],
 )
@@ -41,6 +42,7 @@ def test_images_are_taken_as_everybody_writes_them(part: dict, source: str | Non
     ("messages", "says"),
     [
         ([], "0 messages"),
+        (["hello"], "mapping with role and content, got str"),
         ([{"role": "tool", "content": "x"}], "system, user, assistant"),
         ([{"role": "user", "content": None}], "NoneType"),
         ([{"role": "user", "content": [{"type": "video"}]}], "video"),

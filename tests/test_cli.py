@@ -197,16 +197,28 @@ def test_plan_honours_exif(run: Run, tmp_path: Path) -> None:
     assert (json.loads(out)["width"], json.loads(out)["height"]) == (300, 700)
 
 
-def test_plan_of_a_model_folder(run: Run, tiny_folder: Path) -> None:
-    code, out, _ = run("plan", "100x100", "--model", tiny_folder, "--json")
+def test_plan_of_a_model_folder(run: Run, tiny_folder: Path, page: Path) -> None:
+    code, out, _ = run("plan", page, "--model", tiny_folder, "--json")
     assert code == 0
-    assert json.loads(out)["positions"] == 2048
+    found = json.loads(out)
+    assert found["positions"] == 2048
+    assert (found["hd"], found["rule"]) == (9, "native")  # the folder's, as `ixc ask` takes them
+    _, out, _ = run("plan", page, "--model", tiny_folder, "--json", "--hd", 1, "--partition", "fit")
+    assert (json.loads(out)["hd"], json.loads(out)["rule"]) == (1, "fit")
+    _, out, _ = run("plan", page, "--json")
+    assert (json.loads(out)["hd"], json.loads(out)["rule"]) == (25, "original")
 
 
-def test_the_header_has_the_limits_of_the_reader() -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+def test_the_header_has_the_size_of_the_reader(tmp_path: Path, kind: str, orientation: int) -> None:
     from ixc.processing import header, picture
 
-    assert (header.MAX_PIXELS, header.MAX_SIDE) == (picture.MAX_PIXELS, picture.MAX_SIDE)
+    path = tmp_path / f"page.{kind}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    assert header.read_size(path) == picture.open_image(path).size
 
 
 # -- folders ----------------------------------------------------------------------------------------------------------

@@ -99,6 +99,21 @@ def test_fit_uses_the_budget_better_on_documents() -> None:
     assert fit.pad_left + fit.pad_right + fit.pad_top + fit.pad_bottom > 0
 
 
+@given(SIDES, SIDES, BUDGETS)
+def test_fit_keeps_the_most_of_all_scales(width: int, height: int, hd: int) -> None:
+    part = partition_or_none(max(width, height), min(width, height), hd=hd, rule="fit")
+    if part is None:
+        return
+    ratio = part.width / part.height
+    sizes = [(336 * s, int(336 * s / ratio)) for s in range(1, hd + 1)]
+    sizes += [(int(336 * s * ratio), 336 * s) for s in range(1, hd + 1)]
+    assert part.pixels_kept == max(w * h for w, h in sizes if h and -(-w // TILE) * -(-h // TILE) <= hd)
+
+
+def test_a_huge_budget_is_quick() -> None:
+    assert partition(3000, 4000, hd=10**9, rule="fit").tiles <= 10**9
+
+
 def test_small_images_are_enlarged_except_by_native() -> None:
     kept = {rule: partition(100, 50, hd=25, rule=rule).resized_width for rule in RULES}
     assert kept["native"] == 100
@@ -111,6 +126,8 @@ def test_small_images_are_enlarged_except_by_native() -> None:
     [
         ({"width": 336, "height": 336, "hd": 0}, ["at least 1", "got 0", "use 25"]),
         ({"width": 336, "height": 336, "hd": -1}, ["at least 1", "got -1", "use 25"]),
+        ({"width": 336, "height": 336, "hd": 2.5}, ["at least 1", "got 2.5", "use 25"]),
+        ({"width": 336, "height": 336, "hd": "9"}, ["at least 1", "got '9'", "use 25"]),
         ({"width": 0, "height": 5, "hd": 9}, ["1 x 1", "0 x 5"]),
         ({"width": 5, "height": -3, "hd": 9}, ["1 x 1", "5 x -3"]),
         ({"width": 40_000, "height": 10, "hd": 9}, ["4000 : 1", "3024 : 1", "hd >= 12"]),

@@ -92,7 +92,7 @@ def parse_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[Mess
 
     Args:
         messages: mappings with `role` (system, user, assistant) and `content`: a string, or a list of strings and of
-            `{"type": "text", "text": ...}`, `{"type": "image", "image" | "url" | "path": ...}` or
+            `{"type": "text", "text": ...}`, `{"type": "image", "image" | "url" | "path" | "base64": ...}` or
             `{"type": "image_url", "image_url": {"url": ...}}`. `{"type": "image"}` alone is a place for an image.
             A string is text throughout: `<ImageHere>` in it is no image.
 
@@ -152,6 +152,8 @@ def _split_query(query: str, sources: Any) -> Message:
 
 
 def _message(message: Mapping[str, Any]) -> Message:
+    if not isinstance(message, Mapping):
+        raise UsageError(f"a message is a mapping with role and content, got {type(message).__name__}")
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         raise UsageError(f"unknown role {role!r}; take one of {', '.join(ROLES)}")
@@ -168,7 +170,9 @@ def _part(part: Any) -> str | Image:
     if kind == "text" and isinstance(part.get("text"), str):
         return part["text"]
     if kind == "image":
-        return Image(next((part[key] for key in ("image", "url", "path", "base64") if part.get(key) is not None), None))
+        if part.get("base64") is not None:
+            return Image(f"data:;base64,{part['base64']}")
+        return Image(next((part[key] for key in ("image", "url", "path") if part.get(key) is not None), None))
     if kind == "image_url":
         url = part.get("image_url")
         return Image(url.get("url") if isinstance(url, Mapping) else url)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -201,8 +202,8 @@ def _load(model: Path | None, *, device: str, dtype: str) -> Engine:
 )
 def plan(
     image: Annotated[str, typer.Argument(metavar="IMAGE|WxH", help="An image file, or a size in pixels: 3840x2160.")],
-    hd: Annotated[int, typer.Option("--hd", help="Most tiles the image may be cut into.")] = 25,
-    rule: Annotated[str, typer.Option("--partition", help="Partition rule: original, native or fit.")] = "original",
+    hd: Hd = None,
+    rule: Rule = None,
     text_tokens: Annotated[int, typer.Option("--text-tokens", help="Tokens of the prompt beside the image.")] = 0,
     model: Annotated[Path | None, typer.Option("--model", help="Model folder; default: the published 7B.")] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, int8 or int4.")] = "bfloat16",
@@ -213,8 +214,11 @@ def plan(
     from ixc.inference import plan as room
 
     width, height = _size(image)
-    geometry = None if model is None else room.read_geometry(model)
-    planned = room.plan(width, height, hd=hd, rule=rule, text_tokens=text_tokens, dtype=dtype, geometry=geometry)
+    options: dict[str, Any] = {"hd": hd, "rule": rule}
+    options = {key: value for key, value in options.items() if value is not None}
+    if model is not None:
+        options = {"geometry": room.read_geometry(model), **room.read_tiling(model), **options}
+    planned = room.plan(width, height, text_tokens=text_tokens, dtype=dtype, **options)
     if draw is not None:
         _draw(image, planned, draw)
     print(json.dumps(_as_dict(planned)) if as_json else "\n".join(room.text(planned)))
@@ -241,14 +245,14 @@ def _draw(image: str, planned: Plan, out: Path) -> None:
 
     picture = BytesIO()
     draw(open_image(image), plan=planned, out=picture)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    draft = out.parent / f".{out.name}.{os.getpid()}"
     try:
         draft.write_bytes(picture.getvalue())
         draft.replace(out)
     except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
         raise UsageError(f"{out} cannot be written ({error.strerror}); choose another file") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _as_dict(planned: Plan) -> dict[str, Any]:

@@ -23,6 +23,7 @@ Pure Python, no tensors, no pictures. All sizes are pixels.
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from numbers import Integral
 
 from ixc.errors import GeometryError
 
@@ -136,8 +137,8 @@ def partition(width: int, height: int, *, hd: int, rule: str = "original", tile:
 def _check(width: int, height: int, hd: int, rule: str, tile: int) -> None:
     if width < 1 or height < 1:
         raise GeometryError(f"an image needs at least 1 x 1 px, got {width} x {height}; check the file")
-    if hd < 1:
-        raise GeometryError(f"hd counts tiles and must be at least 1, got {hd}; use 25 (default) or 55 (4K)")
+    if not isinstance(hd, Integral) or hd < 1:
+        raise GeometryError(f"hd counts tiles and must be at least 1, got {hd!r}; use 25 (default) or 55 (4K)")
     if tile < 1:
         raise GeometryError(f"a tile needs at least 1 px, got {tile}; use {TILE}")
     if rule not in RULES:
@@ -175,13 +176,17 @@ def _fit(width: int, height: int, hd: int, tile: int) -> Resized:
     best: Resized = None
     best_score = (0, 0)
     for scale in range(1, hd + 1):
+        over = 0
         for sides in (_by_width(scale, ratio, tile), _by_height(scale, ratio, tile)):
             if sides is None:
                 continue
             tiles = ceil(sides[0] / tile) * ceil(sides[1] / tile)
             score = (sides[0] * sides[1], -tiles)  # most pixels; of equals, the fewest tiles
+            over += tiles > hd
             if tiles <= hd and score > best_score:
                 best, best_score = sides, score
+        if over == 2:  # larger scales need still more tiles
+            break
     return best
 
 

@@ -120,3 +120,6 @@ def errors_to_exit_codes() -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         _leave_quietly()
+    except OSError as error:  # a full disk, a folder that may not be written
+        report(error)
+        raise SystemExit(IxcError.exit_code) from None

@@ -138,6 +138,13 @@ def test_pickled_code_is_refused(pickled: Path) -> None:
         check(pickled)
 
 
+@pytest.mark.parametrize("content", [torch.ones(2), {"a": 3}])
+def test_pickled_things_that_are_no_table_are_refused(pickled: Path, content: object) -> None:
+    torch.save(content, pickled / "pytorch_model-00001-of-00002.bin")
+    with pytest.raises(WeightsError, match="no table of named tensors"):
+        check(pickled)
+
+
 def test_missing_shard_and_missing_folder(pickled: Path, tmp_path: Path) -> None:
     (pickled / "pytorch_model-00002-of-00002.bin").unlink()
     with pytest.raises(WeightsError, match="lacks 1 of 2 shards"):

@@ -2,8 +2,11 @@
 
 import base64
 import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,6 +26,11 @@ MODEL = Path(__file__).parents[1] / "goldens" / "tokenizer" / "internlm2-tokeniz
 WIDE, TALL = Image.new("RGB", (40, 20), "red"), Image.new("RGB", (20, 60), "blue")
 ASK = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who is it?"}]}]
 BOS, EOS, IMAGE, START, END = 1, 2, 102, 103, 104
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 class ToyConfig(PreTrainedConfig):
@@ -89,6 +97,22 @@ def test_images_come_from_bytes_paths_and_data_addresses(processor: IxcProcessor
         assert torch.equal(processor.encode(ASK, images=[source], hd=2)["pixel_values"], expected)
     with pytest.raises(ImageError, match="base64"):
         processor.encode(ASK, images=["data:image/png;base64,?"])
+
+
+def test_an_address_is_opened_like_a_file(processor: IxcProcessor, tmp_path: Path) -> None:
+    """Alpha on white and the header's limits, whichever way a picture comes."""
+    Image.new("RGBA", (20, 10), (255, 0, 0, 128)).save(tmp_path / "page.png")
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        fetched = processor.encode(ASK, images=[f"{address}/page.png"], hd=1)
+        with pytest.raises(ImageError, match=r"none\.png cannot be fetched .*404.*save the picture"):
+            processor.encode(ASK, images=[f"{address}/none.png"])
+        server.shutdown()
+    assert torch.equal(
+        fetched["pixel_values"], processor.encode(ASK, images=[tmp_path / "page.png"], hd=1)["pixel_values"]
+    )
 
 
 @pytest.mark.parametrize(("images", "given"), [(None, 0), ([WIDE, WIDE], 2)])

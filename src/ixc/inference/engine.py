@@ -24,6 +24,7 @@ from ixc import chat
 from ixc.errors import ContextError, UsageError, WeightsError
 from ixc.geometry import partition as partition_of
 from ixc.inference.streaming import text_pieces, token_stream
+from ixc.layout import MERGE
 from ixc.model import weights
 from ixc.processing.picture import open_image, to_rgb
 from ixc.processing.processor import IxcProcessor
@@ -31,7 +32,7 @@ from ixc.processing.processor import IxcProcessor
 EMBEDDED = Path(__file__).parents[1] / "models" / "nano"
 """The model inside the package; a folder like any other."""
 
-MAX_NEW_TOKENS = 1024
+MAX_NEW_TOKENS = chat.CHAT_DEFAULTS.max_new_tokens
 """Longest answer where neither the caller nor the folder's generation config says: the original chat's (spec i)."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -101,6 +102,7 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
     _check_settings(path)
     processor = _processor(path)
     model = weights.load(path, dtype=number)
+    _check_agreement(path, model.config, processor)
     return Engine(model=model.to(where).eval(), processor=processor)
 
 
@@ -142,9 +144,9 @@ class Engine:
             UsageError: a number out of range.
         """
         start = perf_counter()
-        job = self._prepare(images, question, hd, partition, max_new_tokens, history)
         if num_beams < 1:
             raise UsageError(f"num_beams is {num_beams}, at least 1 needed; use 1 for greedy answers")
+        job = self._prepare(images, question, hd, partition, max_new_tokens, history)
         output = self._generate(job, num_beams=num_beams)
         tokens = output[0, job.prompt_tokens :].tolist()
         return self._answer(job, self._before_stop(tokens), seconds=perf_counter() - start)
@@ -185,8 +187,9 @@ class Engine:
         looks = self.processor.image_processor
         hd = looks.hd if hd is None else hd
         rule = looks.partition if partition is None else partition
-        for picture in pictures:
-            partition_of(picture.width, picture.height, hd=hd, rule=rule)
+        # Counted before a canvas is made: a huge hd would ask for a canvas of gigabytes.
+        parts = [partition_of(picture.width, picture.height, hd=hd, rule=rule) for picture in pictures]
+        self._room(sum(self.processor.num_image_tokens(part.grid_h, part.grid_w) for part in parts), None)
         inputs = self._encode(pictures, question, history, hd, rule)
         length = inputs["input_ids"].shape[1]
         return _Job(
@@ -319,11 +322,36 @@ def _processor(folder: Path) -> IxcProcessor:
         ) from error
 
 
+def _check_agreement(folder: Path, config: Any, processor: IxcProcessor) -> None:
+    """The processor writes prompts for this model and no other.
+
+    Raises:
+        WeightsError: they disagree about the image token or its layout, or the vocabulary is too small.
+    """
+    side = config.vision_config.image_size // config.vision_config.patch_size // MERGE
+    for name, ours, theirs in (
+        ("image_token_id", processor.image_token_id, config.image_token_id),
+        ("newline", processor.newline, config.newline),
+        ("overview", processor.overview, config.overview),
+        ("tokens_per_side", processor.tokens_per_side, side),
+    ):
+        if ours != theirs:
+            raise WeightsError(
+                f"{folder}: {name} is {ours} in the processor and {theirs} in the model; "
+                "give the model's own tokenizer and processor_config.json"
+            )
+    if len(processor.tokenizer) > config.text_config.vocab_size:
+        raise WeightsError(
+            f"{folder}: the tokenizer has {len(processor.tokenizer):,} pieces, the model "
+            f"{config.text_config.vocab_size:,} embeddings; give the model's own tokenizer"
+        )
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in DEVICES or (number and not number.isdecimal()):
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICES or (colon and not number.isdecimal()):
         raise UsageError(f"no device {name!r}; use auto, {', '.join(DEVICES)}")
     found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(number or 0) >= found:

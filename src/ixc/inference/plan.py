@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ixc.chat import CHAT_DEFAULTS
 from ixc.errors import UsageError
 from ixc.geometry import TILE, Partition, partition
 from ixc.layout import MERGE, PATCH, Layout
@@ -37,6 +38,10 @@ DTYPES: dict[str, tuple[float, int]] = {
 }
 """Name -> bytes of a weight in the decoder's matrices, and of every other weight, activation and cached key or value.
 int8 and int4: only the decoder's matrices are quantised; the scales (1 to 6 % more) are not counted."""
+
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+"""Where a folder keeps the tiling of its image processor: alone, or inside the processor's settings, which count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,21 +136,42 @@ def read_geometry(folder: str | Path) -> ModelGeometry:
         UsageError: no such file, no JSON object, or a size that is no positive whole number.
     """
     path = Path(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"no file {path}; give the folder of a model") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); it must be the config.json of a model") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"{path} holds a {type(config).__name__}, a JSON object needed; give the folder of a model")
+    config = _object(path)
     text, vision = config.get("text_config") or config, config.get("vision_config") or {}
+    if not isinstance(text, dict) or not isinstance(vision, dict):
+        raise UsageError(f"{path} has a text_config or vision_config that is no JSON object; repair the file")
     sizes = _known(text, _TEXT_KEYS, path) | _known(vision, _VISION_KEYS, path)
     if "heads" in sizes:
         sizes.setdefault("kv_heads", sizes["heads"])
     sizes.setdefault("head_dim", sizes.get("width", ModelGeometry.width) // sizes.get("heads", ModelGeometry.heads))
     flags = {key: bool(config[key]) for key in ("newline", "overview") if key in config}
     return ModelGeometry(**sizes, **flags)
+
+
+def read_tiling(folder: str | Path) -> dict[str, Any]:
+    """The `hd` and `rule` of the processor in `folder`, as far as its files say them; nothing for a published folder.
+
+    Raises:
+        UsageError: a file that is no JSON object.
+    """
+    found: dict[str, Any] = {}
+    for path in (Path(folder) / name for name in PROCESSOR_FILES):
+        settings = _object(path) if path.is_file() else {}
+        settings = settings.get("image_processor", settings)
+        found |= {name: settings[key] for key, name in (("hd", "hd"), ("partition", "rule")) if key in settings}
+    return found
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"no file {path}; give the folder of a model") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); it must be a JSON file of a model") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} holds a {type(found).__name__}, a JSON object needed; give the folder of a model")
+    return found
 
 
 _TEXT_KEYS = {
@@ -261,7 +287,7 @@ def plan(
     width: int,
     height: int,
     *,
-    hd: int = 25,
+    hd: int = CHAT_DEFAULTS.hd,
     rule: str = "original",
     text_tokens: int = 0,
     dtype: str = "bfloat16",

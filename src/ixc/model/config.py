@@ -113,7 +113,7 @@ class IxcConfig(PreTrainedConfig):
     """Eyes, reader and what joins them.
 
     ``image_token_id``: the id that stands for one image token in ``input_ids`` (never a word, never sampled);
-    ``merge``: one of ``MERGES``; ``newline``/``overview``: the ablations of the paper (tables 6 and 7).
+    ``merge``: one of ``MERGES``; ``newline``/``overview``: the ablations of the paper (tables 8 and 7).
     Accepts the flat published form as well: language-model fields given at the top level.
     """
 

@@ -51,25 +51,34 @@ def read_config(folder: str | Path) -> IxcConfig:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise WeightsError(f"{folder} has no config.json; name the folder that holds config.json and the weights")
+    return IxcConfig.from_dict(_object(path))
+
+
+def _object(path: Path) -> dict[str, Any]:
     try:
-        return IxcConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
-        raise WeightsError(f"{path} is not JSON (line {error.lineno}); fetch it again") from error
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not JSON ({error}); fetch it again") from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} holds a {type(found).__name__}, a JSON object needed; fetch it again")
+    return found
 
 
 def weight_files(folder: str | Path) -> list[Path]:
     """The files that hold the weights, safetensors before pickled ones, in order.
 
     Raises:
-        WeightsError: none there, or a shard named by the index is missing.
+        WeightsError: none there, a damaged index, or a shard named by it is missing.
     """
     folder = Path(folder)
     for whole, index in ((SAFE, SAFE_INDEX), (PICKLED, PICKLED_INDEX)):
         if (folder / whole).is_file():
             return [folder / whole]
         if (folder / index).is_file():
-            names = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
-            paths = [folder / name for name in sorted(set(names))]
+            names = _object(folder / index).get("weight_map")
+            if not isinstance(names, dict):
+                raise WeightsError(f"{folder / index} has no weight_map (key -> shard); fetch it again")
+            paths = [folder / name for name in sorted(set(names.values()))]
             lost = [path.name for path in paths if not path.is_file()]
             if lost:
                 raise WeightsError(f"{folder} lacks {len(lost)} of {len(paths)} shards ({', '.join(lost)}); fetch them")
@@ -204,7 +213,10 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
     """Tensors of a .bin file, mapped from disk, never executing what it holds."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path} is damaged, or holds more than tensors ({reason}); fetch it again") from error
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise WeightsError(f"{path} holds a {type(found).__name__} and no table of named tensors; fetch it again")
+    return found

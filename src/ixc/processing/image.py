@@ -16,6 +16,7 @@ from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_base import BatchFeature
 
+from ixc.chat import CHAT_DEFAULTS
 from ixc.errors import ImageError, UsageError
 from ixc.geometry import Partition, partition
 from ixc.layout import num_image_tokens
@@ -54,7 +55,7 @@ class IxcImageProcessorPil(PilBackend):
     model_input_names = ["pixel_values", "image_grids"]  # noqa: RUF012  (the contract's attribute is a plain list)
     valid_kwargs = IxcImagesKwargs  # pyright: ignore[reportAssignmentType]
 
-    hd = 25
+    hd = CHAT_DEFAULTS.hd
     partition = "original"
     return_tensors: str | None = None
 
@@ -70,7 +71,7 @@ class IxcImageProcessorPil(PilBackend):
                 f"{', '.join(unknown)}: no such option of this image processor; it has "
                 f"{', '.join(IxcImagesKwargs.__annotations__)}"
             )
-        pictures = [_as_picture(image) for image in _flatten(images)]
+        pictures = [_as_picture(image) for image in flatten(images)]
         if not pictures:
             raise ImageError("0 images given, at least 1 needed; leave the argument out for text alone")
         cut, grids = [], []
@@ -110,11 +111,11 @@ def _given(options: dict[str, Any], key: str, default: Any) -> Any:
     return default if value is None else value
 
 
-def _flatten(images: Any) -> Iterator[Any]:
+def flatten(images: Any) -> Iterator[Any]:
     """Single images out of nested lists and 4-d arrays."""
     if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
         for image in cast(Iterable[Any], images):
-            yield from _flatten(image)
+            yield from flatten(image)
     else:
         yield images
 

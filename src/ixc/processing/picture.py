@@ -6,9 +6,7 @@ Shapes: h, w grid of tiles, row-major; H = h * 336, W = w * 336 pixels of the ca
 """
 
 import os
-import struct
 import warnings
-import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -18,7 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ixc.errors import GeometryError, ImageError, UsageError
 from ixc.geometry import Partition
-from ixc.processing.header import MAX_PIXELS, MAX_SIDE
+from ixc.processing.header import BROKEN, MAX_PIXELS, check_size
 
 WHITE = 255
 """Value of the padding and of the paper under transparent pictures (spec (a) 6)."""
@@ -146,7 +144,7 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
         warnings.simplefilter("ignore")
         try:
             image = Image.open(file)
-            _check_size(image, name, max_pixels)
+            check_size(name, *image.size, max_pixels=max_pixels)
             image.load()
             return to_rgb(image)
         except Image.DecompressionBombError as error:
@@ -157,28 +155,6 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
             raise ImageError(f"{name} is not a picture Pillow knows; use PNG, JPEG, WebP or TIFF") from error
         except BROKEN as error:
             raise ImageError(f"{name} is broken or cut short ({error}); save or download it again") from error
-
-
-BROKEN = (
-    *(OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowError, TypeError, AttributeError, RuntimeError),
-    *(struct.error, zlib.error),
-)
-"""What Pillow's decoders raise on hostile or damaged files."""
-
-
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise ImageError(f"{name} claims {width} x {height} px, at least 1 x 1 needed; check the file")
-    if max(width, height) > MAX_SIDE:
-        raise ImageError(
-            f"{name} claims {width:,} x {height:,} px, a side may have {MAX_SIDE:,}; reduce or crop the picture first"
-        )
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name} claims {width:,} x {height:,} = {width * height:,} px, at most {max_pixels:,} are read; "
-            "reduce the picture first"
-        )
 
 
 _TURNS = {

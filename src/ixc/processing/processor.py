@@ -15,18 +15,19 @@ together, n images. What comes out:
 import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
+from urllib.request import urlopen
 
 from transformers import BatchFeature, ProcessorMixin
-from transformers.image_utils import load_image
 from transformers.processing_utils import MultiModalData
 
 from ixc import chat
 from ixc.chat import IGNORED, IMAGE_PLACEHOLDER, META_INSTRUCTION, TURN_END, Message, Segment, TurnIds
 from ixc.errors import ContextError, ImageError, UsageError
 from ixc.layout import num_image_tokens
-from ixc.processing.image import IxcImageProcessorPil
+from ixc.processing.image import IxcImageProcessorPil, flatten
 from ixc.processing.options import Options
 from ixc.processing.options import options as options_of
 from ixc.processing.prompt import PromptEncoder, Row
@@ -34,6 +35,12 @@ from ixc.processing.tokenizer import IxcTokenizer
 
 Conversation = Sequence[Message | Mapping[str, Any]]
 _SETTINGS = ("chat_template", "published_quirks", "system", "newline", "overview", "tokens_per_side")
+FETCH_SECONDS = 30
+"""How long an address may keep silent."""
+
+MAX_FETCHED = 1 << 29
+"""Most bytes fetched from an address: 178 megapixels of 24 bit, uncompressed."""
+
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
@@ -173,7 +180,7 @@ class IxcProcessor(ProcessorMixin):
         if videos is not None or audio is not None:
             raise UsageError("videos and audio are nothing this model knows; give images and text")
         given = options_of(kwargs)
-        flat = None if images is None else _flat(images)
+        flat = None if images is None else list(flatten(images))
         if text is None:
             if flat is None:
                 raise UsageError("neither text nor images were given; give at least one of them")
@@ -345,12 +352,6 @@ def _fitting(row: Row, max_length: int | None) -> Row:
     return row
 
 
-def _flat(images: Any) -> list[Any]:
-    if isinstance(images, list | tuple):
-        return [image for part in images for image in _flat(part)]
-    return [images]
-
-
 def _opened(source: Any) -> Any:
     """Addresses -> bytes or a picture; anything else is the image processor's to open."""
     if not isinstance(source, str):
@@ -360,4 +361,16 @@ def _opened(source: Any) -> Any:
             return base64.b64decode(source.partition(",")[2], validate=True)
         except binascii.Error as error:
             raise ImageError(f"a data: address of {len(source):,} characters is no base64 ({error})") from error
-    return load_image(source) if source.startswith(("http://", "https://")) else source
+    return _fetched(source) if source.startswith(("http://", "https://")) else source
+
+
+def _fetched(address: str) -> bytes:
+    """The file behind an address, to be opened like any other: same limits, same treatment of alpha."""
+    try:
+        with urlopen(address, timeout=FETCH_SECONDS) as answer:
+            data = answer.read(MAX_FETCHED + 1)
+    except (OSError, ValueError, HTTPException) as error:
+        raise ImageError(f"{address} cannot be fetched ({error}); save the picture and give its path") from error
+    if len(data) > MAX_FETCHED:
+        raise ImageError(f"{address} has more than {MAX_FETCHED:,} bytes; reduce the picture and give its path")
+    return data
