@@ -47,14 +47,14 @@ class JointRecipe:
     align_tokens: int = 4096
     """Tokens a step of the alignment."""
     align_lr: float = 2e-3
-    steps: int = 1500
+    steps: int = 2200
     muon_lr: float = 0.004
     adam_lr: float = 1e-3
     tower_share: float = 0.1
     """Rate of the vision tower as a share of the others'."""
-    tower_from: float = 0.6
+    tower_from: float = 0.5
     """The tower learns in the steps behind this share of them; before, it only looks (a third of the cost)."""
-    shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.5), (4, 2, 24, 0.3), (9, 1, 24, 0.2))
+    shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.4), (4, 2, 24, 0.35), (9, 1, 24, 0.25))
     """HD, pages a step, questions a page, share of the steps."""
     save_every: int = 50
 
