@@ -122,7 +122,7 @@ def rows(cases: Sequence[Case], key: Callable[[Case], str]) -> list[Row]:
 
 
 def held_out(index: int) -> tuple[Page, Question]:
-    """The index-th test page and its question: settings and fonts take turns, kinds come in the shares of the family."""
+    """The index-th test page and its question: settings and fonts take turns, kinds come as often as in the family."""
     number = HELD_OUT + index
     names = [*fonts.TRAIN_FONTS] if index % 2 else [*fonts.TEST_FONTS]
     rng = np.random.default_rng([number, 13])
