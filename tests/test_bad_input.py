@@ -218,6 +218,17 @@ def test_damaged_settings(
     assert code == 1
 
 
+@pytest.mark.parametrize("fields", [{"hidden_size": "abc"}, {"text_config": [1]}, {"tie_word_embeddings": True}])
+def test_a_configuration_no_model_has(
+    refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, fields: dict[str, object]
+) -> None:
+    folder = copied(tiny_folder, tmp_path / "model")
+    (folder / "config.json").write_text(json.dumps({"model_type": "ixc", **fields}))
+    code, line = refused("ask", page, QUESTION, "--model", folder)
+    assert code == 1
+    assert re.search(rf"config\.json describes no model of ours .*{next(iter(fields))}.*fetch it again", line)
+
+
 @pytest.mark.parametrize(
     ("name", "group", "key", "value"),
     [

@@ -46,6 +46,11 @@ def test_streaming_gives_the_same_text(engine: Engine, page: Path, question: str
     assert "".join(pieces) == engine.ask([page], question).text
 
 
+def test_a_folder_that_asks_for_beams_streams_all_the_same(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.model.generation_config, "num_beams", 3)
+    assert "".join(engine.stream([], "x")) == engine.ask([], "x").text
+
+
 def test_two_pictures_and_text_alone(engine: Engine, page: Path) -> None:
     assert len(engine.ask([page, page], QUESTION).grids) == 2
     alone = engine.ask([], QUESTION)

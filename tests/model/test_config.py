@@ -1,18 +1,21 @@
 """Configurations: the flat published form, what is refused, and the switches of the paper's ablations."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from parity.model_goldens import FOLDER
 
-from ixc.errors import UsageError
+from ixc.errors import UsageError, WeightsError
 from ixc.layout import num_image_tokens
-from ixc.model.config import MERGES, IxcConfig, IxcVisionConfig
+from ixc.model.config import MERGES, VISION_ACTIVATIONS, IxcConfig, IxcTextConfig, IxcVisionConfig
 from ixc.model.images import overview
 from ixc.model.merge import MERGE
 from ixc.model.model import IxcForConditionalGeneration
+from ixc.model.vision import ACTIVATIONS
+from ixc.model.weights import read_config
 
 TEXT = {
     "vocab_size": 40,
@@ -58,11 +61,59 @@ def test_nested_form_round_trip(tmp_path: Any) -> None:
     assert IxcConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
 
 
-def test_what_is_refused() -> None:
-    with pytest.raises(UsageError, match="merge is 'mean'; it must be one of concat, c_abstractor, resampler"):
-        IxcConfig(merge="mean")
-    with pytest.raises(UsageError, match="rope_type is 'yarn'"):
-        IxcConfig(text_config={**TEXT, "rope_scaling": {"type": "yarn", "factor": 2.0}})
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"merge": "mean"}, "merge is 'mean'; it must be one of concat, c_abstractor, resampler"),
+        ({"text_config": [1]}, "text_config is a list, an object with fields needed"),
+        ({"vision_config": "clip"}, "vision_config is a str"),
+        ({"text_config": {**TEXT, "rope_scaling": {"type": "yarn", "factor": 2.0}}}, "rope_type is 'yarn'"),
+        ({"text_config": {**TEXT, "rope_scaling": {"type": "dynamic"}}}, "factor of the rotary embedding is None"),
+        ({"text_config": {**TEXT, "rope_theta": "1e4"}}, "rope_theta of the rotary embedding is '1e4'"),
+        ({"text_config": {**TEXT, "hidden_act": "gelu"}}, "hidden_act of the decoder is 'gelu'; .*silu"),
+        ({"text_config": {**TEXT, "tie_word_embeddings": True}}, "tie_word_embeddings is True"),
+        ({"text_config": {**TEXT, "num_attention_heads": 0}}, "num_attention_heads is 0, at least 1 needed"),
+        ({"text_config": {**TEXT, "num_key_value_heads": 3}}, "heads is 2, a multiple of num_key_value_heads = 3"),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings is True"),
+        ({**TEXT, "bias": True}, "bias is True"),
+        ({"vision_config": {"hidden_act": "relu"}}, "hidden_act of the vision tower is 'relu'; .*quick_gelu, gelu"),
+        ({"vision_config": {"image_size": 335}}, "image_size is 335, a multiple of patch_size = 14"),
+        ({"vision_config": {"num_channels": 1}}, "num_channels is 1"),
+    ],
+)
+def test_what_is_refused(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        IxcConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"hidden_size": "abc"}, "'hidden_size' expected int, got str"),
+        ({"text_config": {"hidden_size": 8.5}}, "'hidden_size' expected int, got float"),
+        ({"text_config": [1]}, "text_config is a list"),
+        ({"newline": "no"}, "'newline' expected bool, got str"),
+        ({"vision_config": {"num_hidden_layers": None}}, "'num_hidden_layers' expected int, got NoneType"),
+        ({"vocab_size": "abc"}, "'vocab_size' expected int"),
+        ({"merge": "mean"}, "merge is 'mean'"),
+        ({"dtype": "float99"}, "float99"),
+    ],
+)
+def test_a_wrong_value_in_a_folder_is_one_line(tmp_path: Path, fields: dict[str, Any], complaint: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(WeightsError, match=rf"config\.json describes no model of ours .*{complaint}") as error:
+        read_config(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_and_missing_stop_tokens_are_taken() -> None:
+    given = {**TEXT, "plora_alpha": 8, "plora_dropout": 0, "rms_norm_eps": 1, "eos_token_id": None}
+    assert IxcTextConfig(**given, rope_parameters={"rope_type": "default", "rope_theta": 1e4}).eos_token_id is None
+    assert IxcConfig(**given).text_config.eos_token_id == [38]
+
+
+def test_the_tower_has_the_activations_it_names() -> None:
+    assert tuple(ACTIVATIONS) == VISION_ACTIVATIONS
 
 
 @pytest.mark.parametrize("merge", MERGES)

@@ -100,6 +100,7 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
     number = _dtype(dtype, where)
     path = _folder(folder)
     _check_settings(path)
+    weights.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
     processor = _processor(path)
     model = weights.load(path, dtype=number)
     _check_agreement(path, model.config, processor)
@@ -166,7 +167,7 @@ class Engine:
         stops = self._stops
 
         def generate(**extra: Any) -> None:
-            self._generate(job, **extra)
+            self._generate(job, num_beams=1, **extra)
 
         tokens = (token for token in token_stream(generate) if token not in stops)
         return text_pieces(tokens, decode=self._text)

@@ -8,7 +8,7 @@ holds the language model only; the vision tower and the PLoRA ranks were constan
     nested:  {"model_type": "ixc", "text_config": {...}, "vision_config": {...}, "image_token_id": ...}
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: it makes strings of the types, and @strict checks no string.
 
 from typing import Any, ClassVar
 
@@ -28,6 +28,9 @@ MERGES = ("concat", "c_abstractor", "resampler")
 
 ROPE_TYPES = ("default", "dynamic")
 """Rotary embeddings the decoder can compute: plain, or with dynamic NTK (spec h)."""
+
+TEXT_ACTIVATIONS, VISION_ACTIVATIONS = ("silu",), ("quick_gelu", "gelu")
+"""What ``hidden_act`` may be in the decoder and in the tower."""
 
 _IMAGE_TOKEN_FROM_END = 7
 """92544 - 7 = 92537, [UNUSED_TOKEN_140]: the last piece of the published vocabulary no release gave a role."""
@@ -51,9 +54,17 @@ class IxcVisionConfig(PreTrainedConfig):
     patch_size: int = 14
     num_channels: int = 3
     hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
-    attention_dropout: float = 0.0
-    initializer_range: float = 0.02
+    layer_norm_eps: float | int = 1e-5
+    attention_dropout: float | int = 0.0
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        _positive(self, "hidden_size", "intermediate_size", "num_attention_heads", "image_size", "patch_size")
+        _multiple(self, "hidden_size", "num_attention_heads")
+        _multiple(self, "image_size", "patch_size")
+        _one_of("hidden_act of the vision tower", self.hidden_act, VISION_ACTIVATIONS)
+        _one_of("num_channels", self.num_channels, (3,))
+        super().__post_init__(**kwargs)
 
     @property
     def patches_per_side(self) -> int:
@@ -82,24 +93,30 @@ class IxcTextConfig(PreTrainedConfig):
     head_dim: int | None = None
     hidden_act: str = "silu"
     max_position_embeddings: int = 32768
-    initializer_range: float = 0.02
-    rms_norm_eps: float = 1e-5
+    initializer_range: float | int = 0.02
+    rms_norm_eps: float | int = 1e-5
     use_cache: bool = True
     pad_token_id: int | None = 2
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
     tie_word_embeddings: bool = False
     rope_parameters: dict[str, Any] | None = None
-    attention_dropout: float = 0.0
+    attention_dropout: float | int = 0.0
     plora_r: int = 256
     plora_alpha: float | int = 256
     plora_qkv_r: int = 8
     plora_qkv_alpha: float | int = 16
-    plora_dropout: float = 0.05
+    plora_dropout: float | int = 0.05
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
+        _positive(self, "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+        _positive(self, "max_position_embeddings", "plora_r", "plora_qkv_r")
+        _multiple(self, "num_attention_heads", "num_key_value_heads")
+        _one_of("hidden_act of the decoder", self.hidden_act, TEXT_ACTIVATIONS)
+        _one_of("tie_word_embeddings", self.tie_word_embeddings, (False,))
+        _one_of("bias", kwargs.pop("bias", False), (False,))  # of the flat form; the published maps have none
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         scaling = kwargs.pop("rope_scaling", None) or self.rope_parameters
@@ -129,16 +146,17 @@ class IxcConfig(PreTrainedConfig):
     newline: bool = True
     overview: bool = True
     tie_word_embeddings: bool = False
-    initializer_range: float = 0.02
+    initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.merge not in MERGES:
-            raise UsageError(f"merge is {self.merge!r}; it must be one of {', '.join(MERGES)}")
+        _one_of("merge", self.merge, MERGES)
+        _one_of("tie_word_embeddings", self.tie_word_embeddings, (False,))
         kwargs.pop("model_type", None)  # the published one, if flat: ours is of the class
-        text, kwargs = _split_flat(self.text_config, kwargs)
+        text, vision = _object("text_config", self.text_config), _object("vision_config", self.vision_config)
+        if text is None:
+            text, kwargs = _from_flat(kwargs)
         if isinstance(text, dict):
             text = IxcTextConfig(**text)
-        vision = self.vision_config
         if not isinstance(vision, PreTrainedConfig):
             vision = IxcVisionConfig(**_known(vision or {}, IxcVisionConfig))
         self.text_config, self.vision_config = text, vision
@@ -147,14 +165,41 @@ class IxcConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
 
-def _rope_parameters(given: dict[str, Any] | None, *, theta: float | None) -> dict[str, Any]:
+def _object(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, dict | PreTrainedConfig):
+        return value
+    raise UsageError(f"{name} is a {type(value).__name__}, an object with fields needed")
+
+
+def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """An option that would have no effect is refused."""
+    if value not in allowed:
+        raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(map(str, allowed))}")
+
+
+def _positive(config: PreTrainedConfig, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise UsageError(f"{name} is {getattr(config, name)}, at least 1 needed")
+
+
+def _multiple(config: PreTrainedConfig, whole: str, part: str) -> None:
+    if getattr(config, whole) % getattr(config, part):
+        raise UsageError(f"{whole} is {getattr(config, whole)}, a multiple of {part} = {getattr(config, part)} needed")
+
+
+def _rope_parameters(given: Any, *, theta: Any) -> dict[str, Any]:
     """Old ``rope_scaling`` {"type", "factor"} or new ``rope_parameters``, as one dict with rope_type and rope_theta."""
-    parameters = dict(given or {})
+    parameters = dict(_object("rope_parameters", given) or {})
     kind = parameters.pop("type", None)
     parameters.setdefault("rope_type", kind or "default")
-    parameters.setdefault("rope_theta", float(theta if theta is not None else 1_000_000.0))
-    if parameters["rope_type"] not in ROPE_TYPES:
-        raise UsageError(f"rope_type is {parameters['rope_type']!r}; this model knows {' and '.join(ROPE_TYPES)}")
+    parameters.setdefault("rope_theta", 1_000_000.0 if theta is None else theta)
+    _one_of("rope_type", parameters["rope_type"], ROPE_TYPES)
+    for name in ("rope_theta", "factor") if parameters["rope_type"] == "dynamic" else ("rope_theta",):
+        value = parameters.get(name)
+        if isinstance(value, bool) or not isinstance(value, float | int) or value <= 0:
+            raise UsageError(f"{name} of the rotary embedding is {value!r}, a number above 0 needed")
+        parameters[name] = float(value)
     return parameters
 
 
@@ -163,23 +208,21 @@ def _known(given: dict[str, Any], config_class: type[PreTrainedConfig]) -> dict[
     return {key: value for key, value in given.items() if hasattr(config_class, key)}
 
 
-def _split_flat(text: Any, extra: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Separates language-model fields found at the top level (the flat form) from the rest."""
-    if text is not None:
-        return text, extra
+def _from_flat(given: dict[str, Any]) -> tuple[IxcTextConfig, dict[str, Any]]:
+    """The language model whose fields lie at the top level (the flat form), and the other fields."""
     names = set(IxcTextConfig.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
-    names |= {"rope_theta", "rope_scaling"}
-    flat = {key: value for key, value in extra.items() if key in names}
-    rest = {key: value for key, value in extra.items() if key not in names}
+    names |= {"rope_theta", "rope_scaling", "bias"}
+    flat = {key: value for key, value in given.items() if key in names}
+    rest = {key: value for key, value in given.items() if key not in names}
+    text = IxcTextConfig(**flat)
     if flat:
-        flat["eos_token_id"] = _stop_tokens(flat, turn_end=rest.pop("im_end_id", None))
-    return flat, rest
+        text.eos_token_id = _stop_tokens(text, turn_end=rest.pop("im_end_id", None))
+    return text, rest
 
 
-def _stop_tokens(flat: dict[str, Any], *, turn_end: int | None) -> list[int]:
+def _stop_tokens(text: IxcTextConfig, *, turn_end: int | None) -> list[int]:
     """</s> and the end of a turn: a flat config.json names only the first."""
-    eos = flat.get("eos_token_id", IxcTextConfig.eos_token_id)
-    vocab = flat.get("vocab_size", IxcTextConfig.vocab_size)
-    ids = list(eos) if isinstance(eos, list) else [eos]
-    end = vocab - _TURN_END_FROM_END if turn_end is None else turn_end
+    eos = text.eos_token_id
+    ids = [] if eos is None else list(eos) if isinstance(eos, list) else [eos]
+    end = text.vocab_size - _TURN_END_FROM_END if turn_end is None else turn_end
     return [*ids, end] if end not in ids else ids

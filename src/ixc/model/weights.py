@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -39,6 +40,9 @@ COPIED = (
 )
 """What an import carries along besides the weights; code files are left behind."""
 
+_LONGEST_REASON = 200
+"""Characters of somebody else's message repeated in ours."""
+
 Shape = tuple[int, ...]
 
 
@@ -46,12 +50,16 @@ def read_config(folder: str | Path) -> IxcConfig:
     """The configuration of a folder, flat or nested.
 
     Raises:
-        WeightsError: no config.json, or not JSON.
+        WeightsError: no config.json, not JSON, or a value no model can have.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise WeightsError(f"{folder} has no config.json; name the folder that holds config.json and the weights")
-    return IxcConfig.from_dict(_object(path))
+    try:
+        return IxcConfig.from_dict(_object(path))
+    except (StrictDataclassError, UsageError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise WeightsError(f"{path} describes no model of ours ({reason}); correct it or fetch it again") from error
 
 
 def _object(path: Path) -> dict[str, Any]:
