@@ -166,6 +166,12 @@ def test_chat_refuses_other_commands(run: Run, tiny_folder: Path, page: Path, li
     assert f"no command {line!r}" in err
 
 
+def test_chat_refuses_bytes_that_are_no_text(run: Run, tiny_folder: Path, page: Path) -> None:
+    code, _, err = run("chat", page, "--model", tiny_folder, stdin=b"caf\xe9\n")
+    assert code == 2
+    assert err == "error: standard input is no utf-8 (byte 0xe9); save the text in UTF-8\n"
+
+
 # -- plan -------------------------------------------------------------------------------------------------------------
 
 

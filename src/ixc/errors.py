@@ -5,6 +5,7 @@
     │   └── GeometryError                no partition of this image exists for this setting
     ├── ImageError                       not an image, broken, empty, or far too large
     ├── ContextError                     the conversation does not fit the model's positions
+    ├── CapacityError                    the device has too little memory
     ├── WeightsError                     missing, unexpected or damaged weights
     └── DataError                        a data set, a conversation or a label that cannot be used
 
@@ -34,6 +35,10 @@ class ImageError(IxcError):
 
 class ContextError(IxcError):
     """The conversation is longer than the model's positions."""
+
+
+class CapacityError(IxcError):
+    """The device has too little memory."""
 
 
 class WeightsError(IxcError):

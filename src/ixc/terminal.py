@@ -48,16 +48,25 @@ def existing(name: str) -> Path:
 
 
 def lines() -> Iterator[str]:
-    """Lines of standard input, with a prompt when somebody is typing."""
-    if not sys.stdin.isatty():
-        yield from (line.rstrip("\n") for line in sys.stdin)
-        return
+    """Lines of standard input, with a prompt when somebody is typing.
+
+    Raises:
+        UsageError: bytes that are no text.
+    """
     while True:
         try:
-            yield input("> ")
+            if sys.stdin.isatty():
+                line = input("> ")
+            elif not (line := sys.stdin.readline()):
+                return
         except EOFError:
             print()
             return
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"standard input is no {error.encoding} (byte {error.object[error.start]:#x}); save the text in UTF-8"
+            ) from None
+        yield line.rstrip("\n")
 
 
 def write_pieces(pieces: Iterable[str]) -> str:
@@ -120,6 +129,6 @@ def errors_to_exit_codes() -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         _leave_quietly()
-    except OSError as error:  # a full disk, a folder that may not be written
+    except (OSError, UnicodeError) as error:  # a full disk, a folder that may not be written, a terminal of few letters
         report(error)
         raise SystemExit(IxcError.exit_code) from None

@@ -1,14 +1,16 @@
 """The engine on a tiny random model: what comes back, streaming, history, defaults and refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from ixc.errors import ContextError, GeometryError, ImageError, UsageError, WeightsError
+from ixc.errors import CapacityError, ContextError, GeometryError, ImageError, UsageError, WeightsError
 from ixc.inference import engine as room
 from ixc.inference.engine import Engine, load
+from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
 from ixc.inference.streaming import text_pieces, token_stream
 from ixc.layout import num_image_tokens
 
@@ -89,8 +91,10 @@ def test_hd_below_one(engine: Engine, page: Path, hd: int) -> None:
 def test_other_wrong_calls(engine: Engine, page: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="max_new_tokens is 0"):
         engine.ask([page], QUESTION, max_new_tokens=0)
-    with pytest.raises(UsageError, match="num_beams is 0"):
-        engine.ask([page], QUESTION, num_beams=0)
+    with pytest.raises(UsageError, match="2 beams cannot be streamed"):
+        engine.stream([page], QUESTION, sampling=Sampling(num_beams=2))
+    with pytest.raises(UsageError, match="character 2 of 2 of the text"):
+        engine.ask([], "a\udcff")
     with pytest.raises(UsageError, match="give a list"):
         engine.ask(str(page), QUESTION)
     with pytest.raises(GeometryError, match="original, native, fit"):
@@ -101,11 +105,78 @@ def test_other_wrong_calls(engine: Engine, page: Path, tmp_path: Path) -> None:
 
 def test_an_error_while_generating_reaches_the_caller(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("out of memory")
+        raise RuntimeError("some kernel")
 
     monkeypatch.setattr(engine.model, "generate", fail)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(RuntimeError, match="some kernel"):
         list(engine.stream([], "a"))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to"), MemoryError()])
+def test_a_full_memory_is_one_line(engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(engine.model, "generate", fail)
+    with pytest.raises(
+        CapacityError, match=r"\d+ tokens .* up to 12 of answer in float32 .* cpu; lower --hd \(9 now\)"
+    ):
+        engine.ask([], "a")
+    with pytest.raises(CapacityError):
+        list(engine.stream([], "a"))
+
+
+def test_a_full_memory_while_loading(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", fail)
+    with pytest.raises(CapacityError, match=r"0\.0 GB of weights .* in float32 do not fit the memory of cpu; use"):
+        load(tiny_folder, device="cpu")
+
+
+def test_a_picture_opened_lazily_and_cut_short(engine: Engine, page: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(page.read_bytes()[:-200])
+    with Image.open(cut) as picture, pytest.raises(ImageError, match=r"cut\.png is broken or cut short"):
+        engine.ask([picture], QUESTION)
+
+
+def test_sampling(engine: Engine, page: Path) -> None:
+    drawn = Sampling(do_sample=True, temperature=2.0, seed=3)
+    state = torch.get_rng_state()
+    texts = [engine.ask([page], "x", sampling=drawn).text for _ in range(2)]
+    assert texts[0] == texts[1] == "".join(engine.stream([page], "x", sampling=drawn))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len({engine.ask([], "x", sampling=replace(drawn, seed=seed)).text for seed in range(6)}) > 1
+    assert engine.ask([page], "x", sampling=Sampling(num_beams=3)).text
+    assert engine.ask([page], "x", sampling=ORIGINAL_CHAT).hd == 9
+
+
+def test_the_original_chat_penalises_answers_to_images_only() -> None:
+    given = {"prompt_tokens": 40, "start_id": 1}
+    pictured, alone = (ORIGINAL_CHAT.arguments(has_images=seen, **given) for seen in (True, False))
+    assert (alone["do_sample"], alone["temperature"], alone["top_p"], alone["num_beams"]) == (True, 1.0, 0.8, 1)
+    assert alone["repetition_penalty"] == 1.005
+    (penalty,) = pictured["logits_processor"]
+    assert (penalty.penalty, penalty.prompt_length, penalty.start_id) == (1.005, 40, 1)
+    assert "repetition_penalty" not in pictured
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"num_beams": 0}, "num_beams is 0"),
+        ({"do_sample": True, "temperature": 0.0}, "temperature is 0.0"),
+        ({"repetition_penalty": -1.0}, "repetition_penalty -1.0"),
+        ({"do_sample": True, "top_p": 1.5}, "top_p is 1.5"),
+        ({"top_p": 0.8}, "no effect without do_sample"),
+        ({"seed": 1}, "no effect without do_sample"),
+    ],
+)
+def test_sampling_used_wrongly(fields: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Sampling(**fields)
 
 
 def test_a_caller_that_leaves_stops_the_thread() -> None:

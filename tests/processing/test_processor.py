@@ -300,6 +300,8 @@ def test_a_published_folder_loads_without_its_code(tmp_path: Path) -> None:
     assert front.published_quirks
     assert front.image_processor.hd == 2
     assert front.image_token_id == 92537
+    with pytest.raises(UsageError, match="max_tiles: no such setting of this processor; it has hd, partition"):
+        IxcProcessor.from_pretrained(tmp_path, max_tiles=2)
     front.save_pretrained(tmp_path / "native")
     assert type(AutoImageProcessor.from_pretrained(tmp_path / "native")) is IxcImageProcessorPil
 

@@ -10,8 +10,16 @@ from ixc.lazily import lookup
 if TYPE_CHECKING:
     from ixc.inference.engine import Answer, Engine, load
     from ixc.inference.plan import Plan
+    from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
 
-_ROOMS = {"Answer": "engine", "Engine": "engine", "Plan": "plan", "load": "engine"}
+_ROOMS = {
+    "ORIGINAL_CHAT": "sampling",
+    "Answer": "engine",
+    "Engine": "engine",
+    "Plan": "plan",
+    "Sampling": "sampling",
+    "load": "engine",
+}
 __getattr__ = lookup(__name__, _ROOMS)
 
-__all__ = ["Answer", "Engine", "Plan", "load"]
+__all__ = ["ORIGINAL_CHAT", "Answer", "Engine", "Plan", "Sampling", "load"]

@@ -3,8 +3,8 @@
     folder --load--> Engine(model, processor)
     images, question, history --_encode--> batch of one --generate--> ids --_text--> Answer
 
-Spec (i): greedy unless beams are asked for; generation stops at </s> or at the end of a turn; the answer is what stands
-before the first stop token. Pictures belong to the first turn of a conversation, before its text.
+Spec (i): greedy unless `sampling` says otherwise; generation stops at </s> or at the end of a turn; the answer is what
+stands before the first stop token. Pictures belong to the first turn of a conversation, before its text.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -21,8 +22,9 @@ import torch
 from PIL import Image
 
 from ixc import chat
-from ixc.errors import ContextError, UsageError, WeightsError
+from ixc.errors import CapacityError, ContextError, UsageError, WeightsError
 from ixc.geometry import partition as partition_of
+from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.streaming import text_pieces, token_stream
 from ixc.layout import MERGE
 from ixc.model import weights
@@ -94,7 +96,7 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
 
     Raises:
         WeightsError: no such folder, files missing, weights damaged.
-        UsageError: a device or dtype that does not exist here.
+        UsageError: a device or dtype that does not exist here. CapacityError: too little memory.
     """
     where = _device(device)
     number = _dtype(dtype, where)
@@ -102,9 +104,11 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
     _check_settings(path)
     weights.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
     processor = _processor(path)
-    model = weights.load(path, dtype=number)
-    _check_agreement(path, model.config, processor)
-    return Engine(model=model.to(where).eval(), processor=processor)
+    size = sum(file.stat().st_size for file in weights.weight_files(path)) / 1e9
+    with _memory(f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"):
+        model = weights.load(path, dtype=number)
+        _check_agreement(path, model.config, processor)
+        return Engine(model=model.to(where).eval(), processor=processor)
 
 
 class Engine:
@@ -127,7 +131,7 @@ class Engine:
         hd: int | None = None,
         partition: str | None = None,
         max_new_tokens: int | None = None,
-        num_beams: int = 1,
+        sampling: Sampling | None = None,
         history: History = (),
     ) -> Answer:
         """One answer.
@@ -137,18 +141,16 @@ class Engine:
             hd: most tiles an image, >= 1. None = the folder's setting.
             partition: rule, a key of `geometry.RULES`. None = the folder's setting.
             max_new_tokens: longest answer, >= 1. None = the folder's setting, cut to what the context leaves.
-            num_beams: 1 = greedy (the published demo uses 3).
+            sampling: how tokens are chosen, e.g. `ORIGINAL_CHAT`. None = greedy.
             history: earlier turns, oldest first.
 
         Raises:
             ImageError, GeometryError: from reading and partitioning. ContextError: more tokens than positions.
-            UsageError: a number out of range.
+            CapacityError: too little memory. UsageError: a number out of range.
         """
         start = perf_counter()
-        if num_beams < 1:
-            raise UsageError(f"num_beams is {num_beams}, at least 1 needed; use 1 for greedy answers")
         job = self._prepare(images, question, hd, partition, max_new_tokens, history)
-        output = self._generate(job, num_beams=num_beams)
+        output = self._generate(job, sampling or GREEDY)
         tokens = output[0, job.prompt_tokens :].tolist()
         return self._answer(job, self._before_stop(tokens), seconds=perf_counter() - start)
 
@@ -160,14 +162,22 @@ class Engine:
         hd: int | None = None,
         partition: str | None = None,
         max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
         history: History = (),
     ) -> Iterator[str]:
-        """The same answer in pieces while it is made; greedy. Arguments and errors as in `ask`, raised at once."""
+        """The same answer in pieces while it is made. Arguments and errors as in `ask`, raised at once.
+
+        Raises:
+            UsageError: more than one beam.
+        """
+        chosen = sampling or GREEDY
+        if chosen.num_beams > 1:
+            raise UsageError(f"{chosen.num_beams} beams cannot be streamed, 1 can; call ask(), or set num_beams=1")
         job = self._prepare(images, question, hd, partition, max_new_tokens, history)
         stops = self._stops
 
         def generate(**extra: Any) -> None:
-            self._generate(job, num_beams=1, **extra)
+            self._generate(job, chosen, **extra)
 
         tokens = (token for token in token_stream(generate) if token not in stops)
         return text_pieces(tokens, decode=self._text)
@@ -184,6 +194,8 @@ class Engine:
         """Everything that can be wrong with a call is found here, before the model runs."""
         if isinstance(images, str | bytes | os.PathLike | Image.Image):
             raise UsageError(f"images is one {type(images).__name__}; give a list, even of one")
+        for text in (question, *(part for turn in history for part in turn)):
+            _check_text(text)
         pictures = [_open(image) for image in images]
         looks = self.processor.image_processor
         hd = looks.hd if hd is None else hd
@@ -230,8 +242,22 @@ class Engine:
         return wanted
 
     @torch.inference_mode()
-    def _generate(self, job: _Job, **extra: Any) -> torch.Tensor:
-        return self.model.generate(**job.inputs, max_new_tokens=job.max_new_tokens, do_sample=False, **extra)
+    def _generate(self, job: _Job, sampling: Sampling, **extra: Any) -> torch.Tensor:
+        device, dtype = self.model.device, self.model.dtype
+        chosen = sampling.arguments(
+            prompt_tokens=job.prompt_tokens,
+            has_images="image_grids" in job.inputs,
+            start_id=self.processor.tokenizer.bos_token_id,
+        )
+        what = f"{job.prompt_tokens:,} tokens of prompt and up to {job.max_new_tokens:,} of answer"
+        own = [device] if device.type == "cuda" else []
+        with (
+            _memory(what, device, dtype, f"lower --hd ({job.hd} now)"),
+            torch.random.fork_rng(own, enabled=sampling.seed is not None),
+        ):
+            if sampling.seed is not None:
+                torch.manual_seed(sampling.seed)
+            return self.model.generate(**job.inputs, max_new_tokens=job.max_new_tokens, **chosen, **extra)
 
     @property
     def _stops(self) -> set[int]:
@@ -274,6 +300,30 @@ class _Job:
 
 def _open(image: Picture) -> Image.Image:
     return to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
+
+
+def _check_text(text: str) -> None:
+    """A terminal hands on bytes that are no text as lone surrogates, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"character {error.start + 1} of {len(text)} of the text is none; write it in UTF-8") from None
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What the allocators of CUDA, MPS and the CPU say; only CUDA's error has a class of its own."""
+
+
+@contextmanager
+def _memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Iterator[None]:
+    """A full memory as one line."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        kind = str(dtype).removeprefix("torch.")
+        raise CapacityError(f"{what} in {kind} do not fit the memory of {device}; {remedy}") from error
 
 
 def _conversation(pictures: list[Image.Image], question: str, history: History) -> list[chat.Message]:

@@ -71,8 +71,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     - float greys, of which it drops the fraction, are scaled if they lie in 0 .. 1.
 
     Raises:
-        ImageError: greys outside 0 .. 65,535, or a mode Pillow cannot convert.
+        ImageError: greys outside 0 .. 65,535, a mode Pillow cannot convert, or a file opened lazily that turns out to
+            be broken or closed.
     """
+    try:
+        image.load()
+    except BROKEN as error:
+        name = getattr(image, "filename", "") or "the picture"
+        raise ImageError(f"{name} is broken or cut short ({error}); save or download it again") from error
     image = _upright(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -145,7 +151,7 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
         try:
             image = Image.open(file)
             check_size(name, *image.size, max_pixels=max_pixels)
-            image.load()
+            image.load()  # here and not in to_rgb: only here is the name known
             return to_rgb(image)
         except Image.DecompressionBombError as error:
             raise ImageError(

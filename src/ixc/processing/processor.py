@@ -44,6 +44,15 @@ MAX_FETCHED = 1 << 29
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
+_TILING = ("hd", "partition")
+_OF_THE_LIBRARY = (
+    *("backend", "cache_dir", "config", "force_download", "local_files_only", "revision", "subfolder", "token"),
+    *("trust_remote_code", "use_fast"),
+    *("attn_implementation", "device_map", "dtype", "quantization_config", "torch_dtype"),
+)
+"""Keywords that AutoProcessor and pipelines hand to every part; the last line is the model's."""
+
+
 class IxcProcessor(ProcessorMixin):
     """Tokenizer, image processor and prompt format in one.
 
@@ -86,11 +95,21 @@ class IxcProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "IxcProcessor":
-        """As every processor's; a local folder with a tokenizer but no processor's settings is a published one."""
+        """As every processor's; a local folder with a tokenizer but no processor's settings is a published one.
+
+        Raises:
+            UsageError: a keyword that would have no effect on a published folder.
+        """
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir() and not any((folder / name).exists() for name in _PROCESSOR_FILES):
+            known = {*_SETTINGS, *_TILING, *_OF_THE_LIBRARY}
+            unknown = sorted(key for key in kwargs if key not in known and not key.startswith("_"))
+            if unknown:
+                raise UsageError(
+                    f"{', '.join(unknown)}: no such setting of this processor; it has {', '.join(_TILING + _SETTINGS)}"
+                )
             own = {key: kwargs[key] for key in _SETTINGS if key in kwargs}
-            tiling = {key: kwargs[key] for key in ("hd", "partition") if key in kwargs}
+            tiling = {key: kwargs[key] for key in _TILING if key in kwargs}
             return cls(IxcImageProcessorPil(**tiling), IxcTokenizer.from_pretrained(folder), **own)
         return cast(IxcProcessor, super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs))
 

@@ -1,0 +1,72 @@
+"""How the next token is chosen: greedy by default, `ORIGINAL_CHAT` as the original's chat() chose it (spec i)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ixc.chat import CHAT_DEFAULTS
+from ixc.errors import UsageError
+from ixc.model.generation import AnswerRepetitionPenalty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Settings of one answer; an option that could have no effect is refused."""
+
+    do_sample: bool = False
+    """Draw tokens by their probability; else the likeliest is taken."""
+    temperature: float = 1.0
+    """Above 0; below 1 sharpens. Only with do_sample."""
+    top_p: float = 1.0
+    """Above 0, up to 1: only the likeliest tokens that together have this share. Only with do_sample."""
+    repetition_penalty: float = 1.0
+    """Above 0; 1 is none. With images it sees the answer only, without the whole prompt, as the original's."""
+    num_beams: int = 1
+    """Beams searched side by side, >= 1 (the published demo uses 3); more than one cannot be streamed."""
+    seed: int | None = None
+    """The same seed, the same answer. None = the state of torch's generator. Only with do_sample."""
+
+    def __post_init__(self) -> None:
+        if self.num_beams < 1:
+            raise UsageError(f"num_beams is {self.num_beams}, at least 1 needed; use 1 for greedy answers")
+        if self.temperature <= 0 or self.repetition_penalty <= 0:
+            raise UsageError(
+                f"temperature is {self.temperature} and repetition_penalty {self.repetition_penalty}; "
+                "both must be above 0, and 1 changes nothing"
+            )
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p is {self.top_p}; it must be above 0 and at most 1, which changes nothing")
+        if not self.do_sample and (self.temperature, self.top_p, self.seed) != (1.0, 1.0, None):
+            raise UsageError("temperature, top_p and seed have no effect without do_sample=True; set it or leave them")
+
+    def arguments(self, *, prompt_tokens: int, has_images: bool, start_id: int) -> dict[str, Any]:
+        """What `generate` takes.
+
+        Args:
+            prompt_tokens: length of the prompt, images included.
+            has_images: where there are none the penalty sees the prompt too (spec i).
+            start_id: `<s>`, which the original's penalty sees before an answer about images.
+        """
+        found: dict[str, Any] = {"do_sample": self.do_sample, "num_beams": self.num_beams}
+        if self.do_sample:
+            found |= {"temperature": self.temperature, "top_p": self.top_p}
+        if self.repetition_penalty == 1.0:
+            return found
+        if not has_images:
+            return found | {"repetition_penalty": self.repetition_penalty}
+        penalty = AnswerRepetitionPenalty(self.repetition_penalty, prompt_length=prompt_tokens, start_id=start_id)
+        return found | {"logits_processor": [penalty]}
+
+
+GREEDY = Sampling()
+"""The default: the same question, the same answer."""
+
+ORIGINAL_CHAT = Sampling(
+    do_sample=CHAT_DEFAULTS.do_sample,
+    temperature=CHAT_DEFAULTS.temperature,
+    top_p=CHAT_DEFAULTS.top_p,
+    repetition_penalty=CHAT_DEFAULTS.repetition_penalty,
+    num_beams=CHAT_DEFAULTS.num_beams,
+)
+"""What the original's chat() does when nothing is said."""
