@@ -1,8 +1,16 @@
-"""Fixtures that several rooms share: a tiny random model folder and a page."""
+"""Fixtures that several rooms share: a tiny random model folder, the published tokenizer and a page."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from ixc.processing.tokenizer import IxcTokenizer
+
+TOKENIZER_MODEL = Path(__file__).parent / "goldens" / "tokenizer" / "internlm2-tokenizer.model"
 
 TINY_CONTEXT = 2048
 """Positions of the tiny model, as in its config.json."""
@@ -45,6 +53,16 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         IxcImageProcessorPil(hd=9, partition="native"), character_tokenizer(), published_quirks=False
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def published_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> IxcTokenizer:
+    """Built once: 92,544 pieces take seconds. Nobody changes it."""
+    from ixc.processing.tokenizer import IxcTokenizer
+
+    folder = tmp_path_factory.mktemp("published")
+    (folder / "tokenizer.model").write_bytes(TOKENIZER_MODEL.read_bytes())
+    return IxcTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture(scope="session")

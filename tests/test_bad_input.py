@@ -214,8 +214,10 @@ def test_damaged_settings(
 ) -> None:
     folder = copied(tiny_folder, tmp_path / "model")
     (folder / name).write_text(content)
-    code, _ = refused("ask", page, QUESTION, "--model", folder)
+    code, line = refused("ask", page, QUESTION, "--model", folder)
     assert code == 1
+    fault = "holds a list, a JSON object needed" if content == "[1]" else r"is not JSON \(.*\)"
+    assert re.search(rf"{re.escape(name)} {fault}; fetch it again", line)
 
 
 @pytest.mark.parametrize("fields", [{"hidden_size": "abc"}, {"text_config": [1]}, {"tie_word_embeddings": True}])

@@ -17,10 +17,8 @@ PICTURE = Image.new("RGB", (9, 9))
 
 
 @pytest.fixture(scope="module")
-def processor(tmp_path_factory: pytest.TempPathFactory) -> IxcProcessor:
-    folder = tmp_path_factory.mktemp("published")
-    (folder / "tokenizer.model").write_bytes((GOLDENS / "tokenizer" / "internlm2-tokenizer.model").read_bytes())
-    return IxcProcessor(IxcImageProcessorPil(), IxcTokenizer.from_pretrained(folder))
+def processor(published_tokenizer: IxcTokenizer) -> IxcProcessor:
+    return IxcProcessor(IxcImageProcessorPil(), published_tokenizer)
 
 
 def words(batch) -> list[int]:

@@ -44,10 +44,8 @@ def processor() -> IxcProcessor:
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> IxcProcessor:
-    folder = tmp_path_factory.mktemp("published")
-    (folder / "tokenizer.model").write_bytes(MODEL.read_bytes())
-    return IxcProcessor.from_pretrained(folder)
+def published(published_tokenizer: IxcTokenizer) -> IxcProcessor:
+    return IxcProcessor(IxcImageProcessorPil(), published_tokenizer)
 
 
 def test_one_conversation(processor: IxcProcessor) -> None:

@@ -21,8 +21,6 @@ from ixc.processing.tokenizer import (
     sentencepiece_backend,
 )
 
-MODEL = Path(__file__).parents[1] / "goldens" / "tokenizer" / "internlm2-tokenizer.model"
-
 MARKERS = ["[UNUSED_TOKEN_146]", "[UNUSED_TOKEN_145]", "[UNUSED_TOKEN_140]", "<ImageHere>", "<s>", "</s>", "<unk>"]
 HOSTILE = st.lists(
     st.one_of(
@@ -37,13 +35,6 @@ PRINTABLE = st.text(st.sampled_from("\n" + "".join(map(chr, range(32, 127)))), m
 @pytest.fixture(scope="module")
 def characters() -> PreTrainedTokenizerBase:
     return character_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> IxcTokenizer:
-    folder = tmp_path_factory.mktemp("published")
-    (folder / "tokenizer.model").write_bytes(MODEL.read_bytes())
-    return IxcTokenizer.from_pretrained(folder)
 
 
 def test_the_vocabulary_never_changes(characters: PreTrainedTokenizerBase) -> None:
@@ -105,18 +96,20 @@ def test_no_text_forges_a_tag_in_characters(characters: PreTrainedTokenizerBase,
 
 @settings(deadline=None, max_examples=200)
 @given(text=HOSTILE)
-def test_no_text_forges_a_tag_in_the_published_tokenizer(published: IxcTokenizer, text: str) -> None:
-    ids = plain_ids(published, text)
+def test_no_text_forges_a_tag_in_the_published_tokenizer(published_tokenizer: IxcTokenizer, text: str) -> None:
+    ids = plain_ids(published_tokenizer, text)
     assert not {1, 2, *range(92397, 92544)} & set(ids)  # <s>, </s>, every [UNUSED_TOKEN_n]
-    assert published.decode(ids) == text.replace("\u2581", " ")  # as sentencepiece: its visible space is a space
+    # As sentencepiece: its visible space is a space.
+    assert published_tokenizer.decode(ids) == text.replace("\u2581", " ")
     if not MARKER.search(text):
-        assert ids == raw_ids(published, text)
+        assert ids == raw_ids(published_tokenizer, text)
 
 
-def test_a_call_puts_one_bos_in_front(published: IxcTokenizer) -> None:
-    assert published("hello").input_ids == [1, 15115]
-    assert published("hello", add_special_tokens=False).input_ids == [15115]
-    assert (published.pad_token_id, published.padding_side, len(published)) == (2, "left", 92544)
+def test_a_call_puts_one_bos_in_front(published_tokenizer: IxcTokenizer) -> None:
+    assert published_tokenizer("hello").input_ids == [1, 15115]
+    assert published_tokenizer("hello", add_special_tokens=False).input_ids == [15115]
+    assert (published_tokenizer.pad_token_id, published_tokenizer.padding_side) == (2, "left")
+    assert len(published_tokenizer) == 92544
 
 
 def _message(*fields: tuple[int, bytes]) -> bytes:
