@@ -131,6 +131,12 @@ def test_a_torn_state_is_told(tmp_path: Path) -> None:
 
 def test_recipes_are_read_or_refused(tmp_path: Path) -> None:
     assert read_recipe(RECIPES / "nano.py").model.vision_config.image_size == 336
+    more = read_recipe(RECIPES / "nano_more.py")
+    reader = Reader(more.language.text, seed=0)
+    state.start(reader, more.language.start, part="reader")  # fits, key by key
+    state.start(Spotter(more.sight.vision, seed=0), more.sight.start, part="spotter")
+    with pytest.raises(DataError, match="cannot start spotter"):
+        state.start(Spotter(read_recipe(TINY).model.vision_config, seed=0), more.sight.start, part="spotter")
     with pytest.raises(UsageError, match="no recipe"):
         read_recipe(tmp_path / "none.py")
     other = tmp_path / "other.py"

@@ -101,5 +101,5 @@ def _record(plan: NanoRecipe, seconds: float) -> dict[str, Any]:
     """What the model card tells of this run."""
     stages: dict[str, Any] = {}
     for name in ("language", "sight", "joint"):
-        stages[name] = {k: v for k, v in asdict(getattr(plan, name)).items() if k not in ("text", "vision")}
+        stages[name] = {k: v for k, v in asdict(getattr(plan, name)).items() if k not in ("text", "vision", "start")}
     return {"stages": stages, "seconds_of_this_start": round(seconds), "torch": torch.__version__}
