@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from ixc.data.synth.folder import QUESTIONS, write_folder
 
 QUESTION = "What is the title?"
 COMMANDS = ("ask", "chat", "plan", "import-weights", "synth", "train", "eval synth")
+
+GOLDEN_CHECKPOINT = Path(__file__).parent / "goldens" / "reference" / "checkpoint"
 
 ATTEMPTS = 12
 """Runs of a timed command: other tests may be running beside it, and one quick run proves the speed."""
@@ -259,6 +262,34 @@ def test_import_weights(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
     code, _, err = run("import-weights", tiny_folder, target)
     assert code == 2
     assert "exists already" in err
+
+
+def sentencepiece_model(pieces: list[tuple[str, int]]) -> bytes:
+    """A `tokenizer.model` of (text, kind): field 1 of its message, with text 1 and kind 3."""
+    bodies = [b"\x0a" + bytes([len(text.encode())]) + text.encode() + bytes([0x18, kind]) for text, kind in pieces]
+    return b"".join(b"\x0a" + bytes([len(body)]) + body for body in bodies)
+
+
+def test_an_imported_folder_has_everything_native(run: Run, page: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "published", tmp_path / "native"
+    shutil.copytree(GOLDEN_CHECKPOINT, source)
+    control, byte, unused, own = 3, 6, 5, 4
+    pieces = [("<unk>", 2), ("<s>", control), ("</s>", control), *((f"<0x{n:02X}>", byte) for n in range(256))]
+    pieces += [(f"filler {n}", unused) for n in range(len(pieces), 512)]
+    pieces[505], pieces[510], pieces[511] = ((f"[UNUSED_TOKEN_{n}]", own) for n in (140, 145, 146))
+    (source / "tokenizer.model").write_bytes(sentencepiece_model(pieces))
+    assert run("import-weights", source, target) == (0, f"{target}\n", "")
+    assert {"tokenizer.json", "processor_config.json", "config.json"} <= {path.name for path in target.iterdir()}
+    options = ["--hd", 1, "--max-new-tokens", 4, "--json"]
+    answers = [json.loads(run("ask", page, "x", "--model", folder, *options)[1]) for folder in (source, target)]
+    assert [answer.pop("seconds") > 0 for answer in answers] == [True, True]
+    assert answers[0] == answers[1]
+
+    (source / "tokenizer.model").write_bytes(b"no model")
+    code, _, err = run("import-weights", source, tmp_path / "other")
+    assert code == 1
+    assert "is not a sentencepiece model" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["native", "published"]
 
 
 def test_eval_synth_prints_a_table(run: Run, tiny_folder: Path, tmp_path: Path) -> None:

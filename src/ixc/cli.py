@@ -21,7 +21,16 @@ import typer
 
 from ixc import __version__
 from ixc.errors import IxcError, UsageError
-from ixc.terminal import errors_to_exit_codes, existing, lines, read_standard_input, report, watch, write_pieces
+from ixc.terminal import (
+    errors_to_exit_codes,
+    existing,
+    lines,
+    progress,
+    read_standard_input,
+    report,
+    watch,
+    write_pieces,
+)
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
@@ -181,16 +190,20 @@ class _Talk:
 
 
 def _load(model: Path | None, *, device: str, dtype: str) -> Engine:
+    _quiet_libraries()
+    from ixc.inference.engine import load
+
+    return load(model, device=device, dtype=dtype)
+
+
+def _quiet_libraries() -> None:
+    """They announce their own matters, and look things up; a command's stderr is for its own lines."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from transformers.utils import logging
 
-    from ixc.inference.engine import load
-
-    # The libraries announce their own matters; a command's stderr is for its own lines.
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return load(model, device=device, dtype=dtype)
 
 
 @app.command(
@@ -281,11 +294,22 @@ def import_weights(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Published folder: .bin shards or safetensors.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="New folder for native safetensors.")],
 ) -> None:
-    """Read published weights and write them as a native safetensors folder."""
+    """Read published weights and write them as a native folder: safetensors, tokenizer.json, processor_config.json."""
+    _quiet_libraries()
     from ixc.model.weights import import_weights as run
 
-    run(source, target)
+    with progress("importing") as show:
+        run(source, target, progress=show, complete=_add_processor)
     print(target)
+
+
+def _add_processor(folder: Path) -> None:
+    """The native form of the tokenizer and the processor, unless it is there or there is nothing to make it from."""
+    from ixc.inference.folder import TOKENIZERS, read_processor
+
+    native = all((folder / name).is_file() for name in ("tokenizer.json", "processor_config.json"))
+    if not native and any((folder / name).is_file() for name in TOKENIZERS):
+        read_processor(folder).save_pretrained(folder)
 
 
 @app.command(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,8 +80,20 @@ def write_pieces(pieces: Iterable[str]) -> str:
     return text
 
 
-def watch(done: Iterator[Any], *, total: int, what: str) -> Any:
-    """Runs an iterator to its end behind a progress bar on stderr; no bar where nobody is looking.
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, told (done, total); no bar where nobody is looking."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def watch(done: Generator[Any], *, total: int, what: str) -> Any:
+    """Runs an iterator to its end behind a progress bar.
 
     Args:
         done: a generator of counts (1 .. total); it may yield a result last.
@@ -89,15 +101,10 @@ def watch(done: Iterator[Any], *, total: int, what: str) -> Any:
     Returns:
         What was yielded last.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
     last: Any = None
-    with closing(done), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=total)
+    with closing(done), progress(what) as show:
         for last in done:
-            bar.update(task, completed=last if isinstance(last, int) else total)
+            show(last if isinstance(last, int) else total, total)
     return last
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ixc.errors import CapacityError, ContextError, GeometryError, ImageError, UsageError, WeightsError
 from ixc.inference import engine as room
+from ixc.inference import folder
 from ixc.inference.engine import Engine, load
 from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
 from ixc.inference.streaming import text_pieces, token_stream
@@ -210,7 +211,7 @@ def test_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load(tmp_path / "none")
     with pytest.raises(WeightsError, match=r"has no config\.json"):
         load(tmp_path)
-    monkeypatch.setattr(room, "EMBEDDED", tmp_path / "nano")
+    monkeypatch.setattr(folder, "EMBEDDED", tmp_path / "nano")
     with pytest.raises(WeightsError, match="carries no embedded model"):
         load()
 

@@ -78,7 +78,9 @@ def test_pickled_shards(pickled: Path) -> None:
 
 
 def test_import_weights(pickled: Path, tmp_path: Path) -> None:
-    native = import_weights(pickled, tmp_path / "native")
+    shards = []
+    native = import_weights(pickled, tmp_path / "native", progress=lambda *counts: shards.append(counts))
+    assert shards == [(1, 2), (2, 2)]
     assert sorted(path.name for path in native.iterdir()) == [
         "config.json",
         "model-00001-of-00002.safetensors",
@@ -95,6 +97,8 @@ def test_failed_import_leaves_nothing(pickled: Path, tmp_path: Path, monkeypatch
     def full_disk(*args: object, **kwargs: object) -> None:
         raise OSError("no space left on device")
 
+    with pytest.raises(OSError, match="no space"):
+        import_weights(pickled, tmp_path / "native", complete=full_disk)
     monkeypatch.setattr("ixc.model.weights.save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         import_weights(pickled, tmp_path / "native")

@@ -9,7 +9,6 @@ stands before the first stop token. Pictures belong to the first turn of a conve
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,17 +21,13 @@ import torch
 from PIL import Image
 
 from ixc import chat
-from ixc.errors import CapacityError, ContextError, UsageError, WeightsError
+from ixc.errors import CapacityError, ContextError, UsageError
 from ixc.geometry import partition as partition_of
+from ixc.inference.folder import check_agreement, check_settings, found, read_processor
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.streaming import text_pieces, token_stream
-from ixc.layout import MERGE
 from ixc.model import weights
 from ixc.processing.picture import open_image, to_rgb
-from ixc.processing.processor import IxcProcessor
-
-EMBEDDED = Path(__file__).parents[1] / "models" / "nano"
-"""The model inside the package; a folder like any other."""
 
 MAX_NEW_TOKENS = chat.CHAT_DEFAULTS.max_new_tokens
 """Longest answer where neither the caller nor the folder's generation config says: the original chat's (spec i)."""
@@ -42,16 +37,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 DEVICES = ("cpu", "cuda", "mps")
 """What `load` accepts besides "auto"; "cuda:1" and the like as well."""
-
-TOKENIZERS = ("tokenizer.json", "tokenizer.model")
-"""One of them must lie in a model folder."""
-
-SETTINGS = ("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json",
-            "tokenizer.json", "tokenizer_config.json")  # fmt: skip
-"""Files that must be JSON objects where they exist: transformers passes over a damaged one without a word."""
-
-LONGEST_REASON = 200
-"""Characters of somebody else's message repeated in ours; transformers lists every model it knows."""
 
 Picture = str | os.PathLike[str] | bytes | Image.Image
 """What `ask` reads: a path, the bytes of a file, or a PIL image."""
@@ -100,14 +85,14 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
     """
     where = _device(device)
     number = _dtype(dtype, where)
-    path = _folder(folder)
-    _check_settings(path)
+    path = found(folder)
+    check_settings(path)
     weights.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
-    processor = _processor(path)
+    processor = read_processor(path)
     size = sum(file.stat().st_size for file in weights.weight_files(path)) / 1e9
     with _memory(f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"):
         model = weights.load(path, dtype=number)
-        _check_agreement(path, model.config, processor)
+        check_agreement(path, model.config, processor)
         return Engine(model=model.to(where).eval(), processor=processor)
 
 
@@ -337,76 +322,15 @@ def _conversation(pictures: list[Image.Image], question: str, history: History) 
     return turns
 
 
-def _folder(folder: str | Path | None) -> Path:
-    if folder is None and not EMBEDDED.is_dir():
-        raise WeightsError(
-            "this installation carries no embedded model; reinstall ixc-4khd from a wheel or a full clone, "
-            "or name a folder of your own with --model (model folder)"
-        )
-    path = EMBEDDED if folder is None else Path(folder)
-    if not path.is_dir():
-        raise WeightsError(f"no model folder {path}; check the path, models are never downloaded")
-    return path
-
-
-def _check_settings(folder: Path) -> None:
-    if not (folder / SETTINGS[0]).is_file():
-        raise WeightsError(f"{folder} has no {SETTINGS[0]}; give the folder of a model")
-    for path in (folder / name for name in SETTINGS if (folder / name).is_file()):
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"{path} is not JSON ({error}); fetch it again") from error
-        if not isinstance(found, dict):
-            raise WeightsError(f"{path} holds a {type(found).__name__}, a JSON object needed; fetch it again")
-
-
-def _processor(folder: Path) -> IxcProcessor:
-    if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
-    try:
-        return IxcProcessor.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error)[:LONGEST_REASON]
-        raise WeightsError(
-            f"the tokenizer or processor of {folder} cannot be read ({reason}); fetch it again"
-        ) from error
-
-
-def _check_agreement(folder: Path, config: Any, processor: IxcProcessor) -> None:
-    """The processor writes prompts for this model and no other.
-
-    Raises:
-        WeightsError: they disagree about the image token or its layout, or the vocabulary is too small.
-    """
-    side = config.vision_config.image_size // config.vision_config.patch_size // MERGE
-    for name, ours, theirs in (
-        ("image_token_id", processor.image_token_id, config.image_token_id),
-        ("newline", processor.newline, config.newline),
-        ("overview", processor.overview, config.overview),
-        ("tokens_per_side", processor.tokens_per_side, side),
-    ):
-        if ours != theirs:
-            raise WeightsError(
-                f"{folder}: {name} is {ours} in the processor and {theirs} in the model; "
-                "give the model's own tokenizer and processor_config.json"
-            )
-    if len(processor.tokenizer) > config.text_config.vocab_size:
-        raise WeightsError(
-            f"{folder}: the tokenizer has {len(processor.tokenizer):,} pieces, the model "
-            f"{config.text_config.vocab_size:,} embeddings; give the model's own tokenizer"
-        )
-
-
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, colon, number = name.partition(":")
     if kind not in DEVICES or (colon and not number.isdecimal()):
         raise UsageError(f"no device {name!r}; use auto, {', '.join(DEVICES)}")
-    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
-    if int(number or 0) >= found:
-        raise UsageError(f"device {name} asked for, {found} {kind} devices found; use --device cpu")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(number or 0) >= there:
+        raise UsageError(f"device {name} asked for, {there} {kind} devices found; use --device cpu")
     return torch.device(name)
 
 

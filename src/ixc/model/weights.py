@@ -16,7 +16,7 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +152,25 @@ def load(folder: str | Path, **kwargs: Any) -> IxcForConditionalGeneration:
     return IxcForConditionalGeneration.from_pretrained(folder, config=config, **kwargs)
 
 
-def import_weights(source: str | Path, destination: str | Path) -> Path:
+Progress = Callable[[int, int], None]
+"""Told of every file written: (how many, of how many)."""
+
+
+def import_weights(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    progress: Progress | None = None,
+    complete: Callable[[Path], object] | None = None,
+) -> Path:
     """Turns a published folder into one of safetensors, tensors bit by bit the same.
 
     Shards stay shards; keys of ``IGNORED_KEYS`` are dropped; config.json becomes the nested form; tokenizer and
     generation files are copied, code is not. The destination appears whole or not at all.
+
+    Args:
+        progress: called after every file of weights.
+        complete: called with the folder before it appears, to add what other rooms know how to write.
 
     Returns:
         The destination.
@@ -172,11 +186,13 @@ def import_weights(source: str | Path, destination: str | Path) -> Path:
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
     try:
-        dtype = _write_shards(source, partial)
+        dtype = _write_shards(source, partial, progress or (lambda done, total: None))
         config.architectures, config.dtype = [IxcForConditionalGeneration.__name__], dtype
         config.save_pretrained(partial)
         for path in _carried(source):
             shutil.copyfile(path, partial / path.name)
+        if complete is not None:
+            complete(partial)
         partial.chmod(0o755)  # mkdtemp makes folders for their owner alone
         os.rename(partial, destination)
     except BaseException:
@@ -185,7 +201,7 @@ def import_weights(source: str | Path, destination: str | Path) -> Path:
     return destination
 
 
-def _write_shards(source: Path, target: Path) -> torch.dtype:
+def _write_shards(source: Path, target: Path, progress: Progress) -> torch.dtype:
     """Rewrites every file of weights; returns the dtype of the first floating tensor."""
     paths = weight_files(source)
     weight_map: dict[str, str] = {}
@@ -198,6 +214,7 @@ def _write_shards(source: Path, target: Path) -> torch.dtype:
         weight_map |= dict.fromkeys(tensors, name)
         total += sum(value.nbytes for value in tensors.values())
         dtype = next((value.dtype for value in tensors.values() if value.is_floating_point()), dtype)
+        progress(number, len(paths))
     if len(paths) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         (target / SAFE_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
