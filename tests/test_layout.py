@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ixc.errors import GeometryError
 from ixc.geometry import TILE, partition
-from ixc.layout import SIDE, TILE_TOKENS, Kind, Layout, layout_of, num_image_tokens
+from ixc.layout import SIDE, TILE_TOKENS, Kind, Layout, num_image_tokens
 
 LAYOUTS = st.builds(
     Layout,
@@ -102,7 +102,8 @@ def test_order_of_the_smallest_layout() -> None:
 
 
 def test_layout_of_a_partition() -> None:
-    layout = layout_of(partition(3840, 2160, hd=55), newline=False, overview=False)
+    part = partition(3840, 2160, hd=55)
+    layout = Layout(grid_h=part.grid_h, grid_w=part.grid_w, newline=False, overview=False)
     assert (layout.rows, layout.cols, layout.num_tokens) == (72, 108, 7776)
     assert layout.separator is None
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ixc.errors import GeometryError
-from ixc.geometry import TILE, Partition
+from ixc.geometry import TILE
 
 PATCH = 14
 """Side of a ViT patch in pixels (CLIP ViT-L/14)."""
@@ -185,11 +185,6 @@ class Layout:
             )
         size = tile // self.tokens_per_side
         return (size * self.grid_w, size * self.grid_h) if overview else (size, size)
-
-
-def layout_of(partition: Partition, *, newline: bool = True, overview: bool = True) -> Layout:
-    """The layout of a partitioned image, 12 tokens a side."""
-    return Layout(grid_h=partition.grid_h, grid_w=partition.grid_w, newline=newline, overview=overview)
 
 
 def num_image_tokens(grid_h: int, grid_w: int, *, side: int = SIDE, newline: bool = True, overview: bool = True) -> int:

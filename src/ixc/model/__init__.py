@@ -6,10 +6,9 @@
 Names are imported on first use: `import ixc.model` alone costs nothing.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from ixc.lazily import lookup
 
 if TYPE_CHECKING:
     from ixc.model.config import IxcConfig, IxcTextConfig, IxcVisionConfig
@@ -32,7 +31,7 @@ __all__ = [
     "load",
 ]
 
-_HOMES = {
+_ROOMS = {
     "Decoder": "decoder",
     "IxcConfig": "config",
     "IxcForConditionalGeneration": "model",
@@ -44,9 +43,4 @@ _HOMES = {
     "import_weights": "weights",
     "load": "weights",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lookup(__name__, _ROOMS)

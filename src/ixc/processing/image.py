@@ -19,7 +19,6 @@ from transformers.image_processing_base import BatchFeature
 from ixc.chat import CHAT_DEFAULTS
 from ixc.errors import ImageError, UsageError
 from ixc.geometry import Partition, partition
-from ixc.layout import num_image_tokens
 from ixc.processing.picture import MAX_PIXELS, Source, open_image, resize_to_canvas, tiles, to_rgb
 
 __all__ = [
@@ -85,19 +84,6 @@ class IxcImageProcessorPil(PilBackend):
     def get_number_of_image_patches(self, height: int, width: int, images_kwargs: dict[str, Any] | None = None) -> int:
         """Tiles of a height x width image in `pixel_values` (the name is transformers'; serving engines call it)."""
         return self.partition_of(height, width, images_kwargs).tiles
-
-    def get_number_of_image_tokens(
-        self,
-        height: int,
-        width: int,
-        images_kwargs: dict[str, Any] | None = None,
-        *,
-        newline: bool = True,
-        overview: bool = True,
-    ) -> int:
-        """Tokens of a height x width image in the prompt; newline and overview as in the model's config."""
-        part = self.partition_of(height, width, images_kwargs)
-        return num_image_tokens(part.grid_h, part.grid_w, newline=newline, overview=overview)
 
     def partition_of(self, height: int, width: int, images_kwargs: dict[str, Any] | None = None) -> Partition:
         """Where the tiles of a height x width image go under this processor's options, or those given."""
