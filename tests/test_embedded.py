@@ -34,24 +34,24 @@ def test_it_reads_pages_it_never_saw(engine: Engine) -> None:
 
 
 def test_streaming_says_the_same(engine: Engine) -> None:
-    picture, question = [ROOT / "examples" / "note.png"], "What is the title?"
+    picture, question = [ROOT / "examples" / "receipt.png"], "What is the title?"
     assert "".join(engine.stream(picture, question)) == engine.ask(picture, question).text
 
 
 def shown() -> list[tuple[str, str]]:
     """Questions and answers of the README: the first command's and the console's."""
     text = (ROOT / "README.md").read_text()
-    first = re.search(r'ixc ask examples/note\.png "(.+?)"\n```\n\nprints\n\n```\n(.+?)\n```', text)
+    first = re.search(r'ixc ask examples/receipt\.png "(.+?)"\n```\n\nprints\n\n```\n(.+?)\n```', text)
     assert first is not None
-    return [first.groups(), *re.findall(r'^\$ ixc ask examples/note\.png "(.+?)"\n(.+)$', text, re.M)]
+    return [first.groups(), *re.findall(r'^\$ ixc ask examples/receipt\.png "(.+?)"\n(.+)$', text, re.M)]
 
 
 def test_the_readme_shows_what_the_model_answers(engine: Engine) -> None:
     asked = shown()
     assert len(asked) == 3
-    truth = json.loads((ROOT / "examples" / "note.json").read_text())
+    truth = json.loads((ROOT / "examples" / "receipt.json").read_text())
     for question, answer in asked:
-        assert engine.ask([ROOT / "examples" / "note.png"], question).text == answer == truth["answers"][question]
+        assert engine.ask([ROOT / "examples" / "receipt.png"], question).text == answer == truth["answers"][question]
 
 
 def test_the_readme_s_picture_is_one_that_training_never_drew() -> None:
@@ -59,14 +59,14 @@ def test_the_readme_s_picture_is_one_that_training_never_drew() -> None:
     from ixc.data.synth.paint import paint
     from ixc.processing.picture import open_image
 
-    truth = json.loads((ROOT / "examples" / "note.json").read_text())
+    truth = json.loads((ROOT / "examples" / "receipt.json").read_text())
     assert truth["number"] >= HELD_OUT
     page = compose(truth["number"], kind=truth["kind"], hd=truth["hd"])
-    assert open_image(ROOT / "examples" / "note.png").tobytes() == paint(page).tobytes()
+    assert open_image(ROOT / "examples" / "receipt.png").tobytes() == paint(page).tobytes()
 
 
 def test_the_first_command_answers_in_ten_seconds() -> None:
-    command = [sys.executable, "-m", "ixc", "ask", "examples/note.png", shown()[0][0]]
+    command = [sys.executable, "-m", "ixc", "ask", "examples/receipt.png", shown()[0][0]]
     times = []
     for _ in range(2):  # the first run may find cold files
         start = time.perf_counter()

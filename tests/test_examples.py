@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOTE, QUESTION = "examples/note.png", "What is the title?"
+NOTE, QUESTION = "examples/receipt.png", "What is the title?"
 ARGUMENTS = {
     "ask.py": [NOTE, QUESTION],
     "auto_classes.py": ["src/ixc/models/nano", NOTE, QUESTION],

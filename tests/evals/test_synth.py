@@ -47,6 +47,12 @@ def test_test_pages_are_never_training_pages() -> None:
     assert held == 20
 
 
+def test_questions_of_every_kind_are_asked() -> None:
+    asked = [synth.held_out(index)[1].kind for index in range(120)]
+    assert set(asked) == {"title", "value", "price", "cell", "next"}
+    assert asked.count("title") < 60
+
+
 def test_a_run_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
     keep = tmp_path / "cases.jsonl"
     whole = finish(synth.run(oracle(6), count=6))

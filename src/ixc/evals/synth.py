@@ -133,7 +133,8 @@ def held_out(index: int) -> tuple[Page, Question]:
             break
         number += 1 << 20
     kinds = sorted({q.kind for q in page.questions})
-    mine = [q for q in page.questions if q.kind == kinds[int(rng.integers(len(kinds)))]]
+    kind = kinds[int(rng.integers(len(kinds)))]
+    mine = [q for q in page.questions if q.kind == kind]
     return page, mine[int(rng.integers(len(mine)))]
 
 

@@ -48,16 +48,16 @@ class JointRecipe:
     align_tokens: int = 3072
     """Tokens a step of the alignment."""
     align_lr: float = 2e-3
-    steps: int = 1300
+    steps: int = 4000
     muon_lr: float = 0.004
     adam_lr: float = 5e-4
-    projector_share: float = 0.2
+    projector_share: float = 0.4
     """Rate of projector, newline and separator as a share of the others': they begin as a close fit."""
-    tower_share: float = 0.1
+    tower_share: float = 0.25
     """Rate of the vision tower as a share of the others'."""
-    tower_from: float = 0.6
+    tower_from: float = 0.25
     """The tower learns in the steps behind this share of them; before, it only looks (a third of the cost)."""
-    shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.55), (4, 2, 24, 0.25), (9, 1, 24, 0.2))
+    shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.5), (4, 2, 24, 0.3), (9, 1, 24, 0.2))
     """HD, pages a step, questions a page, share of the steps."""
     save_every: int = 50
 
@@ -241,7 +241,10 @@ class Joint:
         self.model.load_state_dict(saved["model"])
         self.symbols.load_state_dict(saved["symbols"])
         for optim, values in zip(self.optims, saved["optims"], strict=True):
+            peaks = [group["peak"] for group in optim.param_groups]
             optim.load_state_dict(values)
+            for group, peak in zip(optim.param_groups, peaks, strict=True):
+                group["peak"] = peak  # the recipe's rates, should they have changed
         self.step, self.exact = saved["step"], saved["exact"]
         return True
 
