@@ -10,7 +10,7 @@ lint:
     ruff format --check src tests recipes dev examples
 
 types:
-    pyright
+    pyright --pythonpath "$(command -v python)"
 
 test *args:
     pytest -q -n 2 {{args}}
