@@ -1,8 +1,9 @@
-"""The embedded model, first version: 2 M parameters that read forms, receipts, tables and notices.
+"""The embedded model: 2 M parameters for forms, receipts, tables and notices.
 
     ixc train recipes/nano.py --out runs/nano
 
-About three CPU hours on two cores; resumable with --resume after any kill.
+Some CPU hours on two cores; resumable with --resume after any kill. The weights in the package come from a run whose
+numbers were changed on the way (models/nano/training.json, dev/LOG.md), not from this recipe start to end.
 """
 
 from ixc.model.config import IxcConfig, IxcTextConfig, IxcVisionConfig

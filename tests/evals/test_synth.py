@@ -8,7 +8,7 @@ from PIL import Image
 
 from ixc.data.synth import fonts
 from ixc.data.synth.compose import HELD_OUT
-from ixc.errors import UsageError
+from ixc.errors import DataError, UsageError
 from ixc.evals import synth
 
 
@@ -68,6 +68,7 @@ def test_a_run_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
 
     report = finish(synth.run(counted, count=6, keep=keep))
     assert report.cases == whole.cases
+    assert finish(synth.run(answer, count=6, keep=keep)).cases == whole.cases  # the torn line spoilt nothing behind it
     assert len(set(asked)) <= 3
 
 
@@ -75,6 +76,14 @@ def test_intervals_are_wilson_s() -> None:
     case = finish(synth.run(oracle(1), count=1)).cases[0]
     found = synth.row("x", [case] * 10)
     assert (round(found.low, 1), round(found.high, 1)) == (72.2, 100.0)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    keep = tmp_path / "notes.txt"
+    keep.write_text("hello\n")
+    with pytest.raises(DataError, match="holds no cases"):
+        next(synth.run(oracle(1), count=1, keep=keep))
+    assert keep.read_text() == "hello\n"
 
 
 def test_a_count_of_zero_is_refused() -> None:

@@ -21,7 +21,7 @@ from ixc.data.synth import fonts
 from ixc.data.synth.compose import HELD_OUT, SETTINGS, compose
 from ixc.data.synth.page import Page, Question
 from ixc.data.synth.paint import paint
-from ixc.errors import UsageError
+from ixc.errors import DataError, UsageError
 from ixc.geometry import partition
 
 Answers = Callable[[Image.Image, str, int], str]
@@ -169,6 +169,20 @@ def ask(answers: Answers, index: int, *, settings: Sequence[int] = ASKED_AT) -> 
     return done
 
 
+def _whole_lines(path: Path) -> list[list[Case]]:
+    """The finished pages of a file; a line that a kill tore is cut off, so that the next one begins on its own."""
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        beside = path.with_name(f".{path.name}.partial")
+        beside.write_text(whole)
+        beside.replace(path)
+    try:
+        return [[Case(**c) for c in json.loads(line)] for line in whole.splitlines()]
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} holds no cases of this command ({str(error)[:100]}); name another file") from error
+
+
 def run(answers: Answers, *, count: int = 500, keep: Path | None = None) -> Iterator[int | Report]:
     """Ask `count` pages; yields the number of pages done, and the report last.
 
@@ -178,14 +192,14 @@ def run(answers: Answers, *, count: int = 500, keep: Path | None = None) -> Iter
         keep: file of finished cases, one JSON line a page; a run that finds it goes on behind its last line.
 
     Raises:
-        UsageError: count below 1.
+        UsageError: count below 1. DataError: `keep` is a file of something else.
     """
     if count < 1:
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 500")
     cases: list[Case] = []
     known: list[list[Case]] = []
     if keep is not None and keep.exists():
-        known = [[Case(**c) for c in json.loads(line)] for line in keep.read_text().splitlines() if line.endswith("]")]
+        known = _whole_lines(keep)
     for index in range(count):
         if index < len(known):
             cases += known[index]

@@ -1,8 +1,9 @@
 """Eyes and hand meet: the projector learns to say what the symbols said, then everything answers from pixels.
 
     page -> pixels -> tiles -> IxcModel.image_sequences -> vision_proj -> image tokens
-    align:  |image tokens - SymbolEmbedding(symbols)|^2    on stored features; projector, newline and separator learn
-    joint:  packed questions behind real image tokens      everything learns, the tower late and at a small rate
+    align:  name the characters of each token, and stay near SymbolEmbedding(symbols); on stored features, the
+            projector, newline and separator learn
+    joint:  packed questions behind real image tokens; everything learns, the tower late and at a small rate
 
 Shapes: N image tokens, F = 4 * vision width, D width of the language model.
 """

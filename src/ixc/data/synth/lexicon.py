@@ -212,38 +212,6 @@ CITIES: tuple[str, ...] = (
 )
 """Cities, ASCII."""
 
-STREETS: tuple[str, ...] = (
-    "Oak Street", "Elm Street", "Maple Avenue", "Pine Road", "Cedar Lane", "Birch Drive", "Willow Way",
-    "Chestnut Street", "Walnut Lane", "Ash Grove", "Park Avenue", "Park Lane", "Garden Road", "Orchard Road",
-    "Meadow Lane", "Hill Street", "Highland Road", "Valley Drive", "River Road", "Lake Street", "Harbour Road",
-    "Bridge Street", "Mill Lane", "Station Road", "Church Street", "School Lane", "Market Street", "Main Street",
-    "High Street", "King Street", "Queen Street", "Castle Road", "Tower Road", "Abbey Road", "Chapel Lane",
-    "North Street", "South Street", "East Avenue", "West Avenue", "Central Avenue", "Union Square", "Victoria Road",
-    "Baker Street", "Cooper Lane", "Mason Street", "Canal Street", "Quay Street", "Dock Road", "Beach Road",
-    "Ocean Drive", "Sunset Drive", "Spring Street", "Rose Lane", "Lily Close", "Fern Close", "Forest Road",
-    "Green Lane", "Long Lane", "Grove Road", "Field Road", "Windmill Road", "Quarry Road", "Museum Street",
-    "Library Lane",
-)
-"""Streets, without house numbers."""
-
-COMPANIES: tuple[str, ...] = (
-    "Northwind Goods", "Bluebird Foods", "Silver Oak Ltd", "Red Kite Travel", "Harbour & Sons", "Greenfield Farm",
-    "Lakeside Hotel", "Summit Sports", "Orchard Market", "Copper Kettle", "Maple & Stone", "Bright Lamp Co",
-    "Riverbend Books", "Ironwood Tools", "Cloud Nine Cafe", "Golden Sheaf", "Old Mill Bakery", "Quayside Fish",
-    "Starling Media", "Falcon Freight", "Tulip Telecom", "Pinewood Homes", "Amber Energy", "Crescent Bank",
-    "Willow Dental", "Acorn Insurance", "Lantern Press", "Compass Rail", "Anchor Storage", "Beacon Systems",
-    "Cobalt Motors", "Daisy Cleaning", "Ember Grill", "Fern Optics", "Granite Build", "Hazel Pharmacy",
-    "Indigo Airways", "Juniper Garden", "Kestrel Labs", "Linden Law", "Meadow Dairy", "Nimbus Data",
-    "Opal Jewellers", "Pebble Toys", "Quartz Watches", "Robin Records", "Saffron Spice", "Thistle Wool",
-    "Umber Paints", "Violet Florist", "Walnut Desk Co", "Yellow Van Hire", "Zephyr Fans", "Cedar Clinic",
-    "Birch Academy", "Coral Diving", "Delta Plumbing", "Eagle Security", "Frost Freezers", "Gull Ferries",
-    "Heron Water", "Ivory Pianos", "Jade Tea House", "Lotus Yoga", "Magnet Supply", "Novel Ideas", "Otter Outdoor",
-    "Panda Print", "Rook Games", "Sable Studio", "Tundra Coats", "Unity Credit", "Vista Windows", "Westgate Mall",
-    "Axle Garage", "Baxter Tiles", "Clover Grocers", "Dune Surf Shop", "Echo Theatre", "Flint Hardware",
-    "Grove Kitchens", "Hollow Tree Inn", "Inkwell Paper", "Jetty Rentals",
-)
-"""Invented companies."""
-
 TITLES: tuple[str, ...] = (
     "Delivery Note", "Member Card", "Invoice", "Receipt", "Order Form", "Purchase Order", "Packing List",
     "Price List", "Stock List", "Shopping List", "Work Order", "Service Report", "Repair Ticket", "Parking Ticket",
