@@ -1,0 +1,288 @@
+"""The predictions of a run: one JSON Lines file per task, written question by question, enough to score again.
+
+    {"task": "docvqa_val", "dataset": "DocVQA_VAL", "style": "published", "model": ..., "settings": {...}, ...}   Header
+    {"index": 49153, "prediction": "0.28"}                                                                Prediction
+    {"index": 24580, "prediction": "B", "output": "B. river"}
+
+    RUN/docvqa_val.jsonl              one process, or the merged file of several
+    RUN/docvqa_val.2of4.jsonl         the second of four processes: the questions 1, 5, 9, ... counted from 0
+
+A kill can tear the last line only: it is left out when the file is read and cut off when a run goes on. Lines stand in
+the order of the questions and hold no times, so that a run that was killed ends in the same file as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ixc.errors import DataError
+
+Index = int | str
+"""A question's row index, as the official reader of the data set gives it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """The first line of a file: what was asked, of whom, how. A run goes on only under the same header."""
+
+    task: str
+    """Name in the registry: "docvqa_val"."""
+    dataset: str
+    """Official name of the data set: "DocVQA_VAL"."""
+    style: str
+    """Prompt style: "published" or "clean"."""
+    model: str
+    """Name of the model that answered."""
+    version: str
+    """Version of this package."""
+    questions: int
+    """Questions of the whole data set, >= 1; a file may hold fewer."""
+    data: str
+    """MD5 of the data file, "" where unknown."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Everything else that decides the answers: dtype, partition rule, HD of all questions, endpoint."""
+    rank: tuple[int, int] = (1, 1)
+    """(i, n): this file holds the questions i - 1, i - 1 + n, ... counted from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One answered question."""
+
+    index: Index
+    prediction: str
+    """What is scored."""
+    output: str | None = None
+    """What the model wrote, where the prediction is only a part of it (the first capital letter)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A file as read."""
+
+    path: Path
+    header: Header
+    answered: tuple[Prediction, ...]
+    """In the order of the file."""
+    torn: bool = False
+    """True: behind the last whole line stands a piece of another."""
+
+    @property
+    def predictions(self) -> dict[Index, str]:
+        """What `Task.score` takes."""
+        return {line.index: line.prediction for line in self.answered}
+
+
+def path_of(folder: Path, task: str, *, rank: tuple[int, int] = (1, 1)) -> Path:
+    """Where the predictions of a task lie in a run's folder."""
+    return folder / (f"{task}.jsonl" if rank[1] == 1 else f"{task}.{rank[0]}of{rank[1]}.jsonl")
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def begin(path: Path, header: Header) -> Run:
+    """A new file with its header, or the one that is there, its torn end cut off.
+
+    Raises:
+        DataError: the file there is of another run, or broken.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(path, [header])
+        return Run(path=path, header=header, answered=())
+    if _torn_header(path):
+        _write_whole(path, [header])
+    run = read(path)
+    check_same(run, header)
+    if run.torn or not path.read_bytes().endswith(b"\n"):
+        _write_whole(path, [run.header, *run.answered])
+    return replace(run, torn=False)
+
+
+def append(path: Path, answered: Sequence[Prediction]) -> None:
+    """Lines behind the last one, in one write."""
+    with path.open("ab") as file:
+        file.write("".join(_line(each) for each in answered).encode())
+
+
+def merge(paths: Sequence[Path], out: Path, *, total: int) -> Run | None:
+    """The files of all ranks as one, in the order of the questions; None while some of `total` are unanswered.
+
+    Args:
+        paths: of ranks 1 .. n, in this order.
+        total: questions of the run, all ranks together.
+
+    Raises:
+        DataError: a file is broken, or of another run.
+    """
+    if not all(path.exists() and not _torn_header(path) for path in paths):
+        return None
+    runs = [read(path) for path in paths]
+    for number, run in enumerate(runs, 1):
+        check_same(run, replace(runs[0].header, rank=(number, len(runs))))
+    shares = [len(range(first, total, len(runs))) for first in range(len(runs))]
+    if any(len(run.answered) < share for run, share in zip(runs, shares, strict=True)):
+        return None
+    lines = tuple(runs[place % len(runs)].answered[place // len(runs)] for place in range(total))
+    header = replace(runs[0].header, rank=(1, 1))
+    _write_whole(out, [header, *lines])
+    return Run(path=out, header=header, answered=lines)
+
+
+def check_same(run: Run, header: Header) -> None:
+    """A file is gone on with only under the header it began with.
+
+    Raises:
+        DataError: naming the first setting that differs, with both values.
+    """
+    old, new = _flat(run.header), _flat(header)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise DataError(
+                f"{run.path} was begun with {key} {old.get(key)!r}, this run has {new.get(key)!r}; "
+                "use the same settings, or another --out"
+            )
+
+
+def _flat(header: Header) -> dict[str, Any]:
+    """Field or setting -> value as JSON gives it back."""
+    values = json.loads(json.dumps(asdict(header)))
+    return {**{key: value for key, value in values.items() if key != "settings"}, **values["settings"]}
+
+
+def _line(value: Header | Prediction) -> str:
+    data = {key: entry for key, entry in asdict(value).items() if not (key == "output" and entry is None)}
+    return json.dumps(data, ensure_ascii=False) + "\n"
+
+
+def _write_whole(path: Path, lines: Iterable[Header | Prediction]) -> None:
+    """The file appears under its name whole or not at all."""
+    draft = path.with_name(f".{path.name}.partial")
+    draft.write_text("".join(map(_line, lines)), encoding="utf-8")
+    draft.replace(path)
+
+
+def _torn_header(path: Path) -> bool:
+    """A kill came before the first line was whole; nothing is lost with it."""
+    data = path.read_bytes()
+    if b"\n" in data:
+        return False
+    try:
+        json.loads(data)
+    except ValueError:
+        return data.startswith(b'{"task"')
+    return False
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> Run:
+    """A file of predictions.
+
+    Raises:
+        DataError: no such file, not one of these files, or a broken line; the line is named.
+    """
+    pieces = _pieces(path)
+    header = _header(path, _object(path, 1, pieces[0]))
+    torn = len(pieces) > 1 and pieces[-1] != b"" and not _is_json(pieces[-1])
+    end = len(pieces) - 1 if torn else len(pieces)
+    answered: dict[Index, Prediction] = {}
+    for number, piece in enumerate(pieces[1:end], 2):
+        if not piece.strip():
+            continue
+        line = _prediction(path, number, _object(path, number, piece))
+        if line.index in answered:
+            raise DataError(f"{path} line {number}: question {line.index!r} is answered twice; delete one of the lines")
+        answered[line.index] = line
+    if len(answered) > header.questions:
+        raise DataError(
+            f"{path} has {len(answered)} predictions for {header.questions} questions; it is mixed from two runs"
+        )
+    return Run(path=path, header=header, answered=tuple(answered.values()), torn=torn)
+
+
+def _pieces(path: Path) -> list[bytes]:
+    """Lines as bytes: a torn line may end inside a letter."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"no file {path}; give the JSON Lines file of a run: RUN/docvqa_val.jsonl") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; give a file in it: {path}/docvqa_val.jsonl") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    if not data.strip():
+        raise DataError(f"{path} has {len(data)} bytes and no line; run `ixc eval` again")
+    return data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+
+
+def _object(path: Path, number: int, piece: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(piece.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} line {number}: byte {error.start + 1} is no UTF-8; save the file as UTF-8 or run again"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} line {number} is no JSON ({str(error)[:80]}); one object a line needed, "
+            "delete the line and run again to answer its question"
+        ) from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path} line {number} is a {type(value).__name__}, an object needed; delete the line")
+    return value
+
+
+def _is_json(piece: bytes) -> bool:
+    try:
+        json.loads(piece)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+_TYPES = {"task": str, "dataset": str, "style": str, "model": str, "version": str, "questions": int, "data": str}
+
+
+def _header(path: Path, value: dict[str, Any]) -> Header:
+    missing = [name for name in _TYPES if name not in value]
+    if missing:
+        raise DataError(
+            f"{path} line 1 has no {', '.join(missing)}; a file of predictions begins with the settings of its run"
+        )
+    for name, kind in _TYPES.items():
+        if not isinstance(value[name], kind) or isinstance(value[name], bool):
+            raise DataError(f"{path} line 1: {name} is {value[name]!r}, a {kind.__name__} needed; restore the line")
+    if value["questions"] < 1:
+        raise DataError(f"{path} line 1: questions is {value['questions']}, at least 1 needed; restore the line")
+    if not isinstance(value.get("settings", {}), dict):
+        raise DataError(f"{path} line 1: settings is {value['settings']!r}, an object needed; restore the line")
+    known = {each.name for each in fields(Header)}
+    if unknown := sorted(value.keys() - known):
+        raise DataError(f"{path} line 1 has {', '.join(unknown)}, known to no version up to this; update the package")
+    return Header(**{**value, "rank": _rank(path, value.get("rank", [1, 1]))})
+
+
+def _rank(path: Path, value: Any) -> tuple[int, int]:
+    whole = isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
+    if not whole or not 1 <= value[0] <= value[1]:
+        raise DataError(f"{path} line 1: rank is {value!r}, [i, n] with 1 <= i <= n needed; restore the line")
+    return value[0], value[1]
+
+
+def _prediction(path: Path, number: int, value: dict[str, Any]) -> Prediction:
+    index, text, output = value.get("index"), value.get("prediction"), value.get("output")
+    if type(index) not in (int, str):
+        raise DataError(f"{path} line {number}: index is {index!r}, a whole number or text needed; delete the line")
+    for name, entry in (("prediction", text), ("output", "" if output is None else output)):
+        if not isinstance(entry, str):
+            raise DataError(f"{path} line {number}: {name} is {entry!r}, text needed; put it in quotes")
+    assert isinstance(index, int | str)
+    assert isinstance(text, str)
+    return Prediction(index=index, prediction=text, output=output)
