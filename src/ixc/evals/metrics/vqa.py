@@ -1,0 +1,90 @@
+"""VQA score (TextVQA; paper Table 3): agreement with ten annotators, min(1, equal others / 3), leave-one-out mean.
+
+Antol et al. 2015, with the normalisation of its evaluation: punctuation, number words, articles, contractions.
+
+rule "vlmevalkit"  as above
+rule "lmms"        "," and "?" vanish first, "'s" becomes a word of its own, and a final period after a digit goes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ixc.evals.metrics.punctuation import PERIOD_BEFORE_NO_DIGIT, without_punctuation
+from ixc.evals.metrics.rule import LMMS, VLMEVALKIT, check
+
+RULES = (VLMEVALKIT, LMMS)
+
+ENOUGH = 3
+"""Equal annotators that make a whole point."""
+
+ARTICLES = frozenset({"a", "an", "the"})
+
+NUMBERS = {"none": "0"} | {
+    word: str(value)
+    for value, word in enumerate("zero one two three four five six seven eight nine ten".split())
+}
+
+_SIMPLE = (
+    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's isn't "
+    "it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've shouldn't "
+    "somebody'll somebody's someone'd someone'll someone's something'd something'll that's there'd there're there's "
+    "they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's what've when's where'd where's "
+    "where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've"
+).split()
+"""Written without the apostrophe, these get it back."""
+
+_TWICE = (
+    "couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've something'd've "
+    "there'd've they'd've we'd've who'd've wouldn't've y'all'd've you'd've"
+).split()
+"""With two apostrophes at the end: either of the last two may be missing."""
+
+_ODD = {
+    "ow's'at": "'ow's'at",
+    "'ows'at": "'ow's'at",
+    "'ow'sat": "'ow's'at",
+    "somebody'd": "somebodyd",
+    "yall'll": "y'all'll",
+    "y'allll": "y'all'll",
+    "yall'd've": "y'all'd've",
+}
+
+
+def _contractions() -> dict[str, str]:
+    table = {word.replace("'", ""): word for word in _SIMPLE} | _ODD
+    for word in _TWICE:
+        head, middle, last = word.rsplit("'", 2)
+        table |= {f"{head}{middle}'{last}": word, f"{head}'{middle}{last}": word}
+    return table
+
+
+CONTRACTIONS = _contractions()
+"""Spelling -> contraction. Keys with capitals of the original table (Im, Ive, Id've) can never match and are left out."""
+
+
+def _words(text: str) -> str:
+    spoken = [NUMBERS.get(word, word) for word in text.lower().split()]
+    return " ".join(CONTRACTIONS.get(word, word) for word in spoken if word not in ARTICLES)
+
+
+def normalise(text: str, *, rule: str = VLMEVALKIT) -> str:
+    """A text as the score compares it."""
+    if rule == LMMS:
+        text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    text = text.replace("\n", " ").replace("\t", " ").strip()
+    bare = without_punctuation(text, period=PERIOD_BEFORE_NO_DIGIT) if rule == LMMS else without_punctuation(text)
+    return _words(bare)
+
+
+def vqa(prediction: str, answers: Sequence[str], *, rule: str = VLMEVALKIT) -> float:
+    """Score of one question, 0 to 1: each annotator is left out once, and the others vote.
+
+    Raises:
+        UsageError: unknown rule.
+    """
+    check(rule, RULES, metric="the VQA score")
+    said = normalise(prediction, rule=rule)
+    equal = [normalise(answer, rule=rule) == said for answer in answers]
+    votes = sum(equal)
+    return sum(min(1.0, (votes - own) / ENOUGH) for own in equal) / len(equal)

@@ -1,0 +1,75 @@
+"""Yes or no (MME, HallusionBench): which of the two an answer says.
+
+rule "vlmevalkit"  exactly one of the words "yes" and "no" occurs; neither or both = "Unknown", which is wrong
+rule "lmms"        MME of lmms-eval: the first four characters, periods dropped; "n" and "y" alone count
+rule "notebook"    HallusionBench of the authors' notebook and of lmms-eval: "Yes" where "yes" occurs at all, else "No"
+"""
+
+from __future__ import annotations
+
+from ixc.evals.metrics.punctuation import without_punctuation
+from ixc.evals.metrics.rule import LMMS, NOTEBOOK, VLMEVALKIT, Judge, check
+
+RULES = (VLMEVALKIT, LMMS, NOTEBOOK)
+
+YES, NO, UNKNOWN = "Yes", "No", "Unknown"
+
+TRIES = 5
+"""Times a judge is asked about one answer."""
+
+
+def _by_words(text: str) -> str:
+    words = without_punctuation(text.lower()).split()
+    if ("yes" in words) == ("no" in words):
+        return UNKNOWN
+    return YES if "yes" in words else NO
+
+
+def _by_beginning(text: str) -> str:
+    said = text.lower().strip().replace(".", "")
+    if len(said) == 1:
+        return {"y": YES, "n": NO}.get(said, UNKNOWN)
+    start = said[:4]
+    if "yes" in start:
+        return YES
+    return NO if "no" in start else UNKNOWN
+
+
+def _by_occurrence(text: str) -> str:
+    return YES if "yes" in text.lower() else NO
+
+
+_READERS = {VLMEVALKIT: _by_words, LMMS: _by_beginning, NOTEBOOK: _by_occurrence}
+
+
+def yes_no(prediction: str, *, rule: str = VLMEVALKIT) -> str:
+    """"Yes", "No" or "Unknown".
+
+    Raises:
+        UsageError: unknown rule.
+    """
+    check(rule, RULES, metric="yes or no")
+    return _READERS[rule](prediction)
+
+
+def judge_prompt(question: str, prediction: str) -> str:
+    """What a judge is asked about an answer that says neither or both."""
+    return (
+        "Somebody answered a question that has only two answers, yes and no. Say which of the two the answer means.\n"
+        "Reply with one word: Yes, No, or Unknown where it means neither.\n\n"
+        "Question: Does the sign read 'Hello'?\nAnswer: The sign reads 'Hello'.\nReply: Yes\n\n"
+        "Question: Does the sign read 'Hello'?\nAnswer: The sign does not read 'Hello'.\nReply: No\n\n"
+        f"Question: {question}\nAnswer: {prediction}\nReply: "
+    )
+
+
+def decide(question: str, prediction: str, *, judge: Judge | None = None) -> str:
+    """"Yes", "No" or "Unknown" by the default rule; a judge, where there is one, reads what the rule cannot."""
+    said = yes_no(prediction)
+    if judge is None or said != UNKNOWN:
+        return said
+    for _ in range(TRIES):
+        said = yes_no(judge(judge_prompt(question, prediction)))
+        if said != UNKNOWN:
+            break
+    return said
