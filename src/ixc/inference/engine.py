@@ -90,7 +90,7 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
     weights.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
     processor = read_processor(path)
     size = sum(file.stat().st_size for file in weights.weight_files(path)) / 1e9
-    with _memory(f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"):
+    with memory(f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"):
         model = weights.load(path, dtype=number)
         check_agreement(path, model.config, processor)
         return Engine(model=model.to(where).eval(), processor=processor)
@@ -237,7 +237,7 @@ class Engine:
         what = f"{job.prompt_tokens:,} tokens of prompt and up to {job.max_new_tokens:,} of answer"
         own = [device] if device.type == "cuda" else []
         with (
-            _memory(what, device, dtype, f"lower --hd ({job.hd} now)"),
+            memory(what, device, dtype, f"lower --hd ({job.hd} now)"),
             torch.random.fork_rng(own, enabled=sampling.seed is not None),
         ):
             if sampling.seed is not None:
@@ -300,7 +300,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
-def _memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Iterator[None]:
+def memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Iterator[None]:
     """A full memory as one line."""
     try:
         yield
