@@ -49,7 +49,9 @@ def mme(rows: Iterable[Row]) -> dict[str, float]:
         images.setdefault(category, {}).setdefault(path, []).append(bool(right))
     missing = [name for name in PERCEPTION + REASONING if name not in images]
     if missing:
-        raise DataError(f"MME: {len(missing)} of 14 categories have no questions ({', '.join(missing)}); score a whole set")
+        raise DataError(
+            f"MME: {len(missing)} of 14 categories have no questions ({', '.join(missing)}); score a whole set"
+        )
     points = {category: _points(found, category) for category, found in images.items()}
     sums = {"perception": sum(points[c] for c in PERCEPTION), "reasoning": sum(points[c] for c in REASONING)}
     return sums | points

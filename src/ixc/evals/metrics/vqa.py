@@ -21,8 +21,7 @@ ENOUGH = 3
 ARTICLES = frozenset({"a", "an", "the"})
 
 NUMBERS = {"none": "0"} | {
-    word: str(value)
-    for value, word in enumerate("zero one two three four five six seven eight nine ten".split())
+    word: str(value) for value, word in enumerate("zero one two three four five six seven eight nine ten".split())
 }
 
 _SIMPLE = (

@@ -43,7 +43,7 @@ _READERS = {VLMEVALKIT: _by_words, LMMS: _by_beginning, NOTEBOOK: _by_occurrence
 
 
 def yes_no(prediction: str, *, rule: str = VLMEVALKIT) -> str:
-    """"Yes", "No" or "Unknown".
+    """ "Yes", "No" or "Unknown".
 
     Raises:
         UsageError: unknown rule.
@@ -64,7 +64,7 @@ def judge_prompt(question: str, prediction: str) -> str:
 
 
 def decide(question: str, prediction: str, *, judge: Judge | None = None) -> str:
-    """"Yes", "No" or "Unknown" by the default rule; a judge, where there is one, reads what the rule cannot."""
+    """ "Yes", "No" or "Unknown" by the default rule; a judge, where there is one, reads what the rule cannot."""
     said = yes_no(prediction)
     if judge is None or said != UNKNOWN:
         return said

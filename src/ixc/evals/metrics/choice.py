@@ -1,0 +1,138 @@
+"""Which option an answer names: the reading of multiple-choice answers (MMStar, AI2D, SEED, MMBench, Q-Bench, MMMU).
+
+    prediction --letter()--> letter | "Z" --by_text()--> letter | None --judge, else--> "Z" = wrong
+
+rule "vlmevalkit"          one option letter among the last four words; else "answer is X"; else the one option whose
+                           text occurs. "The answer is blue" reads as B: upstream's pattern knows no end of word
+rule "vlmevalkit-verbose"  the same with the environment variable VERBOSE set: "A" in more than three words is an article
+rule "lmms-mmstar", "lmms-mmbench", "lmms-mmmu"   see `choice_lmms`
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ixc.evals.metrics import choice_lmms
+from ixc.evals.metrics.rule import API_FAILURE, VLMEVALKIT, Judge, check
+
+VERBOSE = "vlmevalkit-verbose"
+
+RULES = (VLMEVALKIT, VERBOSE, *choice_lmms.RULES)
+
+NONE_OF_THEM = "Z"
+"""A refusal, or an answer that names no option: always wrong."""
+
+LAST_WORDS = 4
+"""Words at the end among which the letter must first occur."""
+
+TRIES = 3
+"""Times a judge is asked about one answer. Upstream then draws an option at random; here the answer is wrong."""
+
+REFUSALS = (
+    "Sorry, I can't help with images of people yet.",
+    "I can't process this file.",
+    "I'm sorry, but without the image provided",
+    "Cannot determine the answer",
+)
+
+_SPACED = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
+_ANSWER_IS = re.compile(r"answer is\s+\**([A-D])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One multiple-choice question with its answer."""
+
+    index: int | str
+    """Row index; rotations of MMBench are a million apart."""
+    choices: Mapping[str, Any]
+    """Letter -> text of the option, present options only."""
+    answer: str
+    """The right letter."""
+    prediction: str
+    question: str = ""
+    """For the judge."""
+
+
+def _one_letter(words: list[str], choices: Mapping[str, Any], *, verbose: bool) -> str | None:
+    found = [letter for letter in choices if letter in words]
+    if len(found) == 1:
+        if verbose and "A" in words and len(words) > 3:
+            return None
+        return found[0] if words.index(found[0]) >= len(words) - LAST_WORDS else None
+    return NONE_OF_THEM if not found and NONE_OF_THEM in words else None
+
+
+def letter(prediction: str, choices: Mapping[str, Any], *, verbose: bool = False) -> str | None:
+    """The option letter an answer states, "Z" for a refusal, None where it states none."""
+    if API_FAILURE in prediction:
+        return None
+    if any(refusal in prediction for refusal in REFUSALS):
+        return NONE_OF_THEM
+    stated = _one_letter(prediction.translate(_SPACED).split(), choices, verbose=verbose)
+    if stated is None and (match := _ANSWER_IS.search(prediction)):
+        return match[1].upper()
+    return stated
+
+
+def by_text(prediction: str, choices: Mapping[str, Any]) -> str | None:
+    """The only option whose text occurs in an answer of at most twice the length of all options together."""
+    texts = {letter: str(text) for letter, text in choices.items()}
+    said = prediction.lower()
+    if len(said) > 2 * sum(map(len, texts.values())):
+        return None
+    found = [letter for letter, text in texts.items() if text.lower() in said]
+    return found[0] if len(found) == 1 else None
+
+
+def infer(prediction: object, choices: Mapping[str, Any], *, rule: str = VLMEVALKIT) -> str | None:
+    """The letter an answer names by a rule; "Z" for a refusal, None where the rule cannot tell.
+
+    Raises:
+        UsageError: unknown rule.
+    """
+    check(rule, RULES, metric="multiple choice")
+    said = str(prediction)
+    if rule in choice_lmms.RULES:
+        return choice_lmms.infer(said, choices, rule=rule)
+    return letter(said, choices, verbose=rule == VERBOSE) or by_text(said, choices)
+
+
+def judge_prompt(item: Item) -> str:
+    """What a judge is asked about an answer that names no option."""
+    options = "\n".join(f"{letter}. {text}" for letter, text in item.choices.items())
+    return (
+        "Somebody answered a question that has several options. Say which option the answer means.\n"
+        f"Reply with one capital letter: that of the option ({', '.join(item.choices)}), or Z where it means none.\n\n"
+        "Question: What is the main thing in the picture?\nOptions: A. toy bear B. rabbit C. cat D. dog\n"
+        "Answer: a cute teddy\nReply: A\n\n"
+        "Question: What is the main thing in the picture?\nOptions: A. toy bear B. rabbit C. cat D. dog\n"
+        "Answer: spider\nReply: Z\n\n"
+        f"Question: {item.question}\nOptions: {options}\nAnswer: {item.prediction}\nReply: "
+    )
+
+
+def asked(item: Item, judge: Judge) -> str:
+    """The letter a judge finds, read by the same rule; "Z" where `TRIES` replies say nothing."""
+    prompt = judge_prompt(item)
+    for _ in range(TRIES):
+        reply = judge(prompt)
+        if API_FAILURE not in reply and (found := infer(reply, item.choices)):
+            return found
+    return NONE_OF_THEM
+
+
+def decide(item: Item, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> str:
+    """The letter of an answer, by rule and, where that fails, by the judge; "Z" where neither finds one."""
+    found = infer(item.prediction, item.choices, rule=rule)
+    if found is None and judge is not None:
+        return asked(item, judge)
+    return found or NONE_OF_THEM
+
+
+def hit(item: Item, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> int:
+    """1 where the answer names the right option, else 0."""
+    return int(decide(item, judge=judge, rule=rule) == item.answer)

@@ -1,0 +1,114 @@
+"""How lmms-eval reads multiple-choice answers: three rules, each of another of its tasks.
+
+rule "lmms-mmstar"   MMStar: letters A to D in several positions, the surest position first; any letter A to D at worst
+rule "lmms-mmbench"  MMBench without a judge: a letter A to E as a word, with a few brackets; else the option's text
+rule "lmms-mmmu"     MMMU and Q-Bench: "(A)", then "A ", then "A.", then the text; the last one counts. Upstream draws
+                     an option at random where nothing is found; here that is None, and wrong
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MMSTAR, MMBENCH, MMMU = "lmms-mmstar", "lmms-mmbench", "lmms-mmmu"
+RULES = (MMSTAR, MMBENCH, MMMU)
+
+_FOUR = "ABCD"
+_FIVE = "ABCDE"
+
+_PHRASES = (
+    *(f"{kind} {noun} is" for kind in ("correct", "best") for noun in ("answer", "option")),
+    *("answer is", "choice is", "correct choice is", "i choose", "i select", "i pick"),
+    *("옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
+)
+"""What comes before a stated letter; longer phrases of the original that hold one of these find the same place."""
+
+_BRACKETS = (
+    *(("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ").")),
+    *((":", ""), (":", ","), (":", "."), (":", ")"), (":", ").")),
+)
+"""What may stand around a letter that is a word by itself (MMBench), in the order tried."""
+
+_LONG_ANSWER = 5
+"""Words above which the text of an option counts (MMMU)."""
+
+
+def _trimmed(text: str, marks: str) -> str:
+    for mark in marks:
+        text = text.strip(mark)
+    return f" {text} "
+
+
+def _places(text: str) -> Iterator[tuple[int, int, str]]:
+    """(sureness, position, letter) of every mention."""
+    for letter in _FOUR:
+        for sure, form in (
+            (6, f"({letter})"),
+            (5, f"{letter}."),
+            (4, f"{letter}:"),
+            (3, f"{letter})"),
+            (2, f"{letter} "),
+        ):
+            if form in text:
+                yield sure, text.rfind(form), letter
+    for phrase in _PHRASES:
+        start = text.lower().find(phrase)
+        for letter in _FOUR if start >= 0 else "":
+            place = text.find(letter, start + len(phrase))
+            if place >= 0:
+                yield 7, place, letter
+    bare = text.strip()
+    if bare[:1] in _FOUR and not bare[1:2].isalpha():
+        yield 10, 0, bare[:1]
+    if bare[-1:] in _FOUR and not bare[-2:-1].isalpha():
+        yield 9, len(text) - 1, bare[-1:]
+
+
+def _mmstar(prediction: str) -> str | None:
+    if not prediction.strip():
+        return None
+    text = _trimmed(prediction.strip(), ",.!?;:'\"")
+    found = [place for place in _places(text) if place[2]]
+    found = found or [(0, text.rfind(letter), letter) for letter in _FOUR if letter in text]
+    return max(found, key=lambda place: place[:2])[2] if found else None
+
+
+def _mmbench_letter(prediction: str) -> str | None:
+    words = prediction.split()
+    alone = [letter for letter in _FIVE if letter in words]
+    article = "A" in words and len(words) > 3
+    if len(alone) == 1 and not article:
+        return alone[0]
+    for before, after in _BRACKETS:
+        found = [letter for letter in _FIVE if f"{before}{letter}{after}" in words]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _mmbench(prediction: str, choices: Mapping[str, Any]) -> str | None:
+    if "Failed to obtain answer via API" not in prediction and (stated := _mmbench_letter(prediction)):
+        return stated
+    found = [letter for letter, text in choices.items() if str(text).lower() in prediction.lower()]
+    return found[0] if len(found) == 1 else None
+
+
+def _mmmu(prediction: str, choices: Mapping[str, Any]) -> str | None:
+    text = _trimmed(prediction, ",.!?;:'")
+    for form, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
+        found = [letter for letter in choices if form.format(letter) in text]
+        if found:
+            return max(found, key=lambda letter: text.rfind(place.format(letter)))
+    if len(text.split()) <= _LONG_ANSWER:
+        return None
+    said = text.lower()
+    found = [letter for letter, option in choices.items() if str(option).lower() in said]
+    return max(found, key=lambda letter: said.rfind(str(choices[letter]).lower()), default=None)
+
+
+def infer(prediction: str, choices: Mapping[str, Any], *, rule: str) -> str | None:
+    """The letter an answer names by one of `RULES`, None where it names none."""
+    if rule == MMSTAR:
+        return _mmstar(prediction)
+    return _mmbench(prediction, choices) if rule == MMBENCH else _mmmu(prediction, choices)

@@ -1,0 +1,206 @@
+"""MathVista (paper Table 3): a judge takes the answer out of the response, and the answer is compared exactly.
+
+    prediction --prefetch()--> found, no judge needed
+               \\--else judge, up to 5 times--> Extracted --correct()--> right or wrong
+
+rule "vlmevalkit"  `correct`: integers by int(), decimals by float() without rounding, options by the choice rules. Free
+                   answers of type list or text compare "None" with the gold answer and so are never right; a found
+                   option letter is final even where it is wrong; a found 0 still asks the judge
+rule "lmms"        `lmms_correct`: decimals rounded, "5.0" counts as 5, options by the nearest text, lists as texts
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ixc.evals.metrics.anls import edits
+from ixc.evals.metrics.cells import listed
+from ixc.evals.metrics.choice import infer
+from ixc.evals.metrics.rule import API_FAILURE, Judge
+
+TRIES = 5
+"""Times a judge is asked about one response."""
+
+PREFETCHED = "Prefetch succeed"
+SUCCEEDED = "Succeed"
+
+OPTIONS, INTEGER, FLOAT, LIST = "multi_choice", "integer", "float", "list"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One question with its gold answer and the response of a model."""
+
+    question_type: str
+    """"multi_choice" or "free_form"."""
+    answer_type: str
+    """"text", "integer", "float" or "list"."""
+    answer: Any
+    """Cell of the gold answer."""
+    option: str | None
+    """Letter of the right option, where there are options."""
+    choices: Sequence[Any]
+    """Options in order; empty without."""
+    prediction: str
+    question: str = ""
+    """For the judge."""
+
+    def lettered(self) -> dict[str, Any]:
+        """Letter -> option."""
+        return {chr(ord("A") + i): text for i, text in enumerate(self.choices)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracted:
+    """The answer taken out of a response."""
+
+    result: Any
+    """Letter, number or the judge's words; "" where no try gave any."""
+    log: str
+    """"Prefetch succeed", or what the tries gave, in VLMEvalKit's words."""
+
+    @property
+    def prefetched(self) -> bool:
+        """Found without a judge."""
+        return self.log == PREFETCHED
+
+
+def _read(problem: Problem, response: Any, *, result: Any = None) -> tuple[Any, Any]:
+    """(answer found, answer wanted); what cannot be read as a number leaves the rest unread, as upstream."""
+    wanted = problem.answer
+    kind = {INTEGER: int, FLOAT: float}.get(problem.answer_type)
+    if problem.question_type == OPTIONS:
+        return infer(response, problem.lettered()), problem.option
+    if kind is None:
+        return str(result), str(wanted)
+    try:
+        result = kind(response)
+        wanted = kind(wanted)
+    except ValueError:
+        pass
+    return result, wanted
+
+
+def prefetch(problem: Problem) -> Any:
+    """The answer found by rule alone, None where a judge is needed: any option letter, or a number that is right."""
+    found, wanted = _read(problem, problem.prediction)
+    if problem.question_type == OPTIONS:
+        return found
+    return found if found == wanted else None
+
+
+def correct(problem: Problem, result: Any) -> bool:
+    """Whether an extracted answer is right."""
+    found, wanted = _read(problem, result)
+    return bool(found == wanted)
+
+
+def judge_prompt(problem: Problem) -> str:
+    """What a judge is asked about a response."""
+    return (
+        "Read the examples. Then take the final answer out of the last response and reply with it alone.\n\n"
+        "Hint: the answer is a whole number, such as 1, 2, 3.\nQuestion: Which number is missing?\n"
+        "Response: The number missing in the sequence is 14.\nAnswer: 14\n\n"
+        "Hint: the answer is a number with one decimal, such as 1.2, 1.3.\n"
+        "Question: What share of the women looks at the camera?\n"
+        "Response: The share is 0.6, that is, six of ten look at it.\nAnswer: 0.6\n\n"
+        "Hint: the answer is a number with two decimals, such as 1.23, 1.34.\n"
+        "Question: How much do both sweets cost together? (Unit: $)\n"
+        "Response: Together they cost $1.45.\nAnswer: 1.45\n\n"
+        "Hint: the answer is a Python list, such as [1, 2, 3].\nQuestion: Between which two years is the peak?\n"
+        "Response: The line peaks between 2007 and 2008.\nAnswer: [2007, 2008]\n\n"
+        "Hint: the answer is the letter of an option, such as A, B, C, D.\n"
+        "Question: What share of the shape is blue? Choices: (A) 3/11 (B) 8/11 (C) 6/11 (D) 3/5\n"
+        "Response: The correct answer is (B) 8/11.\nAnswer: B\n\n"
+        f"{problem.question}\nResponse: {problem.prediction}\nAnswer: "
+    )
+
+
+def extract(problem: Problem, *, judge: Judge | None = None) -> Extracted:
+    """The answer in a response: by rule, else by a judge; without one the response itself is taken as the answer."""
+    found = prefetch(problem)
+    if found:
+        return Extracted(result=found, log=PREFETCHED)
+    if judge is None:
+        return Extracted(result=problem.prediction, log="No judge")
+    prompt, log = judge_prompt(problem), ""
+    for number in range(TRIES):
+        reply = judge(prompt)
+        if API_FAILURE not in reply:
+            return Extracted(result=reply, log=log + SUCCEEDED)
+        log += f"Try {number}: output is {problem.prediction}, failed to parse.\n"
+    return Extracted(result="", log=f"{log}All {TRIES} retries failed.\n")
+
+
+def _nearest(text: str, options: Sequence[str]) -> str:
+    return min(options, key=lambda option: edits(text, option))
+
+
+def lmms_normal(problem: Problem, result: Any, *, precision: int) -> str | None:
+    """An extracted answer as lmms-eval compares it: the option's text, a number's text, or the words themselves."""
+    said = str(result)
+    if problem.question_type == OPTIONS:
+        options = [str(option) for option in problem.choices]
+        bracketed = re.search(r"\(([a-zA-Z])\)", said)
+        name = bracketed[1].upper() if bracketed else said.strip()
+        return dict(zip(problem.lettered(), options, strict=True)).get(name) or _nearest(name, options)
+    if problem.answer_type not in (INTEGER, FLOAT):
+        return said
+    try:
+        value = float(result)
+        return str(int(value)) if problem.answer_type == INTEGER else str(round(value, precision))
+    except (ValueError, OverflowError):
+        return None
+
+
+def lmms_correct(problem: Problem, result: Any, *, precision: int) -> bool:
+    """Whether an extracted answer is right by lmms-eval's rule.
+
+    Args:
+        precision: decimals of the data's column "precision".
+    """
+    return str(lmms_normal(problem, result, precision=precision)).strip() == str(problem.answer).strip()
+
+
+def skills(cell: object) -> list[str]:
+    """The skills of a cell; a cell that spells no list is one skill."""
+    found = listed(cell)
+    return [str(cell)] if found is None else [str(item) for item in found]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of MathVista's table."""
+
+    total: int
+    prefetched: int
+    hits: int
+
+    @property
+    def prefetch_rate(self) -> float:
+        """Answers found without a judge, in per cent."""
+        return self.prefetched / self.total * 100
+
+    @property
+    def accuracy(self) -> float:
+        """Right answers, in per cent."""
+        return self.hits / self.total * 100
+
+
+def mathvista(rows: Iterable[tuple[str, object, bool, bool]]) -> dict[str, Row]:
+    """Line by name: "Overall", then skills and tasks by appearance.
+
+    Args:
+        rows: (task, cell of skills, found without a judge, right).
+    """
+    counts: dict[str, list[int]] = {}
+    for task, cell, prefetched, right in rows:
+        for name in ("Overall", *skills(cell), task):
+            line = counts.setdefault(name, [0, 0, 0])
+            line[0] += 1
+            line[1] += bool(prefetched)
+            line[2] += bool(right)
+    return {name: Row(total=n, prefetched=p, hits=h) for name, (n, p, h) in counts.items()}
