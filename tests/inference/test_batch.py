@@ -103,7 +103,7 @@ def test_published_ids_have_one_start_first_of_all(engine: Engine) -> None:
 
 def test_errors_name_their_question(engine: Engine) -> None:
     good = requests()[0]
-    with pytest.raises(ImageError, match="^docvqa_val 7: "):
+    with pytest.raises(ImageError, match=r"^docvqa_val 7: "):
         batch.answer(engine, [good, replace(good, name="docvqa_val 7", images=(b"no picture",))])
     wide = picture(1500, 1500, "")
     with pytest.raises(ContextError, match=r"^docvqa_val 8: .* lower --hd \(400 now\)"):
