@@ -306,7 +306,7 @@ def _workbook(path: Path) -> Any:
 def _lines(path: Path) -> list[dict[str, Any]]:
     _head(path)
     try:
-        texts = path.read_text(encoding="utf-8").splitlines()
+        texts = path.read_text(encoding="utf-8").split("\n")  # not splitlines: U+2028 may stand in an answer
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
     lines = [_line(text, f"{path} line {n}") for n, text in enumerate(texts, 1) if text.strip()]
