@@ -1,0 +1,126 @@
+"""A folder of answers -> a `Run`: its prediction files, their scores, and the data they were asked from.
+
+    RUN/<task>.jsonl  +  rows of the task (or None)  +  RUN/<task>.score.json (or scored here)  --examine-->  Result
+
+What is missing is said in the run's notes and leaves the rest as it is: a report with fifteen benchmarks and a line
+about the sixteenth is better than none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ixc.errors import DataError, IxcError
+from ixc.evals import predictions
+from ixc.evals.report.examine import CASES, Rows, Scores, examine
+from ixc.evals.report.result import Result, Run
+from ixc.evals.report.tables import order
+from ixc.evals.task import Score, Task
+from ixc.evals.tasks import TASKS
+
+RowsOf = Callable[[Task], Rows | None]
+"""The rows of a task, as `Task.read` gives them; None where the data is not at hand."""
+
+RANK = re.compile(r"\.\d+of\d+$")
+"""End of the name of one rank's file: it is merged before it is scored."""
+
+
+def gather(folder: Path, *, rows_of: RowsOf, name: str | None = None, cases: int = CASES) -> Run:
+    """Everything in a run's folder.
+
+    Args:
+        folder: of `ixc eval`, one JSON Lines file a task.
+        rows_of: finds the data of a task.
+        name: of the run, default: of its model.
+        cases: most of one benchmark that the browser shows.
+
+    Raises:
+        DataError: no such folder, no finished file in it, or none that can be reported; a broken prediction file.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder of a run; give the --out folder of `ixc eval`")
+    files = [path for path in sorted(folder.glob("*.jsonl")) if not RANK.search(path.stem)]
+    if not files:
+        raise DataError(f"{folder} holds 0 finished prediction files, at least 1 needed; run `ixc eval` first")
+    runs = [predictions.read(path) for path in files]
+    results, notes = [], []
+    for run in runs:
+        try:
+            result, said = _result(run, folder, rows_of, cases)
+            results.append(result)
+            notes += said
+        except IxcError as error:
+            notes.append(f"{run.header.task} is left out: {error}")
+    if not results:
+        raise DataError(f"{folder}: none of {len(runs)} files can be reported; the first: {notes[0]}")
+    own = sorted({run.header.model for run in runs})
+    return Run(name=name or ", ".join(own), results=tuple(sorted(results, key=order)), notes=tuple(notes))
+
+
+def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> tuple[Result, list[str]]:
+    header = run.header
+    task = TASKS.get(header.task)
+    if task is None:
+        raise DataError(f"no task {header.task!r} among {len(TASKS)}; it is from another version of this package")
+    notes = []
+    try:
+        rows: Rows = rows_of(task) or ()
+    except IxcError as error:
+        rows = ()
+        notes.append(f"{task.name} has no cases and no picture sizes: {error}")
+    score = _score(folder / f"{task.name}.score.json", task, rows, run)
+    if len(run.answered) < header.questions:
+        notes.append(f"{task.name} has answers to {len(run.answered):,} of {header.questions:,} questions")
+    result = examine(
+        task=task.name,
+        dataset=task.dataset,
+        title=task.title,
+        hd=(task.clean_hd or task.hd) if header.style == "clean" else task.hd,
+        scores=score,
+        predictions=run.predictions,
+        rows=rows,
+        total=header.questions,
+        settings={"model": header.model, "prompts": header.style, "version": header.version, **header.settings},
+        cases=cases,
+    )
+    return result, notes
+
+
+def _score(path: Path, task: Task, rows: Rows, run: predictions.Run) -> Scores:
+    """The kept score if there is one, else a new one by rule; a hidden split has none."""
+    if path.exists():
+        return _kept(path, task)
+    if task.hidden:
+        return Scores(metric="scored by a server", headline=None, table=(), per_row={})
+    if not rows:
+        raise DataError(f"neither {path.name} nor the data is there; give --data, or run `ixc eval score` first")
+    return _scores(asdict(task.score([dict(row) for row in rows], run.predictions)), task)
+
+
+def _kept(path: Path, task: Task) -> Scores:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return _scores(value, task)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} holds no score ({str(error)[:80]}); delete it and score again") from error
+
+
+def _scores(value: dict[str, Any], task: Task) -> Scores:
+    score = Score(**{key: value[key] for key in ("name", "headline", "table", "per_row")})
+    return Scores(
+        metric=score.name,
+        headline=float(score.headline),
+        table=tuple(score.table),
+        per_row=score.per_row,
+        stand_in=task.judged and is_rule(score.name),
+    )
+
+
+def is_rule(metric: str) -> bool:
+    """Whether a judged benchmark was scored without its judge: such a score says so in its name."""
+    return "rule" in metric.lower()

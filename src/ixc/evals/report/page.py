@@ -1,0 +1,234 @@
+"""The report as one HTML file: no network, no second file, works from the disk, light and dark, by keyboard.
+
+The page forbids itself everything that could leave it: `default-src 'none'`, pictures from `data:` only, and exactly
+one style sheet and one script, by their hashes. What a model wrote can therefore never run, even if it were markup.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.resources import files
+
+from ixc.evals import paper_scores
+from ixc.evals.report import words
+from ixc.evals.report.browser import browser, said
+from ixc.evals.report.charts import bar, sizes
+from ixc.evals.report.pictures import LONG_SIDE
+from ixc.evals.report.radar import radar, series
+from ixc.evals.report.result import Result, Run
+from ixc.evals.report.svg import escape, tag
+from ixc.evals.report.tables import COMPARED, MARKS, Line, Pair, beyond, comparison, pairs, resolutions
+
+
+def page(runs: Sequence[Run]) -> str:
+    """The whole document; `runs` has one run at least."""
+    style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    title = "The sixteen benchmarks: " + ", ".join(run.name for run in runs)
+    head = (
+        '<meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">' + tag("title", escape(title)) + f"<style>{style}</style>"
+    )
+    parts = [part for part in (_radar(runs), _table(runs), _sizes(runs), _pairs(runs), _cases(runs)) if part]
+    links = "".join(tag("li", tag("a", name, href=f"#{key}")) for key, name, _ in parts)
+    body = (
+        tag("a", "To the cases", class_="skip", href="#cases")
+        + _header(runs)
+        + tag("nav", tag("ul", links), aria_label="Parts of the report")
+        + tag("main", "".join(tag("section", content, id=key) for key, _, content in parts))
+        + _footer(runs)
+        + f"<script>{script}</script>"
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _hash(content: str) -> str:
+    return "sha256-" + b64encode(sha256(content.encode()).digest()).decode()
+
+
+Part = tuple[str, str, str] | None
+"""(id, name in the navigation, content), None where there is nothing to show."""
+
+
+def _header(runs: Sequence[Run]) -> str:
+    measured = sum(line.ours[0] is not None for line in comparison(runs[:1]))
+    answered = sum(r.answered for run in runs for r in run.results)
+    names = " against ".join(run.name for run in runs)
+    lead = (
+        f"{measured} of 16 benchmarks measured, {answered:,} questions answered. Published figures: "
+        f"{paper_scores.PAPER}."
+    )
+    return tag("header", tag("h1", escape(names)) + tag("p", escape(lead), class_="lead"))
+
+
+def _radar(runs: Sequence[Run]) -> Part:
+    keys = "".join(
+        tag(
+            "li",
+            tag(
+                "button",
+                f'<svg class="series {one.kind}" viewBox="0 0 40 14" aria-hidden="true">'
+                '<polyline class="shape" points="0,7 40,7"/></svg>' + tag("b", escape(one.name)),
+                type="button",
+                class_="key",
+                aria_pressed="true",
+                data_series=one.kind,
+            ),
+        )  # fmt: skip
+        for one in series(runs)
+    )
+    note = (
+        "Centre 0, rim the best figure drawn on each axis. A benchmark that was not measured, or that a rule scored in "
+        "place of the judge, leaves a gap. Press a name to hide its line."
+    )
+    aside = tag("div", tag("ul", keys, class_="keys") + tag("p", note, class_="note"))
+    content = tag("h2", "At a glance") + tag("div", tag("div", radar(runs)) + aside, class_="front")
+    return "glance", "At a glance", content
+
+
+def _table(runs: Sequence[Run]) -> Part:
+    lines = comparison(runs)
+    head = ["Benchmark", *COMPARED, *(run.name for run in runs), "ours, 95 %, published"]
+    first = 1 + len(COMPARED)
+    cells = "".join(
+        tag("th", escape(name), scope="col", class_="ours" if first <= i < first + len(runs) else None)
+        for i, name in enumerate(head)
+    )
+    body = "".join(_row(line) for line in lines)
+    marks = {mark: text for mark, text in MARKS.items() if any(mark in line.marks for line in lines)}
+    notes = [f"{mark} {text}." for mark, text in marks.items()]
+    notes.append(
+        "Brackets: 95 % bootstrap interval, pictures drawn anew with all their questions. The tick marks the published "
+        "4KHD. Underlined: the best published figure. Per cent; MME is a sum of at most 2,800, OCRBench points / 10."
+    )
+    content = tag("h2", "Against the paper") + tag("p", escape(paper_scores.TABLE_3.note), class_="note")
+    content += _scroll(tag("thead", tag("tr", cells)) + tag("tbody", body))
+    content += "".join(tag("p", escape(note), class_="note") for note in notes)
+    further = [(run, result) for run in runs for result in beyond(run)]
+    if further:
+        content += tag("h3", "Further results") + _further(further)
+    content += "".join(_printed(table) for table in paper_scores.FURTHER)
+    return "paper", "Against the paper", content
+
+
+def _row(line: Line) -> str:
+    best = max((figure for figure in line.published if figure is not None), default=None)
+    name = f"{escape(line.axis.title)}{line.marks} " + tag("small", escape(line.axis.split))
+    cells = [tag("th", name, scope="row")]
+    cells += [tag("td", words.score(f), class_="best" if f is not None and f == best else None) for f in line.published]
+    cells += [tag("td", _figure(result), class_="ours") for result in line.ours]
+    return tag("tr", "".join([*cells, tag("td", bar(line))]), data_axis=line.axis.key)
+
+
+def _figure(result: Result | None) -> str:
+    if result is None:
+        return words.NONE
+    bracket = words.interval(result).removeprefix(words.score(result.headline)).strip()
+    return words.score(result.headline) + (" " + tag("small", bracket) if bracket else "")
+
+
+def _scroll(rows: str) -> str:
+    return tag("div", tag("table", rows), class_="scroll", tabindex=0)
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of plain words."""
+    top = tag("thead", tag("tr", "".join(tag("th", escape(name), scope="col") for name in head)))
+    body = "".join(
+        tag("tr", tag("th", escape(row[0]), scope="row") + "".join(tag("td", escape(cell)) for cell in row[1:]))
+        for row in rows
+    )
+    return _scroll(top + tag("tbody", body))
+
+
+def _printed(table: paper_scores.Table) -> str:
+    rows = [[name, *map(words.score, figures)] for name, figures in table.rows.items()]
+    note = " ".join(part for part in (table.note, f"Source: {table.source}.") if part)
+    return tag(
+        "details",
+        tag("summary", escape(table.title)) + _grid(["", *table.columns], rows) + tag("p", escape(note), class_="note"),
+    )
+
+
+def _further(found: Sequence[tuple[Run, Result]]) -> str:
+    rows = [
+        [f"{r.title} ({r.dataset})", run.name, r.metric, words.interval(r), f"{r.answered:,} of {r.total:,}"]
+        for run, r in found
+    ]
+    return _grid(["Benchmark", "Run", "Metric", "Figure", "Answered"], rows)
+
+
+def _sizes(runs: Sequence[Run]) -> Part:
+    lines = resolutions(runs)
+    if not lines:
+        return None
+    rows = [
+        [f"{r.title} ({r.dataset})", f"{r.pictures:,}", words.size(r.least), words.area(r.middle), words.size(r.most),
+         f"{100 * r.above_4k:.1f} %"]
+        for r in lines
+    ]  # fmt: skip
+    note = (
+        "Distinct pictures of each data set, by area: smallest, median (large dot), largest; computed from the data of "
+        "this report. Dashed: pixels of one tile and of the settings HD-25 and HD-55."
+    )
+    head = ["Data set", "Pictures", "Smallest", "Median", "Largest", "Above HD-55"]
+    content = tag("h2", "How large the pictures are") + tag("p", note, class_="note")
+    return "resolutions", "Picture sizes", content + sizes(lines) + _grid(head, rows)
+
+
+def _pairs(runs: Sequence[Run]) -> Part:
+    lines = pairs(runs)
+    if not lines:
+        return None
+    head = ["Benchmark", "Difference [95 %]", "p, bootstrap", "only first right", "only second right", "p, McNemar"]
+    top = tag("thead", tag("tr", "".join(tag("th", name, scope="col") for name in head)))
+    body = "".join(_pair(line) for line in lines)
+    note = (
+        "Second minus first on the questions that both answered; pictures are drawn in pairs. McNemar's test counts "
+        "questions and needs scores of 0 or 1. No correction for looking at many benchmarks is made."
+    )
+    content = tag("h2", "Two runs, question by question") + tag("p", note, class_="note")
+    return "pairs", "Paired", content + _scroll(top + tag("tbody", body))
+
+
+def _pair(line: Pair) -> str:
+    names = f"{escape(line.title)} " + tag("small", escape(f"{line.first} → {line.second}"))
+    if line.paired is None:
+        return tag("tr", tag("th", names, scope="row") + tag("td", escape(line.why), colspan=5, class_="why"))
+    p, d = line.paired, line.paired.difference
+    cells = [
+        f"{words.signed(d.value)} [{words.signed(d.low)}, {words.signed(d.high)}]", words.chance(p.p_bootstrap),
+        str(p.only_first), str(p.only_second), words.chance(p.p_mcnemar),
+    ]  # fmt: skip
+    return tag("tr", tag("th", names, scope="row") + "".join(tag("td", cell) for cell in cells))
+
+
+def _cases(runs: Sequence[Run]) -> Part:
+    if not any(result.cases for run in runs for result in run.results):
+        return None
+    note = (
+        f"{said(runs)}, a sample with wrong, partly right and right ones in equal parts where there are enough, so the "
+        f"shares here are not the score. Pictures are reduced to {LONG_SIDE} px at most; the orange grid shows the tiles "
+        "that the model saw, drawn on its white canvas."
+    )
+    keys = "Keys: <kbd>j</kbd> and <kbd>k</kbd> walk through the cases, <kbd>/</kbd> searches."
+    content = tag("h2", "Case by case") + tag("p", f"{escape(note)} {keys}", class_="note") + browser(runs)
+    return "cases", "Cases", content
+
+
+def _footer(runs: Sequence[Run]) -> str:
+    settings = [[f"{run.name} · {r.task}", _settings(r)] for run in runs for r in run.results if r.settings]
+    notes = "".join(tag("p", escape(f"{run.name}: {note}")) for run in runs for note in run.notes)
+    table = tag("details", tag("summary", "Settings of every run") + _grid(["Run", "Settings"], settings))
+    return tag("footer", notes + (table if settings else "") + tag("p", "This page is one file and loads nothing."))
+
+
+def _settings(result: Result) -> str:
+    return ", ".join(f"{key} {value}" for key, value in result.settings.items())

@@ -1,0 +1,104 @@
+"""Rows of a data set -> the units that a bootstrap draws, for each way a benchmark makes its figure.
+
+    mean           questions of one picture together; most benchmarks
+    circular       MMBench: the base rows only, a rotation counts through its base
+    validation     MMMU: rows of the split `validation`
+    mme            acc + acc+ in every category; a unit is a picture with its two questions
+    hallusion      mean of aAcc, fAcc, qAcc; a unit is a set of figures and questions, which never share rows
+
+A unit's sums must give the benchmark's figure back to 1e-6, else there is no interval: a wrong interval is worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ixc.evals.intervals import Unit, figure
+from ixc.evals.report.result import Index
+
+ROTATION = 1_000_000
+"""MMBench: index of a rotation = rotation x 1e6 + index of its base row."""
+
+Units = dict[str, tuple[Unit, tuple[Index, ...]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One row with its score, and what groups it."""
+
+    index: Index
+    score: float
+    picture: str
+    """Digest of its pictures."""
+    row: Mapping[str, Any]
+
+
+def units_of(dataset: str, scored: Sequence[Scored], headline: float | None) -> tuple[Units, float]:
+    """(units, what a ratio of 1 is worth); no units where they do not give the headline back."""
+    kept = _kept(dataset, scored)
+    make: Callable[[Sequence[Scored]], Units] = {"MME": _mme, "HallusionBench": _hallusion}.get(dataset, _mean)
+    scale = {"HallusionBench": 100 / 3, "OCRBench": len(kept) / 10}.get(dataset, 100.0)
+    if headline is None or not kept:
+        return {}, scale
+    units = make(kept)
+    got = figure([u for u, _ in units.values()], scale=scale)
+    return (units, scale) if abs(got - headline) <= 1e-6 * max(1.0, abs(headline)) else ({}, scale)
+
+
+def _kept(dataset: str, scored: Sequence[Scored]) -> list[Scored]:
+    if dataset.startswith("MMBench"):
+        return [s for s in scored if not isinstance(s.index, int) or s.index < ROTATION]
+    if dataset == "MMMU_DEV_VAL":
+        return [s for s in scored if s.row.get("split", "validation") == "validation"]
+    return list(scored)
+
+
+def _grouped(scored: Sequence[Scored], key: Callable[[Scored], str]) -> dict[str, list[Scored]]:
+    found: dict[str, list[Scored]] = {}
+    for one in scored:
+        found.setdefault(key(one), []).append(one)
+    return found
+
+
+def _mean(scored: Sequence[Scored]) -> Units:
+    return {
+        name: (Unit(sums=(sum(s.score for s in group),), counts=(len(group),)), tuple(s.index for s in group))
+        for name, group in _grouped(scored, lambda s: s.picture or str(s.index)).items()
+    }
+
+
+def _mme(scored: Sequence[Scored]) -> Units:
+    units: Units = {}
+    for name, group in _grouped(scored, lambda s: f"{s.row.get('category')}/{s.row.get('image_path')}").items():
+        both = len(group) > 1 and all(s.score >= 1 for s in group[:2])  # acc+ looks at the first two questions
+        unit = Unit(
+            stratum=str(group[0].row.get("category")),
+            sums=(sum(s.score for s in group), float(both)),
+            counts=(len(group), 1),
+        )
+        units[name] = (unit, tuple(s.index for s in group))
+    return units
+
+
+def _hallusion(scored: Sequence[Scored]) -> Units:
+    units: Units = {}
+    for name, group in _grouped(scored, lambda s: "/".join(_place(s)[:2])).items():
+        figures = _grouped(group, lambda s: _place(s)[2]).values()
+        questions = _grouped(group, lambda s: _place(s)[3]).values()
+        sums = (sum(s.score for s in group), _whole(figures), _whole(questions))
+        unit = Unit(sums=sums, counts=(len(group), len(figures), len(questions)))
+        units[name] = (unit, tuple(s.index for s in group))
+    return units
+
+
+def _place(one: Scored) -> tuple[str, str, str, str]:
+    """(category without VD / VS, set, figure, question) from `number_category_subcategory_set_figure_question`."""
+    parts = (str(one.index).split("_") + [""] * 6)[3:6]
+    kind = str(one.row.get("l2-category") or one.row.get("l2_category")).replace("VD_", "").replace("VS_", "")
+    return kind, parts[0], parts[1], parts[2]
+
+
+def _whole(groups: Any) -> float:
+    return float(sum(all(s.score >= 1 for s in group) for group in groups))
