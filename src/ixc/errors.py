@@ -7,6 +7,7 @@
     ├── ContextError                     the conversation does not fit the model's positions
     ├── CapacityError                    the device has too little memory
     ├── WeightsError                     missing, unexpected or damaged weights
+    ├── EndpointError                    a server refuses, stays away or says something else
     └── DataError                        a data set, a conversation or a label that cannot be used
 
 The line holds both numbers (what was found, what was expected) and the remedy. `assert` stays for our own invariants.
@@ -43,6 +44,10 @@ class CapacityError(IxcError):
 
 class WeightsError(IxcError):
     """The weights are missing, unexpected or damaged."""
+
+
+class EndpointError(IxcError):
+    """A model's server does not answer as it should."""
 
 
 class DataError(IxcError):

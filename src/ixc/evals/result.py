@@ -1,0 +1,119 @@
+"""The score of a predictions file, beside it: RUN/<task>.score.json. No model is needed for it.
+
+RUN/docvqa_val.jsonl + DATA/DocVQA_VAL.tsv --score--> RUN/docvqa_val.score.json
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ixc.errors import DataError, UsageError
+from ixc.evals.predictions import Run
+
+if TYPE_CHECKING:
+    from ixc.evals.task import Judge, Row, Score, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A scored file."""
+
+    task: Task
+    run: Run
+    score: Score
+    path: Path
+    """Where the score was written."""
+
+    @property
+    def part(self) -> bool:
+        """Only some of the data set's questions are answered."""
+        return len(self.run.answered) < self.run.header.questions
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; a number that is none is null."""
+        found = {
+            "task": self.task.name,
+            "title": self.task.title,
+            "metric": self.score.name,
+            "headline": self.score.headline,
+            "unit": self.task.unit,
+            "paper": self.task.paper,
+            "answered": len(self.run.answered),
+            "table": self.score.table,
+            "per_row": [[index, value] for index, value in self.score.per_row.items()],
+            "header": asdict(self.run.header),
+        }
+        return plain(found)
+
+
+def task_of(run: Run) -> Task:
+    """The task a file was made for.
+
+    Raises:
+        DataError: there is none of this name.
+    """
+    from ixc.evals.tasks import TASKS
+
+    if run.header.task not in TASKS:
+        raise DataError(
+            f"{run.path} is of task {run.header.task!r}, none of the {len(TASKS)} known; update the package"
+        )
+    return TASKS[run.header.task]
+
+
+def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None) -> Result:
+    """Scores a file and writes the result beside it.
+
+    Raises:
+        DataError: the file and the data do not belong together. UsageError: the answers are hidden.
+    """
+    task = task_of(run)
+    if not run.answered:
+        raise DataError(f"{run.path} has 0 predictions of {run.header.questions}; finish the run")
+    found = task.score(list(rows), run.predictions, judge=judge)
+    result = Result(task=task, run=run, score=found, path=path_of(run.path))
+    draft = result.path.with_name(f".{result.path.name}.partial")
+    draft.write_text(json.dumps(result.as_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    draft.replace(result.path)
+    return result
+
+
+def path_of(file: Path) -> Path:
+    """RUN/docvqa_val.jsonl -> RUN/docvqa_val.score.json."""
+    return file.with_name(file.name.removesuffix(".jsonl") + ".score.json")
+
+
+def files_of(given: Path) -> list[Path]:
+    """A predictions file, or all of a run's folder (of ranks only what is not merged yet).
+
+    Raises:
+        DataError: the folder holds none. UsageError: neither file nor folder.
+    """
+    if not given.exists():
+        raise UsageError(f"no file or folder {given}; give RUN or RUN/docvqa_val.jsonl")
+    if not given.is_dir():
+        return [given]
+    found = [path for path in sorted(given.glob("*.jsonl")) if path.name.count(".") == 1 and path.name != JUDGED]
+    if not found:
+        raise DataError(f"{given} holds 0 files of predictions; give the folder that `ixc eval` wrote")
+    return found
+
+
+JUDGED = "judge.jsonl"
+"""Answers of a judge, in a run's folder."""
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: NaN as null, numbers of arrays as Python's."""
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

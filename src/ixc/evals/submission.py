@@ -1,0 +1,105 @@
+"""Files for the servers that keep the answers of a test split. Sources: the servers' own instructions.
+
+docvqa, infovqa   Robust Reading Competition, tasks "Document VQA" and "Infographics VQA": a JSON list of
+                  {"questionId": 49153, "answer": "0.28"}
+mmbench           MMBench's evaluation server: a workbook with the question's columns and a column `prediction`
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ixc.errors import DataError, UsageError
+from ixc.evals.predictions import Index
+
+if TYPE_CHECKING:
+    from ixc.evals.task import Task
+
+Row = Mapping[str, Any]
+
+QUESTION_IDS = ("questionId", "question_id")
+"""Columns that hold the server's number of a question; without one the index is it."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""What a workbook cannot hold."""
+
+
+def write(task: Task, rows: Sequence[Row], predictions: Mapping[Index, str], folder: Path) -> Path:
+    """The submission file of a run: FOLDER/<task>.submission.json or .xlsx.
+
+    Args:
+        rows: the whole data set.
+        predictions: by index; every question needs one.
+
+    Raises:
+        UsageError: the task's answers are public. DataError: questions without a prediction, or without a number.
+    """
+    if task.submission is None:
+        raise UsageError(f"{task.name} has public answers and no submission file; use `ixc eval score`")
+    kind, ending = KINDS[task.submission]
+    missing = [row["index"] for row in rows if row["index"] not in predictions]
+    if missing:
+        raise DataError(
+            f"{task.name}: {len(missing)} of {len(rows)} questions have no prediction, the first is {missing[0]!r}, "
+            "and the server refuses a part; finish the run"
+        )
+    path = folder / f"{task.name}.submission.{ending}"
+    draft = path.with_name(f".{path.name}.partial")
+    draft.write_bytes(kind(rows, predictions))
+    draft.replace(path)
+    return path
+
+
+def _question_answers(rows: Sequence[Row], predictions: Mapping[Index, str]) -> bytes:
+    column = next((name for name in QUESTION_IDS if name in rows[0]), "index")
+    answers = []
+    for row in rows:
+        number = row[column]
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if not isinstance(number, int):
+            raise DataError(
+                f"question {row['index']!r}: {column} is {number!r}, a whole number needed; use the test set"
+            )
+        answers.append({"questionId": number, "answer": predictions[row["index"]]})
+    return json.dumps(answers, ensure_ascii=False).encode()
+
+
+def _workbook(rows: Sequence[Row], predictions: Mapping[Index, str]) -> bytes:
+    try:
+        from openpyxl import Workbook
+    except ImportError as error:
+        raise UsageError("a workbook needs openpyxl, which is missing; pip install 'ixc-4khd[eval]'") from error
+    columns = [name for name in rows[0] if name not in ("image", "prediction")]
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("Sheet1")
+    sheet.append([*columns, "prediction"])
+    for row in rows:
+        sheet.append([_cell(sheet, value) for value in (*(row[name] for name in columns), predictions[row["index"]])])
+    file = BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def _cell(sheet: Any, value: Any) -> Any:
+    """Texts as texts: one that begins with "=" is no formula."""
+    if not isinstance(value, str):
+        return value
+    from openpyxl.cell import WriteOnlyCell
+
+    cell = WriteOnlyCell(sheet, _CONTROL.sub("", value))
+    cell.data_type = "s"
+    return cell
+
+
+KINDS: dict[str, tuple[Callable[[Sequence[Row], Mapping[Index, str]], bytes], str]] = {
+    "docvqa": (_question_answers, "json"),
+    "infovqa": (_question_answers, "json"),
+    "mmbench": (_workbook, "xlsx"),
+}
+"""Kind of a task's submission -> how it is written, and the ending of its name."""
