@@ -11,6 +11,7 @@ from ixc.train.joint import JointRecipe
 from ixc.train.language import LanguageRecipe
 from ixc.train.recipe import NanoRecipe
 from ixc.train.sight import SightRecipe
+from ixc.train.spelling import SpellingRecipe
 
 VISION = IxcVisionConfig(hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4)
 TEXT = IxcTextConfig(
@@ -38,5 +39,6 @@ def recipe() -> NanoRecipe:
         model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=IMAGE_TOKEN),
         language=LanguageRecipe(text=TEXT),
         sight=SightRecipe(vision=VISION),
+        spelling=SpellingRecipe(),
         joint=JointRecipe(),
     )

@@ -1,25 +1,17 @@
-"""The embedded model's first two stages taken further, from the weights where their first run stopped.
+"""The embedded model taken further: the joint stage again, from the weights in the package.
 
-    ixc train recipes/nano_more.py --out runs/more
-
-The language model goes back to a full rate on the lessons of four and nine tiles, where it was weakest.
+ixc train recipes/nano_more.py --out runs/more
 """
 
 from dataclasses import replace
 from pathlib import Path
 
+import ixc
 from ixc.train.recipe import NanoRecipe, read_recipe
-
-FOLDER = Path(__file__).parent
-START = FOLDER / "nano_start.safetensors"
 
 
 def recipe() -> NanoRecipe:
-    """`nano.py` with its first stages begun from `nano_start.safetensors`."""
-    first = read_recipe(FOLDER / "nano.py")
-    return replace(
-        first,
-        language=replace(first.language, start=START, steps=8000, decay_from=5500, seed=6),
-        sight=replace(first.sight, start=START, steps=6000, decay_from=4000, seed=4),
-        joint=replace(first.joint, seed=10, steps=4000),
-    )
+    """`nano.py` with its joint stage begun from the embedded model."""
+    first = read_recipe(Path(__file__).parent / "nano.py")
+    begin = Path(ixc.__file__).parent / "models" / "nano"
+    return replace(first, begin=begin, joint=replace(first.joint, seed=11, tower_from=0.0))

@@ -7,6 +7,7 @@ from ixc.train.joint import JointRecipe
 from ixc.train.language import LanguageRecipe
 from ixc.train.recipe import NanoRecipe
 from ixc.train.sight import SightRecipe
+from ixc.train.spelling import SpellingRecipe
 
 VISION = IxcVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
 TEXT = IxcTextConfig(
@@ -33,5 +34,6 @@ def recipe() -> NanoRecipe:
         model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=102),
         language=LanguageRecipe(text=TEXT, steps=8, decay_from=4, save_every=2),
         sight=SightRecipe(vision=VISION, steps=6, decay_from=3, canvases=1, save_every=2),
+        spelling=SpellingRecipe(steps=4, decay_from=2, canvases=1, save_every=1),
         joint=replace(joint, shares=((1, 2, 4, 0.5), (4, 1, 4, 0.5))),
     )

@@ -3,7 +3,8 @@
     page -> pixels -> tiles -> IxcModel.image_sequences -> vision_proj -> image tokens
     align:  name the characters of each token, and stay near SymbolEmbedding(symbols); on stored features, the
             projector, newline and separator learn
-    joint:  packed questions behind real image tokens; everything learns, the tower late and at a small rate
+    joint:  packed questions behind real image tokens; everything learns, the tower late and at a smaller rate; the
+            image tokens still have to spell (`spelling`), so that every character of a page teaches, not only answers
 
 Shapes: N image tokens, F = 4 * vision width, D width of the language model.
 """
@@ -19,10 +20,9 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ixc.data.synth.compose import compose
-from ixc.data.synth.page import SPACE, Page
+from ixc.data.synth.page import Page
 from ixc.data.synth.paint import paint
 from ixc.geometry import TILE, partition
 from ixc.model.config import IxcConfig
@@ -32,9 +32,11 @@ from ixc.train import state
 from ixc.train.language import answer_logits, rate_at, score, set_rate
 from ixc.train.muon import Muon
 from ixc.train.packing import choose, markup, pack
-from ixc.train.symbols import FIRST_ID, SymbolEmbedding, page_symbols
+from ixc.train.spelling import misspelt
+from ixc.train.symbols import SymbolEmbedding, page_symbols
 
 log = logging.getLogger(__name__)
+BLANK = 0.3  # weight of naming nothing, as in the stages before
 BENT = 3.0  # bias at which GELU is the identity within 0.005
 
 
@@ -54,12 +56,14 @@ class JointRecipe:
     adam_lr: float = 5e-4
     projector_share: float = 0.4
     """Rate of projector, newline and separator as a share of the others': they begin as a close fit."""
-    tower_share: float = 0.25
+    tower_share: float = 0.5
     """Rate of the vision tower as a share of the others'."""
-    tower_from: float = 0.25
+    tower_from: float = 0.5
     """The tower learns in the steps behind this share of them; before, it only looks (a third of the cost)."""
-    shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.5), (4, 2, 24, 0.3), (9, 1, 24, 0.2))
+    shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.35), (4, 2, 24, 0.33), (9, 1, 24, 0.32))
     """HD, pages a step, questions a page, share of the steps."""
+    spelling: float = 0.3
+    """Weight of naming the characters of the image tokens."""
     save_every: int = 50
 
 
@@ -90,6 +94,14 @@ def look(pages: list[Page], *, hd: int) -> tuple[Tensor, Tensor]:
     """Pages -> pixel_values and image_grids of the model."""
     seen = [see(page, hd=hd) for page in pages]
     return torch.cat([pixels for pixels, _ in seen]), torch.tensor([grid for _, grid in seen])
+
+
+def written(pages: list[Page], *, hd: int) -> tuple[Tensor, Tensor]:
+    """Characters (B, N, SLOTS) and marks (B, N) of pages of one grid."""
+    symbols = [page_symbols(page, hd=hd) for page in pages]
+    return torch.from_numpy(np.stack([s.chars for s in symbols])), torch.from_numpy(
+        np.stack([s.marks for s in symbols])
+    )
 
 
 def targets(pages: list[Page], embedding: SymbolEmbedding, table: Tensor, *, hd: int) -> Tensor:
@@ -138,20 +150,10 @@ def start_projector(projector: nn.Sequential, x: Tensor, y: Tensor) -> None:
     second.bias.copy_(y.mean(0) - BENT / bend)
 
 
-def misread(shown: Tensor, letters: Tensor, embedding: SymbolEmbedding, table: Tensor) -> Tensor:
-    """Cross entropy of naming the characters of tokens (n, D) by their embeddings, slot by slot."""
-    ids = torch.arange(SPACE) + FIRST_ID
-    logits, named = [], []
-    for slot, turn in enumerate(embedding.turns):
-        full = letters[:, slot] > 0
-        logits.append(shown[full] @ turn.T @ table[ids].T)  # the turn undone
-        named.append(letters[full, slot] % SPACE)
-    return F.cross_entropy(torch.cat(logits), torch.cat(named))
-
-
 def align(model: IxcForConditionalGeneration, embedding: SymbolEmbedding, recipe: JointRecipe) -> float:
     """Fit projector, newline and separator to the symbols; returns the last mean squared distance a token."""
     inner = model.model
+    torch.manual_seed(recipe.seed)
     x, y, letters = stored(model, embedding, recipe)
     table = model.get_input_embeddings().weight.detach()
     start_projector(inner.vision_proj, x, y)
@@ -171,7 +173,7 @@ def align(model: IxcForConditionalGeneration, embedding: SymbolEmbedding, recipe
         rows = torch.multinomial(chance, min(recipe.align_tokens, len(x)), replacement=True)
         shown = inner.vision_proj(torch.cat([x[rows], *(m.view(1, -1) for m in marks)]))
         distance = ((shown - torch.cat([y[rows], embedding.marks.detach()])) ** 2).sum(-1)
-        wrong = misread(shown[: len(rows)], letters[rows], embedding, table)
+        wrong, _ = misspelt(shown[: len(rows)], letters[rows], embedding, table, blank=BLANK)
         (0.2 * distance.mean() + wrong).backward()
         set_rate([optim], rate_at(step, steps=recipe.align_steps, decay_from=recipe.align_steps // 4, warmup=20))
         optim.step()
@@ -224,12 +226,11 @@ class Joint:
         set_rate(self.optims, 1.0)
 
     def start(self, tower: dict[str, Tensor], decoder: dict[str, Tensor], symbols: dict[str, Tensor]) -> None:
-        """Take over what the first two stages learned, and fit the projector between them."""
+        """Take over what the first two stages learned, and fit the projector between them; nothing is saved yet."""
         self.model.model.vision_tower.load_state_dict(tower)
         self.model.model.language_model.load_state_dict(decoder)
         self.symbols.load_state_dict(symbols)
         align(self.model, self.symbols, self.recipe)
-        self.save()
 
     def _tie(self) -> None:
         with torch.no_grad():
@@ -269,8 +270,8 @@ class Joint:
         inner.vision_tower.requires_grad_(self.step >= self.recipe.tower_from * self.recipe.steps)
         return torch.stack(inner.get_image_features(pixels, grids).pooler_output)
 
-    def joint_step(self) -> tuple[int, float, float]:
-        """One step of everything -> HD, loss, exact match."""
+    def joint_step(self) -> tuple[int, float, float, float]:
+        """One step of everything -> HD, loss, exact match, share of characters spelt rightly."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.seed, 2, self.step])
         chances = [share for *_, share in recipe.shares]
@@ -280,22 +281,25 @@ class Joint:
         image = self._image(pixels, grids)
         packed = pack([choose(rng, p.questions, asked) for p in pages], prefix=len(markup()[0]) + image.shape[1])
         loss, exact = score(answer_logits(self.model.model.language_model, image, packed), packed.labels, asked)
-        loss.backward()
+        chars, marks = written(pages, hd=setting)
+        table = self.model.get_input_embeddings().weight.detach()
+        wrong, spelt = misspelt(image[marks == 0], chars[marks == 0], self.symbols, table, blank=BLANK)
+        (loss + recipe.spelling * wrong).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         set_rate(self.optims, rate_at(self.step, steps=recipe.steps, decay_from=recipe.steps // 3))
         for optim in self.optims:
             optim.step()
         self.model.zero_grad(set_to_none=True)
         self.step += 1
-        return hd, loss.item(), exact
+        return hd, loss.item(), exact, spelt
 
     def run(self, *, stop_after: float = float("inf")) -> IxcForConditionalGeneration:
         """Train to the end, or for `stop_after` seconds."""
         began, since = time.monotonic(), self.step
         while self.step < self.recipe.steps and time.monotonic() - began < stop_after:
-            hd, loss, exact = self.joint_step()
-            key = f"HD-{hd}"
-            self.exact[key] = 0.95 * self.exact.get(key, exact) + 0.05 * exact
+            hd, loss, *means = self.joint_step()
+            for key, value in zip((f"HD-{hd}", "spelt"), means, strict=True):
+                self.exact[key] = 0.95 * self.exact.get(key, value) + 0.05 * value
             if self.step % 25 == 0:
                 means = " ".join(f"{k} {v:.3f}" for k, v in sorted(self.exact.items()))
                 pace = (time.monotonic() - began) / (self.step - since)

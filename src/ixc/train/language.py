@@ -43,8 +43,6 @@ class LanguageRecipe:
     advance: float = 0.7
     """Exact match (running mean) at which the next lesson begins."""
     save_every: int = 100
-    start: Path | None = None
-    """Weights of an earlier run to begin with (`state.start`)."""
 
 
 class Reader(nn.Module):
@@ -136,7 +134,6 @@ class Progress:
 def run(recipe: LanguageRecipe, out: Path, *, stop_after: float = float("inf")) -> Reader:
     """Train, or go on from `out/language.pt`; returns the reader. `stop_after` bounds this call in seconds."""
     reader = Reader(recipe.text, seed=recipe.seed)
-    state.start(reader, recipe.start, part="reader")
     optims = optimisers(reader, reader.decoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
     progress = Progress()

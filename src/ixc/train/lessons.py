@@ -51,8 +51,14 @@ LESSONS = (
 )
 
 
+ALL_REACHED = (0.01, 0.01, 0.01, 0.01, 0.02, 0.04, 0.06, 0.20, 0.26, 0.38)
+"""Shares of the lessons once the ladder has been climbed: the largest pages are the slowest to learn."""
+
+
 def draw_lesson(rng: Generator, reached: int) -> int:
     """Which lesson a step takes."""
+    if reached == len(LESSONS) - 1:
+        return int(rng.choice(len(LESSONS), p=ALL_REACHED))
     r = rng.random()
     if r < 0.5:
         return reached

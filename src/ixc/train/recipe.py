@@ -11,16 +11,20 @@ from ixc.model.config import IxcConfig
 from ixc.train.joint import JointRecipe
 from ixc.train.language import LanguageRecipe
 from ixc.train.sight import SightRecipe
+from ixc.train.spelling import SpellingRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class NanoRecipe:
-    """Training of the embedded model from scratch: hand, eyes, both."""
+    """Training of the embedded model from scratch: hand, eyes, eyes in the hand's letters, both."""
 
     model: IxcConfig
     language: LanguageRecipe
     sight: SightRecipe
+    spelling: SpellingRecipe
     joint: JointRecipe
+    begin: Path | None = None
+    """Model folder whose weights the joint stage goes on from, instead of the three stages before it."""
 
 
 def read_recipe(path: Path) -> NanoRecipe:

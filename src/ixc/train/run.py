@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ixc.errors import DataError, UsageError
-from ixc.train import language, sight, state
+from ixc.model.model import IxcForConditionalGeneration
+from ixc.train import language, sight, spelling, state
 from ixc.train.export import export
 from ixc.train.joint import Joint
 from ixc.train.recipe import NanoRecipe, read_recipe
@@ -47,11 +48,22 @@ def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto") 
     torch.manual_seed(plan.joint.seed)
     joint = Joint(plan.model, plan.joint, out)
     if not joint.resume():
-        _first_stages(recipe, out)
-        joint.start(*_learned(out))
+        _begin(joint, plan, recipe, out)
     model = joint.run()
     export(model, out / "model", training=_record(plan, time.monotonic() - began))
     return out / "model"
+
+
+def _begin(joint: Joint, plan: NanoRecipe, recipe: Path, out: Path) -> None:
+    """Everything before the joint stage: three stages from nothing, or the weights of an earlier run."""
+    if plan.begin is None:
+        _first_stages(recipe, out)
+        joint.start(*_learned(out))
+        spelling.run(joint.model, joint.symbols, plan.spelling, out)
+    else:
+        earlier = IxcForConditionalGeneration.from_pretrained(plan.begin, dtype=torch.float32)
+        joint.model.load_state_dict(earlier.state_dict())
+    joint.save()
 
 
 def _first_stages(recipe: Path, out: Path) -> None:
@@ -100,6 +112,6 @@ def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _record(plan: NanoRecipe, seconds: float) -> dict[str, Any]:
     """What the model card tells of this run."""
     stages: dict[str, Any] = {}
-    for name in ("language", "sight", "joint"):
-        stages[name] = {k: v for k, v in asdict(getattr(plan, name)).items() if k not in ("text", "vision", "start")}
+    for name in ("language", "sight", "spelling", "joint"):
+        stages[name] = {k: v for k, v in asdict(getattr(plan, name)).items() if k not in ("text", "vision")}
     return {"stages": stages, "seconds_of_this_start": round(seconds), "torch": torch.__version__}

@@ -57,8 +57,6 @@ class SightRecipe:
     blank: float = 0.3
     """Weight of the label `nothing`."""
     save_every: int = 200
-    start: Path | None = None
-    """Weights of an earlier run to begin with (`state.start`)."""
 
 
 def line_of_text(rng: Generator, length: int) -> str:
@@ -197,7 +195,6 @@ class Spotter(nn.Module):
 def run(recipe: SightRecipe, out: Path, *, stop_after: float = float("inf")) -> Spotter:
     """Train, or go on from `out/sight.pt`. `stop_after` bounds this call in seconds."""
     spotter = Spotter(recipe.vision, seed=recipe.seed)
-    state.start(spotter, recipe.start, part="spotter")
     optims = optimisers(spotter, spotter.tower.encoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
     step, accuracy, path = 0, 0.0, out / "sight.pt"

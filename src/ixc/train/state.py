@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
 
 from ixc.errors import DataError
 
@@ -27,26 +24,6 @@ def save(state: dict[str, Any], path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
-
-
-def start(module: nn.Module, path: Path | None, *, part: str) -> None:
-    """Begin from the weights of an earlier run instead of from nothing.
-
-    Args:
-        path: safetensors file with the keys of several modules, each below its name; None leaves the module as it is.
-        part: name of this module in the file.
-
-    Raises:
-        DataError: the file is missing, damaged, or does not fit the module.
-    """
-    if path is None:
-        return
-    try:
-        weights = load_file(path)
-        mine = {k.removeprefix(f"{part}."): v.float() for k, v in weights.items() if k.startswith(f"{part}.")}
-        module.load_state_dict(mine)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(f"{path} cannot start {part} ({str(error)[:200]}); take the file of the same recipe") from error
 
 
 def load(path: Path) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from ixc.layout import Layout
 PATCH, TOKEN, SIDE = 14, 28, 12  # pixels, pixels, tokens
 RANKS = 3  # characters told apart inside one patch
 SLOTS = 2 * RANKS
-LEGIBLE = 12.0  # seen font size in pixels below which a perfect eye is not assumed
+LEGIBLE = 19.0  # seen font size in pixels below which a perfect eye is not assumed: the tower learns from 18 px
 FIRST_ID = 4  # token id of the blank, code 0 (processing/tokenizer.py: ids of ASCII begin here)
 MARK_NEWLINE, MARK_SEPARATOR = 1, 2
 

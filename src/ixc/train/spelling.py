@@ -1,0 +1,201 @@
+"""Eyes learn to spell in the hand's own letters: tower and projector together, every token of a window at once.
+
+    canvas -> windows -> VisionTower -> four patches a token -> vision_proj -> token (D)
+    token * turn of a slot -> likeness to every character's embedding, or to nothing -> cross entropy
+
+The readout is fixed: the language model's embeddings and the places of `SymbolEmbedding`. So the projector comes to say
+what the language model has learned to read, and a thousand labels an image replace the ten of an answer.
+
+Shapes: N windows, T = 36 tokens of a window, SLOTS places in a token, K = 95 characters and `nothing`, D width.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ixc.data.synth.compose import compose
+from ixc.data.synth.page import SPACE
+from ixc.data.synth.paint import paint
+from ixc.geometry import TILE
+from ixc.model.model import IxcForConditionalGeneration
+from ixc.processing.picture import resize_to_canvas
+from ixc.train import state
+from ixc.train.language import rate_at, set_rate
+from ixc.train.muon import Muon
+from ixc.train.sight import CANVAS, DEVIATION, MEAN, WINDOW, page_canvas, text_canvas
+from ixc.train.symbols import FIRST_ID, LEGIBLE, PATCH, SLOTS, SymbolEmbedding, grid_symbols, seen_by
+
+log = logging.getLogger(__name__)
+TOKENS = WINDOW // 2  # on a side of a window
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpellingRecipe:
+    """Numbers of the stage."""
+
+    seed: int = 7
+    steps: int = 2500
+    decay_from: int = 1200
+    canvases: int = 12
+    """Canvases a step; four windows are cut from each."""
+    pages: float = 0.45
+    """Share of canvases that are tiles of pages; the others are full of text."""
+    overviews: float = 0.1
+    """Share of canvases that are overviews of pages of several tiles: letters too small to read are `nothing`."""
+    muon_lr: float = 0.012
+    adam_lr: float = 1.2e-3
+    blank: float = 0.3
+    """Weight of the label `nothing`."""
+    near: float = 0.02
+    """Weight of the squared distance to the symbols, which also teaches the rows of lines, newline and separator."""
+    save_every: int = 100
+
+
+@torch.no_grad()
+def overview_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The overview of a page of several tiles: pixels, and of its legible characters codes, x, y."""
+    hd = 4 if rng.random() < 0.5 else 9
+    page = compose(int(rng.integers(1 << 39)), hd=hd)
+    place, codes, x, y, sizes = seen_by(page, hd=hd)
+    canvas = torch.from_numpy(resize_to_canvas(paint(page), partition=place)).permute(2, 0, 1)[None].float()
+    small = F.interpolate(canvas, size=(TILE, TILE), mode="bicubic", align_corners=False)  # as the model does
+    shrunk = small[0].permute(1, 2, 0).clamp(0, 255).byte().numpy()
+    legible = sizes * min(1 / place.grid_w, 1 / place.grid_h) >= LEGIBLE
+    return shrunk, codes[legible], x[legible] / place.grid_w, y[legible] / place.grid_h
+
+
+def windows(rng: Generator, recipe: SpellingRecipe) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pixels (N, 3, 168, 168) normalised, places (N, P), characters (N, T, SLOTS), rows (N, T, 2) bool."""
+    side, pixels, places, chars, rows = WINDOW * PATCH, [], [], [], []
+    for _ in range(recipe.canvases):
+        r = rng.random()
+        draw = overview_canvas if r < recipe.overviews else page_canvas
+        image, codes, x, y = (draw if r < recipe.overviews + recipe.pages else text_canvas)(rng)
+        for _ in range(4):
+            left, top = (int(v) for v in rng.integers(0, CANVAS - side + 1, size=2))
+            pixels.append(image[top : top + side, left : left + side])
+            c, f = grid_symbols(codes, x - left, y - top, rows=TOKENS, columns=TOKENS)
+            chars.append(c.reshape(-1, SLOTS))
+            rows.append(f.reshape(-1, 2))
+            row, column = (2 * int(v) for v in rng.integers(0, (24 - WINDOW) // 2 + 1, size=2))
+            places.append(((np.arange(WINDOW) + row)[:, None] * 24 + np.arange(WINDOW) + column).reshape(-1))
+    x = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+    numbers = (torch.from_numpy(np.stack(a)) for a in (places, chars, rows))
+    return ((x - MEAN) / DEVIATION, *numbers)  # type: ignore[return-value]
+
+
+def likeness(shown: Tensor, embedding: SymbolEmbedding, table: Tensor) -> Tensor:
+    """Tokens (n, D) -> logits (n, SLOTS, K): how much each slot looks like each character; the last is `nothing`."""
+    letters = table[torch.arange(SPACE) + FIRST_ID]  # (95, D)
+    turned = torch.einsum("nd,sed->nse", shown, embedding.turns)  # each place's turn undone
+    nothing = (letters.square().sum(-1).mean() + math.log(SPACE)) / 2  # half-way between a letter and none of many
+    return torch.cat([turned @ letters.T, nothing.expand(*turned.shape[:2], 1)], -1)
+
+
+def labels(chars: Tensor) -> Tensor:
+    """Codes (n, SLOTS), 0 for nothing -> classes of `likeness`."""
+    return torch.where(chars > 0, chars % SPACE, SPACE)
+
+
+def misspelt(
+    shown: Tensor, chars: Tensor, embedding: SymbolEmbedding, table: Tensor, *, blank: float
+) -> tuple[Tensor, float]:
+    """Cross entropy of naming every slot of tokens (n, D), and the share of characters named rightly."""
+    logits, wanted = likeness(shown, embedding, table), labels(chars)
+    weight = torch.ones(SPACE + 1)
+    weight[SPACE] = blank
+    loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight=weight)
+    right = (logits.argmax(-1) == wanted)[chars > 0]
+    return loss, right.float().mean().item() if len(right) else 1.0
+
+
+class Speller:
+    """Tower, projector, newline and separator of a model; its language model and the symbols stand still."""
+
+    def __init__(self, model: IxcForConditionalGeneration, symbols: SymbolEmbedding, recipe: SpellingRecipe) -> None:
+        inner = model.model
+        self.model, self.symbols, self.recipe = inner, symbols, recipe
+        self.table = model.get_input_embeddings().weight.detach().clone()
+        self.marks = [inner.plora_sub_GN, inner.plora_glb_GN]
+        blocks = [p for p in inner.vision_tower.encoder.layers.parameters() if p.ndim == 2]
+        taken = {id(p) for p in blocks}
+        rest = [p for p in inner.vision_tower.parameters() if id(p) not in taken]
+        self.optims: list[torch.optim.Optimizer] = [
+            Muon(blocks, lr=recipe.muon_lr),
+            torch.optim.AdamW(
+                [*rest, *inner.vision_proj.parameters(), *self.marks],
+                lr=recipe.adam_lr,
+                betas=(0.9, 0.98),
+                weight_decay=0.0,
+            ),
+        ]
+        set_rate(self.optims, 1.0)
+
+    def step(self, number: int) -> tuple[float, float, float]:
+        """One step -> loss, squared distance a token, share of characters named rightly."""
+        recipe = self.recipe
+        pixels, places, chars, rows = windows(np.random.default_rng([recipe.seed, 4, number]), recipe)
+        patches = self.model.vision_tower(pixels, window=places)  # (N, P, C)
+        count, _, width = patches.shape
+        four = patches.view(count, TOKENS, 2, TOKENS, 2, width).transpose(2, 3).reshape(-1, 4 * width)
+        shown = self.model.vision_proj(torch.cat([four, *(m.view(1, -1) for m in self.marks)]))  # (N * T + 2, D)
+        with torch.no_grad():
+            nowhere = torch.zeros(chars.shape[:2], dtype=torch.long)
+            said = self.symbols(chars, rows, nowhere, self.table, noise=0.0).flatten(0, 1)
+        loss, right = misspelt(shown[:-2], chars.flatten(0, 1), self.symbols, self.table, blank=recipe.blank)
+        far = ((shown - torch.cat([said, self.symbols.marks.detach()])) ** 2).sum(-1)
+        far = torch.cat([far[:-2].mean()[None], far[-2:]]).sum()
+        (loss + recipe.near * far).backward()
+        learned = [p for o in self.optims for g in o.param_groups for p in g["params"]]
+        nn.utils.clip_grad_norm_(learned, 1.0)
+        set_rate(self.optims, rate_at(number, steps=recipe.steps, decay_from=recipe.decay_from))
+        for optim in self.optims:
+            optim.step()
+            optim.zero_grad(set_to_none=True)
+        return loss.item(), far.item(), right
+
+    def learned(self) -> dict[str, Tensor]:
+        """Weights of the parts that learn, by their names in the model."""
+        kept = ("vision_tower.", "vision_proj.", "plora_")
+        return {k: v for k, v in self.model.state_dict().items() if k.startswith(kept)}
+
+
+def run(
+    model: IxcForConditionalGeneration,
+    symbols: SymbolEmbedding,
+    recipe: SpellingRecipe,
+    out: Path,
+    *,
+    stop_after: float = float("inf"),
+) -> None:
+    """Train the eyes of `model` in place, or go on from `out/spelling.pt`. `stop_after` bounds this call in seconds."""
+    speller = Speller(model, symbols, recipe)
+    step, accuracy, path = 0, 0.0, out / "spelling.pt"
+    if (saved := state.load(path)) is not None:
+        model.model.load_state_dict(saved["eyes"], strict=False)
+        for optim, kept in zip(speller.optims, saved["optims"], strict=True):
+            optim.load_state_dict(kept)
+        step, accuracy = saved["step"], saved["accuracy"]
+    began, since = time.monotonic(), step
+    while step < recipe.steps and time.monotonic() - began < stop_after:
+        loss, far, right = speller.step(step)
+        step += 1
+        accuracy = right if step - since < 3 else 0.95 * accuracy + 0.05 * right
+        if step % 50 == 0:
+            pace = (time.monotonic() - began) / (step - since)
+            log.info(
+                "spelling: step %d loss %.3f far %.2f characters %.3f  %.2f s/step", step, loss, far, accuracy, pace
+            )
+        if step % recipe.save_every == 0 or step == recipe.steps:
+            eyes, optims = speller.learned(), [o.state_dict() for o in speller.optims]
+            state.save({"eyes": eyes, "optims": optims, "step": step, "accuracy": accuracy}, path)
