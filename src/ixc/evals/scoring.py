@@ -10,13 +10,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ixc.errors import DataError
+from ixc.evals.metrics import accuracy, cells, yes_no
 from ixc.evals.metrics import anls as anls_rule
-from ixc.evals.metrics import cells, yes_no
+from ixc.evals.metrics import choice as choice_rule
+from ixc.evals.metrics import circular as circular_rule
 from ixc.evals.metrics import hallusion as hallusion_rule
+from ixc.evals.metrics import mathvista as mathvista_rule
 from ixc.evals.metrics import mme as mme_rule
+from ixc.evals.metrics import mmmu as mmmu_rule
+from ixc.evals.metrics import mmvet as mmvet_rule
 from ixc.evals.metrics import ocrbench as ocrbench_rule
 from ixc.evals.metrics import relaxed as relaxed_rule
 from ixc.evals.metrics import vqa as vqa_rule
+from ixc.evals.metrics.choice import Item
+from ixc.evals.prompts import options
 from ixc.evals.table import Row
 from ixc.evals.task import Judge, Score, Task, by_index
 
@@ -104,9 +111,129 @@ def hallusion(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
 # -- choices ----------------------------------------------------------------------------------------------------------
 
 
+def _item(row: Row) -> Item:
+    return Item(
+        index=row["index"],
+        choices=options(row),
+        answer=str(row["answer"]),
+        prediction=row["prediction"],
+        question=str(row["question"]),
+    )
+
+
+def _shares(rows: Sequence[Row], hits: Sequence[int], task: Task, name: str) -> Score:
+    """The table of shares 0 to 1 by split; the headline is the task's split, else all rows."""
+    found = accuracy.accuracy(
+        [(r.get("split"), r.get("category"), r.get("l2-category"), hit) for r, hit in zip(rows, hits, strict=True)]
+    )
+    mine = [hit for row, hit in zip(rows, hits, strict=True) if row.get("split") == task.split]
+    return Score(
+        name=name,
+        headline=100 * mean(mine or hits),
+        table=[{"split": split, **shares} for split, shares in found.items()],
+        per_row=by_index(rows, iter(hits)),
+    )
+
+
 def choice(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
     """MMStar, AI2D, SEED-Bench, Q-Bench, V*, MME-RealWorld."""
-    raise NotImplementedError
+    return _shares(rows, [choice_rule.hit(_item(row), judge=judge) for row in rows], task, "accuracy")
 
 
-circular = mmmu = hrbench = mathvista = mmvet = choice
+def mmmu(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+    """MMMU; the headline is the validation split."""
+    return _shares(rows, [mmmu_rule.hit(_item(row), judge=judge) for row in rows], task, "accuracy")
+
+
+def circular(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+    """MMBench: base questions that are right in every order of their options."""
+    hits = circular_rule.circular([_item(row) for row in rows], judge=judge)
+    if not hits:
+        raise DataError(f"{task.dataset}: 0 of {len(rows)} predictions are of base questions (index below 1000000)")
+    base = [row for row in rows if row["index"] in hits]
+    return _shares(base, [hits[row["index"]] for row in base], task, "circular accuracy")
+
+
+def hrbench(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+    """HR-Bench: shares by order of the options and by category, then their means over the orders."""
+    hits = [choice_rule.hit(_item(row), judge=judge) for row in rows]
+    cells_of: dict[str, dict[str, list[int]]] = {}
+    for row, hit in zip(rows, hits, strict=True):
+        for kind in ("all", str(row["category"])):
+            cells_of.setdefault(str(row["cycle_category"]), {}).setdefault(kind, []).append(hit)
+    table = [
+        {"cycle": cycle, "type": kind, "accuracy": mean(found)}
+        for cycle, kinds in sorted(cells_of.items())
+        for kind, found in sorted(kinds.items())
+    ]
+    for kind in sorted({line["type"] for line in table}):
+        shares = [line["accuracy"] for line in table if line["type"] == kind]
+        table.append({"cycle": "Average", "type": kind, "accuracy": sum(shares) / len(cells_of)})
+    average = next(line for line in table if line["cycle"] == "Average" and line["type"] == "all")
+    return Score(
+        name="accuracy over the orders of options",
+        headline=100 * average["accuracy"],
+        table=table,
+        per_row=by_index(rows, iter(hits)),
+    )
+
+
+# -- judged -----------------------------------------------------------------------------------------------------------
+
+
+def _problem(row: Row) -> mathvista_rule.Problem:
+    return mathvista_rule.Problem(
+        question_type=row["question_type"],
+        answer_type=row["answer_type"],
+        answer=row["answer"],
+        option=row["answer_option"],
+        choices=cells.listed(row["choices"]) or (),
+        prediction=row["prediction"],
+        question=str(row["question"]),
+    )
+
+
+def mathvista(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+    """MathVista; without a judge the answer is read by rule, and the metric says so."""
+    problems = [_problem(row) for row in rows]
+    found = [mathvista_rule.extract(problem, judge=judge) for problem in problems]
+    right = [mathvista_rule.correct(p, f.result) for p, f in zip(problems, found, strict=True)]
+    lines = mathvista_rule.mathvista(
+        (row["task"], row["skills"], f.prefetched, hit) for row, f, hit in zip(rows, found, right, strict=True)
+    )
+    table = [
+        {
+            "Task&Skill": name,
+            "tot": line.total,
+            "prefetch": line.prefetched,
+            "hit": line.hits,
+            "prefetch_rate": line.prefetch_rate,
+            "acc": line.accuracy,
+        }
+        for name, line in lines.items()
+    ]
+    return Score(
+        name="accuracy, answers read by a judge" if judge else "accuracy, answers read by rule (no judge)",
+        headline=lines["Overall"].accuracy,
+        table=table,
+        per_row=by_index(rows, iter(right)),
+    )
+
+
+def mmvet(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+    """MM-Vet; without a judge the share of expected words found, and the metric says so."""
+    if judge is None:
+        scores = [mmvet_rule.contained(str(row["answer"]), row["prediction"]) for row in rows]
+    else:
+        scores = [_grade(row, judge) for row in rows]
+    found = mmvet_rule.mmvet((str(row["category"]), score) for row, score in zip(rows, scores, strict=True))
+    return Score(
+        name="grades of a judge" if judge else "expected words found (no judge)",
+        headline=100 * mean(scores),
+        table=[{"Category": name, "tot": n, "acc": share} for name, (n, share) in found.capability.items()],
+        per_row=by_index(rows, iter(scores)),
+    )
+
+
+def _grade(row: Row, judge: Judge) -> float:
+    return mmvet_rule.grade(str(row["question"]), str(row["answer"]), row["prediction"], judge=judge).score
