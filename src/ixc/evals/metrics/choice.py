@@ -4,7 +4,7 @@
 
 rule "vlmevalkit"          one option letter among the last four words; else "answer is X"; else the one option whose
                            text occurs. "The answer is blue" reads as B: upstream's pattern knows no end of word
-rule "vlmevalkit-verbose"  the same with the environment variable VERBOSE set: "A" in more than three words is an article
+rule "vlmevalkit-verbose"  the same with the variable VERBOSE set: "A" in more than three words is an article
 rule "lmms-mmstar", "lmms-mmbench", "lmms-mmmu"   see `choice_lmms`
 """
 
@@ -57,11 +57,9 @@ class Item:
     """For the judge."""
 
 
-def _one_letter(words: list[str], choices: Mapping[str, Any], *, verbose: bool) -> str | None:
+def _one_letter(words: list[str], choices: Mapping[str, Any]) -> str | None:
     found = [letter for letter in choices if letter in words]
     if len(found) == 1:
-        if verbose and "A" in words and len(words) > 3:
-            return None
         return found[0] if words.index(found[0]) >= len(words) - LAST_WORDS else None
     return NONE_OF_THEM if not found and NONE_OF_THEM in words else None
 
@@ -72,9 +70,12 @@ def letter(prediction: str, choices: Mapping[str, Any], *, verbose: bool = False
         return None
     if any(refusal in prediction for refusal in REFUSALS):
         return NONE_OF_THEM
-    stated = _one_letter(prediction.translate(_SPACED).split(), choices, verbose=verbose)
+    words = prediction.translate(_SPACED).split()
+    if verbose and len(words) > 3 and "A" in words and sum(option in words for option in choices) == 1:
+        return None
+    stated = _one_letter(words, choices)
     if stated is None and (match := _ANSWER_IS.search(prediction)):
-        return match[1].upper()
+        return match[1].upper() if match[1].upper() in choices else None
     return stated
 
 

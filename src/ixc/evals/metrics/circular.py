@@ -1,7 +1,10 @@
 """CircularEval (MMBench EN and CN; paper Table 3): a question counts where all rotations of its options are right.
 
-Rotations of question n have the indices n + k * 1,000,000. A rotation that the data lack is not required. VLMEvalKit
-and lmms-eval (rule "lmms-mmbench" of `choice`) agree on every case.
+Rotations of question n have the indices n + k * 1,000,000. A rotation that the data lack is not required.
+
+rule "vlmevalkit"  every answer is read by the rule of that name in `choice`
+rule "lmms"        every answer is read as MMBench of lmms-eval does, and what that leaves open as MMStar does; the
+                   result is the same in every golden case
 """
 
 from __future__ import annotations
@@ -10,15 +13,26 @@ from collections.abc import Iterable, Sequence
 
 from ixc.errors import DataError
 from ixc.evals.metrics.choice import NONE_OF_THEM, Item, asked, infer
-from ixc.evals.metrics.rule import VLMEVALKIT, Judge
+from ixc.evals.metrics.choice_lmms import MMBENCH, MMSTAR
+from ixc.evals.metrics.rule import LMMS, VLMEVALKIT, Judge, check
 
 ROTATION = 1_000_000
 """Distance between the indices of two rotations."""
 
 
+RULES = (VLMEVALKIT, LMMS)
+
+
+def _named(item: Item, *, rule: str) -> str | None:
+    if rule == LMMS:
+        said = item.prediction
+        return infer(said, item.choices, rule=MMBENCH) or infer(said, item.choices, rule=MMSTAR)
+    return infer(item.prediction, item.choices)
+
+
 def group_hit(items: Sequence[Item], *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> int:
     """1 where all rotations are right. A judge reads only what the rule cannot, and only while nothing is wrong."""
-    named = [infer(item.prediction, item.choices, rule=rule) for item in items]
+    named = [_named(item, rule=rule) for item in items]
     if any(found not in (None, item.answer) for found, item in zip(named, items, strict=True)):
         return 0
     for found, item in zip(named, items, strict=True):
@@ -31,8 +45,9 @@ def circular(items: Iterable[Item], *, judge: Judge | None = None, rule: str = V
     """Index of the base question -> 1 or 0, in the order of the indices.
 
     Raises:
-        DataError: an index that is not a number.
+        DataError: an index that is not a number. UsageError: unknown rule.
     """
+    check(rule, RULES, metric="CircularEval")
     groups: dict[int, list[Item]] = {}
     bases = set()
     for item in items:

@@ -89,7 +89,7 @@ def grade(question: str, answer: str, prediction: str, *, judge: Judge) -> Grade
 
 
 def contained(answer: str, prediction: str) -> float:
-    """A stand-in where there is no judge, 0 to 1: the share of a gold answer's elements that occur, best alternative."""
+    """A stand-in without a judge, 0 to 1: the share of a gold answer's elements that occur, best alternative."""
     said = " ".join(prediction.lower().split())
 
     def share(alternative: str) -> float:

@@ -4,7 +4,7 @@ Texts are compared in lower case, line breaks as blanks. Handwritten formulas (H
 An output that is long enough holds everything, and an empty answer is held by every output: both as upstream.
 
 rule "vlmevalkit"  as above
-rule "lmms"        full-width ASCII (Ａ１) counts as ASCII on both sides
+rule "lmms"        full-width ASCII (Ａ１) counts as ASCII on both sides, but not in formulas
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _WIDE = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 
 
 def _folded(text: str, *, formula: bool, rule: str) -> str:
-    text = text.translate(_WIDE) if rule == LMMS else text
+    text = text.translate(_WIDE) if rule == LMMS and not formula else text
     text = (text if formula else text.lower()).strip().replace("\n", " ")
     return text.replace(" ", "") if formula else text
 
 
-def hit(prediction: str, answers: Sequence[str], category: str, *, rule: str = VLMEVALKIT) -> int:
+def hit(prediction: object, answers: Sequence[str], category: str, *, rule: str = VLMEVALKIT) -> int:
     """1 where any accepted answer occurs in the prediction, else 0.
 
     Raises:
@@ -53,7 +53,7 @@ def hit(prediction: str, answers: Sequence[str], category: str, *, rule: str = V
     """
     check(rule, RULES, metric="OCRBench")
     formula = category == FORMULAS
-    said = _folded(prediction, formula=formula, rule=rule)
+    said = _folded(str(prediction), formula=formula, rule=rule)
     return int(any(_folded(str(answer), formula=formula, rule=rule) in said for answer in answers))
 
 

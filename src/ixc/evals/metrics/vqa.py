@@ -20,23 +20,24 @@ ENOUGH = 3
 
 ARTICLES = frozenset({"a", "an", "the"})
 
-NUMBERS = {"none": "0"} | {
-    word: str(value) for value, word in enumerate("zero one two three four five six seven eight nine ten".split())
-}
+_NUMBER_WORDS = "zero one two three four five six seven eight nine ten"
+NUMBERS = {"none": "0"} | {word: str(value) for value, word in enumerate(_NUMBER_WORDS.split())}
+"""Number word -> digits."""
 
 _SIMPLE = (
-    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's isn't "
-    "it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've shouldn't "
-    "somebody'll somebody's someone'd someone'll someone's something'd something'll that's there'd there're there's "
-    "they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's what've when's where'd where's "
-    "where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've"
-).split()
+    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
+    "isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've "
+    "shouldn't somebody'll somebody's someone'd someone'll someone's something'd something'll that's there'd "
+    "there're there's they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's what've "
+    "when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all "
+    "you'd you'll you're you've"
+)
 """Written without the apostrophe, these get it back."""
 
 _TWICE = (
-    "couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've something'd've "
-    "there'd've they'd've we'd've who'd've wouldn't've y'all'd've you'd've"
-).split()
+    "couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've "
+    "something'd've there'd've they'd've we'd've who'd've wouldn't've y'all'd've you'd've"
+)
 """With two apostrophes at the end: either of the last two may be missing."""
 
 _ODD = {
@@ -51,15 +52,15 @@ _ODD = {
 
 
 def _contractions() -> dict[str, str]:
-    table = {word.replace("'", ""): word for word in _SIMPLE} | _ODD
-    for word in _TWICE:
+    table = {word.replace("'", ""): word for word in _SIMPLE.split()} | _ODD
+    for word in _TWICE.split():
         head, middle, last = word.rsplit("'", 2)
         table |= {f"{head}{middle}'{last}": word, f"{head}'{middle}{last}": word}
     return table
 
 
 CONTRACTIONS = _contractions()
-"""Spelling -> contraction. Keys with capitals of the original table (Im, Ive, Id've) can never match and are left out."""
+"""Spelling -> contraction. The original's keys with capitals (Im, Ive) can never match and are left out."""
 
 
 def _words(text: str) -> str:
