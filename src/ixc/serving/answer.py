@@ -1,0 +1,234 @@
+"""One conversation answered token by token, with stop texts, log probabilities and a way to end it.
+
+    messages with pictures --prepare--> Job (encoded, counted) --pieces--> Piece, Piece, ... the last one with a reason
+
+Works on the parts of an `Engine`; turns may hold images anywhere. Spec (i).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor
+
+from ixc import chat
+from ixc.errors import ContextError
+from ixc.geometry import partition as partition_of
+from ixc.inference.engine import MAX_NEW_TOKENS, Engine, memory
+from ixc.inference.sampling import Sampling
+from ixc.inference.streaming import text_pieces, token_stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A checked and encoded request."""
+
+    inputs: dict[str, torch.Tensor]
+    """What `generate` takes."""
+    prompt_tokens: int
+    """Tokens of the prompt, images included."""
+    image_tokens: tuple[int, ...]
+    """Tokens of every image."""
+    max_new_tokens: int
+    """Longest answer."""
+    sampling: Sampling
+    """How tokens are chosen."""
+    hd: int
+    """Most tiles of an image."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer."""
+    top_logprobs: int | None = None
+    """None = no log probabilities; else how many alternatives."""
+
+    @property
+    def tokens(self) -> int:
+        """What the job may cost: prompt and longest answer."""
+        return self.prompt_tokens + self.max_new_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLogprob:
+    """A token of the answer before temperature and top_p."""
+
+    token: str
+    """Its text; parts of a character are U+FFFD."""
+    logprob: float
+    """Natural logarithm of its probability."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The likeliest tokens instead, with theirs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A piece of the answer."""
+
+    text: str
+    """May be empty in the last piece."""
+    new_tokens: int
+    """Tokens made so far, the stop token not counted."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens since the last piece."""
+    finish: str | None = None
+    """Set in the last piece: "stop" or "length"."""
+
+
+def prepare(
+    engine: Engine,
+    messages: Sequence[chat.Message],
+    *,
+    sampling: Sampling,
+    hd: int,
+    partition: str,
+    max_tokens: int | None = None,
+    stop: tuple[str, ...] = (),
+    top_logprobs: int | None = None,
+) -> Job:
+    """Everything that can be wrong with a conversation is found here, before the model runs.
+
+    Args:
+        messages: turns whose images hold PIL pictures.
+        max_tokens: longest answer; None = the folder's setting, cut to what the context leaves.
+
+    Raises:
+        GeometryError: no partition. ContextError: more tokens than positions. ImageError: a picture's mode.
+    """
+    pictures = [part.source for turn in messages for part in turn.content if isinstance(part, chat.Image)]
+    # Counted before a canvas is made: a huge hd would ask for a canvas of gigabytes.
+    grids = [partition_of(p.width, p.height, hd=hd, rule=partition) for p in pictures]
+    image_tokens = tuple(engine.processor.num_image_tokens(grid.grid_h, grid.grid_w) for grid in grids)
+    _room(engine, sum(image_tokens), None)
+    inputs = engine.processor.encode(list(messages), hd=hd, partition=partition, return_tensors="pt")
+    length = inputs["input_ids"].shape[1]
+    return Job(
+        inputs=dict(inputs),
+        prompt_tokens=length,
+        image_tokens=image_tokens,
+        max_new_tokens=_room(engine, length, max_tokens),
+        sampling=sampling,
+        hd=hd,
+        stop=stop,
+        top_logprobs=top_logprobs,
+    )
+
+
+def _room(engine: Engine, prompt_tokens: int, wanted: int | None) -> int:
+    """How many tokens may follow the prompt."""
+    left = engine.context - prompt_tokens
+    if left < (wanted or 1):
+        raise ContextError(
+            f"{prompt_tokens:,} tokens of prompt and {wanted or 1:,} of answer, but the model has {engine.context:,} "
+            "positions; use a smaller hd, fewer images, a shorter text or a smaller max_tokens"
+        )
+    return wanted or min(left, engine.model.generation_config.max_new_tokens or MAX_NEW_TOKENS)
+
+
+def pieces(engine: Engine, job: Job) -> Iterator[Piece]:
+    """The answer while it is made; closing the iterator ends generation at the next token.
+
+    Raises:
+        CapacityError: too little memory.
+    """
+    run = _Run(engine, job)
+    with closing(run.texts()) as texts:
+        held = ""
+        for text in texts:
+            held += text
+            if (end := _first_stop(held, job.stop)) is not None:
+                yield run.piece(held[:end], finish="stop")
+                return
+            keep = _possible_stop(held, job.stop)
+            if ready := held[: len(held) - keep]:
+                yield run.piece(ready)
+            held = held[len(held) - keep :]
+        yield run.piece(held, finish=run.finish)
+
+
+class _Run:
+    """One generation: the tokens so far and why it ended."""
+
+    def __init__(self, engine: Engine, job: Job) -> None:
+        self.engine, self.job = engine, job
+        self.count, self.finish = 0, "length"
+        self.record = None if job.top_logprobs is None else _Record()
+        self.fresh: list[TokenLogprob] = []
+
+    def texts(self) -> Iterator[str]:
+        return text_pieces(self._tokens(), decode=self.engine.processor.decode_answer)
+
+    def piece(self, text: str, *, finish: str | None = None) -> Piece:
+        fresh, self.fresh = tuple(self.fresh), []
+        return Piece(text=text, new_tokens=self.count, logprobs=fresh, finish=finish)
+
+    def _tokens(self) -> Iterator[int]:
+        ends = self.engine.model.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list | tuple) else [ends])
+        with closing(token_stream(self._generate)) as tokens:
+            for token in tokens:
+                if token in ends:
+                    self.finish = "stop"
+                    return
+                self.count += 1
+                if self.record is not None:
+                    self.fresh.append(self._logprob(token, self.record.rows.popleft()))
+                yield token
+
+    def _logprob(self, token: int, row: torch.Tensor) -> TokenLogprob:
+        best = row.topk(min(self.job.top_logprobs or 0, row.shape[0]))
+        top = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return TokenLogprob(
+            token=self._name(token),
+            logprob=max(float(row[token]), -9999.0),  # JSON knows no infinity; the number is OpenAI's
+            top=tuple((self._name(other), max(value, -9999.0)) for other, value in top),
+        )
+
+    def _name(self, token: int) -> str:
+        return self.engine.processor.tokenizer.decode([token])
+
+    @torch.inference_mode()
+    def _generate(self, **extra: Any) -> None:
+        model, job = self.engine.model, self.job
+        chosen = job.sampling.arguments(
+            prompt_tokens=job.prompt_tokens,
+            has_images=bool(job.image_tokens),
+            start_id=self.engine.processor.tokenizer.bos_token_id,
+        )
+        if self.record is not None:
+            chosen["logits_processor"] = [*chosen.get("logits_processor", []), self.record]
+        what = f"{job.prompt_tokens:,} tokens of prompt and up to {job.max_new_tokens:,} of answer"
+        own = [model.device] if model.device.type == "cuda" else []
+        with (
+            memory(what, model.device, model.dtype, f"lower hd ({job.hd} now)"),
+            torch.random.fork_rng(own, enabled=job.sampling.seed is not None),
+        ):
+            if job.sampling.seed is not None:
+                torch.manual_seed(job.sampling.seed)
+            inputs = {name: value.to(model.device) for name, value in job.inputs.items()}
+            model.generate(**inputs, max_new_tokens=job.max_new_tokens, **chosen, **extra)
+
+
+class _Record(LogitsProcessor):
+    """Keeps the log probabilities of a step until its token arrives; temperature and top_p come behind it."""
+
+    def __init__(self) -> None:
+        self.rows: deque[torch.Tensor] = deque()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.rows.append(scores[0].float().log_softmax(-1).cpu())  # (V,)
+        return scores
+
+
+def _first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first stop text begins."""
+    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)
+
+
+def _possible_stop(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end could be the beginning of a stop text."""
+    longest = max(map(len, stops), default=1) - 1
+    ends = range(min(longest, len(text)), 0, -1)
+    return next((n for n in ends if any(stop.startswith(text[-n:]) for stop in stops)), 0)

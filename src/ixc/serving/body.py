@@ -1,0 +1,61 @@
+"""The body of a request, bounded in bytes and in time, alone and together with the others being read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.requests import ClientDisconnect, Request
+
+from ixc.serving.door import Limits
+from ixc.serving.openai import Refused
+
+
+class Bodies:
+    """What is being read now."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.inside = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[bytes]:
+        """The body; its bytes count as inside until the block is left.
+
+        Raises:
+            Refused: no JSON by its header (415), too large (413), too slow (408), too many at once (429).
+        """
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":  # what a form on a foreign page may send without being asked
+            raise Refused("send the request as Content-Type: application/json", status=415)
+        counted = 0
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                length = request.headers.get("content-length", "")
+                self._check(int(length) if length.isdecimal() and len(length) < 20 else 0)
+                found = bytearray()
+                async for chunk in request.stream():
+                    self._check(len(found) + len(chunk), more=len(chunk))
+                    found += chunk
+                    counted += len(chunk)
+                    self.inside += len(chunk)
+            yield bytes(found)
+        except TimeoutError:
+            raise Refused(
+                f"the request took longer than {self.limits.body_seconds:g} s to arrive; send it again", status=408
+            ) from None
+        except ClientDisconnect:
+            raise Refused("the client has left", status=499) from None
+        finally:
+            self.inside -= counted
+
+    def _check(self, size: int, *, more: int | None = None) -> None:
+        if size > self.limits.max_body_bytes:
+            raise Refused(
+                f"the request has more than {self.limits.max_body_bytes:,} bytes; send fewer or smaller images",
+                status=413,
+                code="request_too_large",
+            )
+        if self.inside + (size if more is None else more) > self.limits.max_bodies_bytes:
+            raise Refused("too many large requests are arriving; try again later", status=429, retry_after=2)

@@ -1,0 +1,312 @@
+"""The wire of OpenAI's chat completions: a request checked field by field, and what goes back.
+
+    bytes --read_json--> object --read_chat--> Chat (messages with addresses of images, settings)
+
+A field that would change an answer and cannot be honoured is refused by name; `IGNORED` change nothing anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ixc import chat
+from ixc.errors import UsageError
+from ixc.inference.sampling import GREEDY, Sampling
+
+MAX_STOPS = 4
+"""Most stop texts of a request, as OpenAI has it."""
+
+MAX_TOP_LOGPROBS = 20
+"""Most alternatives of a token, as OpenAI has it."""
+
+LONGEST_QUOTE = 60
+"""Characters of a stranger's text repeated in an error."""
+
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+"""Role on the wire -> role of `chat`."""
+
+IGNORED = {
+    *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"),
+    *("prompt_cache_retention",),
+}
+"""Fields that change no answer."""
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "echo": (False,),
+    "best_of": (1,),
+}
+"""Fields this server cannot honour -> the values that change nothing."""
+
+
+class Refused(UsageError):
+    """A request that is not answered, as OpenAI's clients expect to hear it."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        """
+        Args:
+            status: of HTTP, 400 .. 599.
+            code: short name for programs.
+            param: the field that is wrong.
+            retry_after: seconds after which another try makes sense.
+        """
+        super().__init__(message)
+        self.status, self.code, self.param, self.retry_after = status, code, param, retry_after
+
+
+KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+"""Status -> type of an error; other 4xx are invalid requests, 5xx the server's fault."""
+
+
+def error_body(message: str, *, status: int, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+    """What OpenAI's clients turn into their exceptions."""
+    kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """A checked request. Images in `messages` hold their address, unopened."""
+
+    messages: tuple[chat.Message, ...]
+    """Turns; the last one is the user's."""
+    model: str
+    """The name asked for."""
+    sampling: Sampling
+    """How tokens are chosen."""
+    max_tokens: int | None
+    """Longest answer; None = the folder's setting."""
+    stop: tuple[str, ...]
+    """Texts that end the answer, not part of it."""
+    top_logprobs: int | None
+    """None = no logprobs; else the alternatives to each token, 0 .. 20."""
+    stream: bool
+    """Server-sent events instead of one object."""
+    include_usage: bool
+    """A last event with the usage."""
+    hd: int | None
+    """Most tiles of an image; None = the server's."""
+    partition: str | None
+    """Partition rule; None = the server's."""
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Addresses of the images in order."""
+        return tuple(part.source for turn in self.messages for part in turn.content if isinstance(part, chat.Image))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _StreamOptions(_Strict):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class _Tiling(_Strict):
+    hd: Annotated[int | None, Field(ge=1)] = None
+    partition: str | None = None
+
+
+class _ImageUrl(_Strict):
+    url: str
+    detail: str | None = None
+
+
+class _Part(_Strict):
+    type: str
+    text: str | None = None
+    image_url: _ImageUrl | None = None
+
+
+class _Turn(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _Body(_Tiling):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: str
+    messages: Annotated[list[_Turn], Field(min_length=1)]
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
+    repetition_penalty: Annotated[float | None, Field(gt=0, le=10, allow_inf_nan=False)] = None
+    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS)] = None
+    mm_processor_kwargs: _Tiling | None = None
+
+
+def read_json(body: bytes) -> Mapping[str, Any]:
+    """The object of a body.
+
+    Raises:
+        Refused: no JSON, no object, or nested deeper than Python reads.
+    """
+    try:
+        found = json.loads(body)
+    except RecursionError:
+        raise Refused("the body is nested too deeply; a request needs about 5 levels") from None
+    except ValueError as error:  # also bytes that are no UTF-8, and numbers of thousands of digits
+        raise Refused(f"the body is not JSON ({quote(str(error))}); send one object in UTF-8") from None
+    if not isinstance(found, dict):
+        raise Refused(f"the body holds a {type(found).__name__}, a JSON object is needed")
+    return found
+
+
+def read_chat(body: Mapping[str, Any]) -> Chat:
+    """The request.
+
+    Raises:
+        Refused: a field is missing, wrong, or asks for something that this server does not do.
+    """
+    found = _validated(body)
+    _check_extras(found.model_extra or {})
+    messages = tuple(_message(turn, place) for place, turn in enumerate(found.messages))
+    if messages[-1].role != "user":
+        raise Refused(f"the last message is by the {messages[-1].role}; end with the user's", param="messages")
+    _check_text(found.model, "model")
+    tiling = found.mm_processor_kwargs or _Tiling()
+    options = found.stream_options or _StreamOptions()
+    return Chat(
+        messages=messages,
+        model=found.model,
+        sampling=_sampling(found),
+        max_tokens=_same("max_tokens", found.max_tokens, "max_completion_tokens", found.max_completion_tokens),
+        stop=_stops(found.stop),
+        top_logprobs=_logprobs(found),
+        stream=bool(found.stream),
+        include_usage=bool(options.include_usage),
+        hd=_same("hd", found.hd, "mm_processor_kwargs.hd", tiling.hd),
+        partition=_same("partition", found.partition, "mm_processor_kwargs.partition", tiling.partition),
+    )
+
+
+def quote(text: object) -> str:
+    """A stranger's text, short and harmless, for an error."""
+    line = ascii(str(text)[: LONGEST_QUOTE + 1])[1:-1]
+    return line if len(line) <= LONGEST_QUOTE else line[:LONGEST_QUOTE] + "..."
+
+
+def _validated(body: Mapping[str, Any]) -> _Body:
+    try:
+        return _Body.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(quote(part) for part in first["loc"] if not str(part).startswith(("list[", "str")))
+        raise Refused(f"{where}: {first['msg'][:200]}", param=where) from None
+    except RecursionError:
+        raise Refused("the body is nested too deeply; a request needs about 5 levels") from None
+
+
+def _check_extras(extras: Mapping[str, Any]) -> None:
+    for name, value in extras.items():
+        if name in IGNORED or value is None:
+            continue
+        if name not in NEUTRAL:
+            raise Refused(f"unknown field {quote(name)}; leave it out", code="unknown_parameter", param=quote(name))
+        if not any(type(value) is not bool and value == same for same in NEUTRAL[name]) and value is not False:
+            only = " or ".join(json.dumps(same) for same in NEUTRAL[name])
+            raise Refused(
+                f"{name} is not supported beside {only}; leave it out", code="unsupported_parameter", param=name
+            )
+
+
+def _message(turn: _Turn, place: int) -> chat.Message:
+    where = f"messages.{place}"
+    role = ROLES.get(turn.role)
+    if role is None:
+        raise Refused(f"{where}: role {quote(turn.role)} is none of {', '.join(ROLES)}", param=f"{where}.role")
+    if turn.content is None or turn.model_extra and any(turn.model_extra.get(key) for key in ("tool_calls", "audio")):
+        raise Refused(f"{where}: a message needs content, text or images; tools are not supported", param=where)
+    parts = [_Part(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
+    content = tuple(_part(part, f"{where}.content.{i}") for i, part in enumerate(parts))
+    if role != "user" and any(isinstance(part, chat.Image) for part in content):
+        raise Refused(f"{where}: an image in a message by the {role}; images belong to the user's", param=where)
+    if role == "user" and not any(isinstance(part, chat.Image) or part.strip() for part in content):
+        raise Refused(f"{where}: the message is empty; write a text or add an image", param=where)
+    return chat.Message(role, content)  # type: ignore[arg-type]
+
+
+def _part(part: _Part, where: str) -> str | chat.Image:
+    if part.type == "text" and part.text is not None:
+        _check_text(part.text, where)
+        return part.text
+    if part.type == "image_url" and part.image_url is not None:
+        if part.image_url.detail not in (None, "auto", "high"):
+            raise Refused(
+                f"{where}: detail {quote(part.image_url.detail)} is not supported; set hd, e.g. 1, for a coarser look",
+                param=where,
+            )
+        return chat.Image(part.image_url.url)
+    raise Refused(f"{where}: a part of type {quote(part.type)} is not supported; use text or image_url", param=where)
+
+
+def _check_text(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Refused(f"{where}: character {error.start + 1} is half of a surrogate pair, no text", param=where) from None
+
+
+def _sampling(body: _Body) -> Sampling:
+    """Greedy, as `ixc ask`, unless a temperature above 0 or a top_p below 1 is given; a seed alone changes nothing."""
+    warm = body.temperature > 0 if body.temperature is not None else (body.top_p or 1.0) < 1
+    penalty = {} if body.repetition_penalty is None else {"repetition_penalty": body.repetition_penalty}
+    if not warm:
+        return Sampling(**penalty) if penalty else GREEDY
+    heat = 1.0 if body.temperature is None else body.temperature
+    top_p = 1.0 if body.top_p is None else body.top_p
+    return Sampling(do_sample=True, temperature=heat, top_p=top_p, seed=body.seed, **penalty)
+
+
+def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+    if len(stops) > MAX_STOPS or any(not text or len(text) > 1000 for text in stops):
+        raise Refused(f"stop: {len(stops)} texts; at most {MAX_STOPS}, each of 1 to 1000 characters", param="stop")
+    return stops
+
+
+def _logprobs(body: _Body) -> int | None:
+    if not body.logprobs:
+        if body.top_logprobs:
+            raise Refused("top_logprobs has no effect without logprobs; set logprobs to true", param="top_logprobs")
+        return None
+    return body.top_logprobs or 0
+
+
+def _same(name: str, value: Any, other: str, second: Any) -> Any:
+    """One of two spellings of the same thing."""
+    if value is not None and second is not None and value != second:
+        raise Refused(f"{name} is {quote(value)} and {other} is {quote(second)}; give one of them", param=name)
+    return second if value is None else value

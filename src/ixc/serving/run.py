@@ -1,0 +1,90 @@
+"""From a place in the queue to pieces in the event loop: the model works in one thread, its readers wait outside.
+
+    ticket.turn() -> thread: answer.pieces --call_soon_threadsafe--> asyncio.Queue --> async iterator
+
+The place is given up when the thread has really ended, whoever has left before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from threading import Event
+from time import perf_counter
+from typing import Any
+
+from ixc.inference.engine import Engine
+from ixc.serving import answer
+from ixc.serving.answer import Job, Piece
+from ixc.serving.metrics import Metrics
+from ixc.serving.queue import Ticket
+
+
+class Runner:
+    """The one thread in which the model works."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self.engine, self.metrics = engine, metrics
+        self.prefill_rate: float | None = None
+        """Tokens of a prompt a second, last measured; None = not yet."""
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ixc-answer")
+
+    async def pieces(self, job: Job, ticket: Ticket) -> AsyncIterator[Piece]:
+        """The answer in pieces. Closing or cancelling the iterator ends generation at its next token.
+
+        Raises:
+            CapacityError: too little memory.
+        """
+        try:
+            await ticket.turn()
+        except BaseException:
+            ticket.leave()
+            raise
+        loop, gone = asyncio.get_running_loop(), Event()
+        out: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
+
+        def put(message: Piece | BaseException) -> None:
+            with suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(out.put_nowait, message)
+
+        work = loop.run_in_executor(self._pool, self._work, job, ticket, gone, put)
+        work.add_done_callback(lambda _: ticket.leave())
+        finished = False
+        try:
+            while not finished:
+                message = await out.get()
+                if isinstance(message, BaseException):
+                    finished = True
+                    raise message
+                finished = message.finish is not None
+                yield message
+        finally:
+            gone.set()
+            if not finished:
+                self.metrics.add("ixc_cancelled_total")
+
+    def _work(self, job: Job, ticket: Ticket, gone: Event, put: Any) -> None:
+        start, first = perf_counter(), None
+        piece: Piece | None = None
+        try:
+            with closing(answer.pieces(self.engine, job)) as found:
+                for piece in found:
+                    first = first or perf_counter() - start
+                    put(piece)
+                    if gone.is_set():
+                        break
+        except BaseException as error:
+            put(error)
+        if piece is not None and first is not None:
+            self._count(job, piece, ticket, first=first, seconds=perf_counter() - start)
+
+    def _count(self, job: Job, last: Piece, ticket: Ticket, *, first: float, seconds: float) -> None:
+        self.prefill_rate = job.prompt_tokens / first
+        ticket.queue.measured(job.prompt_tokens + last.new_tokens, seconds)
+        self.metrics.first_token.observe(first)
+        self.metrics.add("ixc_prompt_tokens_total", job.prompt_tokens)
+        self.metrics.add("ixc_image_tokens_total", sum(job.image_tokens))
+        self.metrics.add("ixc_images_total", len(job.image_tokens))
+        self.metrics.add("ixc_generation_tokens_total", last.new_tokens)
