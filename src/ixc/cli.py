@@ -2,7 +2,8 @@
 
     ask       a question about images             chat            the same in turns
     plan      what a setting costs, beforehand    import-weights  published weights -> a native folder
-    synth     drawn documents with questions      train, eval     the embedded model
+    synth     drawn documents with questions      train           the embedded model
+    eval      scores: see `cli_eval`
 
 Rooms are imported inside the commands: `ixc --help` and `ixc plan` must answer without torch and transformers.
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. An `IxcError` becomes one line on stderr.
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixc import __version__
+from ixc.cli_eval import evals
+from ixc.cli_words import Device, Dtype, Hd, Json, Model, NewTokens, Rule, examples, load_engine, quiet_libraries
 from ixc.errors import IxcError, UsageError
 from ixc.terminal import (
     errors_to_exit_codes,
@@ -44,24 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-evals = typer.Typer(help="Scores of a model.", no_args_is_help=True)
 app.add_typer(evals, name="eval")
-
-
-def _examples(*lines: str) -> str:
-    """The epilog of a command's help: blank lines keep one example a line."""
-    return "\n\n".join(["Examples:", *lines])
-
-
-Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]
-Hd = Annotated[int | None, typer.Option("--hd", help="Most tiles an image may be cut into; default: the model's.")]
-Rule = Annotated[
-    str | None, typer.Option("--partition", help="Partition rule: original, native or fit; default: the model's.")
-]
-NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 
 
 def _version(wanted: bool) -> None:
@@ -78,7 +64,7 @@ def _root(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         'ixc ask page.png "What is the title?"',
         'ixc ask scan.jpg "What is the Total?" --hd 9 --json',
         'ixc ask left.png right.png "What differs?" --model ./internlm-xcomposer2-4khd-7b --hd 25',
@@ -103,7 +89,7 @@ def ask(
     names = images or []
     _check_question(names, question)
     pictures = [read_standard_input() if name == "-" else existing(name) for name in names]
-    engine = _load(model, device=device, dtype=dtype)
+    engine = load_engine(model, device=device, dtype=dtype)
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
     if not as_json:
         write_pieces(engine.stream(pictures, question, **options))
@@ -128,7 +114,7 @@ def _check_question(images: list[str], question: str) -> None:
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "ixc chat page.png",
         "ixc chat scan.jpg --hd 9",
         'printf "What is the title?\\nWhat is the Total?\\n" | ixc chat receipt.png',
@@ -145,7 +131,7 @@ def chat(
 ) -> None:
     """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
     pictures = [existing(str(image)) for image in images]
-    talk = _Talk(_load(model, device=device, dtype=dtype), pictures, hd, partition, max_new_tokens)
+    talk = _Talk(load_engine(model, device=device, dtype=dtype), pictures, hd, partition, max_new_tokens)
     for line in lines():
         try:
             if not talk.turn(line):
@@ -189,25 +175,8 @@ class _Talk:
         return True
 
 
-def _load(model: Path | None, *, device: str, dtype: str) -> Engine:
-    _quiet_libraries()
-    from ixc.inference.engine import load
-
-    return load(model, device=device, dtype=dtype)
-
-
-def _quiet_libraries() -> None:
-    """They announce their own matters, and look things up; a command's stderr is for its own lines."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from transformers.utils import logging
-
-    if "TRANSFORMERS_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "ixc plan 3840x2160 --hd 55",
         "ixc plan scan.jpg --hd 25 --partition fit --draw tiles.png",
         "ixc plan page.png --model ./ixc-4khd-7b --dtype int4 --json",
@@ -288,14 +257,14 @@ def _as_dict(planned: Plan) -> dict[str, Any]:
 
 @app.command(
     name="import-weights",
-    epilog=_examples("ixc import-weights ./internlm-xcomposer2-4khd-7b ./ixc-4khd-7b"),
+    epilog=examples("ixc import-weights ./internlm-xcomposer2-4khd-7b ./ixc-4khd-7b"),
 )
 def import_weights(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Published folder: .bin shards or safetensors.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="New folder for native safetensors.")],
 ) -> None:
     """Read published weights and write them as a native folder: safetensors, tokenizer.json, processor_config.json."""
-    _quiet_libraries()
+    quiet_libraries()
     from ixc.model.weights import import_weights as run
 
     with progress("importing") as show:
@@ -313,7 +282,7 @@ def _add_processor(folder: Path) -> None:
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "ixc synth ./pages",
         "ixc synth ./receipts -n 100 --seed 5000 --kind receipt",
     )
@@ -334,7 +303,7 @@ def synth(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "ixc train recipes/nano.py --out runs/nano",
         "ixc train recipes/nano.py --out runs/nano --resume",
     )
@@ -354,33 +323,6 @@ def train(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     print(room.run(existing(str(recipe)), out=out, resume=resume, device=device))
-
-
-@evals.command(
-    name="synth",
-    epilog=_examples(
-        "ixc eval synth",
-        "ixc eval synth --model runs/nano/model -n 100 --json",
-        "ixc eval synth --keep cases.jsonl",
-    ),
-)
-def eval_synth(
-    model: Model = None,
-    count: Annotated[int, typer.Option("-n", "--count", help="Held-out documents.")] = 500,
-    keep: Annotated[
-        Path | None, typer.Option("--keep", help="File of finished documents; a run that finds it goes on behind them.")
-    ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    as_json: Json = False,
-) -> None:
-    """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
-    from ixc.evals import synth as room
-
-    engine = _load(model, device=device, dtype=dtype)
-    cases = room.run(lambda image, question, hd: engine.ask([image], question, hd=hd).text, count=count, keep=keep)
-    result = watch(cases, total=count, what="asking")
-    print(json.dumps(result.as_dict()) if as_json else result)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """What a command needs of its terminal: lines in, pieces and progress out, errors as one line and an exit code.
 
-Part of the command line: besides `cli` the only file that reads standard input or writes to standard output and error.
+Part of the command line: besides `cli` and `cli_eval` the only file that reads standard input or writes to standard
+output and error.
 """
 
 from __future__ import annotations
@@ -90,6 +91,19 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def board() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, told (what, done, total) with ever new words; no bar where nobody is looking."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
 
 
 def watch(done: Generator[Any], *, total: int, what: str) -> Any:

@@ -82,6 +82,11 @@ def path_of(folder: Path, task: str, *, rank: tuple[int, int] = (1, 1)) -> Path:
     return folder / (f"{task}.jsonl" if rank[1] == 1 else f"{task}.{rank[0]}of{rank[1]}.jsonl")
 
 
+def score_path(file: Path) -> Path:
+    """RUN/docvqa_val.jsonl -> RUN/docvqa_val.score.json."""
+    return file.with_name(file.name.removesuffix(".jsonl") + ".score.json")
+
+
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -130,6 +135,8 @@ def merge(paths: Sequence[Path], out: Path, *, total: int) -> Run | None:
         return None
     lines = tuple(runs[place % len(runs)].answered[place // len(runs)] for place in range(total))
     header = replace(runs[0].header, rank=(1, 1))
+    if out.exists():
+        check_same(read(out), header)
     _write_whole(out, [header, *lines])
     return Run(path=out, header=header, answered=lines)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixc.errors import DataError, UsageError
-from ixc.evals.predictions import Run
+from ixc.evals.predictions import Run, score_path
 
 if TYPE_CHECKING:
     from ixc.evals.task import Judge, Row, Score, Task
@@ -39,13 +39,13 @@ class Result:
         found = {
             "task": self.task.name,
             "title": self.task.title,
-            "metric": self.score.name,
+            "name": self.score.name,
             "headline": self.score.headline,
             "unit": self.task.unit,
             "paper": self.task.paper,
             "answered": len(self.run.answered),
             "table": self.score.table,
-            "per_row": [[index, value] for index, value in self.score.per_row.items()],
+            "per_row": self.score.per_row,
             "header": asdict(self.run.header),
         }
         return plain(found)
@@ -76,20 +76,15 @@ def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None) -> Resul
     if not run.answered:
         raise DataError(f"{run.path} has 0 predictions of {run.header.questions}; finish the run")
     found = task.score(list(rows), run.predictions, judge=judge)
-    result = Result(task=task, run=run, score=found, path=path_of(run.path))
+    result = Result(task=task, run=run, score=found, path=score_path(run.path))
     draft = result.path.with_name(f".{result.path.name}.partial")
     draft.write_text(json.dumps(result.as_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     draft.replace(result.path)
     return result
 
 
-def path_of(file: Path) -> Path:
-    """RUN/docvqa_val.jsonl -> RUN/docvqa_val.score.json."""
-    return file.with_name(file.name.removesuffix(".jsonl") + ".score.json")
-
-
 def files_of(given: Path) -> list[Path]:
-    """A predictions file, or all of a run's folder (of ranks only what is not merged yet).
+    """A predictions file, or those of a run's folder; files of single ranks wait until they are merged.
 
     Raises:
         DataError: the folder holds none. UsageError: neither file nor folder.
@@ -98,14 +93,10 @@ def files_of(given: Path) -> list[Path]:
         raise UsageError(f"no file or folder {given}; give RUN or RUN/docvqa_val.jsonl")
     if not given.is_dir():
         return [given]
-    found = [path for path in sorted(given.glob("*.jsonl")) if path.name.count(".") == 1 and path.name != JUDGED]
+    found = [path for path in sorted(given.glob("*.jsonl")) if "." not in path.stem]
     if not found:
-        raise DataError(f"{given} holds 0 files of predictions; give the folder that `ixc eval` wrote")
+        raise DataError(f"{given} holds 0 finished files of predictions; give the folder that `ixc eval` wrote")
     return found
-
-
-JUDGED = "judge.jsonl"
-"""Answers of a judge, in a run's folder."""
 
 
 def plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.evals import predictions
-from ixc.evals.predictions import Header, Index, Prediction, Run
+from ixc.evals.predictions import Header, Index, Prediction, Run, score_path
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question
@@ -112,6 +112,8 @@ def run(
     begun = predictions.begin(path, header)
     known = begun.predictions
     todo = _unanswered(begun, mine)
+    if todo:
+        score_path(path).unlink(missing_ok=True)  # it is of fewer answers
     tally = _Tally(header.task, len(mine), clock, score)
     yield tally.step(known, fresh=0)
     for start in range(0, len(todo), batch):

@@ -1,0 +1,311 @@
+"""The commands `ixc eval ...`: benchmarks are asked, scored and reported; as everywhere, each calls one room.
+
+ixc eval NAME...     asks a model and scores it (its full name is `ixc eval run`)
+ixc eval score       predictions -> scores, without a model
+ixc eval report      runs -> Markdown, JSON and one HTML page
+ixc eval synth       drawn documents the embedded model never saw
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ixc import __version__
+from ixc.cli_words import Device, Dtype, Json, Model, Rule, examples, load_engine
+from ixc.errors import UsageError
+from ixc.terminal import board, watch
+
+if TYPE_CHECKING:
+    from ixc.evals.run import Answers, Step
+    from ixc.evals.series import Outcome
+    from ixc.evals.task import Judge, Row, Task
+
+
+class _NamesToo(TyperGroup):
+    """What is no command is the name of a benchmark: `ixc eval docvqa_val` is `ixc eval run docvqa_val`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+evals = typer.Typer(
+    cls=_NamesToo,
+    help="Scores of a model on benchmarks: `ixc eval NAME...` asks, `score` and `report` need no model.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    epilog=examples(
+        "ixc eval docvqa_val chartqa --model ./ixc-4khd-7b",
+        "ixc eval paper --endpoint http://localhost:8000/v1 --out runs/eval/served",
+        "ixc eval score runs/eval/nano",
+        "ixc eval report runs/eval/nano runs/eval/served --out report",
+    ),
+)
+
+DATA = Path("~/.cache/ixc/data")
+"""Where data files lie, and are downloaded to, when nothing is said."""
+
+Data = Annotated[Path | None, typer.Option("--data", help=f"Folder of the TSV files, or one of them; default: {DATA}.")]
+JudgeUrl = Annotated[
+    str | None, typer.Option("--judge", help="OpenAI-compatible judge of MM-Vet and MathVista; default: by rule.")
+]
+JudgeModel = Annotated[str | None, typer.Option("--judge-model", help="Its served name; default: the first.")]
+
+
+@evals.command(
+    name="run",
+    epilog=examples(
+        "ixc eval docvqa_val chartqa --model ./ixc-4khd-7b",
+        "ixc eval paper --data ./tsv --out runs/eval/nano",
+        "ixc eval ocrbench --endpoint http://localhost:8000/v1 --prompts clean --limit 100",
+        "ixc eval run mmbench_en --model ./ixc-4khd-7b --rank 2/4",
+    ),
+)
+def run(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Benchmarks, or `paper` for its sixteen.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model folder; default: the embedded one. With --endpoint a name.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option("--endpoint", help="OpenAI-compatible server instead.")] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default: runs/eval/MODEL.")] = None,
+    prompts: Annotated[str, typer.Option("--prompts", help="published or clean.")] = "published",
+    limit: Annotated[int | None, typer.Option("--limit", help="The first so many questions of each only.")] = None,
+    rank: Annotated[str, typer.Option("--rank", help="i/n: this is the i-th of n processes.")] = "1/1",
+    hd: Annotated[int | None, typer.Option("--hd", help="Most tiles an image; default: the benchmark's.")] = None,
+    partition: Rule = None,
+    judge: JudgeUrl = None,
+    judge_model: JudgeModel = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Send the server OpenAI's own fields only.")] = False,
+    parallel: Annotated[int, typer.Option("--parallel", help="Requests at once to the server.")] = 8,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Ask benchmarks' questions and score the answers; the same command goes on where it was killed."""
+    from ixc.evals import series as room
+
+    tasks = room.tasks_of(names)
+    if endpoint is not None:
+        _refuse({"--device": device != "auto", "--dtype": dtype != "auto", "--partition": partition}, "with")
+        name, answers, settings = _served(endpoint, model, plain=plain, parallel=parallel)
+    else:
+        _refuse({"--plain": plain, "--parallel": parallel != 8}, "without")
+        name, answers, settings = _local(model, device=device, dtype=dtype, partition=partition)
+    folder = out or Path("runs", "eval", name.replace("/", "_"))
+    plan = room.Plan(
+        model=name,
+        version=__version__,
+        folder=folder,
+        data=_data(data),
+        style=prompts,
+        limit=limit,
+        rank=_rank(rank),
+        hd=hd,
+        settings=settings,
+    )
+    asked = _judge(judge, judge_model, folder)
+    with board() as show:
+        events = room.series(
+            tasks, answers, plan=plan, judge=asked, progress=lambda done, all_: show("data", done, all_)
+        )
+        done = list(_outcomes(events, show))
+    _print(done, as_json=as_json)
+
+
+def _refuse(given: dict[str, Any], how: str) -> None:
+    """An option that would do nothing is an error."""
+    if useless := [name for name, value in given.items() if value]:
+        raise UsageError(f"{', '.join(useless)} has no effect {how} --endpoint; leave it out")
+
+
+def _local(model: str | None, *, device: str, dtype: str, partition: str | None) -> tuple[str, Answers, dict[str, Any]]:
+    """(name, answers, settings) of a model folder."""
+    from ixc.evals.series import once
+
+    if model is not None and not os.path.isdir(model):
+        raise UsageError(f"no folder {model}; give a model's folder, or --endpoint URL for a server")
+
+    def load() -> Answers:
+        from ixc.inference import batch
+
+        engine = load_engine(None if model is None else Path(model), device=device, dtype=dtype)
+        return lambda questions: batch.answer(
+            engine, [batch.Request(name=f"question {q.index}", **_fields(q)) for q in questions], partition=partition
+        )
+
+    name = "nano" if model is None else Path(model).resolve().name
+    return name, once(load), {"dtype": dtype, **({} if partition is None else {"partition": partition})}
+
+
+def _fields(question: Any) -> dict[str, Any]:
+    names = ("images", "text", "hd", "num_beams", "max_new_tokens", "raw")
+    return {name: getattr(question, name) for name in names}
+
+
+def _served(url: str, model: str | None, *, plain: bool, parallel: int) -> tuple[str, Answers, dict[str, Any]]:
+    """(name, answers, settings) of a model behind a server."""
+    from ixc.evals import endpoint as room
+
+    there = room.connect(url, model=model, key=os.environ.get("OPENAI_API_KEY"), plain=plain, parallel=parallel)
+    return there.model, lambda questions: room.answers(there, questions), {"endpoint": True, "plain": plain}
+
+
+def _judge(url: str | None, model: str | None, folder: Path) -> Judge | None:
+    if url is None:
+        if model is not None:
+            raise UsageError("--judge-model has no effect without --judge URL; give both")
+        return None
+    from ixc.evals.endpoint import connect
+    from ixc.evals.judge import judge
+
+    return judge(connect(url, model=model, key=os.environ.get("OPENAI_API_KEY")), folder / "judge.cache")
+
+
+def _data(given: Path | None) -> Path:
+    if given is not None and not given.exists():
+        raise UsageError(f"no folder {given}; make it, and data is downloaded into it")
+    return DATA.expanduser() if given is None else given
+
+
+def _rank(text: str) -> tuple[int, int]:
+    number, slash, ranks = text.partition("/")
+    if not (slash and number.isdecimal() and ranks.isdecimal() and 1 <= int(number) <= int(ranks)):
+        raise UsageError(f"--rank is {text!r}, i/n with 1 <= i <= n needed: 1/4, 2/4, 3/4 and 4/4")
+    return int(number), int(ranks)
+
+
+def _outcomes(events: Iterable[Step | Outcome], show: Any) -> Iterable[Outcome]:
+    from ixc.evals.run import Step
+
+    for event in events:
+        if isinstance(event, Step):
+            show(_words(event), event.done, event.total)
+        else:
+            yield event
+
+
+def _words(step: Step) -> str:
+    """The task, its running score and the time left."""
+    score = "" if step.score is None else f" {step.score:.1f}"
+    if step.seconds_left is None:
+        return f"{step.task}{score}"
+    minutes, seconds = divmod(int(step.seconds_left), 60)
+    return f"{step.task}{score}, {minutes // 60}:{minutes % 60:02}:{seconds:02} left"
+
+
+@evals.command(
+    name="score",
+    epilog=examples(
+        "ixc eval score runs/eval/nano/docvqa_val.jsonl",
+        "ixc eval score runs/eval/nano --data ./tsv --json",
+        "ixc eval score runs/eval/nano/mmvet.jsonl --judge http://localhost:8001/v1",
+    ),
+)
+def score(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Predictions, or folders of runs.")],
+    data: Data = None,
+    judge: JudgeUrl = None,
+    judge_model: JudgeModel = None,
+    as_json: Json = False,
+) -> None:
+    """Score predictions again, without the model; a split scored by a server gets its submission file."""
+    from ixc.evals import predictions, result, series
+
+    folder = _data(data)
+    done = []
+    for path in [path for given in files for path in result.files_of(given)]:
+        task = result.task_of(predictions.read(path))
+        asked = _judge(judge, judge_model, path.parent) if task.judged else None
+        done.append(series.scored(path, task.read(folder), judge=asked))
+    _print(done, as_json=as_json)
+
+
+@evals.command(
+    name="report",
+    epilog=examples(
+        "ixc eval report runs/eval/nano",
+        "ixc eval report runs/eval/ours runs/eval/theirs --data ./tsv --out report",
+    ),
+)
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; the first is ours.")],
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the report; default: the first run's.")] = None,
+) -> None:
+    """Write a report: report.md, report.json and report.html, which needs no network."""
+    from ixc.evals import report as room
+
+    folder = _data(data)
+
+    def rows_of(task: Task) -> Sequence[Row] | None:
+        there = folder.is_file() or (folder / f"{task.dataset}.tsv").exists()
+        return task.read(folder) if there else None
+
+    found = [room.gather(run, rows_of=rows_of, name=run.resolve().name) for run in runs]
+    for path in room.write(found, out=out or runs[0]):
+        print(path)
+
+
+def _print(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([_as_dict(outcome) for outcome in outcomes], ensure_ascii=False))
+        return
+    print("| benchmark | score | paper | metric | answered |\n|---|---|---|---|---|")
+    for outcome in outcomes:
+        print(f"| {' | '.join(_cells(outcome))} |")
+
+
+def _cells(outcome: Outcome) -> list[str]:
+    task, found = outcome.task, outcome.result
+    paper = "" if task.paper is None else f"{task.paper:g}" + (f" ({task.paper_split})" if task.paper_split else "")
+    if found is not None:
+        answered = f"{len(found.run.answered)} of {found.run.header.questions}"
+        return [task.name, f"{found.score.headline:.1f}", paper, found.score.name, answered]
+    if not outcome.complete:
+        return [task.name, "", paper, "other ranks are not done", ""]
+    return [task.name, "", paper, f"send {outcome.submission}" if outcome.submission else "more answers needed", ""]
+
+
+def _as_dict(outcome: Outcome) -> dict[str, Any]:
+    if outcome.result is not None:
+        found = {key: value for key, value in outcome.result.as_dict().items() if key not in ("per_row", "header")}
+    else:
+        found = {"task": outcome.task.name, "complete": outcome.complete}
+    file = outcome.submission
+    return found | {"file": str(outcome.path), "submission": None if file is None else str(file)}
+
+
+@evals.command(
+    name="synth",
+    epilog=examples(
+        "ixc eval synth",
+        "ixc eval synth --model runs/nano/model -n 100 --json",
+        "ixc eval synth --keep cases.jsonl",
+    ),
+)
+def eval_synth(
+    model: Model = None,
+    count: Annotated[int, typer.Option("-n", "--count", help="Held-out documents.")] = 500,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="File of finished documents; a run that finds it goes on behind them.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
+    from ixc.evals import synth as room
+
+    engine = load_engine(model, device=device, dtype=dtype)
+    cases = room.run(lambda image, question, hd: engine.ask([image], question, hd=hd).text, count=count, keep=keep)
+    result = watch(cases, total=count, what="asking")
+    print(json.dumps(result.as_dict()) if as_json else result)

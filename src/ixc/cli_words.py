@@ -1,0 +1,49 @@
+"""Words that several commands share: their options, the examples in their help, loading a model.
+
+Part of the command line, beside `cli` and `cli_eval`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ixc.inference.engine import Engine
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command's help: blank lines keep one example a line."""
+    return "\n\n".join(["Examples:", *lines])
+
+
+Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]
+Hd = Annotated[int | None, typer.Option("--hd", help="Most tiles an image may be cut into; default: the model's.")]
+Rule = Annotated[
+    str | None, typer.Option("--partition", help="Partition rule: original, native or fit; default: the model's.")
+]
+NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+
+
+def load_engine(model: Path | None, *, device: str, dtype: str) -> Engine:
+    """The model of a folder; None = the embedded one."""
+    quiet_libraries()
+    from ixc.inference.engine import load
+
+    return load(model, device=device, dtype=dtype)
+
+
+def quiet_libraries() -> None:
+    """They announce their own matters, and look things up; a command's stderr is for its own lines."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers.utils import logging
+
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()
+    logging.disable_progress_bar()

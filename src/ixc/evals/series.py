@@ -1,0 +1,191 @@
+"""Several tasks of one run, one after another: data, questions, predictions, score or submission.
+
+    RUN/<task>.jsonl  RUN/<task>.score.json  or  RUN/<task>.submission.*
+
+A finished task is not asked again, so the same command goes on where it was killed; and where nothing is left to ask,
+no model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ixc.errors import UsageError
+from ixc.evals import fetch, predictions, result, run, submission
+from ixc.evals.predictions import Header, Index
+from ixc.evals.result import Result
+from ixc.evals.run import Answers, Finished, Step
+
+if TYPE_CHECKING:
+    from ixc.evals.question import Question
+    from ixc.evals.task import Judge, Row, Task
+
+PAPER = "paper"
+"""Stands for `PAPER_TASKS` on the command line."""
+
+PAPER_TASKS = (
+    *("docvqa_val", "chartqa", "infovqa_val", "textvqa", "ocrbench", "mmstar", "mathvista", "ai2d"),
+    *("mmmu", "mme", "mmbench_en", "mmbench_cn", "seedbench", "qbench", "mmvet", "hallusion"),
+)
+"""The sixteen benchmarks of the paper's table 3, on the splits whose answers are public."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all tasks of a run have in common."""
+
+    model: str
+    """Name of the model."""
+    version: str
+    """Version of this package."""
+    folder: Path
+    """Of the run."""
+    data: Path
+    """Folder of data files; of one task also the file itself."""
+    style: str = "published"
+    """Prompt style."""
+    limit: int | None = None
+    """The first so many questions of every task; None = all."""
+    rank: tuple[int, int] = (1, 1)
+    """(i, n): the i-th of n processes."""
+    hd: int | None = None
+    """Most tiles of every image; None = each task's own."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What else decides the answers; goes into the files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A task that is through."""
+
+    task: Task
+    path: Path
+    """Predictions."""
+    complete: bool
+    """False: other ranks still have questions."""
+    result: Result | None = None
+    """None where the answers are hidden, or not all ranks are done."""
+    submission: Path | None = None
+    """Where the answers are hidden and all questions are answered."""
+
+
+def tasks_of(names: Sequence[str]) -> list[Task]:
+    """Tasks by name, each once.
+
+    Raises:
+        UsageError: an unknown name, or none.
+    """
+    from ixc.evals.tasks import TASKS
+
+    wanted = [each for name in names for each in (PAPER_TASKS if name == PAPER else (name,))]
+    unknown = sorted({name for name in wanted if name not in TASKS})
+    if unknown or not wanted:
+        raise UsageError(
+            f"{len(unknown) or 'no'} unknown: {', '.join(unknown) or 'no name given'}; "
+            f"benchmarks are {', '.join(TASKS)}, and {PAPER} for the sixteen"
+        )
+    return [TASKS[name] for name in dict.fromkeys(wanted)]
+
+
+def series(
+    tasks: Sequence[Task],
+    answers: Answers,
+    *,
+    plan: Plan,
+    judge: Judge | None = None,
+    progress: fetch.Progress | None = None,
+) -> Iterator[Step | Outcome]:
+    """Asks and scores; yields a `Step` after every batch and an `Outcome` after every task.
+
+    Args:
+        answers: the model; called only where something is left to ask.
+        judge: of judged tasks; None = their scores by rule.
+        progress: told of downloads.
+
+    Raises:
+        DataError: data that is not to be had or broken, a file of another run. Whatever `answers` raises.
+    """
+    if plan.data.is_file() and len(tasks) > 1:
+        raise UsageError(f"--data is one file and {len(tasks)} benchmarks are named; give the folder of their files")
+    if plan.hd is not None and plan.hd < 1:
+        raise UsageError(f"hd is {plan.hd}, at least 1 needed; leave it out for each benchmark's own")
+    files = [fetch.find(task, plan.data, progress=progress) for task in tasks]  # all of them before hours are spent
+    for task, file in zip(tasks, files, strict=True):
+        rows = task.read(file)
+        finished = None
+        for event in _asked(task, rows, answers, plan, md5=fetch.md5_of(file)):
+            if isinstance(event, Step):
+                yield event
+            else:
+                finished = event
+        assert finished is not None
+        yield _outcome(task, rows, finished, judge)
+
+
+def _asked(task: Task, rows: list[Row], answers: Answers, plan: Plan, *, md5: str) -> Iterator[Step | Finished]:
+    questions = [_at(question, plan.hd) for question in task.questions(rows, style=plan.style)]
+    header = Header(
+        task=task.name,
+        dataset=task.dataset,
+        style=plan.style,
+        model=plan.model,
+        version=plan.version,
+        questions=len(questions),
+        data=md5,
+        settings={**plan.settings, **({} if plan.hd is None else {"hd": plan.hd})},
+        rank=plan.rank,
+    )
+
+    def headline(known: Mapping[Index, str]) -> float:
+        return task.score(rows, known).headline
+
+    return run.run(
+        questions,
+        answers,
+        header=header,
+        folder=plan.folder,
+        limit=plan.limit,
+        finish=lambda said: task.prediction(said, style=plan.style),
+        score=None if task.hidden else headline,
+    )
+
+
+def _at(question: Question, hd: int | None) -> Question:
+    return question if hd is None else replace(question, hd=hd)
+
+
+def _outcome(task: Task, rows: Sequence[Row], finished: Finished, judge: Judge | None) -> Outcome:
+    if not finished.complete:
+        return Outcome(task=task, path=finished.path, complete=False)
+    return scored(finished.path, rows, judge=judge)
+
+
+def scored(path: Path, rows: Sequence[Row], *, judge: Judge | None = None) -> Outcome:
+    """The score of a predictions file, or the submission where its answers are hidden.
+
+    Raises:
+        DataError: the file is broken, or not of these rows.
+    """
+    found = predictions.read(path)
+    task = result.task_of(found)
+    if not task.hidden:
+        made = result.score(found, rows, judge=judge if task.judged else None)
+        return Outcome(task=task, path=path, complete=True, result=made)
+    whole = len(found.answered) == len(rows)
+    file = submission.write(task, rows, found.predictions, path.parent) if whole else None
+    return Outcome(task=task, path=path, complete=True, submission=file)
+
+
+def once(load: Callable[[], Answers]) -> Answers:
+    """A model that is loaded when it is first asked."""
+    loaded: list[Answers] = []
+
+    def answers(questions: Sequence[Question]) -> list[str]:
+        if not loaded:
+            loaded.append(load())
+        return loaded[0](questions)
+
+    return answers
