@@ -194,6 +194,9 @@ def test_published_sums() -> None:
         (lambda: ocrbench.ocrbench([("Poetry", 1)]), "no category 'Poetry'"),
         (lambda: circular.circular(items([["x", {"A": "1"}, "A", "A"]])), "index 'x' is no whole number"),
         (lambda: accuracy.accuracy([]), "0 rows"),
+        (lambda: mathvista.mathvista([]), "0 rows"),
+        (lambda: mmvet.mmvet([]), "0 rows"),
+        (lambda: answers("[]"), "0 accepted answers"),
         (lambda: accuracy.macro([(None, None, None, 1)]), "0 of 1 rows have an l2-category"),
     ],
 )

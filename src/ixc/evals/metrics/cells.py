@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from ixc.errors import DataError
+
 
 def listed(cell: object) -> list[Any] | None:
     """The list that a cell is or spells ("['a', 'b']", "[2002, 2003]"); None where it is neither.
@@ -21,6 +23,12 @@ def listed(cell: object) -> list[Any] | None:
 
 
 def answers(cell: object) -> list[str]:
-    """The accepted answers of a cell: the items of its list, or the cell itself; every one as a text."""
+    """The accepted answers of a cell: the items of its list, or the cell itself; every one as a text.
+
+    Raises:
+        DataError: the list is empty.
+    """
     found = listed(cell)
+    if found == []:
+        raise DataError("the answer cell is an empty list: 0 accepted answers, at least 1 needed")
     return [str(cell)] if found is None else [str(item) for item in found]

@@ -5,7 +5,7 @@
 rule "vlmevalkit"          one option letter among the last four words; else "answer is X"; else the one option whose
                            text occurs. "The answer is blue" reads as B: upstream's pattern knows no end of word
 rule "vlmevalkit-verbose"  the same with the variable VERBOSE set: "A" in more than three words is an article
-rule "lmms-mmstar", "lmms-mmbench", "lmms-mmmu"   see `choice_lmms`
+rule "lmms-mmstar", "lmms-mmbench", "lmms-mmmu", "lmms-ai2d", "lmms-seed"   see `choice_lmms`
 """
 
 from __future__ import annotations

@@ -1,18 +1,23 @@
-"""How lmms-eval reads multiple-choice answers: three rules, each of another of its tasks.
+"""How lmms-eval reads multiple-choice answers: five rules, each of other tasks.
 
 rule "lmms-mmstar"   MMStar: letters A to D in several positions, the surest position first; any letter A to D at worst
 rule "lmms-mmbench"  MMBench without a judge: a letter A to E as a word, with a few brackets; else the option's text
 rule "lmms-mmmu"     MMMU and Q-Bench: "(A)", then "A ", then "A.", then the text; the last one counts. Upstream draws
                      an option at random where nothing is found; here that is None, and wrong
+rule "lmms-ai2d"     AI2D: "B." at the beginning, or the bare letter, whatever its case
+rule "lmms-seed"     SEED-Bench: the first character, whatever its case: "apple" reads as A
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-MMSTAR, MMBENCH, MMMU = "lmms-mmstar", "lmms-mmbench", "lmms-mmmu"
-RULES = (MMSTAR, MMBENCH, MMMU)
+from ixc.evals.metrics.rule import API_FAILURE
+
+MMSTAR, MMBENCH, MMMU, AI2D, SEED = "lmms-mmstar", "lmms-mmbench", "lmms-mmmu", "lmms-ai2d", "lmms-seed"
+RULES = (MMSTAR, MMBENCH, MMMU, AI2D, SEED)
 
 _FOUR = "ABCD"
 _FIVE = "ABCDE"
@@ -65,7 +70,7 @@ def _places(text: str) -> Iterator[tuple[int, int, str]]:
         yield 9, len(text) - 1, bare[-1:]
 
 
-def _mmstar(prediction: str) -> str | None:
+def _mmstar(prediction: str, _: Mapping[str, Any]) -> str | None:
     if not prediction.strip():
         return None
     text = _trimmed(prediction.strip(), ",.!?;:'\"")
@@ -88,7 +93,7 @@ def _mmbench_letter(prediction: str) -> str | None:
 
 
 def _mmbench(prediction: str, choices: Mapping[str, Any]) -> str | None:
-    if "Failed to obtain answer via API" not in prediction and (stated := _mmbench_letter(prediction)):
+    if API_FAILURE not in prediction and (stated := _mmbench_letter(prediction)):
         return stated
     found = [letter for letter, text in choices.items() if str(text).lower() in prediction.lower()]
     return found[0] if len(found) == 1 else None
@@ -107,8 +112,26 @@ def _mmmu(prediction: str, choices: Mapping[str, Any]) -> str | None:
     return max(found, key=lambda letter: said.rfind(str(choices[letter]).lower()), default=None)
 
 
+def _ai2d(prediction: str, choices: Mapping[str, Any]) -> str | None:
+    begins = re.match(r"\s*([A-Z])\.", prediction)
+    said = begins[1] if begins else prediction.upper()
+    return said if said in choices else None
+
+
+def _seed(prediction: str, choices: Mapping[str, Any]) -> str | None:
+    first = prediction[:1].upper()
+    return first if first in choices else None
+
+
+_READERS: dict[str, Callable[[str, Mapping[str, Any]], str | None]] = {
+    MMSTAR: _mmstar,
+    MMBENCH: _mmbench,
+    MMMU: _mmmu,
+    AI2D: _ai2d,
+    SEED: _seed,
+}
+
+
 def infer(prediction: str, choices: Mapping[str, Any], *, rule: str) -> str | None:
     """The letter an answer names by one of `RULES`, None where it names none."""
-    if rule == MMSTAR:
-        return _mmstar(prediction)
-    return _mmbench(prediction, choices) if rule == MMBENCH else _mmmu(prediction, choices)
+    return _READERS[rule](prediction, choices)

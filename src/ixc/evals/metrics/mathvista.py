@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ixc.errors import DataError
 from ixc.evals.metrics.anls import edits
 from ixc.evals.metrics.cells import listed
 from ixc.evals.metrics.choice import infer
@@ -195,6 +196,9 @@ def mathvista(rows: Iterable[tuple[str, object, bool, bool]]) -> dict[str, Row]:
 
     Args:
         rows: (task, cell of skills, found without a judge, right).
+
+    Raises:
+        DataError: no rows.
     """
     counts: dict[str, list[int]] = {}
     for task, cell, prefetched, right in rows:
@@ -203,4 +207,6 @@ def mathvista(rows: Iterable[tuple[str, object, bool, bool]]) -> dict[str, Row]:
             line[0] += 1
             line[1] += bool(prefetched)
             line[2] += bool(right)
+    if not counts:
+        raise DataError("MathVista: 0 rows to score, at least 1 needed")
     return {name: Row(total=n, prefetched=p, hits=h) for name, (n, p, h) in counts.items()}

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ixc.errors import DataError
 from ixc.evals.metrics.rule import OFFICIAL, VLMEVALKIT, Judge, check
 
 RULES = (VLMEVALKIT, OFFICIAL)
@@ -137,8 +138,10 @@ def mmvet(rows: Iterable[tuple[str, float]], *, rule: str = VLMEVALKIT) -> Table
         rows: (capabilities joined by commas, grade 0 to 1).
 
     Raises:
-        UsageError: unknown rule.
+        DataError: no rows. UsageError: unknown rule.
     """
     check(rule, RULES, metric="MM-Vet")
     graded = [(category, float(score)) for category, score in rows]
+    if not graded:
+        raise DataError("MM-Vet: 0 rows to score, at least 1 needed")
     return _vlmevalkit(graded) if rule == VLMEVALKIT else _official(graded)
