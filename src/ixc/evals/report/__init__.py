@@ -50,7 +50,7 @@ def write(runs: Sequence[Run], *, out: Path) -> tuple[Path, Path, Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path, content in zip(paths, contents.values(), strict=True):
-            path.write_text(content, encoding="utf-8")
+            path.write_bytes(content.encode("utf-8", "replace"))  # a model may write half a surrogate pair
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror or error}; choose another --out") from error
     return paths[0], paths[1], paths[2]

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 
 from ixc.errors import GeometryError
+from ixc.evals.report import words
 from ixc.evals.report.pictures import digest
 from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, Case, Picture, Result, Run
 from ixc.evals.report.svg import escape, number, tag, text
@@ -50,7 +51,7 @@ def _symbols(cases: Sequence[Case]) -> str:
             id=f"p-{name}",
             viewBox="0 0 1 1",
             preserveAspectRatio="none",
-        )  # fmt: skip
+        )
         for name, p in pictures.items()
     )
     return tag("svg", images, class_="store", width=0, height=0, aria_hidden="true")
@@ -91,7 +92,7 @@ def _card(place: int, run: Run, result: Result, case: Case, *, several: bool) ->
     name = f"{result.title} · {case.index}" + (f" · {run.name}" if several else "")
     score = "unscored" if case.score is None else number(case.score)
     badge = tag("span", f"{case.verdict} {score}" if case.verdict == PARTLY else case.verdict, class_="badge")
-    figures = "".join(_figure(p, case.hd) for p in case.pictures)
+    figures = "".join(_figure(p, case, place) for place, p in enumerate(case.pictures))
     fields = [("Question", case.question), ("Answer", case.answer or "not public"), ("Prediction", case.prediction)]
     body = "".join(tag("dt", k) + tag("dd", escape(v) or "<i>empty</i>", class_=k.lower()) for k, v in fields)
     return tag(
@@ -101,21 +102,24 @@ def _card(place: int, run: Run, result: Result, case: Case, *, several: bool) ->
     )  # fmt: skip
 
 
-def _figure(picture: Picture | None, hd: int) -> str:
+def _figure(picture: Picture | None, case: Case, place: int) -> str:
     if picture is None:
         return tag("p", "This picture cannot be read.", class_="lost")
     try:
-        part = partition(picture.width, picture.height, hd=hd)
+        part = partition(picture.width, picture.height, hd=case.hd)
     except GeometryError as error:  # too long and thin for any grid: the picture still says what was asked
         return tag("p", escape(str(error)), class_="lost")
-    caption = (
-        f"{picture.width:,} × {picture.height:,} px, HD-{hd}: {part.grid_w} × {part.grid_h} tiles, drawn at "
-        f"{part.resized_width:,} × {part.resized_height:,}"
-    )
-    return tag("figure", _canvas(picture, part, caption) + tag("figcaption", caption))
+    unseen = case.seen is not None and place >= case.seen
+    tiles = f"HD-{case.hd}: {part.grid_w} × {part.grid_h} tiles, drawn at {words.size(_drawn(part))}"
+    caption = f"{words.size((picture.width, picture.height))} px, {'not shown to the model' if unseen else tiles}"
+    return tag("figure", _canvas(picture, part, caption, grid=not unseen) + tag("figcaption", caption))
 
 
-def _canvas(picture: Picture, part: Partition, caption: str) -> str:
+def _drawn(part: Partition) -> tuple[int, int]:
+    return part.resized_width, part.resized_height
+
+
+def _canvas(picture: Picture, part: Partition, caption: str, *, grid: bool) -> str:
     """The white canvas, the picture on it, the tiles over it."""
     wide, high, tile = part.canvas_width, part.canvas_height, part.tile
     lines = "".join(f"M{c * tile} 0V{high}" for c in range(1, part.grid_w))
@@ -126,12 +130,12 @@ def _canvas(picture: Picture, part: Partition, caption: str) -> str:
         for c in range(part.grid_w)
         if part.tiles <= MOST_NUMBERED
     )
-    grid = tag("path", d=lines + f"M0 0H{wide}V{high}H0Z") + tag("g", numbers, font_size=tile // 6)
+    over = tag("path", d=lines + f"M0 0H{wide}V{high}H0Z") + tag("g", numbers, font_size=tile // 6)
     place = {"x": part.pad_left, "y": part.pad_top, "width": part.resized_width, "height": part.resized_height}
     return tag(
         "svg",
         tag("rect", width=wide, height=high, class_="canvas")
         + tag("use", href=f"#p-{digest(picture.data)}", **place)
-        + tag("g", grid, class_="tiles"),
+        + (tag("g", over, class_="tiles") if grid else ""),
         viewBox=f"0 0 {wide} {high}", role="img", aria_label=caption,
     )  # fmt: skip

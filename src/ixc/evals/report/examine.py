@@ -6,8 +6,9 @@ rows --sizes, digests--> units --bootstrap--> interval
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ixc.evals.intervals import bootstrap
@@ -45,7 +46,8 @@ class Scores:
 
 def examine(
     *, task: str, dataset: str, title: str, hd: int, scores: Scores, predictions: Mapping[Index, str], rows: Rows = (),
-    total: int | None = None, settings: Mapping[str, Any] | None = None, cases: int = CASES,
+    split: str = "", total: int | None = None, settings: Mapping[str, Any] | None = None, cases: int = CASES,
+    seen: int | None = None,
 ) -> Result:  # fmt: skip
     """The result of one benchmark.
 
@@ -53,8 +55,10 @@ def examine(
         rows: of the data set, `image` a tuple of encoded files; without them there are neither cases nor resolutions,
             and every question is a unit of its own.
         hd: budget of tiles that the questions were asked with.
+        split: the one that makes the headline, where the rows have several.
         total: questions of the data set, default: of `rows`, else of `predictions`.
         cases: most of them kept for the browser.
+        seen: the model was shown the first so many pictures of a question, default: all.
     """
     per_row = _named(scores.per_row, [row["index"] for row in rows] or list(predictions))
     sizes, names = _look(rows)
@@ -64,7 +68,7 @@ def examine(
         for i, s in per_row.items()
         if i in predictions or not predictions
     ]
-    units, scale = units_of(dataset, scored, scores.headline)
+    units, scale = units_of(dataset, scored, scores.headline, split=split)
     axis = axis_of(dataset)
     return Result(
         task=task,
@@ -82,7 +86,7 @@ def examine(
         units=units,
         scale=scale,
         sizes=sizes,
-        cases=_cases(rows, predictions, per_row, hd=hd, most=cases),
+        cases=_cases(rows, predictions, per_row, hd=hd, seen=seen, most=cases),
         settings=settings or {},
     )
 
@@ -122,9 +126,16 @@ def sample(verdicts: Sequence[str], most: int) -> list[int]:
 
 
 def _cases(
-    rows: Rows, predictions: Mapping[Index, str], per_row: Mapping[Index, float], *, hd: int, most: int
+    rows: Rows,
+    predictions: Mapping[Index, str],
+    per_row: Mapping[Index, float],
+    *,
+    hd: int,
+    seen: int | None,
+    most: int,
 ) -> tuple[Case, ...]:
-    answered = [row for row in rows if row["index"] in predictions]
+    # A row without a score among scored ones is a rotation of another (MMBench): the same question once more.
+    answered = [row for row in rows if row["index"] in predictions and (not per_row or row["index"] in per_row)]
     drawn: list[Case] = []
     made: dict[str, Picture | None] = {}
     whole = [_case(row, predictions[row["index"]], per_row.get(row["index"]), hd=hd) for row in answered]
@@ -137,25 +148,33 @@ def _cases(
             shown.append(made[name])
         if drawn and sum(len(p.data) for p in made.values() if p) > CASE_BYTES:
             break
-        drawn.append(_case(answered[place], whole[place].prediction, whole[place].score, hd=hd, shown=tuple(shown)))
+        drawn.append(replace(whole[place], pictures=tuple(shown), seen=seen))
     return tuple(drawn)
 
 
-def _case(
-    row: Mapping[str, Any], prediction: str, score: float | None, *, hd: int, shown: tuple[Picture | None, ...] = ()
-) -> Case:
+def _case(row: Mapping[str, Any], prediction: str, score: float | None, *, hd: int) -> Case:
     options = [f"{letter}. {row[letter]}" for letter in OPTIONS if row.get(letter) is not None]
     hint = [str(row["hint"])] if row.get("hint") is not None else []
     answer = row.get("answer")
     return Case(
         index=row["index"],
         question=_short("\n".join([*hint, str(row.get("question", "")), *options])),
-        answer="" if answer is None else _short(str(answer)),
+        answer="" if answer is None else _short(_accepted(str(answer))),
         prediction=_short(prediction),
         score=score,
         hd=hd,
-        pictures=shown,
+        pictures=(),
     )
+
+
+def _accepted(cell: str) -> str:
+    """A cell with several accepted answers, one a line."""
+    if cell.startswith("[") and cell.endswith("]"):
+        try:
+            return "\n".join(dict.fromkeys(str(answer) for answer in literal_eval(cell)))
+        except (ValueError, SyntaxError):
+            pass  # a text in brackets, as it stands
+    return cell
 
 
 def _short(text: str) -> str:

@@ -84,9 +84,11 @@ def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> 
         scores=score,
         predictions=run.predictions,
         rows=rows,
+        split=task.split,
         total=header.questions,
         settings={"model": header.model, "prompts": header.style, "version": header.version, **header.settings},
         cases=cases,
+        seen=1 if header.style == "published" else None,
     )
     return result, notes
 
@@ -123,4 +125,4 @@ def _scores(value: dict[str, Any], task: Task) -> Scores:
 
 def is_rule(metric: str) -> bool:
     """Whether a judged benchmark was scored without its judge: such a score says so in its name."""
-    return "rule" in metric.lower()
+    return "(no judge)" in metric

@@ -44,7 +44,7 @@ function recall() {
   document.getElementById("task").value = hash.get("task") ?? "";
   document.getElementById("find").value = hash.get("q") ?? "";
   apply();
-  document.getElementById("cases").scrollIntoView();
+  document.getElementById("cases").scrollIntoView({ behavior: "instant" });
 }
 
 function walk(event) {
@@ -55,7 +55,7 @@ function walk(event) {
   const open = cards.filter((card) => !card.hidden);
   const at = open.indexOf(document.activeElement.closest(".card"));
   const next = open[at < 0 ? 0 : at + step];
-  if (next) { next.focus(); next.scrollIntoView({ block: "center" }); }
+  if (next) { next.focus(); next.scrollIntoView({ block: "nearest" }); }
 }
 
 if (form) {

@@ -81,7 +81,7 @@ def _radar(runs: Sequence[Run]) -> Part:
                 aria_pressed="true",
                 data_series=one.kind,
             ),
-        )  # fmt: skip
+        )
         for one in series(runs)
     )
     note = (
@@ -95,10 +95,9 @@ def _radar(runs: Sequence[Run]) -> Part:
 
 def _table(runs: Sequence[Run]) -> Part:
     lines = comparison(runs)
-    head = ["Benchmark", *COMPARED, *(run.name for run in runs), "ours, 95 %, published"]
-    first = 1 + len(COMPARED)
+    head = ["Benchmark", *(run.name for run in runs), "ours | published", *COMPARED]
     cells = "".join(
-        tag("th", escape(name), scope="col", class_="ours" if first <= i < first + len(runs) else None)
+        tag("th", escape(name), scope="col", class_="ours" if 0 < i <= len(runs) else None)
         for i, name in enumerate(head)
     )
     body = "".join(_row(line) for line in lines)
@@ -122,9 +121,10 @@ def _row(line: Line) -> str:
     best = max((figure for figure in line.published if figure is not None), default=None)
     name = f"{escape(line.axis.title)}{line.marks} " + tag("small", escape(line.axis.split))
     cells = [tag("th", name, scope="row")]
-    cells += [tag("td", words.score(f), class_="best" if f is not None and f == best else None) for f in line.published]
     cells += [tag("td", _figure(result), class_="ours") for result in line.ours]
-    return tag("tr", "".join([*cells, tag("td", bar(line))]), data_axis=line.axis.key)
+    cells += [tag("td", bar(line))]
+    cells += [tag("td", words.score(f), class_="best" if f is not None and f == best else None) for f in line.published]
+    return tag("tr", "".join(cells), data_axis=line.axis.key)
 
 
 def _figure(result: Result | None) -> str:
@@ -215,8 +215,8 @@ def _cases(runs: Sequence[Run]) -> Part:
         return None
     note = (
         f"{said(runs)}, a sample with wrong, partly right and right ones in equal parts where there are enough, so the "
-        f"shares here are not the score. Pictures are reduced to {LONG_SIDE} px at most; the orange grid shows the tiles "
-        "that the model saw, drawn on its white canvas."
+        f"shares here are not the score. Pictures are reduced to {LONG_SIDE} px at most; the orange grid shows the "
+        "tiles that the model saw, drawn on its white canvas."
     )
     keys = "Keys: <kbd>j</kbd> and <kbd>k</kbd> walk through the cases, <kbd>/</kbd> searches."
     content = tag("h2", "Case by case") + tag("p", f"{escape(note)} {keys}", class_="note") + browser(runs)

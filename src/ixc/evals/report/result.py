@@ -42,6 +42,8 @@ class Case:
     hd: int
     pictures: tuple[Picture | None, ...]
     """None: a picture that cannot be read."""
+    seen: int | None = None
+    """The model was shown the first so many pictures only (published prompts: one); None is all."""
 
     @property
     def verdict(self) -> str:

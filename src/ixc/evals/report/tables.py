@@ -29,15 +29,17 @@ class Line:
 
     @property
     def marks(self) -> str:
-        """What makes our figures differ in kind: * another split than the paper's, ° a rule in place of the judge."""
+        """What makes our figures differ in kind: the keys of `MARKS`."""
         found = [r for r in self.ours if r]
         other = any(r.dataset != self.axis.datasets[0] for r in found)
-        return "*" * other + "°" * any(r.stand_in for r in found)
+        part = any(r.answered < r.total for r in found)
+        return "*" * other + "°" * any(r.stand_in for r in found) + "†" * part
 
 
 MARKS = {
     "*": "measured on another split than the paper's (the paper's one is scored by a server)",
     "°": "scored by a rule where the paper asked a judge: not comparable",
+    "†": "only a part of the questions is answered",
 }
 
 

@@ -1,12 +1,11 @@
 """Rows of a data set -> the units that a bootstrap draws, for each way a benchmark makes its figure.
 
     mean           questions of one picture together; most benchmarks
-    circular       MMBench: the base rows only, a rotation counts through its base
-    validation     MMMU: rows of the split `validation`
     mme            acc + acc+ in every category; a unit is a picture with its two questions
     hallusion      mean of aAcc, fAcc, qAcc; a unit is a set of figures and questions, which never share rows
 
-A unit's sums must give the benchmark's figure back to 1e-6, else there is no interval: a wrong interval is worse.
+Only rows of the split that makes the headline are drawn, and of MMBench the base rows: a rotation counts through its
+base. A unit's sums must give the benchmark's figure back to 1e-6, else there is no interval: a wrong interval is worse.
 """
 
 from __future__ import annotations
@@ -35,9 +34,13 @@ class Scored:
     row: Mapping[str, Any]
 
 
-def units_of(dataset: str, scored: Sequence[Scored], headline: float | None) -> tuple[Units, float]:
-    """(units, what a ratio of 1 is worth); no units where they do not give the headline back."""
-    kept = _kept(dataset, scored)
+def units_of(dataset: str, scored: Sequence[Scored], headline: float | None, *, split: str = "") -> tuple[Units, float]:
+    """(units, what a ratio of 1 is worth); no units where they do not give the headline back.
+
+    Args:
+        split: the one that makes the headline, where the rows have several.
+    """
+    kept = _kept(dataset, scored, split)
     make: Callable[[Sequence[Scored]], Units] = {"MME": _mme, "HallusionBench": _hallusion}.get(dataset, _mean)
     scale = {"HallusionBench": 100 / 3, "OCRBench": len(kept) / 10}.get(dataset, 100.0)
     if headline is None or not kept:
@@ -47,11 +50,11 @@ def units_of(dataset: str, scored: Sequence[Scored], headline: float | None) -> 
     return (units, scale) if abs(got - headline) <= 1e-6 * max(1.0, abs(headline)) else ({}, scale)
 
 
-def _kept(dataset: str, scored: Sequence[Scored]) -> list[Scored]:
+def _kept(dataset: str, scored: Sequence[Scored], split: str) -> list[Scored]:
     if dataset.startswith("MMBench"):
-        return [s for s in scored if not isinstance(s.index, int) or s.index < ROTATION]
-    if dataset == "MMMU_DEV_VAL":
-        return [s for s in scored if s.row.get("split", "validation") == "validation"]
+        scored = [s for s in scored if not isinstance(s.index, int) or s.index < ROTATION]
+    if any(s.row.get("split") == split for s in scored):
+        scored = [s for s in scored if s.row.get("split") == split]
     return list(scored)
 
 

@@ -1,0 +1,328 @@
+"""The report's tables, charts and files, on fakes with known scores and on the mocks of all sixteen benchmarks."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from report_fakes import EVIL, MOCK, PICTURES, PLAIN, fake_run, mock_folder, picture, rows
+
+from ixc.errors import DataError, UsageError
+from ixc.evals.paper_scores import AXES
+from ixc.evals.report import as_dict, gather, markdown, page, pictures, write
+from ixc.evals.report.browser import browser
+from ixc.evals.report.examine import CASE_BYTES, CASES, Scores, examine, sample
+from ixc.evals.report.radar import radar, rims, series
+from ixc.evals.report.result import Run
+from ixc.evals.report.tables import beyond, comparison, pairs, resolutions
+from ixc.evals.report.units import ROTATION, Scored, units_of
+from ixc.geometry import partition
+
+
+@pytest.fixture(scope="module")
+def mocks(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All sixteen mock data sets, scored by the real metrics."""
+    folder = mock_folder(tmp_path_factory.mktemp("run"))
+    return gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset), name="mock")
+
+
+# -- on the mocks -----------------------------------------------------------------------------------------------------
+
+
+def test_sixteen_benchmarks_fill_sixteen_axes(mocks: Run) -> None:
+    assert [line.ours[0] is not None for line in comparison([mocks])] == [True] * 16
+    assert beyond(mocks) == []
+    assert mocks.notes == ()
+
+
+def test_every_benchmark_s_units_give_its_figure_back(mocks: Run) -> None:
+    for result in mocks.results:
+        assert result.interval is not None, result.task
+        assert result.interval.value == pytest.approx(result.headline, rel=1e-9), result.task
+        assert result.interval.low <= result.interval.value <= result.interval.high, result.task
+
+
+def test_judged_benchmarks_without_a_judge_are_marked(mocks: Run) -> None:
+    marks = {line.axis.key: line.marks for line in comparison([mocks])}
+    assert {key for key, mark in marks.items() if "°" in mark} == {"mathvista", "mmvet"}
+    assert {key for key, mark in marks.items() if "*" in mark} == {"doc", "info", "mmb", "mmbcn", "qbench"}
+
+
+def test_sizes_are_those_of_the_goldens(mocks: Run) -> None:
+    for result in mocks.results:
+        expected = json.loads((MOCK / result.dataset / "expected.json").read_text())
+        sizes = {tuple(image[1:]) for row in expected["images"] for image in row["images"]}
+        assert set(result.sizes) == sizes, result.dataset
+
+
+def test_a_rotation_of_a_question_is_no_case_of_its_own(mocks: Run) -> None:
+    result = mocks.result("mmbench_en")
+    assert result is not None
+    assert result.cases
+    assert all(case.index < ROTATION and case.score is not None for case in result.cases)  # type: ignore[operator]
+
+
+def test_the_published_prompt_shows_one_picture(mocks: Run) -> None:
+    result = mocks.result("mmmu")
+    assert result is not None
+    assert any(len(case.pictures) > 1 for case in result.cases)
+    html = browser([mocks])
+    assert html.count("not shown to the model") > 0
+
+
+def test_writing_twice_gives_the_same_files(mocks: Run, tmp_path: Path) -> None:
+    first = [path.read_bytes() for path in write([mocks], out=tmp_path / "a")]
+    assert first == [path.read_bytes() for path in write([mocks], out=tmp_path / "b")]
+    assert [len(content) > 1000 for content in first] == [True] * 3
+
+
+def test_a_kept_score_needs_no_data(tmp_path: Path) -> None:
+    folder = mock_folder(tmp_path)
+    for path in folder.glob("*.jsonl"):
+        if path.stem != "chartqa":
+            path.unlink()
+    kept = {"name": "relaxed accuracy", "headline": 50.0, "table": [{"Overall": 50.0}], "per_row": {"0": 1, "1": 0}}
+    with pytest.raises(DataError, match=r"chartqa\.score\.json nor the data"):
+        gather(folder, rows_of=lambda task: None)
+    (folder / "chartqa.score.json").write_text(json.dumps(kept))
+    run = gather(folder, rows_of=lambda task: None)
+    assert run.name == "fake"
+    assert (run.results[0].headline, run.results[0].cases, run.results[0].sizes) == (50.0, (), ())
+    assert "Cases" not in page([run])
+    (folder / "chartqa.score.json").write_text('{"name": "x"}')
+    with pytest.raises(DataError, match="holds no score"):
+        gather(folder, rows_of=lambda task: None)
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    folder = mock_folder(tmp_path)
+
+    def rows_of(task):
+        if task.name == "mme":
+            raise DataError("MME.tsv: no such file; fetch it")
+        return task.read(MOCK / task.dataset)
+
+    run = gather(folder, rows_of=rows_of)
+    assert run.result("mme") is None
+    assert any("mme is left out" in note for note in run.notes)
+    assert "mme is left out" in markdown([run])
+    assert "mme is left out" in page([run])
+
+
+def test_no_run_is_a_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no folder of a run"):
+        gather(tmp_path / "none", rows_of=lambda task: None)
+    with pytest.raises(DataError, match="0 finished prediction files"):
+        gather(tmp_path, rows_of=lambda task: None)
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_unit_gives_no_interval() -> None:
+    scored = [Scored(index=i, score=1.0, picture="", row={}) for i in range(4)]
+    assert units_of("MMStar", scored, 100.0)[0]
+    assert units_of("MMStar", scored, 99.0)[0] == {}
+    assert units_of("MMStar", scored, None)[0] == {}
+    assert units_of("MMStar", [], 100.0)[0] == {}
+
+
+def test_questions_about_one_picture_are_one_unit() -> None:
+    result = fake_run().results[0]
+    assert result.interval is not None
+    assert result.interval.units == len(PICTURES)
+
+
+def test_the_comparison_prints_the_published_figures() -> None:
+    text = markdown([fake_run()])
+    assert "| DocVQA* (test) | 82.2 | 88.4 | 88.1 | 48.3 | 57.7 | 90.0 | 66.7 [" in text
+    assert "| MM-Vet° (all) | 54.5 | 56.8 | 59.2 | 30.1 | 46.7 | 54.9 | 66.7 [" in text
+
+
+def test_a_part_of_the_questions_is_marked() -> None:
+    run = fake_run()
+    part = replace(run, results=tuple(replace(r, total=99) for r in run.results))
+    assert all("†" in line.marks for line in comparison([part]))
+    assert "only a part of the questions" in page([part])
+
+
+def test_resolutions_are_minimum_median_maximum() -> None:
+    line = resolutions([fake_run()])[0]
+    assert (line.pictures, line.least, line.middle, line.most) == (3, (300, 200), 400 * 900, (1600, 1200))
+    assert line.above_4k == 0
+
+
+def test_pairs_compare_what_both_answered() -> None:
+    one, two = fake_run(), fake_run("theirs", scores=(1.0, 1.0, 1.0, 1.0, 0.0, 1.0), skip=("mme",))
+    found = pairs([one, two])
+    assert len(found) == 15
+    paired = found[0].paired
+    assert paired is not None
+    assert (paired.only_first, paired.only_second, paired.questions) == (0, 1, 6)
+    assert paired.difference.value == pytest.approx(100 / 6)
+    assert pairs([one]) == []
+
+
+def test_other_metrics_and_other_questions_are_not_compared() -> None:
+    one, two = fake_run(), fake_run("theirs")
+    other = replace(two, results=tuple(replace(r, metric="judged") for r in two.results))
+    assert "scored by share and by judged" in (pairs([one, other])[0].why)
+    empty = replace(two, results=tuple(replace(r, units={}) for r in two.results))
+    assert "no picture" in pairs([one, empty])[0].why
+    assert "no picture" in page([one, empty])
+    assert "no picture" in markdown([one, empty])
+
+
+# -- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_radar_leaves_gaps_and_hides_no_axis() -> None:
+    run = fake_run(skip=("text",))
+    drawn = series([run])
+    assert [one.name for one in drawn] == ["GPT-4V", "Gemini Pro", "IXC2-4KHD-7B", "ours"]
+    assert drawn[3].figures[3] is None  # not measured
+    assert drawn[3].figures[14] is None  # a rule in place of the judge
+    assert all(0 < (one.figures[k] or rim) <= rim for one in drawn for k, rim in enumerate(rims(drawn)))
+    svg = radar([run])
+    assert svg.count('class="axis"') == len(AXES)
+    assert svg.count("<polygon") == 4 + 3  # rings, and the three lines without a gap
+
+
+def test_the_grid_is_the_partition_s() -> None:
+    html = browser([fake_run()])
+    part = partition(1600, 1200, hd=9)
+    assert f'viewBox="0 0 {part.canvas_width} {part.canvas_height}"' in html
+    assert f'x="{part.pad_left}" y="{part.pad_top}" width="{part.resized_width}"' in html
+    assert f"1,600 × 1,200 px, HD-9: {part.grid_w} × {part.grid_h} tiles" in html
+
+
+def test_a_picture_is_stored_once() -> None:
+    html = page([fake_run(), fake_run("again")])
+    assert html.count("data:image/webp") == len(PICTURES)
+    assert html.count("<use ") == 2 * 16 * len(PLAIN)
+
+
+def test_the_page_keeps_to_itself() -> None:
+    html = page([fake_run()])
+    assert "default-src 'none'" in html
+    assert re.findall(r'(?:href|src)="(?!#|data:)[^"]*"', html) == []
+    assert html.count("<script") == html.count("</script") == 1
+    assert "unsafe" not in html
+    assert "style=" not in html  # the policy knows one style sheet, by its hash
+
+
+def test_half_a_surrogate_pair_is_written(tmp_path: Path) -> None:
+    assert "\ud800" in EVIL
+    for path in write([fake_run()], out=tmp_path):
+        path.read_text(encoding="utf-8")
+
+
+def test_json_holds_every_figure() -> None:
+    value = json.loads(json.dumps(as_dict([fake_run()])))
+    assert len(value["comparison"]) == len(value["runs"][0]["results"]) == 16
+    assert value["runs"][0]["results"][0]["per_row"]["0"] == 1
+    assert value["runs"][0]["results"][0]["interval"]["value"] == pytest.approx(100 * sum(PLAIN) / 6)
+
+
+def test_a_bar_in_a_name_does_not_break_the_table() -> None:
+    assert "a\\|b" in markdown([fake_run("a|b")])
+
+
+def test_writing_refuses(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="0 runs"):
+        write([], out=tmp_path)
+    with pytest.raises(UsageError, match="2 of 2 runs are called 'ours'"):
+        write([fake_run(), fake_run()], out=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        write([fake_run()], out=tmp_path / "file")
+
+
+# -- pictures and cases -----------------------------------------------------------------------------------------------
+
+
+def test_pictures_are_reduced_and_never_enlarged() -> None:
+    big, little = pictures.small(picture(3000, 1000)), pictures.small(picture(30, 20))
+    assert big is not None
+    assert little is not None
+    assert (big.width, big.height) == (3000, 1000)
+    assert pictures.size_of(big.data) == (640, 213)
+    assert pictures.size_of(little.data) == (30, 20)
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", PICTURES[0][:60], PICTURES[2][:300]])
+def test_broken_pictures_are_shown_as_such(data: bytes) -> None:
+    assert pictures.small(data) is None
+    result = examine(
+        task="x", dataset="MMStar", title="X", hd=9, predictions={0: "a"},
+        scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}),
+        rows=[{"index": 0, "image": (data,), "question": "?", "answer": "b"}],
+    )  # fmt: skip
+    assert "cannot be read" in browser([Run(name="r", results=(result,))])
+
+
+def test_a_picture_too_thin_for_a_grid_is_said() -> None:
+    result = examine(
+        task="x", dataset="MMStar", title="X", hd=1, predictions={0: "a"},
+        scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}),
+        rows=[{"index": 0, "image": (picture(1000, 1),), "question": "?", "answer": "b"}],
+    )  # fmt: skip
+    assert "aspect ratio" in browser([Run(name="r", results=(result,))])
+
+
+def test_the_sample_has_equal_parts_in_order() -> None:
+    verdicts = ["right"] * 90 + ["wrong"] * 5 + ["partly"] * 30
+    places = sample(verdicts, 24)
+    assert places == sorted(set(places))
+    kinds = [verdicts[place] for place in places]
+    assert (kinds.count("wrong"), len(kinds)) == (5, 24)
+    assert abs(kinds.count("right") - kinds.count("partly")) <= 1
+    assert sample(verdicts[:3], 24) == [0, 1, 2]
+    assert sample([], 24) == []
+
+
+def test_the_page_has_a_limit_of_cases_and_bytes() -> None:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+
+    def noise() -> bytes:
+        out = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (480, 640, 3), dtype=np.uint8)).save(out, format="PNG", compress_level=0)
+        return out.getvalue()
+
+    noisy = [{"index": i, "image": (noise(),), "question": "?", "answer": "x"} for i in range(CASES + 6)]
+    scores = Scores(metric="m", headline=0.0, table=(), per_row=dict.fromkeys(range(len(noisy)), 0.0))
+    result = examine(
+        task="x", dataset="MMStar", title="X", hd=9, predictions=dict.fromkeys(range(len(noisy)), "a"), scores=scores,
+        rows=noisy,
+    )  # fmt: skip
+    shown = [p.data for case in result.cases for p in case.pictures if p]
+    assert 0 < len(shown) < CASES
+    assert sum(map(len, shown)) <= CASE_BYTES
+
+
+def test_long_answers_do_not_fill_the_page() -> None:
+    result = examine(
+        task="x", dataset="MMStar", title="X", hd=9, predictions={0: "la " * 9999},
+        scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}), rows=rows()[:1],
+    )  # fmt: skip
+    assert result.cases[0].prediction.endswith("(29,997 characters)")
+    assert len(result.cases[0].prediction) < 2100
+    assert result.cases[0].question == "How many lamps in room 0?\nA. two"
+    assert result.total == 1
+
+
+def test_scores_meet_their_rows_whether_text_or_number() -> None:
+    result = examine(
+        task="x", dataset="MMStar", title="X", hd=9, predictions={0: "a", 1: "b"},
+        scores=Scores(metric="m", headline=50.0, table=(), per_row={"0": 1.0, "1": 0.0}), rows=rows()[:2],
+    )  # fmt: skip
+    assert result.per_row == {0: 1.0, 1: 0.0}
+    assert [case.verdict for case in result.cases] == ["right", "wrong"]
