@@ -67,7 +67,7 @@ def ocrbench(rows: Iterable[tuple[str, int]]) -> dict[str, float]:
         DataError: a category that OCRBench does not have.
     """
     task_of = {category: task for task, categories in TASKS.items() for category in categories}
-    counts = dict.fromkeys(TASKS, 0)
+    counts: dict[str, float] = dict.fromkeys(TASKS, 0)
     for category, right in rows:
         if category not in task_of:
             raise DataError(f"OCRBench has no category {category!r}; it has {', '.join(sorted(task_of))}")
