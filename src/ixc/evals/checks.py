@@ -11,7 +11,7 @@ import ast
 import re
 from collections.abc import Iterable, Sequence
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, NoReturn
 
 from ixc.errors import DataError
 from ixc.evals.metrics import mme as mme_rules
@@ -27,7 +27,7 @@ HALLUSION_PARTS = 6
 IMAGE_TAG = re.compile(r"<image (\d+)>")
 
 
-def _fail(where: str, row: Row, what: str) -> None:
+def _fail(where: str, row: Row, what: str) -> NoReturn:
     raise DataError(f"{where}, index {row['index']}: {what}")
 
 

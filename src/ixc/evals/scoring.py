@@ -45,7 +45,7 @@ def _words(rows: Sequence[Row], rule: Rule, name: str) -> Score:
     """Mean in per cent: by split where there are splits, else by category where there are categories."""
     values = [rule(row["prediction"], cells.answers(row["answer"])) for row in rows]
     line: dict[str, Any] = {}
-    column = next((c for c in ("split", "category") if c in rows[0]), None)
+    column = next((c for c in ("split", "category") if c in rows[0]), "")
     for group in sorted({row[column] for row in rows} - {None}) if column else []:
         line[group] = 100 * mean([v for v, row in zip(values, rows, strict=True) if row[column] == group])
     line["Overall"] = 100 * mean(values)

@@ -13,8 +13,6 @@ them strings. A missing cell is None in our rows.
 from __future__ import annotations
 
 import ast
-import base64
-import binascii
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,6 +21,7 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from ixc.errors import DataError, UsageError
+from ixc.evals.pictures import pictures
 
 Row = dict[str, Any]
 """One question: column -> cell; `image` is a tuple of encoded image files, None stands for a missing cell."""
@@ -30,13 +29,8 @@ Index = int | str
 FileFormat = Literal["xlsx", "tsv", "jsonl"]
 """The file that predictions pass through before they are scored; jsonl leaves them as they are."""
 
-REFERENCE_LENGTH = 64
-"""An image cell of at most so many characters is the index of another row."""
 CELL_LENGTH = 32767
 """Longest text of a cell of a workbook; the official writer leaves a longer one out."""
-MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"RIFF": "WebP", b"BM": "BMP", b"II*\0": "TIFF"}
-"""First bytes of the image files found in public data sets; big-endian TIFF is added below."""
-MAGIC[b"MM\0*"] = "TIFF"
 NOT_A_TABLE = {
     b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself",
     b"<!DOCTYPE": "a web page; download the file again",
@@ -85,8 +79,8 @@ def read_rows(path: str | Path) -> list[Row]:
     rows = [dict(zip(kept.columns, map(_cell, values), strict=True)) for values in kept.itertuples(index=False)]
     numbers = [int(i) + 1 for i in kept.index]
     indices = _indices(rows, numbers, path)
-    pictures = _pictures([str(row["index"]) for row in rows], [str(row["image"]) for row in rows], numbers, path)
-    for row, index, images, number in zip(rows, indices, pictures, numbers, strict=True):
+    images_of = pictures([str(row["index"]) for row in rows], [str(row["image"]) for row in rows], numbers, path)
+    for row, index, images, number in zip(rows, indices, images_of, numbers, strict=True):
         row |= {"index": index, "image": images}
         if row["question"] is None:
             raise DataError(f"{path} row {number} (index {index}): the question is missing; fill its cell")
@@ -177,65 +171,6 @@ def _is_int(text: str) -> bool:
         return type(ast.literal_eval(text)) is int
     except (ValueError, SyntaxError):
         return False
-
-
-# -- images -----------------------------------------------------------------------------------------------------------
-
-
-def _pictures(
-    indices: Sequence[str], cells: Sequence[str], numbers: Sequence[int], path: Path
-) -> list[tuple[bytes, ...]]:
-    """Image files of every row; equal cells share theirs."""
-    whole = dict(zip(indices, cells, strict=True))
-    decoded: dict[str, tuple[bytes, ...]] = {}
-    found = []
-    for index, number in zip(indices, numbers, strict=True):
-        where = f"{path} row {number} (index {index})"
-        if len(whole[index]) <= REFERENCE_LENGTH:
-            whole[index] = _referred(whole[index], whole, where)
-        cell = whole[index]
-        if cell not in decoded:
-            decoded[cell] = tuple(_decode(text, where) for text in _texts(cell, where))
-        found.append(decoded[cell])
-    return found
-
-
-def _referred(index: str, whole: Mapping[str, str], where: str) -> str:
-    if index not in whole:
-        raise DataError(
-            f"{where}: its image is {index[:20]!r} ({len(index)} characters, so the index of another row), and no row "
-            "with an image has that index; give the image itself"
-        )
-    if len(whole[index]) <= REFERENCE_LENGTH:
-        raise DataError(f"{where}: its image refers to row {index}, which only refers on; refer to a row with an image")
-    return whole[index]
-
-
-def _texts(cell: str, where: str) -> list[str]:
-    if not (cell.startswith("[") and cell.endswith("]")):
-        return [cell]
-    try:
-        texts = ast.literal_eval(cell)
-    except (ValueError, SyntaxError) as error:
-        raise DataError(f"{where}: its list of images cannot be read; write ['base64', 'base64']") from error
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise DataError(f"{where}: its list of images has {len(texts)} usable texts; give at least 1, all base64")
-    return texts
-
-
-def _decode(text: str, where: str) -> bytes:
-    try:
-        data = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise DataError(
-            f"{where}: its image is no base64 ({len(text)} characters: {error}); encode it again"
-        ) from error
-    if not any(data.startswith(magic) for magic in MAGIC):
-        kinds = ", ".join(sorted(set(MAGIC.values())))
-        raise DataError(f"{where}: its {len(data)} bytes begin with {data[:4].hex()}, no image; give one of {kinds}")
-    if data.startswith(b"\x89PNG") and b"IEND" not in data[-16:]:
-        raise DataError(f"{where}: its PNG of {len(data)} bytes is cut off (no IEND at its end); encode it again")
-    return data
 
 
 # -- predictions ------------------------------------------------------------------------------------------------------
@@ -336,13 +271,20 @@ def _line(text: str, where: str) -> dict[str, Any]:
 # -- the way through a file -------------------------------------------------------------------------------------------
 
 
-def round_trip(rows: Sequence[Row], predictions: Mapping[Index, str], *, file_format: FileFormat = "xlsx") -> list[Row]:
+def round_trip(
+    rows: Sequence[Row],
+    predictions: Mapping[Index, str],
+    *,
+    file_format: FileFormat = "xlsx",
+    where: str = "the data set",
+) -> list[Row]:
     """Rows that have a prediction, in their order, as the official evaluation reads its own prediction file.
 
     Args:
         rows: of `read_rows`.
         predictions: by index; a subset of the rows will do, as upstream.
         file_format: what the official run writes: xlsx by default there, tsv by PRED_FORMAT; jsonl changes nothing.
+        where: name of the rows' file, for messages.
 
     Returns:
         Copies with `prediction` (a string: a missing one is "nan") and without `image`.
@@ -359,11 +301,11 @@ def round_trip(rows: Sequence[Row], predictions: Mapping[Index, str], *, file_fo
     if strange:
         raise DataError(
             f"{len(strange)} of {len(predictions)} predictions have an index that none of the {len(rows)} questions "
-            f"has, the first is {strange[0]!r}; give the data set they were made on"
+            f"of {where} has, the first is {strange[0]!r}; give the data set they were made on"
         )
     kept = [{k: v for k, v in row.items() if k != "image"} for row in rows if row["index"] in predictions]
     if not kept:
-        raise DataError(f"0 predictions for {len(rows)} questions; give at least 1")
+        raise DataError(f"0 predictions for the {len(rows)} questions of {where}; give at least 1")
     for row in kept:
         row["prediction"] = predictions[row["index"]]
     if file_format == "jsonl":

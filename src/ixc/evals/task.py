@@ -177,7 +177,8 @@ class Task:
         if self.hidden:
             raise UsageError(f"{self.name}: its answers are kept by a server; send it the submission file of the run")
         self.check_rows(rows)
-        return self.scorer(table.round_trip(rows, predictions, file_format=file_format), self, judge)
+        where = f"{self.dataset}.tsv"
+        return self.scorer(table.round_trip(rows, predictions, file_format=file_format, where=where), self, judge)
 
 
 def by_index(rows: Sequence[Row], values: Iterator[float]) -> dict[Index, float]:
