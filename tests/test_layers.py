@@ -4,7 +4,7 @@ L0  errors, geometry, layout, chat, lazily     pure: no torch, no Pillow, no tra
 L1  model | processing                 do not know each other
 L2  inference | data | train | evals   do not know each other, save `SIBLINGS`
 L3  serving | bench
-cli, cli_eval, cli_words, terminal, auto
+cli, cli_eval, cli_serve, cli_words, terminal, auto
 """
 
 import ast
@@ -22,7 +22,7 @@ LEVELS = {
     **dict.fromkeys(["model", "processing"], 1),
     **dict.fromkeys(["inference", "data", "train", "evals"], 2),
     **dict.fromkeys(["serving", "bench"], 3),
-    **dict.fromkeys(["cli", "cli_eval", "cli_words", "terminal", "auto", "__init__", "__main__"], 4),
+    **dict.fromkeys(["cli", "cli_data", "cli_eval", "cli_serve", "cli_words", "terminal", "auto", "__init__", "__main__"], 4),
 }
 """Room -> level. A new room is entered here first."""
 

@@ -3,7 +3,8 @@
     ask       a question about images             chat            the same in turns
     plan      what a setting costs, beforehand    import-weights  published weights -> a native folder
     synth     drawn documents with questions      train           the embedded model
-    eval      scores: see `cli_eval`
+    eval      scores: see `cli_eval`                serve         an OpenAI API and a page: see `cli_serve`
+    data      is data fit to learn from: see `cli_data`
 
 Rooms are imported inside the commands: `ixc --help` and `ixc plan` must answer without torch and transformers.
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. An `IxcError` becomes one line on stderr.
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixc import __version__
+from ixc.cli_data import data
 from ixc.cli_eval import evals
+from ixc.cli_serve import SERVE_EXAMPLES, serve
 from ixc.cli_words import Device, Dtype, Hd, Json, Model, NewTokens, Rule, examples, load_engine, quiet_libraries
 from ixc.errors import IxcError, UsageError
 from ixc.terminal import (
@@ -48,6 +51,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(evals, name="eval")
+app.add_typer(data, name="data")
+app.command(name="serve", epilog=SERVE_EXAMPLES)(serve)
 
 
 def _version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import torch
@@ -127,13 +128,16 @@ def _room(engine: Engine, prompt_tokens: int, wanted: int | None) -> int:
     return wanted or min(left, engine.model.generation_config.max_new_tokens or MAX_NEW_TOKENS)
 
 
-def pieces(engine: Engine, job: Job) -> Iterator[Piece]:
+def pieces(engine: Engine, job: Job, *, gone: Event) -> Iterator[Piece]:
     """The answer while it is made; closing the iterator ends generation at the next token.
+
+    Args:
+        gone: set by the reader's side to end it too.
 
     Raises:
         CapacityError: too little memory.
     """
-    run = _Run(engine, job)
+    run = _Run(engine, job, gone)
     with closing(run.texts()) as texts:
         held = ""
         for text in texts:
@@ -151,8 +155,8 @@ def pieces(engine: Engine, job: Job) -> Iterator[Piece]:
 class _Run:
     """One generation: the tokens so far and why it ended."""
 
-    def __init__(self, engine: Engine, job: Job) -> None:
-        self.engine, self.job = engine, job
+    def __init__(self, engine: Engine, job: Job, gone: Event) -> None:
+        self.engine, self.job, self.gone = engine, job, gone
         self.count, self.finish = 0, "length"
         self.record = None if job.top_logprobs is None else _Record()
         self.fresh: list[TokenLogprob] = []
@@ -171,6 +175,8 @@ class _Run:
             for token in tokens:
                 if token in ends:
                     self.finish = "stop"
+                    return
+                if self.gone.is_set():
                     return
                 self.count += 1
                 if self.record is not None:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
-_DATA = re.compile(r"data:(image/[a-z0-9.+-]{1,40}|application/octet-stream)?(;[a-z-]{1,20}=[\w-]{1,40})*;base64,", re.I)
+_DATA = re.compile(
+    r"data:(image/[a-z0-9.+-]{1,40}|application/octet-stream)?(;[a-z-]{1,20}=[\w-]{1,40})*;base64,", re.I
+)
 
 _MAGIC: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
@@ -89,7 +91,8 @@ class Door:
         """
         if len(images) > self.limits.max_images:
             raise Refused(
-                f"{len(images)} images, at most {self.limits.max_images} are allowed; send fewer", code="too_many_images"
+                f"{len(images)} images, at most {self.limits.max_images} are allowed; send fewer",
+                code="too_many_images",
             )
 
     def read(self, url: str) -> bytes:
@@ -129,9 +132,7 @@ class Door:
         if start is None:
             raise Refused(f"{quote(url)} is no image; use data:image/png;base64,...", code="bad_url")
         if (len(url) - start.end()) // 4 * 3 > most + 3:
-            raise Refused(
-                f"an image has more than {most:,} bytes; reduce it first", status=413, code="image_too_large"
-            )
+            raise Refused(f"an image has more than {most:,} bytes; reduce it first", status=413, code="image_too_large")
         try:
             found = base64.b64decode(url[start.end() :].encode("ascii"), validate=True)
         except (binascii.Error, ValueError):
@@ -182,6 +183,8 @@ def _header_size(file: bytes, place: int) -> tuple[int, int]:
             with Image.open(BytesIO(file)) as image:
                 return image.size
         except Image.DecompressionBombError:
-            raise Refused(f"image {place + 1} claims far too many pixels; reduce it first", code="image_too_large") from None
+            raise Refused(
+                f"image {place + 1} claims far too many pixels; reduce it first", code="image_too_large"
+            ) from None
         except BROKEN:
             raise Refused(f"image {place + 1} has a broken header; save it again", code="invalid_image") from None

@@ -1,6 +1,6 @@
 """What every request passes before a route sees it, and every response on its way out.
 
-    host's name -> key -> route -> headers that keep a browser in bounds -> counted
+host's name -> key -> route -> headers that keep a browser in bounds -> counted
 """
 
 from __future__ import annotations

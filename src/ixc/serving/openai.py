@@ -247,7 +247,7 @@ def _message(turn: _Turn, place: int) -> chat.Message:
     role = ROLES.get(turn.role)
     if role is None:
         raise Refused(f"{where}: role {quote(turn.role)} is none of {', '.join(ROLES)}", param=f"{where}.role")
-    if turn.content is None or turn.model_extra and any(turn.model_extra.get(key) for key in ("tool_calls", "audio")):
+    if turn.content is None or (turn.model_extra and any(turn.model_extra.get(key) for key in ("tool_calls", "audio"))):
         raise Refused(f"{where}: a message needs content, text or images; tools are not supported", param=where)
     parts = [_Part(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
     content = tuple(_part(part, f"{where}.content.{i}") for i, part in enumerate(parts))
@@ -276,7 +276,9 @@ def _check_text(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise Refused(f"{where}: character {error.start + 1} is half of a surrogate pair, no text", param=where) from None
+        raise Refused(
+            f"{where}: character {error.start + 1} is half of a surrogate pair, no text", param=where
+        ) from None
 
 
 def _sampling(body: _Body) -> Sampling:

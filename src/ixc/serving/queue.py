@@ -1,6 +1,6 @@
 """Who is next: one answer at a time, in order of arrival; what waits is bounded in tokens and in requests.
 
-    enter(tokens) -> Ticket --await turn()--> the model is yours --leave()--> the next one's turn
+enter(tokens) -> Ticket --await turn()--> the model is yours --leave()--> the next one's turn
 """
 
 from __future__ import annotations
@@ -35,6 +35,13 @@ class Ticket:
         """It is this ticket's turn."""
         if not self._called.done():
             self._called.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """It will never be this ticket's turn: `turn` raises."""
+        if not self._called.done():
+            self._called.set_exception(error)
+            self._called.exception()  # seen: nobody may be waiting any more
+        self.leave()
 
     def leave(self) -> None:
         """Answered, failed or gone, waiting or running; a second call does nothing."""

@@ -77,9 +77,7 @@ class Reply:
     def _logprobs(self, entries: list[TokenLogprob]) -> dict[str, Any] | None:
         if self.job.top_logprobs is None:
             return None
-        content = [
-            {**_entry(e.token, e.logprob), "top_logprobs": [_entry(*other) for other in e.top]} for e in entries
-        ]
+        content = [{**_entry(e.token, e.logprob), "top_logprobs": [_entry(*other) for other in e.top]} for e in entries]
         return {"content": content, "refusal": None}
 
 

@@ -1,6 +1,6 @@
 """From a place in the queue to pieces in the event loop: the model works in one thread, its readers wait outside.
 
-    ticket.turn() -> thread: answer.pieces --call_soon_threadsafe--> asyncio.Queue --> async iterator
+    Stream.pieces: ticket.turn() -> thread: answer.pieces --call_soon_threadsafe--> asyncio.Queue --> async iterator
 
 The place is given up when the thread has really ended, whoever has left before.
 """
@@ -19,6 +19,7 @@ from ixc.inference.engine import Engine
 from ixc.serving import answer
 from ixc.serving.answer import Job, Piece
 from ixc.serving.metrics import Metrics
+from ixc.serving.openai import Refused
 from ixc.serving.queue import Ticket
 
 
@@ -31,45 +32,24 @@ class Runner:
         """Tokens of a prompt a second, last measured; None = not yet."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ixc-answer")
 
-    async def pieces(self, job: Job, ticket: Ticket) -> AsyncIterator[Piece]:
-        """The answer in pieces. Closing or cancelling the iterator ends generation at its next token.
-
-        Raises:
-            CapacityError: too little memory.
-        """
-        try:
-            await ticket.turn()
-        except BaseException:
-            ticket.leave()
-            raise
-        loop, gone = asyncio.get_running_loop(), Event()
-        out: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
+    def start(self, stream: Stream) -> None:
+        """The model begins; the place in the queue is free when its thread has ended."""
+        loop = asyncio.get_running_loop()
 
         def put(message: Piece | BaseException) -> None:
             with suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(out.put_nowait, message)
+                loop.call_soon_threadsafe(stream.out.put_nowait, message)
 
-        work = loop.run_in_executor(self._pool, self._work, job, ticket, gone, put)
-        work.add_done_callback(lambda _: ticket.leave())
-        finished = False
-        try:
-            while not finished:
-                message = await out.get()
-                if isinstance(message, BaseException):
-                    finished = True
-                    raise message
-                finished = message.finish is not None
-                yield message
-        finally:
-            gone.set()
-            if not finished:
-                self.metrics.add("ixc_cancelled_total")
+        work = loop.run_in_executor(self._pool, self._work, stream.job, stream.ticket, stream.gone, put)
+        work.add_done_callback(lambda _: stream.ticket.leave())
 
     def _work(self, job: Job, ticket: Ticket, gone: Event, put: Any) -> None:
+        if gone.is_set():
+            return
         start, first = perf_counter(), None
         piece: Piece | None = None
         try:
-            with closing(answer.pieces(self.engine, job)) as found:
+            with closing(answer.pieces(self.engine, job, gone=gone)) as found:
                 for piece in found:
                     first = first or perf_counter() - start
                     put(piece)
@@ -88,3 +68,46 @@ class Runner:
         self.metrics.add("ixc_image_tokens_total", sum(job.image_tokens))
         self.metrics.add("ixc_images_total", len(job.image_tokens))
         self.metrics.add("ixc_generation_tokens_total", last.new_tokens)
+
+
+class Stream:
+    """One answer on its way to one reader."""
+
+    def __init__(self, runner: Runner, job: Job, ticket: Ticket) -> None:
+        self.runner, self.job, self.ticket = runner, job, ticket
+        self.out: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
+        self.gone = Event()
+        self._started = False
+        self._over = False
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """The answer in pieces.
+
+        Raises:
+            Refused: 499, the reader has left. CapacityError: too little memory.
+        """
+        try:
+            await self.ticket.turn()
+            self._started = True
+            self.runner.start(self)
+            while not self._over:
+                message = await self.out.get()
+                if isinstance(message, BaseException):
+                    raise message
+                self._over = message.finish is not None
+                yield message
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """The reader has gone, or has read everything. May be called at any time, and again."""
+        if self.gone.is_set():
+            return
+        self.gone.set()
+        error = Refused("the client has left", status=499)
+        if not self._over:
+            self.runner.metrics.add("ixc_cancelled_total")
+        if self._started:
+            self.out.put_nowait(error)
+        else:
+            self.ticket.fail(error)

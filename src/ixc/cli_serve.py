@@ -1,0 +1,134 @@
+"""The command `ixc serve`: an OpenAI API and a page over one model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ixc.cli_words import Device, Dtype, Hd, Model, Rule, examples, load_engine
+from ixc.errors import UsageError
+
+if TYPE_CHECKING:
+    from ixc.serving.app import Desk
+    from ixc.serving.door import Door
+
+KEY_VARIABLE = "IXC_API_KEY"
+"""Where the key is read when the flag is missing: other users see the flags of a process."""
+
+SERVE_EXAMPLES = examples(
+    "ixc serve",
+    "ixc serve --model ./ixc-4khd-7b --hd 25 --port 8080",
+    "IXC_API_KEY=secret ixc serve --host 0.0.0.0 --fetch-from images.example.org",
+)
+
+
+def serve(
+    model: Model = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    hd: Hd = None,
+    partition: Rule = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The model's name for clients; default: its folder's.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option("--api-key", help=f"Key clients must send; better in {KEY_VARIABLE}.")
+    ] = None,
+    fetch_from: Annotated[
+        list[str] | None,
+        typer.Option("--fetch-from", help="Host images may be fetched from; *.example.org, or * for every public one."),
+    ] = None,
+    max_hd: Annotated[int, typer.Option("--max-hd", min=1, help="Most tiles a request may ask for.")] = 55,
+    max_images: Annotated[int, typer.Option("--max-images", min=0, help="Most images of a request.")] = 16,
+    max_pixels: Annotated[int, typer.Option("--max-pixels", min=1, help="Most pixels of an image.")] = 50_000_000,
+    max_body_mb: Annotated[int, typer.Option("--max-body-mb", min=1, help="Most megabytes of a request.")] = 64,
+    max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = None,
+    max_waiting: Annotated[int, typer.Option("--max-waiting", min=1, help="Most requests running and waiting.")] = 64,
+    max_waiting_tokens: Annotated[
+        int | None, typer.Option("--max-waiting-tokens", min=1, help="Most tokens running and waiting.")
+    ] = None,
+    drain_seconds: Annotated[
+        int, typer.Option("--drain-seconds", min=0, help="Longest time for answers to end after SIGTERM.")
+    ] = 120,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Serve an OpenAI API and a page at /, one answer at a time; SIGTERM finishes what was taken in."""
+    _need_extra()
+    from ixc.serving.door import Door, Limits
+    from ixc.serving.fetch import Fetcher
+    from ixc.serving.server import listen, run
+
+    limits = Limits(
+        max_body_bytes=max_body_mb * 1_000_000,
+        max_bodies_bytes=4 * max_body_mb * 1_000_000,
+        max_images=max_images,
+        max_pixels=max_pixels,
+        max_hd=max(max_hd, hd or 1),
+        max_new_tokens=max_new_tokens,
+        max_waiting_requests=max_waiting,
+        max_waiting_tokens=max_waiting_tokens,
+    )
+    door = Door(limits=limits, fetcher=Fetcher(hosts=_hosts(fetch_from or [])))
+    key = api_key or os.environ.get(KEY_VARIABLE) or None
+    listening = listen(host, port)
+    desk = _desk(model, name, door, hd, partition, key, host, device=device, dtype=dtype)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}"
+    run(desk, listening=listening, drain_seconds=drain_seconds, ready=lambda: print(f"ready: {address}", flush=True))
+
+
+def _desk(
+    model: Path | None,
+    name: str | None,
+    door: Door,
+    hd: int | None,
+    partition: str | None,
+    key: str | None,
+    host: str,
+    *,
+    device: str,
+    dtype: str,
+) -> Desk:
+    """The loaded model behind its door."""
+    from ixc.geometry import RULES
+    from ixc.inference.folder import found
+    from ixc.inference.plan import read_geometry
+    from ixc.serving.app import Desk, Settings
+    from ixc.serving.guard import LOOPBACK
+
+    if partition is not None and partition not in RULES:
+        raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")
+    if hd is not None and hd < 1:
+        raise UsageError(f"--hd is {hd}, at least 1 needed")
+    folder = found(model)
+    settings = Settings(
+        name=name or folder.resolve().name,
+        geometry=read_geometry(folder),
+        door=door,
+        hd=hd,
+        partition=partition,
+        api_key=key,
+        hosts=LOOPBACK if host in LOOPBACK else (),
+    )
+    return Desk(load_engine(model, device=device, dtype=dtype), settings)
+
+
+def _hosts(names: list[str]) -> tuple[str, ...]:
+    for name in names:
+        host, colon, port = name.partition(":")
+        if not host or "/" in name or "@" in name or (colon and not (port.isdecimal() and 0 < int(port) < 65536)):
+            raise UsageError(f"--fetch-from {name!r} is no host; write images.example.org or images.example.org:8443")
+    return tuple(names)
+
+
+def _need_extra() -> None:
+    """One line that names the extra."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"{error.name} is missing; pip install 'ixc-4khd[serve]'") from error
