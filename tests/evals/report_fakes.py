@@ -32,7 +32,7 @@ def picture(width: int, height: int, *, form: str = "PNG") -> bytes:
     return out.getvalue()
 
 
-PICTURES = (picture(300, 200), picture(400, 900), picture(1600, 1200, form="JPEG"))
+PICTURES = (picture(300, 200), picture(400, 900), picture(800, 600, form="JPEG"))
 
 
 def rows() -> list[dict]:

@@ -151,7 +151,7 @@ def test_a_part_of_the_questions_is_marked() -> None:
 
 def test_resolutions_are_minimum_median_maximum() -> None:
     line = resolutions([fake_run()])[0]
-    assert (line.pictures, line.least, line.middle, line.most) == (3, (300, 200), 400 * 900, (1600, 1200))
+    assert (line.pictures, line.least, line.middle, line.most) == (3, (300, 200), 400 * 900, (800, 600))
     assert line.above_4k == 0
 
 
@@ -193,10 +193,10 @@ def test_the_radar_leaves_gaps_and_hides_no_axis() -> None:
 
 def test_the_grid_is_the_partition_s() -> None:
     html = browser([fake_run()])
-    part = partition(1600, 1200, hd=9)
+    part = partition(800, 600, hd=9)
     assert f'viewBox="0 0 {part.canvas_width} {part.canvas_height}"' in html
     assert f'x="{part.pad_left}" y="{part.pad_top}" width="{part.resized_width}"' in html
-    assert f"1,600 × 1,200 px, HD-9: {part.grid_w} × {part.grid_h} tiles" in html
+    assert f"800 × 600 px, HD-9: {part.grid_w} × {part.grid_h} tiles" in html
 
 
 def test_a_picture_is_stored_once() -> None:

@@ -131,11 +131,14 @@ def _canvas(picture: Picture, part: Partition, caption: str, *, grid: bool) -> s
         if part.tiles <= MOST_NUMBERED
     )
     over = tag("path", d=lines + f"M0 0H{wide}V{high}H0Z") + tag("g", numbers, font_size=tile // 6)
-    place = {"x": part.pad_left, "y": part.pad_top, "width": part.resized_width, "height": part.resized_height}
+    laid = tag(
+        "use", href=f"#p-{digest(picture.data)}", x=part.pad_left, y=part.pad_top, width=part.resized_width,
+        height=part.resized_height,
+    )  # fmt: skip
     return tag(
         "svg",
         tag("rect", width=wide, height=high, class_="canvas")
-        + tag("use", href=f"#p-{digest(picture.data)}", **place)
+        + laid
         + (tag("g", over, class_="tiles") if grid else ""),
         viewBox=f"0 0 {wide} {high}", role="img", aria_label=caption,
     )  # fmt: skip

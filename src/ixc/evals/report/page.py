@@ -24,7 +24,9 @@ from ixc.evals.report.tables import COMPARED, MARKS, Line, Pair, beyond, compari
 
 def page(runs: Sequence[Run]) -> str:
     """The whole document; `runs` has one run at least."""
-    style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = (
+        files("ixc.evals.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+    )
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
