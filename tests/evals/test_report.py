@@ -85,13 +85,25 @@ def test_a_kept_score_needs_no_data(tmp_path: Path) -> None:
         if path.stem != "chartqa":
             path.unlink()
     kept = {"name": "relaxed accuracy", "headline": 50.0, "table": [{"Overall": 50.0}], "per_row": {"0": 1, "1": 0}}
-    with pytest.raises(DataError, match=r"chartqa\.score\.json nor the data"):
+    with pytest.raises(DataError, match=r"no chartqa\.score\.json, and no data"):
         gather(folder, rows_of=lambda task: None)
     (folder / "chartqa.score.json").write_text(json.dumps(kept))
     run = gather(folder, rows_of=lambda task: None)
     assert run.name == "fake"
     assert (run.results[0].headline, run.results[0].cases, run.results[0].sizes) == (50.0, (), ())
     assert "Cases" not in page([run])
+    (folder / "chartqa.score.json").write_text(json.dumps(kept | {"answered": 3}))
+    with pytest.raises(DataError, match="is of 3 answers, not 12"):
+        gather(folder, rows_of=lambda task: None)
+    again = gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset))
+    assert again.results[0].headline == pytest.approx(200 / 3)
+    (folder / "chartqa.score.json").write_text(json.dumps(kept | {"headline": None, "per_row": {"0": None}}))
+    nothing = gather(folder, rows_of=lambda task: None)
+    assert (nothing.results[0].headline, dict(nothing.results[0].per_row)) == (None, {})
+    write([nothing], out=tmp_path / "nothing")
+    (folder / "chartqa.score.json").write_text("[]")
+    with pytest.raises(DataError, match="is a list, an object needed"):
+        gather(folder, rows_of=lambda task: None)
     (folder / "chartqa.score.json").write_text('{"name": "x"}')
     with pytest.raises(DataError, match="holds no score"):
         gather(folder, rows_of=lambda task: None)

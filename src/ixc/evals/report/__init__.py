@@ -19,6 +19,7 @@ from ixc.evals.report.markdown import markdown
 from ixc.evals.report.page import page
 from ixc.evals.report.result import Result, Run
 from ixc.evals.report.tables import comparison, pairs, resolutions
+from ixc.evals.result import plain
 
 __all__ = ["Run", "as_dict", "gather", "markdown", "page", "write"]
 
@@ -58,7 +59,7 @@ def write(runs: Sequence[Run], *, out: Path) -> tuple[Path, Path, Path]:
 
 def as_dict(runs: Sequence[Run]) -> dict[str, Any]:
     """For JSON: every figure of the report, no pictures."""
-    return {
+    value = {
         "runs": [{"name": run.name, "notes": run.notes, "results": [_result(r) for r in run.results]} for run in runs],
         "comparison": [
             {"benchmark": line.axis.title, "paper_split": line.axis.split, "marks": line.marks,
@@ -68,6 +69,7 @@ def as_dict(runs: Sequence[Run]) -> dict[str, Any]:
         "resolutions": [asdict(line) for line in resolutions(runs)],
         "pairs": [asdict(line) for line in pairs(runs)],
     }  # fmt: skip
+    return plain(value)
 
 
 def _result(result: Result) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ixc.evals import predictions
 from ixc.evals.report.examine import CASES, Rows, Scores, examine
 from ixc.evals.report.result import Result, Run
 from ixc.evals.report.tables import order
-from ixc.evals.task import Score, Task
+from ixc.evals.task import Task
 from ixc.evals.tasks import TASKS
 
 RowsOf = Callable[[Task], Rows | None]
@@ -94,33 +95,44 @@ def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> 
 
 
 def _score(path: Path, task: Task, rows: Rows, run: predictions.Run) -> Scores:
-    """The kept score if there is one, else a new one by rule; a hidden split has none."""
-    if path.exists():
-        return _kept(path, task)
+    """The kept score if it is of these answers, else a new one by rule; a hidden split has none."""
     if task.hidden:
         return Scores(metric="scored by a server", headline=None, table=(), per_row={})
+    kept = _kept(path) if path.exists() else None
+    if kept is not None and (kept.get("answered", len(run.answered)) == len(run.answered)):
+        try:
+            return _scores(kept, task)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path} holds no score ({str(error)[:80]}); delete it and score again") from error
     if not rows:
-        raise DataError(f"neither {path.name} nor the data is there; give --data, or run `ixc eval score` first")
+        what = f"{path.name} is of {kept['answered']} answers, not {len(run.answered)}" if kept else f"no {path.name}"
+        raise DataError(f"{what}, and no data to score with; give --data, or run `ixc eval score` first")
     return _scores(asdict(task.score([dict(row) for row in rows], run.predictions)), task)
 
 
-def _kept(path: Path, task: Task) -> Scores:
+def _kept(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        return _scores(value, task)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} holds no score ({str(error)[:80]}); delete it and score again") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no JSON ({str(error)[:80]}); delete it and score again") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is a {type(value).__name__}, an object needed; delete it and score again")
+    return value
 
 
 def _scores(value: dict[str, Any], task: Task) -> Scores:
-    score = Score(**{key: value[key] for key in ("name", "headline", "table", "per_row")})
+    """A figure that is no number (of nothing) is none."""
     return Scores(
-        metric=score.name,
-        headline=float(score.headline),
-        table=tuple(score.table),
-        per_row=score.per_row,
-        stand_in=task.judged and is_rule(score.name),
+        metric=str(value["name"]),
+        headline=_number(value["headline"]),
+        table=tuple(value["table"]),
+        per_row={index: score for index, entry in value["per_row"].items() if (score := _number(entry)) is not None},
+        stand_in=task.judged and is_rule(value["name"]),
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or not isfinite(value) else float(value)
 
 
 def is_rule(metric: str) -> bool:
