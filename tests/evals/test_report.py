@@ -109,6 +109,19 @@ def test_a_kept_score_needs_no_data(tmp_path: Path) -> None:
         gather(folder, rows_of=lambda task: None)
 
 
+def test_the_grid_follows_the_run_s_own_settings(tmp_path: Path) -> None:
+    folder = mock_folder(tmp_path)
+    path = folder / "chartqa.jsonl"
+    first, rest = path.read_text().split("\n", 1)
+    header = json.loads(first) | {"settings": {"hd": 4, "partition": "native"}}
+    path.write_text(json.dumps(header) + "\n" + rest)
+    run = gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset))
+    result = run.result("chartqa")
+    assert result is not None
+    assert {(case.hd, case.rule) for case in result.cases} == {(4, "native")}
+    assert "HD-4: 1 × 1 tiles" in browser([run])
+
+
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     folder = mock_folder(tmp_path)
 

@@ -106,7 +106,7 @@ def _figure(picture: Picture | None, case: Case, place: int) -> str:
     if picture is None:
         return tag("p", "This picture cannot be read.", class_="lost")
     try:
-        part = partition(picture.width, picture.height, hd=case.hd)
+        part = partition(picture.width, picture.height, hd=case.hd, rule=case.rule)
     except GeometryError as error:  # too long and thin for any grid: the picture still says what was asked
         return tag("p", escape(str(error)), class_="lost")
     unseen = case.seen is not None and place >= case.seen

@@ -71,7 +71,7 @@ def _x(area: float, span: tuple[float, float]) -> float:
 def _decade(k: int, span: tuple[float, float], high: float) -> str:
     x = _x(10.0**k, span)
     return tag("line", x1=x, x2=x, y1=40, y2=high, class_="ring") + text(
-        words.area(10.0**k) if k > 3 else f"{10**k:,} px", x=x, y=high + 18, text_anchor="middle", class_="axis-name"
+        words.area(10.0**k), x=x, y=high + 18, text_anchor="middle", class_="axis-name"
     )
 
 

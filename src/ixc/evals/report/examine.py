@@ -47,7 +47,7 @@ class Scores:
 def examine(
     *, task: str, dataset: str, title: str, hd: int, scores: Scores, predictions: Mapping[Index, str], rows: Rows = (),
     split: str = "", total: int | None = None, settings: Mapping[str, Any] | None = None, cases: int = CASES,
-    seen: int | None = None,
+    seen: int | None = None, rule: str = "original",
 ) -> Result:  # fmt: skip
     """The result of one benchmark.
 
@@ -59,6 +59,7 @@ def examine(
         total: questions of the data set, default: of `rows`, else of `predictions`.
         cases: most of them kept for the browser.
         seen: the model was shown the first so many pictures of a question, default: all.
+        rule: partition rule that the pictures were cut by.
     """
     per_row = _named(scores.per_row, [row["index"] for row in rows] or list(predictions))
     sizes, names = _look(rows)
@@ -86,7 +87,7 @@ def examine(
         units=units,
         scale=scale,
         sizes=sizes,
-        cases=_cases(rows, predictions, per_row, hd=hd, seen=seen, most=cases),
+        cases=_cases(rows, predictions, per_row, hd=hd, rule=rule, seen=seen, most=cases),
         settings=settings or {},
     )
 
@@ -131,6 +132,7 @@ def _cases(
     per_row: Mapping[Index, float],
     *,
     hd: int,
+    rule: str,
     seen: int | None,
     most: int,
 ) -> tuple[Case, ...]:
@@ -148,7 +150,7 @@ def _cases(
             shown.append(made[name])
         if drawn and sum(len(p.data) for p in made.values() if p) > CASE_BYTES:
             break
-        drawn.append(replace(whole[place], pictures=tuple(shown), seen=seen))
+        drawn.append(replace(whole[place], pictures=tuple(shown), seen=seen, rule=rule))
     return tuple(drawn)
 
 

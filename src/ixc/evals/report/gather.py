@@ -23,6 +23,7 @@ from ixc.evals.report.result import Result, Run
 from ixc.evals.report.tables import order
 from ixc.evals.task import Task
 from ixc.evals.tasks import TASKS
+from ixc.geometry import RULES
 
 RowsOf = Callable[[Task], Rows | None]
 """The rows of a task, as `Task.read` gives them; None where the data is not at hand."""
@@ -81,7 +82,8 @@ def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> 
         task=task.name,
         dataset=task.dataset,
         title=task.title,
-        hd=(task.clean_hd or task.hd) if header.style == "clean" else task.hd,
+        hd=_hd(header, task),
+        rule=_rule(header),
         scores=score,
         predictions=run.predictions,
         rows=rows,
@@ -92,6 +94,18 @@ def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> 
         seen=1 if header.style == "published" else None,
     )
     return result, notes
+
+
+def _hd(header: predictions.Header, task: Task) -> int:
+    """Budget of tiles: the run's own, else the one of the task's prompts."""
+    own = (task.clean_hd or task.hd) if header.style == "clean" else task.hd
+    given = header.settings.get("hd")
+    return given if isinstance(given, int) and given >= 1 else own
+
+
+def _rule(header: predictions.Header) -> str:
+    given = header.settings.get("partition")
+    return given if given in RULES else "original"
 
 
 def _score(path: Path, task: Task, rows: Rows, run: predictions.Run) -> Scores:

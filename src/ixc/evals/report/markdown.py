@@ -37,7 +37,7 @@ def _comparison(runs: Sequence[Run]) -> str:
         ]
         for line in lines
     ]
-    marks = [f"{mark} {text}." for mark, text in MARKS.items() if any(mark in line.marks for line in lines)]
+    marks = [f"\\{mark} {text}." for mark, text in MARKS.items() if any(mark in line.marks for line in lines)]
     notes = ["Brackets: 95 % bootstrap interval, pictures drawn anew with all their questions.", *marks]
     notes.append(f"Published: {paper_scores.TABLE_3.source}. {paper_scores.TABLE_3.note}")
     head = ["Benchmark", *COMPARED, *(run.name for run in runs)]

@@ -40,6 +40,8 @@ class Case:
     score: float | None
     """0..1; None where the metric gives none for this row."""
     hd: int
+    rule: str = "original"
+    """Partition rule of the run, a key of `geometry.RULES`."""
     pictures: tuple[Picture | None, ...]
     """None: a picture that cannot be read."""
     seen: int | None = None

@@ -21,8 +21,8 @@ def interval(result: Result) -> str:
 
 
 def area(pixels: float) -> str:
-    """Megapixels in three digits."""
-    return f"{pixels / 1e6:.3g} MP"
+    """Megapixels in three digits, pixels below 10,000."""
+    return f"{pixels:,.0f} px" if pixels < 10_000 else f"{pixels / 1e6:.3g} MP"
 
 
 def size(pixels: tuple[int, int]) -> str:
