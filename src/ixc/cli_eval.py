@@ -270,16 +270,14 @@ def _cells(outcome: Outcome) -> list[str]:
     if found is not None:
         answered = f"{len(found.run.answered)} of {found.run.header.questions}"
         return [task.name, f"{found.score.headline:.1f}", paper, found.score.name, answered]
-    if not outcome.complete:
-        return [task.name, "", paper, "other ranks are not done", ""]
-    return [task.name, "", paper, f"send {outcome.submission}" if outcome.submission else "more answers needed", ""]
+    return [task.name, "", paper, f"send {outcome.submission}" if outcome.submission else outcome.note, ""]
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:
     if outcome.result is not None:
         found = {key: value for key, value in outcome.result.as_dict().items() if key not in ("per_row", "header")}
     else:
-        found = {"task": outcome.task.name, "complete": outcome.complete}
+        found = {"task": outcome.task.name, "note": outcome.note}
     file = outcome.submission
     return found | {"file": str(outcome.path), "submission": None if file is None else str(file)}
 

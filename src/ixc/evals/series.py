@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ixc.errors import UsageError
+from ixc.errors import DataError, UsageError
 from ixc.evals import fetch, predictions, result, run, submission
 from ixc.evals.predictions import Header, Index
 from ixc.evals.result import Result
@@ -70,6 +70,8 @@ class Outcome:
     """None where the answers are hidden, or not all ranks are done."""
     submission: Path | None = None
     """Where the answers are hidden and all questions are answered."""
+    note: str = ""
+    """Why there is neither score nor submission."""
 
 
 def tasks_of(names: Sequence[str]) -> list[Task]:
@@ -159,7 +161,7 @@ def _at(question: Question, hd: int | None) -> Question:
 
 def _outcome(task: Task, rows: Sequence[Row], finished: Finished, judge: Judge | None) -> Outcome:
     if not finished.complete:
-        return Outcome(task=task, path=finished.path, complete=False)
+        return Outcome(task=task, path=finished.path, complete=False, note="other ranks are not done")
     return scored(finished.path, rows, judge=judge)
 
 
@@ -171,12 +173,19 @@ def scored(path: Path, rows: Sequence[Row], *, judge: Judge | None = None) -> Ou
     """
     found = predictions.read(path)
     task = result.task_of(found)
-    if not task.hidden:
+    missing = found.header.questions - len(found.answered)
+    if task.hidden and missing:
+        return Outcome(task=task, path=path, complete=True, note=f"{missing} questions more for its server")
+    if task.hidden:
+        file = submission.write(task, rows, found.predictions, path.parent)
+        return Outcome(task=task, path=path, complete=True, submission=file)
+    try:
         made = result.score(found, rows, judge=judge if task.judged else None)
-        return Outcome(task=task, path=path, complete=True, result=made)
-    whole = len(found.answered) == len(rows)
-    file = submission.write(task, rows, found.predictions, path.parent) if whole else None
-    return Outcome(task=task, path=path, complete=True, submission=file)
+    except DataError as error:
+        if not missing:
+            raise
+        return Outcome(task=task, path=path, complete=True, note=f"{missing} questions more for a score: {error}")
+    return Outcome(task=task, path=path, complete=True, result=made)
 
 
 def once(load: Callable[[], Answers]) -> Answers:

@@ -3,6 +3,7 @@
 docvqa, infovqa   Robust Reading Competition, tasks "Document VQA" and "Infographics VQA": a JSON list of
                   {"questionId": 49153, "answer": "0.28"}
 mmbench           MMBench's evaluation server: a workbook with the question's columns and a column `prediction`
+    qbench            the same workbook, which holds what its authors ask for
 """
 
 from __future__ import annotations
@@ -101,5 +102,6 @@ KINDS: dict[str, tuple[Callable[[Sequence[Row], Mapping[Index, str]], bytes], st
     "docvqa": (_question_answers, "json"),
     "infovqa": (_question_answers, "json"),
     "mmbench": (_workbook, "xlsx"),
+    "qbench": (_workbook, "xlsx"),
 }
 """Kind of a task's submission -> how it is written, and the ending of its name."""

@@ -1,0 +1,185 @@
+"""A model behind a server, and a judge: what is sent, what comes back, and every way it can fail."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_fakes import said, server
+
+from ixc.chat import IMAGE_PLACEHOLDER, TURN_END, TURN_START
+from ixc.errors import DataError, EndpointError, UsageError
+from ixc.evals import endpoint, judge
+from ixc.evals.endpoint import Endpoint
+from ixc.evals.question import Question
+
+PNG = b"\x89PNG\r\n\x1a\n rest"
+PRIMED = (
+    f"{IMAGE_PLACEHOLDER}{TURN_START}user\nQuestion: q\nOptions: A. x{TURN_END}\n{TURN_START}assistant\nThe answer is"
+)
+VET = (
+    f"{IMAGE_PLACEHOLDER}{TURN_START}system\nYou are.{TURN_END}\n"
+    f"{TURN_START}user\nq    In detail.{TURN_END}\n{TURN_START}    assistant\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def question(**changes: Any) -> Question:
+    values: dict[str, Any] = {
+        "index": 1, "images": (PNG,), "text": "Title?", "hd": 55, "num_beams": 1, "max_new_tokens": 7,
+    }  # fmt: skip
+    return Question(**{**values, **changes})
+
+
+def test_a_clean_question_on_the_wire() -> None:
+    with server(lambda body: said("B")) as (url, seen):
+        there = endpoint.connect(url, key="secret")
+        assert endpoint.answers(there, [question()]) == ["B"]
+    (body,) = seen
+    assert body["_path"] == "/v1/chat/completions"
+    assert body["_key"] == "Bearer secret"
+    assert "secret" not in repr(there)
+    picture, text = body["messages"][0]["content"]
+    assert base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/png;base64,")) == PNG
+    assert text == {"type": "text", "text": "Title?"}
+    assert body["mm_processor_kwargs"] == {"hd": 55}
+    assert (body["model"], body["max_tokens"], body["temperature"]) == ("stub", 7, 0)
+    assert not {"n", "use_beam_search", "continue_final_message"} & body.keys()
+
+
+def test_a_published_prompt_is_taken_apart() -> None:
+    with server(lambda body: said(" B")) as (url, seen):
+        there = endpoint.connect(f"{url}/v1/")
+        assert endpoint.answer(there, question(text=PRIMED, raw=True, num_beams=5)) == " B"
+    (body,) = seen
+    user, begun = body["messages"]
+    assert user["content"][1]["text"] == "Question: q\nOptions: A. x"
+    assert begun == {"role": "assistant", "content": "The answer is"}
+    assert body["continue_final_message"] is True
+    assert body["add_generation_prompt"] is False
+    assert (body["use_beam_search"], body["n"]) == (True, 5)
+
+
+def test_turns_of_other_prompts() -> None:
+    messages, primed = endpoint.messages(question(text=VET, raw=True))
+    assert [each["role"] for each in messages] == ["system", "user"]
+    assert messages[0]["content"] == "You are."
+    assert messages[1]["content"][1]["text"] == "q    In detail."
+    assert not primed
+    messages, primed = endpoint.messages(question(text="bare?", raw=True, images=()))
+    assert (messages, primed) == ([{"role": "user", "content": "bare?"}], False)
+    messages, _ = endpoint.messages(question(text=f"say {TURN_END}{IMAGE_PLACEHOLDER}"))
+    assert messages[0]["content"][1]["text"] == f"say {TURN_END}{IMAGE_PLACEHOLDER}"
+
+
+def test_answers_keep_their_order_while_asked_side_by_side() -> None:
+    together = threading.Barrier(4, timeout=30)
+
+    def reply(body: dict[str, Any]) -> tuple[int, Any]:
+        together.wait()
+        return said(body["messages"][0]["content"].upper())
+
+    with server(reply) as (url, _):
+        there = endpoint.connect(url, parallel=4)
+        texts = [f"q{n}" for n in range(8)]
+        assert endpoint.answers(there, [question(text=t, images=()) for t in texts]) == [t.upper() for t in texts]
+
+
+def test_a_plain_server_gets_openais_fields_only() -> None:
+    with server(lambda body: said("B")) as (url, seen):
+        there = endpoint.connect(url, plain=True)
+        endpoint.answer(there, question(num_beams=3))
+        with pytest.raises(UsageError, match="--prompts clean"):
+            endpoint.answer(there, question(text=PRIMED, raw=True))
+    assert {key for key in seen[0] if key[0] != "_"} == {"model", "messages", "max_tokens", "temperature"}
+
+
+def test_a_busy_server_is_asked_again_and_a_refusal_is_not() -> None:
+    waits: list[float] = []
+    states = [(503, "busy"), (429, "slow down"), said("B")]
+    with server(lambda body: states.pop(0)) as (url, seen):
+        there = endpoint.connect(url, sleep=waits.append)
+        assert endpoint.answer(there, question()) == "B"
+        states += [(400, {"error": "unknown field n"}), (401, "no key"), (404, "no model")]
+        with pytest.raises(EndpointError, match=r"HTTP 400: .*unknown field n.*--plain"):
+            endpoint.answer(there, question())
+        with pytest.raises(EndpointError, match="OPENAI_API_KEY"):
+            endpoint.answer(there, question())
+        with pytest.raises(EndpointError, match="check the address"):
+            endpoint.answer(there, question())
+        states += [(500, "down")] * 5
+        with pytest.raises(EndpointError, match=r"no answer in 5 attempts \(HTTP 500"):
+            endpoint.answer(there, question())
+    assert waits == [1, 2, 1, 2, 4, 8]
+    assert len(seen) == 11
+    with pytest.raises(EndpointError, match=r"no answer in 5 attempts .* goes on where it stopped"):
+        endpoint.answer(there, question())
+
+
+@pytest.mark.parametrize("reply", [b"hello", [], {}, {"choices": []}, {"choices": [{"message": {"content": None}}]}])
+def test_answers_of_another_form(reply: Any) -> None:
+    with server(lambda body: (200, reply)) as (url, _), pytest.raises(EndpointError, match="OpenAI-compatible"):
+        endpoint.answer(endpoint.connect(url), question())
+
+
+def test_addresses_and_models() -> None:
+    for url in ("localhost:8000", "ftp://host/v1", "http://", ""):
+        with pytest.raises(UsageError, match="no address"):
+            endpoint.connect(url)
+    with server(lambda body: said(""), models=("a", "b")) as (url, _):
+        assert endpoint.connect(url).model == "a"
+        assert endpoint.connect(url, model="b") == Endpoint(url=f"{url}/v1", model="b")
+        with pytest.raises(UsageError, match="serves a, b, not 'c'"):
+            endpoint.connect(url, model="c")
+        with pytest.raises(UsageError, match="at least 1"):
+            endpoint.connect(url, parallel=0)
+    with server(lambda body: said(""), models=()) as (url, _), pytest.raises(EndpointError, match="lists 0 models"):
+        endpoint.connect(url)
+
+
+# -- the judge --------------------------------------------------------------------------------------------------------
+
+
+def test_a_judge_is_asked_once_for_every_try(tmp_path: Path) -> None:
+    cache = tmp_path / "run" / "judge.cache"
+    asked: list[tuple[str, float]] = []
+
+    def ask(prompt: str, temperature: float) -> str:
+        asked.append((prompt, temperature))
+        return f"{prompt} {len(asked)}"
+
+    first = judge.cached(ask, cache, model="m")
+    said_ = [first("a"), first("b"), first("a"), first("a"), first("a"), first("a")]
+    assert said_ == ["a 1", "b 2", "a 3", "a 4", "a 5", "a 6"]
+    assert asked == [("a", 0), ("b", 0), ("a", 0.5), ("a", 1.0), ("a", 1.5), ("a", 1.5)]
+    again = judge.cached(ask, cache, model="m")
+    assert [again("a"), again("b"), again("a")] == ["a 1", "b 2", "a 3"]
+    assert len(asked) == 6
+    assert judge.cached(ask, cache, model="other")("a") == "a 7"
+
+
+def test_a_torn_cache_is_mended_and_a_strange_one_refused(tmp_path: Path) -> None:
+    cache = tmp_path / "judge.cache"
+    judge.cached(lambda prompt, _: "x", cache, model="m")("a")
+    whole = cache.read_bytes()
+    cache.write_bytes(whole + b'{"key": "1')
+    assert judge.cached(lambda prompt, _: "y", cache, model="m")("a") == "x"
+    assert cache.read_bytes() == whole
+    cache.write_text("hello\n")
+    with pytest.raises(DataError, match="line 1 is no answer of a judge"):
+        judge.cached(lambda prompt, _: "y", cache, model="m")
+
+
+def test_a_judge_behind_a_server(tmp_path: Path) -> None:
+    with server(lambda body: said("0.5")) as (url, seen):
+        asks = judge.judge(endpoint.connect(url), tmp_path / "judge.cache")
+        assert [asks("grade"), asks("grade")] == ["0.5", "0.5"]
+    assert [(body["messages"][0]["content"], body["temperature"]) for body in seen] == [("grade", 0), ("grade", 0.5)]
