@@ -4,7 +4,7 @@
     plan      what a setting costs, beforehand    import-weights  published weights -> a native folder
     synth     drawn documents with questions      train           the embedded model
     eval      scores: see `cli_eval`                serve         an OpenAI API and a page: see `cli_serve`
-    data      is data fit to learn from: see `cli_data`
+    data      is data fit to learn from: see `cli_data`   plan-train    a full-size run, beforehand
 
 Rooms are imported inside the commands: `ixc --help` and `ixc plan` must answer without torch and transformers.
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. An `IxcError` becomes one line on stderr.
@@ -25,6 +25,7 @@ from ixc import __version__
 from ixc.cli_data import data
 from ixc.cli_eval import evals
 from ixc.cli_serve import SERVE_EXAMPLES, serve
+from ixc.cli_train import PLAN_TRAIN_EXAMPLES, plan_train
 from ixc.cli_words import Device, Dtype, Hd, Json, Model, NewTokens, Rule, examples, load_engine, quiet_libraries
 from ixc.errors import IxcError, UsageError
 from ixc.terminal import (
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 app.add_typer(evals, name="eval")
 app.add_typer(data, name="data")
+app.command(name="plan-train", epilog=examples(*PLAN_TRAIN_EXAMPLES))(plan_train)
 app.command(name="serve", epilog=SERVE_EXAMPLES)(serve)
 
 

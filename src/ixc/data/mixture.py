@@ -1,4 +1,4 @@
-"""Several data sets as one endless, deterministic stream. Paper section 4.1: weighted by data count, an HD for each.
+"""Several data sets as one endless, deterministic stream. Paper: weighted by data count, an HD for each.
 
     round r:  [ slot 0 .. slot R-1 ]      R = sum of count * weight, every slot belongs to one source
                |  shuffled by (seed, r): which source is due
@@ -34,7 +34,7 @@ class Source:
     records: Records
     """Its records."""
     hd: int
-    """Most tiles a picture: 25, or 55 for the documents (paper section 4.2)."""
+    """Most tiles a picture: 25, or 55 for the documents (paper, 4KHD fine-tuning)."""
     weight: float = 1.0
     """Times each record is drawn in a round, above 0; 1 = weighted by count."""
     keep: Sequence[int] | None = None
