@@ -1,0 +1,168 @@
+"""The official client against the server: sync, async, streaming, settings, errors. Oracle: `Engine.ask`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ixc.inference.engine import Engine
+from tests.serving.conftest import Running, data_url, image_part, picture, text_part
+
+openai = pytest.importorskip("openai", reason="the official client comes with the extra dev")
+
+QUESTION = "What is the title?"
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> Iterator[Any]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as found:
+        yield found
+
+
+@pytest.fixture
+def messages(page: Path) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [image_part(data_url(page.read_bytes())), text_part(QUESTION)]}]
+
+
+def create(client: Any, messages: Any, **options: Any) -> Any:
+    return client.chat.completions.create(model="tiny", messages=messages, **options)
+
+
+def test_the_answer_and_the_usage_are_the_engines(client: Any, engine: Engine, page: Path, messages: Any) -> None:
+    own, found = engine.ask([page], QUESTION), create(client, messages)
+    assert found.choices[0].message.content == own.text
+    assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (own.prompt_tokens, own.new_tokens)
+    assert found.usage.prompt_tokens_details.image_tokens == own.image_tokens[0]
+    assert found.usage.total_tokens == own.prompt_tokens + own.new_tokens
+    assert found.choices[0].finish_reason in ("stop", "length")
+
+
+def test_streaming_gives_the_same_text(client: Any, messages: Any) -> None:
+    whole = create(client, messages).choices[0]
+    events = list(create(client, messages, stream=True, stream_options={"include_usage": True}))
+    assert "".join(e.choices[0].delta.content or "" for e in events if e.choices) == whole.message.content
+    assert [e.choices[0].finish_reason for e in events if e.choices][-1] == whole.finish_reason
+    assert events[0].choices[0].delta.role == "assistant"
+    assert events[-1].usage.prompt_tokens > 400
+
+
+def test_asynchronously_and_at_once(server: Running, messages: Any, client: Any) -> None:
+    async def ask() -> list[str]:
+        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as own:
+            calls = [create(own, messages), create(own, [{"role": "user", "content": "x"}]), create(own, messages)]
+            return [found.choices[0].message.content for found in await asyncio.gather(*calls)]
+
+    first, text_alone, second = asyncio.run(ask())
+    assert first == second == create(client, messages).choices[0].message.content
+    assert text_alone == create(client, [{"role": "user", "content": "x"}]).choices[0].message.content
+
+
+def test_several_images_and_turns(client: Any, engine: Engine, page: Path) -> None:
+    image = image_part(data_url(page.read_bytes()))
+    turns = [
+        {"role": "user", "content": [image, image, text_part("What is it?")]},
+        {"role": "assistant", "content": "A page."},
+        {"role": "user", "content": QUESTION},
+    ]
+    own = engine.ask([page, page], QUESTION, history=[("What is it?", "A page.")])
+    found = create(client, turns)
+    assert found.choices[0].message.content == own.text
+    assert found.usage.prompt_tokens == own.prompt_tokens
+    assert create(client, [{"role": "system", "content": "Be short."}, *turns]).usage.prompt_tokens > own.prompt_tokens
+
+
+def test_a_later_turn_may_bring_its_own_image(client: Any, messages: Any) -> None:
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Yes?"}, *messages]
+    assert create(client, turns).usage.prompt_tokens_details.image_tokens > 0
+
+
+@pytest.mark.parametrize(
+    "extra", [{"hd": 1, "partition": "fit"}, {"mm_processor_kwargs": {"hd": 1, "partition": "fit"}}]
+)
+def test_hd_and_partition_of_a_request(
+    client: Any, engine: Engine, page: Path, messages: Any, extra: dict[str, Any]
+) -> None:
+    own = engine.ask([page], QUESTION, hd=1, partition="fit")
+    found = create(client, messages, extra_body=extra)
+    assert found.choices[0].message.content == own.text
+    assert found.usage.prompt_tokens_details.image_tokens == own.image_tokens[0]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_the_length(client: Any, messages: Any, name: str) -> None:
+    found = create(client, messages, **{name: 2})
+    assert found.usage.completion_tokens <= 2
+    if found.usage.completion_tokens == 2:
+        assert found.choices[0].finish_reason == "length"
+
+
+def test_a_seed_repeats_a_drawn_answer(client: Any) -> None:
+    asked = [{"role": "user", "content": "x"}]
+    first, second = (
+        create(client, asked, temperature=1.5, top_p=0.95, seed=3).choices[0].message.content for _ in range(2)
+    )
+    assert first == second
+    drawn = {create(client, asked, temperature=2, seed=seed).choices[0].message.content for seed in range(5)}
+    assert len(drawn) > 1
+
+
+def test_temperature_zero_is_greedy(client: Any, messages: Any) -> None:
+    greedy = create(client, messages).choices[0].message.content
+    assert create(client, messages, temperature=0, top_p=0.5, seed=1).choices[0].message.content == greedy
+
+
+def test_stop(client: Any, messages: Any) -> None:
+    whole = create(client, messages).choices[0].message.content
+    assert len(whole) > 4, "the tiny model says too little for this test"
+    stop = whole[3:5]
+    end = whole.find(stop)
+    found = create(client, messages, stop=[stop, "never said"]).choices[0]
+    assert (found.message.content, found.finish_reason) == (whole[:end], "stop")
+    events = create(client, messages, stop=stop, stream=True)
+    assert "".join(e.choices[0].delta.content or "" for e in events) == whole[:end]
+
+
+def test_logprobs(client: Any, messages: Any) -> None:
+    found = create(client, messages, logprobs=True, top_logprobs=3)
+    entries = found.choices[0].logprobs.content
+    assert "".join(entry.token for entry in entries) == found.choices[0].message.content
+    assert len(entries) == found.usage.completion_tokens
+    for entry in entries:  # greedy: the token is the likeliest of its alternatives
+        assert len(entry.top_logprobs) == 3
+        assert entry.logprob == entry.top_logprobs[0].logprob <= 0
+    assert create(client, messages, logprobs=True).choices[0].logprobs.content[0].top_logprobs == []
+    streamed = list(create(client, messages, logprobs=True, top_logprobs=3, stream=True))
+    again = [entry for e in streamed if e.choices[0].logprobs for entry in e.choices[0].logprobs.content]
+    assert [entry.token for entry in again] == [entry.token for entry in entries]
+
+
+def test_models(client: Any) -> None:
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny").max_model_len == 2048
+    with pytest.raises(openai.NotFoundError, match="this server has tiny"):
+        client.models.retrieve("gpt-4")
+
+
+def test_no_such_model(client: Any, messages: Any) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="gpt-4", messages=messages)
+    assert caught.value.code == "model_not_found"
+
+
+def test_errors_carry_code_and_parameter(client: Any, messages: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="positions") as caught:
+        create(client, messages, max_tokens=5000)
+    assert caught.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError, match="tools is not supported") as caught:
+        create(client, messages, tools=[{"type": "function", "function": {"name": "f"}}])
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
+
+
+def test_formats(client: Any) -> None:
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
+        content = [image_part(data_url(picture(kind=kind), f"image/{kind.lower()}"), detail="high"), text_part()]
+        assert create(client, [{"role": "user", "content": content}], max_tokens=1).usage.prompt_tokens > 100

@@ -1,0 +1,80 @@
+"""The command as a process: it says when it is ready, SIGTERM under load finishes the answers and leaves with 0."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ixc.cli import app
+from ixc.errors import UsageError
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server as users start it; (process, address)."""
+    command = [sys.executable, "-m", "ixc", "serve", "--port", "0", *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "IXC_API_KEY"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as found:
+        try:
+            assert found.stdout is not None
+            line = found.stdout.readline()
+            address = re.fullmatch(r"ready: (http://\S+)\n", line)
+            assert address, line or (found.stderr.read() if found.stderr else "")
+            yield found, address[1]
+        finally:
+            if found.poll() is None:
+                found.kill()
+
+
+@pytest.mark.slow
+def test_sigterm_under_load(tiny_folder: Path) -> None:
+    body = b'{"model":"tiny","messages":[{"role":"user","content":"x"}],"max_tokens":600,"temperature":2,"stream":true}'
+    answers: list[str] = []
+
+    def ask(address: str, running: threading.Event) -> None:
+        request = urllib.request.Request(f"{address}/v1/chat/completions", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as response:
+            start = response.readline().decode()
+            running.set()
+            answers.append(start + response.read().decode())
+
+    with process("--model", str(tiny_folder)) as (server, address):
+        events = [threading.Event() for _ in range(4)]
+        threads = [threading.Thread(target=ask, args=(address, event)) for event in events]
+        for thread in threads:
+            thread.start()
+        assert all(event.wait(60) for event in events)
+        server.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(120)
+        assert server.wait(60) == 0
+        assert server.stderr is not None
+        assert server.stderr.read() == ""
+    assert len(answers) == 4
+    assert all(text.endswith("data: [DONE]\n\n") and '"error"' not in text for text in answers)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fetch-from", "http://example.org"], "is no host"),
+        (["--partition", "x"], "no partition rule"),
+        (["--hd", "0"], "at least 1"),
+        (["--host", "203.0.113.7"], "cannot be listened on"),
+    ],
+)
+def test_wrong_use_is_told_before_a_model_is_loaded(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(app, ["serve", "--port", "0", *arguments])
+    assert isinstance(result.exception, UsageError)
+    assert words in str(result.exception)
