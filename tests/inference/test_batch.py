@@ -50,7 +50,9 @@ def requests() -> list[Request]:
     ]
 
 
-def test_an_answer_in_a_batch_is_the_answer_alone(engine: Engine) -> None:
+@pytest.mark.parametrize("folder", ["tiny", pytest.param("embedded", marks=pytest.mark.slow)])
+def test_an_answer_in_a_batch_is_the_answer_alone(tiny_folder: Path, folder: str) -> None:
+    engine = load(tiny_folder if folder == "tiny" else None, device="cpu")
     asked = requests()
     alone = [batch.answer(engine, [request])[0] for request in asked]
     assert batch.answer(engine, asked) == alone
@@ -108,9 +110,3 @@ def test_errors_name_their_question(engine: Engine) -> None:
     wide = picture(1500, 1500, "")
     with pytest.raises(ContextError, match=r"^docvqa_val 8: .* lower --hd \(400 now\)"):
         batch.answer(engine, [replace(good, name="docvqa_val 8", images=(wide,) * 9, hd=400)])
-
-
-def test_published_beams_of_several_sizes(tiny_folder: Path) -> None:
-    tiny = load(tiny_folder, device="cpu")
-    asked = [replace(request, hd=1, num_beams=5) for request in requests() if len(request.images) == 1]
-    assert batch.answer(tiny, asked) == [batch.answer(tiny, [request])[0] for request in asked]
