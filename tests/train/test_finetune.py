@@ -1,0 +1,140 @@
+"""The fine-tuning loop: stopped and resumed, broken checkpoints, LoRA."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from ixc.data.batches import Batches, BatchSettings
+from ixc.data.conversations import JsonLines
+from ixc.data.encode import Encoder
+from ixc.data.mixture import Mixture, Source
+from ixc.errors import DataError, UsageError
+from ixc.model.weights import load
+from ixc.processing.processor import IxcProcessor
+from ixc.train import checkpoints
+from ixc.train.finetune import Done, Finetune, merged
+from ixc.train.groups import add_adapter
+from ixc.train.stage import Adapter, Stage, Trained, read_stage
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+STEPS = 6
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks
+
+
+@pytest.fixture(scope="module")
+def batches(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Batches:
+    folder = tmp_path_factory.mktemp("talks")
+    lines = []
+    for i in range(5):
+        Image.effect_noise((200 + 90 * i, 300), 60).convert("RGB").save(folder / f"{i}.png")
+        turns = [{"from": "human", "value": "<ImageHere>Which?"}, {"from": "gpt", "value": f"Number {i}."}]
+        lines.append(json.dumps({"image": f"{i}.png", "conversations": turns}))
+    (folder / "talks.jsonl").write_text("\n".join(lines))
+    encoder = Encoder(IxcProcessor.from_pretrained(tiny_folder), context=1024)
+    mixture = Mixture([Source(name="talks", records=JsonLines(folder / "talks.jsonl"), hd=2)])
+    return Batches(mixture, encoder, settings=BatchSettings(samples=3, budget=1024), rule="native")
+
+
+def run_of(tiny_folder: Path, batches: Batches, *, lora: bool = False) -> Finetune:
+    model: nn.Module = load(tiny_folder)
+    stage = tiny_stage(load(tiny_folder).config, lora=lora)
+    if stage.adapter is not None:
+        torch.manual_seed(0)
+        model = add_adapter(model, stage.adapter)
+    return Finetune(model, stage, batches, steps=STEPS, seed=4)
+
+
+def tiny_stage(config: object, *, lora: bool) -> Stage:
+    stage = replace(read_stage(RECIPES / "sft_4khd.py"), model=config, peak_rate=1e-2)  # type: ignore[arg-type]
+    if not lora:
+        return stage
+    sources = {**stage.sources, "adapter": "[O]"}
+    adapter = Adapter(r=4, alpha=4, dropout=0.05)
+    return replace(stage, trained=(Trained(part="LoRA"),), adapter=adapter, sources=sources)
+
+
+def weights(run: Finetune) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in run.model.named_parameters() if value.requires_grad}
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_stopped_and_resumed_ends_with_the_same_weights(
+    tiny_folder: Path, batches: Batches, tmp_path: Path, lora: bool
+) -> None:
+    whole = run_of(tiny_folder, batches, lora=lora)
+    losses: list[Done] = []
+    assert whole.run(tmp_path / "whole", save_every=100, watch=losses.append).finished
+    assert losses[-1].loss < losses[0].loss
+
+    def stop(done: Done) -> None:
+        if done.step in (2, 5):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    steps = []
+    for resume in (False, True, True):
+        part = run_of(tiny_folder, batches, lora=lora)
+        outcome = part.run(tmp_path / "parts", resume=resume, save_every=100, watch=stop)
+        steps.append((outcome.step, outcome.finished))
+    assert steps == [(2, False), (5, False), (6, True)]
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(part)[name]), name
+
+
+def test_broken_checkpoints_are_skipped(
+    tiny_folder: Path, batches: Batches, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run_of(tiny_folder, batches)
+    whole.run(tmp_path, save_every=4)
+    first, last = checkpoints.found(tmp_path)
+    assert (first.name, last.name) == ("step-00000004", "step-00000006")
+    data = bytearray((last / "optimizer.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (last / "optimizer.pt").write_bytes(data)
+    again = run_of(tiny_folder, batches)
+    assert again.run(tmp_path, resume=True).step == STEPS
+    assert "step-00000006 is skipped: the checksum of optimizer.pt differs" in caplog.text
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(whole).items())
+    for folder in checkpoints.found(tmp_path):
+        (folder / checkpoints.MANIFEST).unlink()
+    with pytest.raises(DataError, match="2 checkpoints and 0 are whole"):
+        run_of(tiny_folder, batches).run(tmp_path, resume=True)
+
+
+def test_a_folder_of_another_run_is_refused(tiny_folder: Path, batches: Batches, tmp_path: Path) -> None:
+    run_of(tiny_folder, batches).run(tmp_path)
+    with pytest.raises(UsageError, match="holds checkpoints of an earlier run"):
+        run_of(tiny_folder, batches).run(tmp_path)
+    with pytest.raises(UsageError, match="of another run"):
+        run_of(tiny_folder, batches, lora=True).run(tmp_path, resume=True)
+
+
+def test_lora_merged_equals_unmerged(tiny_folder: Path, batches: Batches, tmp_path: Path) -> None:
+    run = run_of(tiny_folder, batches, lora=True)
+    run.run(tmp_path / "run")
+    model = run.model.eval()
+    batch = batches.tensors(batches.step(run.place).packs[0][0])
+    labels = batch.pop("labels")
+    assert (labels != -100).any()
+    with torch.no_grad():
+        wanted = model(**batch, use_cache=False).logits
+        plain = load(tiny_folder).eval()(**batch, use_cache=False).logits
+        merged(model).save_pretrained(tmp_path / "merged")  # type: ignore[operator]
+        found = load(tmp_path / "merged").eval()(**batch, use_cache=False).logits
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)  # float32, sums in another order
+    assert (wanted - plain).abs().max() > 1e-2
+
+
+def test_data_for_several_ranks_is_refused(tiny_folder: Path, batches: Batches) -> None:
+    many = Batches(batches.mixture, batches.encoder, settings=BatchSettings(samples=4, budget=1024, ranks=2))
+    with pytest.raises(UsageError, match="for 2 ranks, this loop has 1"):
+        run_of(tiny_folder, many)
