@@ -58,6 +58,7 @@ def serve(
 ) -> None:
     """Serve an OpenAI API and a page at /, one answer at a time; SIGTERM finishes what was taken in."""
     _need_extra()
+    _check(hd, partition)
     from ixc.serving.door import Door, Limits
     from ixc.serving.fetch import Fetcher
     from ixc.serving.server import listen, run
@@ -94,16 +95,11 @@ def _desk(
     dtype: str,
 ) -> Desk:
     """The loaded model behind its door."""
-    from ixc.geometry import RULES
     from ixc.inference.folder import found
     from ixc.inference.plan import read_geometry
     from ixc.serving.app import Desk, Settings
     from ixc.serving.guard import LOOPBACK
 
-    if partition is not None and partition not in RULES:
-        raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")
-    if hd is not None and hd < 1:
-        raise UsageError(f"--hd is {hd}, at least 1 needed")
     folder = found(model)
     settings = Settings(
         name=name or folder.resolve().name,
@@ -115,6 +111,16 @@ def _desk(
         hosts=LOOPBACK if host in LOOPBACK else (),
     )
     return Desk(load_engine(model, device=device, dtype=dtype), settings)
+
+
+def _check(hd: int | None, partition: str | None) -> None:
+    """Told before seconds are spent on loading a model."""
+    from ixc.geometry import RULES
+
+    if partition is not None and partition not in RULES:
+        raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")
+    if hd is not None and hd < 1:
+        raise UsageError(f"--hd is {hd}, at least 1 needed")
 
 
 def _hosts(names: list[str]) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from talk import Running, data_url, image_part, picture, text_part
 
 from ixc.inference.engine import Engine
-from tests.serving.conftest import Running, data_url, image_part, picture, text_part
 
 openai = pytest.importorskip("openai", reason="the official client comes with the extra dev")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from talk import Running, data_url, image_part, picture, running, text_part
 
 from ixc.inference.engine import Engine
 from ixc.serving.guard import HEADERS
-from tests.serving.conftest import Running, data_url, image_part, picture, running, text_part
 
 SECONDS = 8
 """Longest time of an attack: none needs half a second on an idle machine."""

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 
 import pytest
+from talk import picture
 
 from ixc.serving.fetch import Fetcher, is_public, read_url
 from ixc.serving.openai import Refused
-from tests.serving.conftest import picture
 
 PUBLIC = "93.184.215.14"
 IMAGE = picture()

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from talk import Gate, Running, running, wait
 
 from ixc.inference.engine import Engine
 from ixc.serving import answer
 from ixc.serving.door import Door, Limits
 from ixc.serving.openai import Refused
 from ixc.serving.queue import Queue
-from tests.serving.conftest import Gate, Running, running, wait
 
 
 def test_one_at_a_time_in_order() -> None:

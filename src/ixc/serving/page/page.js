@@ -35,6 +35,7 @@ async function start() {
   at("hd-shown").textContent = at("hd").value;
   note("");
   if (state.bitmap) plan();
+  document.documentElement.dataset.ready = "yes";
 }
 
 // -- the picture ----------------------------------------------------------------------------------------------------
@@ -262,6 +263,7 @@ at("file").addEventListener("change", (event) => take(event.target.files[0]));
 at("hd").addEventListener("input", plan);
 at("rule").addEventListener("change", plan);
 at("key").addEventListener("change", start);
+at("key-row").addEventListener("submit", (event) => event.preventDefault()); // Enter has changed the key already
 at("clear").addEventListener("click", remove);
 at("stop").addEventListener("click", () => state.running?.abort());
 at("new").addEventListener("click", () => {
