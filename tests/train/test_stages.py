@@ -11,8 +11,11 @@ import torch
 
 from ixc.cli import app
 from ixc.errors import UsageError
+from ixc.model.config import IxcTextConfig
+from ixc.model.decoder import Decoder
+from ixc.model.rope import rotary
 from ixc.train.groups import counts, groups, part_of, skeleton
-from ixc.train.memory import estimate
+from ixc.train.memory import _BLOCK_D, _BLOCK_F, estimate
 from ixc.train.outlook import outlook
 from ixc.train.stage import Stage, Trained, read_stage
 
@@ -97,6 +100,46 @@ def test_memory_is_a_sum_of_its_lines() -> None:
     assert 25e9 < sum(lines.values()) < 80e9
     less = {item.what: item.size for item in estimate(paper, parts, eight_bit=True)}
     assert less["what learns"] == ALL * 10 / 8
+
+
+def kept_values(width: int, mlp: int, *, tokens: int = 32) -> float:
+    """bfloat16 values a token that one decoder block keeps for its backward pass, weights not counted."""
+    config = IxcTextConfig(
+        vocab_size=64,
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=1,
+        num_attention_heads=width // 16,
+        num_key_value_heads=width // 64,
+        plora_r=width // 16,
+        plora_alpha=width // 16,
+    )
+    decoder = Decoder(config).to(torch.bfloat16).train()
+    weights = {p.untyped_storage().data_ptr() for p in decoder.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        kept[value.untyped_storage().data_ptr()] = value
+        return value
+
+    positions = torch.arange(tokens)[None]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        decoder.layers[0](
+            torch.randn(1, tokens, width, dtype=torch.bfloat16, requires_grad=True),
+            image_mask=torch.ones(1, tokens, dtype=torch.bool),
+            position_embeddings=rotary(config, positions, dtype=torch.bfloat16),
+            position_ids=positions,
+            attention_mask=None,
+            past_key_values=None,
+        )
+    return sum(value.untyped_storage().nbytes() for at, value in kept.items() if at not in weights) / tokens / 2
+
+
+def test_the_counts_inside_a_block_are_measured() -> None:
+    narrow, wide = kept_values(256, 512), kept_values(256, 1024)
+    per_mlp = (wide - narrow) / 512
+    assert per_mlp == pytest.approx(_BLOCK_F, abs=0.1)
+    assert _BLOCK_D - 1 < (narrow - 512 * per_mlp) / 256 <= _BLOCK_D
 
 
 @pytest.mark.parametrize("name", ["lora", "qlora"])
