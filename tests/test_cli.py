@@ -19,7 +19,19 @@ from ixc import __version__, cli
 from ixc.data.synth.folder import QUESTIONS, write_folder
 
 QUESTION = "What is the title?"
-COMMANDS = ("ask", "chat", "plan", "import-weights", "synth", "train", "eval run", "eval score", "eval report", "eval synth")
+COMMANDS = (
+    "ask",
+    "chat",
+    "plan",
+    "serve",
+    "import-weights",
+    "synth",
+    "train",
+    "eval run",
+    "eval score",
+    "eval report",
+    "eval synth",
+)
 
 GOLDEN_CHECKPOINT = Path(__file__).parent / "goldens" / "reference" / "checkpoint"
 

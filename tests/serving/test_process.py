@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 
 import pytest
+from talk import data_url
 from typer.testing import CliRunner
 
 from ixc.cli import app
@@ -78,3 +83,46 @@ def test_wrong_use_is_told_before_a_model_is_loaded(arguments: list[str], words:
     result = CliRunner().invoke(app, ["serve", "--port", "0", *arguments])
     assert isinstance(result.exception, UsageError)
     assert words in str(result.exception)
+
+
+def memory(server: subprocess.Popen[str]) -> int:
+    """Resident bytes of the process."""
+    text = Path(f"/proc/{server.pid}/status").read_text(encoding="utf-8")
+    return 1024 * int(re.search(r"VmRSS:\s+(\d+)", text)[1])  # type: ignore[index]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
+def test_200_requests_16_at_a_time(tiny_folder: Path, page: Path) -> None:
+    """No error but 429 with Retry-After, every answer the same as alone, memory flat."""
+    part = {"type": "image_url", "image_url": {"url": data_url(page.read_bytes())}}
+    contents = ["x", "How much is Tea?", [part, {"type": "text", "text": "What is the title?"}]]
+    busy: list[str] = []
+
+    def ask(address: str, content: object) -> str:
+        body = {"model": "tiny", "messages": [{"role": "user", "content": content}], "max_tokens": 4}
+        request = urllib.request.Request(
+            f"{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=120) as response:
+                    return json.load(response)["choices"][0]["message"]["content"]
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code != 429:
+                        raise
+                    busy.append(error.headers["Retry-After"])
+                sleep(0.2)
+
+    with process("--model", str(tiny_folder), "--max-waiting", "8") as (server, address):
+        alone = [ask(address, content) for content in contents]
+        with ThreadPoolExecutor(16) as pool:
+            first = list(pool.map(lambda i: ask(address, contents[i % 3]), range(100)))
+            before = memory(server)
+            second = list(pool.map(lambda i: ask(address, contents[i % 3]), range(100)))
+        grown = memory(server) - before
+    assert first == second == [alone[i % 3] for i in range(100)]
+    assert busy
+    assert all(int(seconds) >= 1 for seconds in busy)
+    assert grown < 50_000_000, f"{grown:,} bytes more after the second hundred"

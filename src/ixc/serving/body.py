@@ -31,24 +31,29 @@ class Bodies:
             raise Refused("send the request as Content-Type: application/json", status=415)
         counted = 0
         try:
-            async with asyncio.timeout(self.limits.body_seconds):
-                length = request.headers.get("content-length", "")
-                self._check(int(length) if length.isdecimal() and len(length) < 20 else 0)
-                found = bytearray()
-                async for chunk in request.stream():
-                    self._check(len(found) + len(chunk), more=len(chunk))
-                    found += chunk
-                    counted += len(chunk)
-                    self.inside += len(chunk)
+            found = bytearray()
+            async for chunk in self._chunks(request):
+                self._check(len(found) + len(chunk), more=len(chunk))
+                found += chunk
+                counted += len(chunk)
+                self.inside += len(chunk)
             yield bytes(found)
+        finally:
+            self.inside -= counted
+
+    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
+        length = request.headers.get("content-length", "")
+        self._check(int(length) if length.isdecimal() and len(length) < 20 else 0)
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                async for chunk in request.stream():
+                    yield chunk
         except TimeoutError:
             raise Refused(
                 f"the request took longer than {self.limits.body_seconds:g} s to arrive; send it again", status=408
             ) from None
         except ClientDisconnect:
             raise Refused("the client has left", status=499) from None
-        finally:
-            self.inside -= counted
 
     def _check(self, size: int, *, more: int | None = None) -> None:
         if size > self.limits.max_body_bytes:
