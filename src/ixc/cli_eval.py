@@ -130,20 +130,24 @@ def _refuse(given: dict[str, Any], how: str) -> None:
 def _local(model: str | None, *, device: str, dtype: str, partition: str | None) -> tuple[str, Answers, dict[str, Any]]:
     """(name, answers, settings) of a model folder."""
     from ixc.evals.series import once
+    from ixc.inference.folder import found
+    from ixc.inference.plan import read_tiling
 
     if model is not None and not os.path.isdir(model):
         raise UsageError(f"no folder {model}; give a model's folder, or --endpoint URL for a server")
 
+    folder = found(model)
+    rule = partition or read_tiling(folder).get("rule", "original")
+
     def load() -> Answers:
         from ixc.inference import batch
 
-        engine = load_engine(None if model is None else Path(model), device=device, dtype=dtype)
+        engine = load_engine(folder, device=device, dtype=dtype)
         return lambda questions: batch.answer(
-            engine, [batch.Request(name=f"question {q.index}", **_fields(q)) for q in questions], partition=partition
+            engine, [batch.Request(name=f"question {q.index}", **_fields(q)) for q in questions], partition=rule
         )
 
-    name = "nano" if model is None else Path(model).resolve().name
-    return name, once(load), {"dtype": dtype, **({} if partition is None else {"partition": partition})}
+    return folder.resolve().name, once(load), {"dtype": dtype, "partition": rule}
 
 
 def _fields(question: Any) -> dict[str, Any]:
