@@ -23,7 +23,7 @@ Judge = Callable[[str], str]
 """prompt -> answer."""
 
 WARMER = 0.5
-"""Temperature of the second try, twice that of the third, and so on; the first is greedy."""
+"""Temperature of the second try; the third has twice as much, and so on. The first is greedy."""
 
 WARMEST = 1.5
 """Highest temperature."""

@@ -108,10 +108,10 @@ def judge_prompt(item: Item) -> str:
     return (
         "Somebody answered a question that has several options. Say which option the answer means.\n"
         f"Reply with one capital letter: that of the option ({', '.join(item.choices)}), or Z where it means none.\n\n"
-        "Question: What is the main thing in the picture?\nOptions: A. toy bear B. rabbit C. cat D. dog\n"
-        "Answer: a cute teddy\nReply: A\n\n"
-        "Question: What is the main thing in the picture?\nOptions: A. toy bear B. rabbit C. cat D. dog\n"
-        "Answer: spider\nReply: Z\n\n"
+        "Question: What stands beside the gate?\nOptions: A. bicycle B. wheelbarrow C. tractor D. cart\n"
+        "Answer: an old red farm engine with huge rear wheels\nReply: C\n\n"
+        "Question: Which hour does the clock show?\nOptions: A. three B. half past six C. noon\n"
+        "Answer: the clock has lost its hands\nReply: Z\n\n"
         f"Question: {item.question}\nOptions: {options}\nAnswer: {item.prediction}\nReply: "
     )
 

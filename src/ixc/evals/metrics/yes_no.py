@@ -57,8 +57,9 @@ def judge_prompt(question: str, prediction: str) -> str:
     return (
         "Somebody answered a question that has only two answers, yes and no. Say which of the two the answer means.\n"
         "Reply with one word: Yes, No, or Unknown where it means neither.\n\n"
-        "Question: Does the sign read 'Hello'?\nAnswer: The sign reads 'Hello'.\nReply: Yes\n\n"
-        "Question: Does the sign read 'Hello'?\nAnswer: The sign does not read 'Hello'.\nReply: No\n\n"
+        "Question: Is the door open?\nAnswer: Through the doorway one sees into the hall.\nReply: Yes\n\n"
+        "Question: Are there three cups?\nAnswer: Two cups stand on the table.\nReply: No\n\n"
+        "Question: Is the dog older than the cat?\nAnswer: A dog and a cat lie on a rug.\nReply: Unknown\n\n"
         f"Question: {question}\nAnswer: {prediction}\nReply: "
     )
 
