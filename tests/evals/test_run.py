@@ -106,6 +106,19 @@ def test_ranks_end_in_the_file_of_one_process(tmp_path: Path, ranks: int, limit:
     assert (shared / "mmstar.jsonl").read_bytes() == (alone / "mmstar.jsonl").read_bytes()
 
 
+def test_a_smaller_limit_takes_no_answers_away(tmp_path: Path) -> None:
+    list(run.run(questions(10), echo, header=header(), folder=tmp_path))
+    before = (tmp_path / "mmstar.jsonl").read_bytes()
+    for number in (1, 2):
+        list(run.run(questions(10), echo, header=header(rank=(number, 2)), folder=tmp_path, limit=4))
+    assert (tmp_path / "mmstar.jsonl").read_bytes() == before
+
+
+def test_half_a_surrogate_pair_is_kept_readable(tmp_path: Path) -> None:
+    list(run.run(questions(1), lambda asked: ["\ud83d!"], header=header(1), folder=tmp_path))
+    assert predictions.read(tmp_path / "mmstar.jsonl").predictions == {0: "?!"}
+
+
 def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
     list(run.run(questions(10), echo, header=header(), folder=tmp_path, limit=4))
     path = tmp_path / "mmstar.jsonl"
@@ -147,6 +160,8 @@ def test_what_cannot_be_run(tmp_path: Path) -> None:
         go(limit=0)
     with pytest.raises(UsageError, match="rank 3 of 2"):
         go(header=header(rank=(3, 2)))
+    with pytest.raises(UsageError, match="batches of 0"):
+        go(batch=0)
     with pytest.raises(DataError, match="occurs twice"):
         list(run.run(questions(3) * 2, echo, header=header(6), folder=tmp_path))
     with pytest.raises(DataError, match="10 questions were asked and 1 answers came"):

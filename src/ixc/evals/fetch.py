@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 from ixc.errors import DataError
+from ixc.evals.whole import draft_of
 
 if TYPE_CHECKING:
     from ixc.evals.task import Task
@@ -57,7 +58,7 @@ def _download(url: str, path: Path, *, md5: str | None, progress: Progress) -> P
     """The file appears under its name whole and checked, or not at all."""
     remedy = f"download it yourself and save it as {path}, or give --data the folder that holds {path.name}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.partial")
+    draft = draft_of(path)  # ranks may download it at the same time
     try:
         found, size = _receive(url, draft, progress)
         if md5 is not None and found != md5:

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ixc.errors import DataError
+from ixc.evals import whole
 from ixc.evals.endpoint import Endpoint, complete
-
-Judge = Callable[[str], str]
-"""prompt -> answer."""
+from ixc.evals.metrics.rule import Judge
 
 WARMER = 0.5
 """Temperature of the second try; the third has twice as much, and so on. The first is greedy."""
@@ -65,7 +64,7 @@ def cached(ask: Callable[[str, float], str], cache: Path, *, model: str) -> Judg
         if key not in known:
             known[key] = ask(prompt, min(number * WARMER, WARMEST))
             cache.parent.mkdir(parents=True, exist_ok=True)
-            with cache.open("a", encoding="utf-8") as file:
+            with cache.open("a", encoding="utf-8", errors="replace") as file:
                 line = {"key": key, "model": model, "try": number + 1, "answer": known[key]}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         return known[key]
@@ -78,16 +77,14 @@ def _read(cache: Path) -> dict[str, str]:
     if not cache.exists():
         return {}
     data = cache.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
+    lines = data[: data.rfind(b"\n") + 1]
     found: dict[str, str] = {}
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(lines.splitlines(), 1):
         try:
             value = json.loads(line)
             found[value["key"]] = str(value["answer"])
         except (ValueError, LookupError, TypeError):
             raise DataError(f"{cache} line {number} is no answer of a judge; delete the line or the file") from None
-    if whole != data:
-        draft = cache.with_name(f".{cache.name}.partial")
-        draft.write_bytes(whole)
-        draft.replace(cache)
+    if lines != data:
+        whole.write(cache, lines)
     return found

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ixc.errors import DataError
-
-Index = int | str
-"""A question's row index, as the official reader of the data set gives it."""
+from ixc.evals import whole
+from ixc.evals.question import Index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +111,13 @@ def begin(path: Path, header: Header) -> Run:
 def append(path: Path, answered: Sequence[Prediction]) -> None:
     """Lines behind the last one, in one write."""
     with path.open("ab") as file:
-        file.write("".join(_line(each) for each in answered).encode())
+        file.write(_bytes(answered))
 
 
 def merge(paths: Sequence[Path], out: Path, *, total: int) -> Run | None:
     """The files of all ranks as one, in the order of the questions; None while some of `total` are unanswered.
+
+    A merged file that holds as many answers already stays as it is: a smaller limit takes nothing away.
 
     Args:
         paths: of ranks 1 .. n, in this order.
@@ -136,7 +137,10 @@ def merge(paths: Sequence[Path], out: Path, *, total: int) -> Run | None:
     lines = tuple(runs[place % len(runs)].answered[place // len(runs)] for place in range(total))
     header = replace(runs[0].header, rank=(1, 1))
     if out.exists():
-        check_same(read(out), header)
+        old = read(out)
+        check_same(old, header)
+        if len(old.answered) >= total:
+            return old
     _write_whole(out, [header, *lines])
     return Run(path=out, header=header, answered=lines)
 
@@ -167,11 +171,12 @@ def _line(value: Header | Prediction) -> str:
     return json.dumps(data, ensure_ascii=False) + "\n"
 
 
+def _bytes(lines: Iterable[Header | Prediction]) -> bytes:
+    return "".join(map(_line, lines)).encode("utf-8", "replace")  # a model may write half a surrogate pair
+
+
 def _write_whole(path: Path, lines: Iterable[Header | Prediction]) -> None:
-    """The file appears under its name whole or not at all."""
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text("".join(map(_line, lines)), encoding="utf-8")
-    draft.replace(path)
+    whole.write(path, _bytes(lines))
 
 
 def _torn_header(path: Path) -> bool:

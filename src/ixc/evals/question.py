@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Index = int | str
+"""Index of a row, as the official reader of the data set gives it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """Pictures, text and how to answer."""
 
-    index: int | str
-    """Index of the row, as the official reader gives it."""
+    index: Index
     images: tuple[bytes, ...]
     """Encoded image files, back-references resolved."""
     text: str

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixc.errors import DataError, UsageError
+from ixc.evals import whole
 from ixc.evals.predictions import Run, score_path
 
 if TYPE_CHECKING:
@@ -77,9 +78,8 @@ def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None) -> Resul
         raise DataError(f"{run.path} has 0 predictions of {run.header.questions}; finish the run")
     found = task.score(list(rows), run.predictions, judge=judge)
     result = Result(task=task, run=run, score=found, path=score_path(run.path))
-    draft = result.path.with_name(f".{result.path.name}.partial")
-    draft.write_text(json.dumps(result.as_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    draft.replace(result.path)
+    text = json.dumps(result.as_dict(), ensure_ascii=False, indent=1) + "\n"
+    whole.write(result.path, text.encode("utf-8", "replace"))  # a model may write half a surrogate pair
     return result
 
 

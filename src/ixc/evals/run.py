@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.evals import predictions
-from ixc.evals.predictions import Header, Index, Prediction, Run, score_path
+from ixc.evals.predictions import Header, Prediction, Run, score_path
+from ixc.evals.question import Index
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question
@@ -107,6 +108,8 @@ def run(
         UsageError: a number out of range. DataError: the file there is of another run, or an index occurs twice.
     """
     _check_indices(header.task, questions)
+    if batch < 1:
+        raise UsageError(f"batches of {batch} questions, at least 1 needed; use {BATCH}")
     mine = share(questions, limit=limit, rank=header.rank)
     path = predictions.path_of(folder, header.task, rank=header.rank)
     begun = predictions.begin(path, header)

@@ -1,9 +1,12 @@
-"""Files for the servers that keep the answers of a test split. Sources: the servers' own instructions.
+"""Files for the servers that keep the answers of a test split.
 
 docvqa, infovqa   Robust Reading Competition, tasks "Document VQA" and "Infographics VQA": a JSON list of
                   {"questionId": 49153, "answer": "0.28"}
 mmbench           MMBench's evaluation server: a workbook with the question's columns and a column `prediction`
-    qbench            the same workbook, which holds what its authors ask for
+qbench            Q-Bench: the same workbook
+
+Unverified: these forms are how we understand the servers, and none of our files was ever sent to one. Compare with the
+server's instructions before a submission counts.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixc.errors import DataError, UsageError
-from ixc.evals.predictions import Index
+from ixc.evals import whole
+from ixc.evals.question import Index
 
 if TYPE_CHECKING:
     from ixc.evals.task import Task
@@ -50,9 +54,7 @@ def write(task: Task, rows: Sequence[Row], predictions: Mapping[Index, str], fol
             "and the server refuses a part; finish the run"
         )
     path = folder / f"{task.name}.submission.{ending}"
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_bytes(kind(rows, predictions))
-    draft.replace(path)
+    whole.write(path, kind(rows, predictions))
     return path
 
 

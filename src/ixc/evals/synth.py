@@ -22,6 +22,7 @@ from ixc.data.synth.compose import HELD_OUT, SETTINGS, compose
 from ixc.data.synth.page import Page, Question
 from ixc.data.synth.paint import paint
 from ixc.errors import DataError, UsageError
+from ixc.evals import whole
 from ixc.geometry import partition
 
 Answers = Callable[[Image.Image, str, int], str]
@@ -172,13 +173,11 @@ def ask(answers: Answers, index: int, *, settings: Sequence[int] = ASKED_AT) -> 
 def _whole_lines(path: Path) -> list[list[Case]]:
     """The finished pages of a file; a line that a kill tore is cut off, so that the next one begins on its own."""
     text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        beside = path.with_name(f".{path.name}.partial")
-        beside.write_text(whole)
-        beside.replace(path)
+    lines = text[: text.rfind("\n") + 1]
+    if lines != text:
+        whole.write(path, lines.encode())
     try:
-        return [[Case(**c) for c in json.loads(line)] for line in whole.splitlines()]
+        return [[Case(**c) for c in json.loads(line)] for line in lines.splitlines()]
     except (ValueError, TypeError) as error:
         raise DataError(f"{path} holds no cases of this command ({str(error)[:100]}); name another file") from error
 

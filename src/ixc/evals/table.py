@@ -22,10 +22,10 @@ from typing import Any, Literal, get_args
 
 from ixc.errors import DataError, UsageError
 from ixc.evals.pictures import pictures
+from ixc.evals.question import Index
 
 Row = dict[str, Any]
 """One question: column -> cell; `image` is a tuple of encoded image files, None stands for a missing cell."""
-Index = int | str
 FileFormat = Literal["xlsx", "tsv", "jsonl"]
 """The file that predictions pass through before they are scored; jsonl leaves them as they are."""
 
@@ -296,13 +296,7 @@ def round_trip(
         raise UsageError(
             f"unknown format {file_format!r} of predictions; take one of {', '.join(get_args(FileFormat))}"
         )
-    known = {row["index"] for row in rows}
-    strange = [index for index in predictions if index not in known]
-    if strange:
-        raise DataError(
-            f"{len(strange)} of {len(predictions)} predictions have an index that none of the {len(rows)} questions "
-            f"of {where} has, the first is {strange[0]!r}; give the data set they were made on"
-        )
+    _check_known(rows, predictions, where)
     kept = [{k: v for k, v in row.items() if k != "image"} for row in rows if row["index"] in predictions]
     if not kept:
         raise DataError(f"0 predictions for the {len(rows)} questions of {where}; give at least 1")
@@ -315,6 +309,16 @@ def round_trip(
     for row, old in zip(read, kept, strict=True):
         row |= {"prediction": "nan" if row["prediction"] is None else str(row["prediction"]), "index": old["index"]}
     return read
+
+
+def _check_known(rows: Sequence[Row], predictions: Mapping[Index, str], where: str) -> None:
+    known = {row["index"] for row in rows}
+    strange = [index for index in predictions if index not in known]
+    if strange:
+        raise DataError(
+            f"{len(strange)} of {len(predictions)} predictions have an index that none of the {len(rows)} questions "
+            f"of {where} has, the first is {strange[0]!r}; give the data set they were made on"
+        )
 
 
 def _as_read(columns: list[str], cells: list[list[Any]], *, workbook: bool) -> list[Row]:

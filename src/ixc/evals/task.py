@@ -15,12 +15,11 @@ from typing import Any, Literal, get_args
 
 from ixc.errors import DataError, UsageError
 from ixc.evals import prompts, table
-from ixc.evals.question import Question
-from ixc.evals.table import FileFormat, Index, Row
+from ixc.evals.metrics.rule import Judge
+from ixc.evals.question import Index, Question
+from ixc.evals.table import FileFormat, Row
 from ixc.lazily import lookup
 
-Judge = Callable[[str], str]
-"""prompt -> answer of another model."""
 Style = Literal["published", "clean"]
 """published: the prompts, beams and limits behind the paper's numbers; clean: a user's words, greedy."""
 CLEAN_BEAMS = 1

@@ -9,7 +9,6 @@ about the sixteenth is better than none.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 from math import isfinite
@@ -21,15 +20,13 @@ from ixc.evals import predictions
 from ixc.evals.report.examine import CASES, Rows, Scores, examine
 from ixc.evals.report.result import Result, Run
 from ixc.evals.report.tables import order
+from ixc.evals.result import files_of
 from ixc.evals.task import Task
 from ixc.evals.tasks import TASKS
 from ixc.geometry import RULES
 
 RowsOf = Callable[[Task], Rows | None]
 """The rows of a task, as `Task.read` gives them; None where the data is not at hand."""
-
-RANK = re.compile(r"\.\d+of\d+$")
-"""End of the name of one rank's file: it is merged before it is scored."""
 
 
 def gather(folder: Path, *, rows_of: RowsOf, name: str | None = None, cases: int = CASES) -> Run:
@@ -46,10 +43,7 @@ def gather(folder: Path, *, rows_of: RowsOf, name: str | None = None, cases: int
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder of a run; give the --out folder of `ixc eval`")
-    files = [path for path in sorted(folder.glob("*.jsonl")) if not RANK.search(path.stem)]
-    if not files:
-        raise DataError(f"{folder} holds 0 finished prediction files, at least 1 needed; run `ixc eval` first")
-    runs = [predictions.read(path) for path in files]
+    runs = [predictions.read(path) for path in files_of(folder)]
     results, notes = [], []
     for run in runs:
         try:

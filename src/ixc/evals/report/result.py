@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ixc.evals.intervals import Interval, Unit
+from ixc.evals.question import Index
 
 RIGHT, PARTLY, WRONG, UNSCORED = "right", "partly", "wrong", "unscored"
-
-Index = int | str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixc.evals.intervals import Unit, figure
+from ixc.evals.metrics.circular import ROTATION
 from ixc.evals.report.result import Index
-
-ROTATION = 1_000_000
-"""MMBench: index of a rotation = rotation x 1e6 + index of its base row."""
 
 Units = dict[str, tuple[Unit, tuple[Index, ...]]]
 

@@ -34,6 +34,6 @@ TEST = replace(
     url=f"{HOST}/Q-Bench1_TEST.tsv",
     md5="15e759bfd58c9d5f30b23a317d347153",
     hidden=True,
-    submission="mmbench",  # a workbook of predictions, as there
+    submission="qbench",
     paper_split="",
 )
