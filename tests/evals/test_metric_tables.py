@@ -65,7 +65,7 @@ def test_hallusion(family: tuple[str, str]) -> None:
     cases = of_family(*family)
     table = {c["id"]: hallusion.hallusion(hallusion_rows(c)) for c in cases}
     check(cases, lambda c: {split: list(shares) for split, shares in table[c["id"]].items()})
-    check(cases, lambda c: hallusion.headline(hallusion_rows(c)), "expected_mean_of_three")
+    check(cases, lambda c: sum(hallusion.shares(hallusion_rows(c))) / 3, "expected_mean_of_three")
     check(cases, lambda c: list(hallusion.shares(hallusion_rows(c), rule="notebook")), "lmms_intern")
 
 

@@ -140,7 +140,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 def test_no_run_is_a_clear_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder of a run"):
         gather(tmp_path / "none", rows_of=lambda task: None)
-    with pytest.raises(DataError, match="0 finished prediction files"):
+    with pytest.raises(DataError, match="0 finished files of predictions"):
         gather(tmp_path, rows_of=lambda task: None)
 
 

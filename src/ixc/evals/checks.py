@@ -16,14 +16,13 @@ from typing import Any, NoReturn
 from ixc.errors import DataError
 from ixc.evals.metrics import mme as mme_rules
 from ixc.evals.metrics import ocrbench as ocrbench_rules
+from ixc.evals.metrics.circular import ROTATION
+from ixc.evals.metrics.hallusion import PARTS
+from ixc.evals.metrics.mmvet import CAPABILITIES
 from ixc.evals.table import Row
 
-CIRCULAR_STEP = 1_000_000
-"""MMBench: index = rotation x this + index of the base question."""
 QUESTION_TYPES = ("multi_choice", "free_form")
 ANSWER_TYPES = ("text", "integer", "float", "list")
-CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
-HALLUSION_PARTS = 6
 IMAGE_TAG = re.compile(r"<image (\d+)>")
 
 
@@ -89,8 +88,8 @@ def circular(rows: Sequence[Row], where: str) -> None:
     for row in rows:
         if not isinstance(row["index"], int):
             _fail(where, row, "the index is no integer; rotations are index + 1000000, + 2000000, ...")
-        if row["index"] % CIRCULAR_STEP not in known:
-            _fail(where, row, f"its base question {row['index'] % CIRCULAR_STEP} is not among {len(rows)} rows; add it")
+        if row["index"] % ROTATION not in known:
+            _fail(where, row, f"its base question {row['index'] % ROTATION} is not among {len(rows)} rows; add it")
 
 
 def _yes_no(rows: Sequence[Row], where: str) -> None:
@@ -121,10 +120,8 @@ def hallusion(rows: Sequence[Row], where: str) -> None:
     _yes_no(rows, where)
     for row in rows:
         parts = len(str(row["index"]).split("_"))
-        if parts < HALLUSION_PARTS:
-            _fail(
-                where, row, f"{parts} parts joined by _, {HALLUSION_PARTS} needed; n_category_sub_set_figure_question"
-            )
+        if parts < PARTS:
+            _fail(where, row, f"{parts} parts joined by _, {PARTS} needed; n_category_sub_set_figure_question")
 
 
 def ocrbench(rows: Sequence[Row], where: str) -> None:

@@ -82,14 +82,6 @@ def axis_of(dataset: str) -> Axis | None:
     return next((axis for axis in AXES if dataset in axis.datasets), None)
 
 
-OPEN_BEST_NAMES = {
-    "doc": "DocOwl 1.5", "chart": "DocOwl 1.5", "info": "DocOwl 1.5 (see note)", "text": "CogAgent",
-    "ocrb": "CogAgent", "mmstar": "LLaVA-Next 35B", "mathvista": "LLaVA-Next", "ai2d": "LLaVA-Next",
-    "mmmu": "InternVL 40B", "mme": "Yi 34B in the paper, WeMM in the README", "mmb": "LLaVA-Next",
-    "mmbcn": "LLaVA-Next", "seed": "LLaVA-Next", "qbench": "IXC 8B", "mmvet": "CogVLM", "hall": "Monkey",
-}  # fmt: skip
-"""Which model stands behind each figure of the row `best open`."""
-
 TABLE_3 = Table(
     title="Table 3: the sixteen benchmarks",
     source=f"{PAPER}, Table 3; the row of 1.8B: published README",

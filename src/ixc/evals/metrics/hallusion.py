@@ -19,6 +19,9 @@ RULES = (VLMEVALKIT, NOTEBOOK, LMMS)
 
 OVERALL = "Overall"
 
+PARTS = 6
+"""Of an index, joined by "_"."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -35,8 +38,8 @@ class Row:
     def part(self, position: int) -> str:
         """One of set (3), figure (4), question (5)."""
         parts = self.index.split("_")
-        if len(parts) < 6:
-            raise DataError(f"HallusionBench index {self.index!r} has {len(parts)} parts joined by '_', 6 needed")
+        if len(parts) < PARTS:
+            raise DataError(f"HallusionBench index {self.index!r} has {len(parts)} parts joined by '_', {PARTS} needed")
         return parts[position]
 
 
@@ -73,8 +76,3 @@ def hallusion(rows: Sequence[Row], *, rule: str = VLMEVALKIT) -> dict[str, tuple
             if name is not None:
                 table[name] = shares([row for row in rows if getattr(row, column) == name], rule=rule)
     return table
-
-
-def headline(rows: Sequence[Row], *, rule: str = VLMEVALKIT) -> float:
-    """The paper's figure: mean of aAcc, fAcc and qAcc over all rows, in per cent."""
-    return sum(shares(rows, rule=rule)) / 3

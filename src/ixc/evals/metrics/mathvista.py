@@ -28,7 +28,7 @@ TRIES = 5
 PREFETCHED = "Prefetch succeed"
 SUCCEEDED = "Succeed"
 
-OPTIONS, INTEGER, FLOAT, LIST = "multi_choice", "integer", "float", "list"
+OPTIONS, INTEGER, FLOAT = "multi_choice", "integer", "float"
 
 
 @dataclass(frozen=True, kw_only=True)
