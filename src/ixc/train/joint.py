@@ -51,7 +51,7 @@ class JointRecipe:
     align_tokens: int = 3072
     """Tokens a step of the alignment."""
     align_lr: float = 2e-3
-    steps: int = 4000
+    steps: int = 3000
     muon_lr: float = 0.004
     adam_lr: float = 5e-4
     projector_share: float = 0.4
@@ -60,7 +60,7 @@ class JointRecipe:
     """Rate of the vision tower as a share of the others'."""
     tower_from: float = 0.5
     """The tower learns in the steps behind this share of them; before, it only looks (a third of the cost)."""
-    shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.35), (4, 2, 24, 0.33), (9, 1, 24, 0.32))
+    shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.3), (4, 2, 24, 0.34), (9, 1, 24, 0.36))
     """HD, pages a step, questions a page, share of the steps."""
     spelling: float = 0.3
     """Weight of naming the characters of the image tokens."""

@@ -34,8 +34,8 @@ class LanguageRecipe:
 
     text: IxcTextConfig
     seed: int = 5
-    steps: int = 5000
-    decay_from: int = 3700
+    steps: int = 9000
+    decay_from: int = 5500
     """The rate is constant up to here, then falls linearly to 0 at `steps`."""
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
