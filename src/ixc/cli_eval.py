@@ -85,7 +85,7 @@ def run(
     judge: JudgeUrl = None,
     judge_model: JudgeModel = None,
     plain: Annotated[bool, typer.Option("--plain", help="Send the server OpenAI's own fields only.")] = False,
-    parallel: Annotated[int, typer.Option("--parallel", help="Requests at once to the server.")] = 8,
+    parallel: Annotated[int | None, typer.Option("--parallel", help="Requests at once to the server, else 8.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: Json = False,
@@ -95,10 +95,11 @@ def run(
 
     tasks = room.tasks_of(names)
     if endpoint is not None:
-        _refuse({"--device": device != "auto", "--dtype": dtype != "auto", "--partition": partition}, "with")
+        _refuse({"--device": device != "auto", "--dtype": dtype != "auto", "--partition": partition}, "with --endpoint")
+        _check_plain(plain, prompts=prompts, hd=hd)
         name, answers, settings = _served(endpoint, model, plain=plain, parallel=parallel)
     else:
-        _refuse({"--plain": plain, "--parallel": parallel != 8}, "without")
+        _refuse({"--plain": plain, "--parallel": parallel is not None}, "without --endpoint")
         name, answers, settings = _local(model, device=device, dtype=dtype, partition=partition)
     folder = out or Path("runs", "eval", name.replace("/", "_"))
     plan = room.Plan(
@@ -124,13 +125,22 @@ def run(
 def _refuse(given: dict[str, Any], how: str) -> None:
     """An option that would do nothing is an error."""
     if useless := [name for name, value in given.items() if value]:
-        raise UsageError(f"{', '.join(useless)} has no effect {how} --endpoint; leave it out")
+        raise UsageError(f"{', '.join(useless)} has no effect {how}; leave it out")
+
+
+def _check_plain(plain: bool, *, prompts: str, hd: int | None) -> None:
+    if not plain:
+        return
+    _refuse({"--hd": hd is not None}, "with --plain: such a server has its own resolution")
+    if prompts == "published":
+        raise UsageError("--plain asks without beams, HD and begun answers, which published prompts need; "
+                         "add --prompts clean")  # fmt: skip
 
 
 def _local(model: str | None, *, device: str, dtype: str, partition: str | None) -> tuple[str, Answers, dict[str, Any]]:
     """(name, answers, settings) of a model folder."""
     from ixc.evals.series import once
-    from ixc.inference.folder import found
+    from ixc.inference.folder import fingerprint, found
     from ixc.inference.plan import read_tiling
 
     if model is not None and not os.path.isdir(model):
@@ -147,7 +157,8 @@ def _local(model: str | None, *, device: str, dtype: str, partition: str | None)
             engine, [batch.Request(name=f"question {q.index}", **_fields(q)) for q in questions], partition=rule
         )
 
-    return folder.resolve().name, once(load), {"dtype": dtype, "partition": rule}
+    settings = {"dtype": dtype, "partition": rule, "weights": fingerprint(folder)}
+    return folder.resolve().name, once(load), settings
 
 
 def _fields(question: Any) -> dict[str, Any]:
@@ -155,11 +166,12 @@ def _fields(question: Any) -> dict[str, Any]:
     return {name: getattr(question, name) for name in names}
 
 
-def _served(url: str, model: str | None, *, plain: bool, parallel: int) -> tuple[str, Answers, dict[str, Any]]:
+def _served(url: str, model: str | None, *, plain: bool, parallel: int | None) -> tuple[str, Answers, dict[str, Any]]:
     """(name, answers, settings) of a model behind a server."""
     from ixc.evals import endpoint as room
 
-    there = room.connect(url, model=model, key=os.environ.get("OPENAI_API_KEY"), plain=plain, parallel=parallel)
+    asked = {} if parallel is None else {"parallel": parallel}
+    there = room.connect(url, model=model, key=os.environ.get("OPENAI_API_KEY"), plain=plain, **asked)
     return there.model, lambda questions: room.answers(there, questions), {"endpoint": True, "plain": plain}
 
 
@@ -225,11 +237,14 @@ def score(
     from ixc.evals import predictions, result, series
 
     folder = _data(data)
-    done = []
-    for path in [path for given in files for path in result.files_of(given)]:
-        task = result.task_of(predictions.read(path))
-        asked = _judge(judge, judge_model, path.parent) if task.judged else None
-        done.append(series.scored(path, task.read(folder), judge=asked))
+    runs = [predictions.read(path) for given in files for path in result.files_of(given)]
+    judged = [result.task_of(run).judged for run in runs]
+    if not any(judged):
+        _refuse({"--judge": judge, "--judge-model": judge_model}, "on benchmarks that need no judge")
+    done = [
+        series.again(run, folder, judge=_judge(judge, judge_model, run.path.parent) if needs else None)
+        for run, needs in zip(runs, judged, strict=True)
+    ]
     _print(done, as_json=as_json)
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ixc.errors import DataError, UsageError
-from ixc.evals import fetch, predictions, result, run, submission
-from ixc.evals.predictions import Header, Index
+from ixc.evals import fetch, predictions, result, run, submission, table
+from ixc.evals.predictions import Header, Run
+from ixc.evals.question import Index
 from ixc.evals.result import Result
 from ixc.evals.run import Answers, Finished, Step
+from ixc.evals.task import Style
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question
@@ -108,12 +110,13 @@ def series(
         progress: told of downloads.
 
     Raises:
+        UsageError: a plan that cannot be carried out, a judge without a judged task, no pandas; before any download.
         DataError: data that is not to be had or broken, a file of another run. Whatever `answers` raises.
     """
-    if plan.data.is_file() and len(tasks) > 1:
-        raise UsageError(f"--data is one file and {len(tasks)} benchmarks are named; give the folder of their files")
-    if plan.hd is not None and plan.hd < 1:
-        raise UsageError(f"hd is {plan.hd}, at least 1 needed; leave it out for each benchmark's own")
+    _check(plan, tasks)
+    if judge is not None and not any(task.judged for task in tasks):
+        raise UsageError(f"a judge has no effect on {', '.join(task.name for task in tasks)}; leave it out")
+    table.pandas()
     files = [fetch.find(task, plan.data, progress=progress) for task in tasks]  # all of them before hours are spent
     for task, file in zip(tasks, files, strict=True):
         rows = task.read(file)
@@ -125,6 +128,17 @@ def series(
                 finished = event
         assert finished is not None
         yield _outcome(task, rows, finished, judge)
+
+
+def _check(plan: Plan, tasks: Sequence[Task]) -> None:
+    if plan.data.is_file() and len(tasks) > 1:
+        raise UsageError(f"--data is one file and {len(tasks)} benchmarks are named; give the folder of their files")
+    if plan.style not in get_args(Style):
+        raise UsageError(f"unknown prompts {plan.style!r}; take one of {', '.join(get_args(Style))}")
+    if plan.hd is not None and plan.hd < 1:
+        raise UsageError(f"hd is {plan.hd}, at least 1 needed; leave it out for each benchmark's own")
+    if plan.limit is not None and plan.limit < 1:
+        raise UsageError(f"limit is {plan.limit}, at least 1 needed; leave it out for all questions")
 
 
 def _asked(task: Task, rows: list[Row], answers: Answers, plan: Plan, *, md5: str) -> Iterator[Step | Finished]:
@@ -171,8 +185,33 @@ def scored(path: Path, rows: Sequence[Row], *, judge: Judge | None = None) -> Ou
     Raises:
         DataError: the file is broken, or not of these rows.
     """
-    found = predictions.read(path)
+    return _scored(predictions.read(path), rows, judge=judge)
+
+
+def again(found: Run, data: Path, *, judge: Judge | None = None) -> Outcome:
+    """The score of predictions that were read, without the model.
+
+    Args:
+        found: of `predictions.read`.
+        data: folder of data files, or the file itself; nothing is downloaded.
+
+    Raises:
+        DataError: no data, or other data than the answers were made on.
+    """
     task = result.task_of(found)
+    file = data if data.is_file() else data / f"{task.dataset}.tsv"
+    rows = task.read(file)
+    md5 = fetch.md5_of(file)
+    if found.header.data not in ("", md5):
+        raise DataError(
+            f"{found.path} was made on data with MD5 {found.header.data}, {file} has {md5}; give --data the file it "
+            "was made on"
+        )
+    return _scored(found, rows, judge=judge)
+
+
+def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None) -> Outcome:
+    task, path = result.task_of(found), found.path
     missing = found.header.questions - len(found.answered)
     if task.hidden and missing:
         return Outcome(task=task, path=path, complete=True, note=f"{missing} questions more for its server")

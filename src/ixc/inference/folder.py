@@ -6,6 +6,7 @@ found -> check_settings -> read_processor, weights.load -> check_agreement
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 SETTINGS = ("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json",
             "tokenizer.json", "tokenizer_config.json")  # fmt: skip
 """Files that must be JSON objects where they exist: transformers passes over a damaged one without a word."""
+
+WEIGHTS = (".safetensors", ".bin", ".pt")
+"""Endings of weights files."""
+
+SAMPLED_FROM, SAMPLES, PIECE = 64 << 20, 256, 1 << 16
+"""Bytes beyond which a weights file is sampled for a fingerprint; number of samples; bytes of each."""
 
 LONGEST_REASON = 200
 """Characters of somebody else's message repeated in ours; transformers lists every model it knows."""
@@ -42,6 +49,26 @@ def found(folder: str | Path | None) -> Path:
     if not path.is_dir():
         raise WeightsError(f"no model folder {path}; check the path, models are never downloaded")
     return path
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hexadecimal digits that tell models of one name apart: its settings, and samples of its weights.
+
+    A weights file of at most `SAMPLED_FROM` bytes is read whole, of a larger one `SAMPLES` pieces spread evenly: a
+    fine-tune changes layers everywhere, and tens of gigabytes need not be read to see it.
+    """
+    seen = sha256()
+    for path in sorted(each for each in folder.iterdir() if each.name in SETTINGS or each.suffix in WEIGHTS):
+        size = path.stat().st_size
+        seen.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            if size <= SAMPLED_FROM:
+                seen.update(file.read())
+                continue
+            for number in range(SAMPLES):
+                file.seek(number * (size - PIECE) // (SAMPLES - 1))
+                seen.update(file.read(PIECE))
+    return seen.hexdigest()[:16]
 
 
 def check_settings(folder: Path) -> None:
