@@ -3,8 +3,11 @@
     Question --messages--> POST URL/chat/completions, several at once --> choices[0].message.content
 
 Beyond OpenAI's fields a task needs `mm_processor_kwargs` for its HD, `use_beam_search` with `n` for its beams, and
-`continue_final_message` for an answer that is begun; all are vLLM's names. A server writes the prompt's tags itself, so
-a published prompt is taken apart into its turns; runs of blanks in its text stay, those in a header are lost.
+`continue_final_message` for an answer that is begun. The names are vLLM's as we know them; unverified, for no run was
+made against a vLLM server. `ixc serve` takes the HD, not the others, so it answers clean prompts only.
+
+A server writes the prompt's tags itself, so a published prompt is taken apart into its turns; runs of blanks in its
+text stay, those in a header are lost.
 """
 
 from __future__ import annotations
@@ -23,15 +26,13 @@ from urllib.request import Request, urlopen
 
 from ixc.chat import IMAGE_PLACEHOLDER, TURN_END, TURN_START
 from ixc.errors import EndpointError, UsageError
+from ixc.evals.pictures import kind_of
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question
 
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
 """HTTP codes after which the same request may succeed."""
-
-MIME = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp", b"BM": "bmp"}
-"""First bytes of an image file -> its type; anything else is sent as PNG and read by its content."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +162,11 @@ def _turns(text: str) -> list[tuple[str, str]]:
 
 
 def _picture(image: bytes) -> dict[str, Any]:
-    kind = next((name for magic, name in MIME.items() if image.startswith(magic)), "png")
-    return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{base64.b64encode(image).decode()}"}}
+    kind = kind_of(image) or "PNG"  # of another kind the server looks at the content
+    return {
+        "type": "image_url",
+        "image_url": {"url": f"data:image/{kind.lower()};base64,{base64.b64encode(image).decode()}"},
+    }
 
 
 # -- the wire ---------------------------------------------------------------------------------------------------------
@@ -218,4 +222,4 @@ def _remedy(code: int) -> str:
         return "set OPENAI_API_KEY"
     if code == 404:
         return "check the address and --model"
-    return "a server that knows only OpenAI's own fields needs --plain --prompts clean"
+    return "a server without beams and begun answers needs --prompts clean, one without HD --plain too"

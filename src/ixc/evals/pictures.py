@@ -28,6 +28,11 @@ MAGIC = {
 """First bytes of the image files found in public data sets -> kind."""
 
 
+def kind_of(data: bytes) -> str | None:
+    """The kind of an image file by its first bytes, a value of `MAGIC`."""
+    return next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), None)
+
+
 def pictures(
     indices: Sequence[str], cells: Sequence[str], numbers: Sequence[int], path: Path
 ) -> list[tuple[bytes, ...]]:
@@ -86,7 +91,7 @@ def _decode(text: str, where: str) -> bytes:
         raise DataError(
             f"{where}: its image is no base64 ({len(text)} characters: {error}); encode it again"
         ) from error
-    if not any(data.startswith(magic) for magic in MAGIC):
+    if kind_of(data) is None:
         kinds = ", ".join(sorted(set(MAGIC.values())))
         raise DataError(f"{where}: its {len(data)} bytes begin with {data[:4].hex()}, no image; give one of {kinds}")
     if data.startswith(b"\x89PNG") and data.rfind(b"IEND") < 0:

@@ -25,6 +25,10 @@ POSITIONS = 1 << 15
 """Most positions of prompts computed at once, beams counted, unless one question alone has more."""
 
 
+MARKERS = 16
+"""Tokens of a prompt's tags, estimated from above."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One question with its settings."""
@@ -117,7 +121,7 @@ def _item(engine: Engine, place: int, request: Request, rule: str) -> _Item:
         prompt = segments(request, images, system=engine.processor.system)
     except (ImageError, ContextError, UsageError) as error:
         raise type(error)(f"{request.name}: {error}") from error
-    return _Item(place=place, request=request, segments=prompt, length=length + len(request.text) + 16)
+    return _Item(place=place, request=request, segments=prompt, length=length + len(request.text) + MARKERS)
 
 
 def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
