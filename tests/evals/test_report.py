@@ -92,8 +92,13 @@ def test_a_kept_score_needs_no_data(tmp_path: Path) -> None:
     assert run.name == "fake"
     assert (run.results[0].headline, run.results[0].cases, run.results[0].sizes) == (50.0, (), ())
     assert "Cases" not in page([run])
+    assert any("ChartQA_TEST.tsv is not at hand; give --data" in note for note in run.notes)
     (folder / "chartqa.score.json").write_text(json.dumps(kept | {"answered": 3}))
     with pytest.raises(DataError, match="is of 3 answers, not 12"):
+        gather(folder, rows_of=lambda task: None)
+    strange = {"answered": 12, "header": kept.get("header", {}) | {"model": "another"}}
+    (folder / "chartqa.score.json").write_text(json.dumps(kept | strange))
+    with pytest.raises(DataError, match="or of another run"):
         gather(folder, rows_of=lambda task: None)
     again = gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset))
     assert again.results[0].headline == pytest.approx(200 / 3)

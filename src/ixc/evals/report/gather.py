@@ -20,7 +20,7 @@ from ixc.evals import predictions
 from ixc.evals.report.examine import CASES, Rows, Scores, examine
 from ixc.evals.report.result import Result, Run
 from ixc.evals.report.tables import order
-from ixc.evals.result import files_of
+from ixc.evals.result import files_of, plain
 from ixc.evals.task import Task
 from ixc.evals.tasks import TASKS
 from ixc.geometry import RULES
@@ -63,12 +63,7 @@ def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> 
     task = TASKS.get(header.task)
     if task is None:
         raise DataError(f"no task {header.task!r} among {len(TASKS)}; it is from another version of this package")
-    notes = []
-    try:
-        rows: Rows = rows_of(task) or ()
-    except IxcError as error:
-        rows = ()
-        notes.append(f"{task.name} has no cases and no picture sizes: {error}")
+    rows, notes = _rows(task, rows_of)
     score = _score(folder / f"{task.name}.score.json", task, rows, run)
     if len(run.answered) < header.questions:
         notes.append(f"{task.name} has answers to {len(run.answered):,} of {header.questions:,} questions")
@@ -90,6 +85,17 @@ def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> 
     return result, notes
 
 
+def _rows(task: Task, rows_of: RowsOf) -> tuple[Rows, list[str]]:
+    """The data, or none and why."""
+    why = f"{task.dataset}.tsv is not at hand; give --data the folder that holds it"
+    try:
+        if (found := rows_of(task)) is not None:
+            return found, []
+    except IxcError as error:
+        why = str(error)
+    return (), [f"{task.name} has no cases and no picture sizes: {why}"]
+
+
 def _hd(header: predictions.Header, task: Task) -> int:
     """Budget of tiles: the run's own, else the one of the task's prompts."""
     own = (task.clean_hd or task.hd) if header.style == "clean" else task.hd
@@ -107,15 +113,24 @@ def _score(path: Path, task: Task, rows: Rows, run: predictions.Run) -> Scores:
     if task.hidden:
         return Scores(metric="scored by a server", headline=None, table=(), per_row={})
     kept = _kept(path) if path.exists() else None
-    if kept is not None and (kept.get("answered", len(run.answered)) == len(run.answered)):
+    if kept is not None and _is_of(kept, run):
         try:
             return _scores(kept, task)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} holds no score ({str(error)[:80]}); delete it and score again") from error
     if not rows:
-        what = f"{path.name} is of {kept['answered']} answers, not {len(run.answered)}" if kept else f"no {path.name}"
+        what = f"no {path.name}"
+        if kept is not None:
+            count = kept.get("answered")
+            what = f"{path.name} is of {count} answers, not {len(run.answered)}, or of another run"
         raise DataError(f"{what}, and no data to score with; give --data, or run `ixc eval score` first")
     return _scores(asdict(task.score([dict(row) for row in rows], run.predictions)), task)
+
+
+def _is_of(kept: dict[str, Any], run: predictions.Run) -> bool:
+    """As far as a score says what it is of, it is of these answers."""
+    mine = {"answered": len(run.answered), "header": plain(asdict(run.header))}
+    return all(kept.get(key, value) == value for key, value in mine.items())
 
 
 def _kept(path: Path) -> dict[str, Any]:
