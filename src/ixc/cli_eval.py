@@ -321,8 +321,14 @@ def eval_synth(
 ) -> None:
     """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
     from ixc.evals import synth as room
+    from ixc.inference.folder import fingerprint, found
 
     engine = load_engine(model, device=device, dtype=dtype)
-    cases = room.run(lambda image, question, hd: engine.ask([image], question, hd=hd).text, count=count, keep=keep)
+    cases = room.run(
+        lambda image, question, hd: engine.ask([image], question, hd=hd).text,
+        count=count,
+        keep=keep,
+        model=fingerprint(found(model)),
+    )
     result = watch(cases, total=count, what="asking")
     print(json.dumps(result.as_dict()) if as_json else result)

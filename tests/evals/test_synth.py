@@ -89,3 +89,12 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_count_of_zero_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 1"):
         next(synth.run(oracle(1), count=0))
+
+
+def test_answers_of_another_model_are_refused(tmp_path: Path) -> None:
+    keep = tmp_path / "cases.jsonl"
+    finish(synth.run(oracle(1), count=1, keep=keep, model="first"))
+    before = keep.read_text()
+    with pytest.raises(DataError, match="answers of first, not of second"):
+        next(synth.run(oracle(1), count=1, keep=keep, model="second"))
+    assert keep.read_text() == before

@@ -170,35 +170,43 @@ def ask(answers: Answers, index: int, *, settings: Sequence[int] = ASKED_AT) -> 
     return done
 
 
-def _whole_lines(path: Path) -> list[list[Case]]:
+def _whole_lines(path: Path, *, model: str) -> list[list[Case]]:
     """The finished pages of a file; a line that a kill tore is cut off, so that the next one begins on its own."""
     text = path.read_text()
     lines = text[: text.rfind("\n") + 1]
     if lines != text:
         whole.write(path, lines.encode())
     try:
-        return [[Case(**c) for c in json.loads(line)] for line in lines.splitlines()]
-    except (ValueError, TypeError) as error:
+        head, *pages = [json.loads(line) for line in lines.splitlines()] or [{"model": model}]
+        who = head["model"]
+        cases = [[Case(**c) for c in page] for page in pages]
+    except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} holds no cases of this command ({str(error)[:100]}); name another file") from error
+    if who != model:
+        raise DataError(f"{path} holds answers of {who or 'a model unnamed'}, not of {model}; name another file")
+    return cases
 
 
-def run(answers: Answers, *, count: int = 500, keep: Path | None = None) -> Iterator[int | Report]:
+def run(answers: Answers, *, count: int = 500, keep: Path | None = None, model: str = "") -> Iterator[int | Report]:
     """Ask `count` pages; yields the number of pages done, and the report last.
 
     Args:
         answers: the model.
         count: pages, at least 1.
         keep: file of finished cases, one JSON line a page; a run that finds it goes on behind its last line.
+        model: who answers: name or fingerprint of the weights, the first line of `keep`.
 
     Raises:
-        UsageError: count below 1. DataError: `keep` is a file of something else.
+        UsageError: count below 1. DataError: `keep` is a file of something else, or of another model.
     """
     if count < 1:
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 500")
     cases: list[Case] = []
     known: list[list[Case]] = []
     if keep is not None and keep.exists():
-        known = _whole_lines(keep)
+        known = _whole_lines(keep, model=model)
+    if keep is not None and not (keep.exists() and keep.stat().st_size):
+        keep.write_text(json.dumps({"model": model}) + "\n")
     for index in range(count):
         if index < len(known):
             cases += known[index]
