@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ixc.evals import paper_scores
 from ixc.evals.report import words
 from ixc.evals.report.result import Run
-from ixc.evals.report.tables import COMPARED, MARKS, beyond, comparison, pairs, resolutions
+from ixc.evals.report.tables import COMPARED, MARKS, comparison, pairs, resolutions
 
 
 def markdown(runs: Sequence[Run]) -> str:
@@ -45,23 +45,13 @@ def _comparison(runs: Sequence[Run]) -> str:
 
 
 def _further(runs: Sequence[Run]) -> str:
-    rows = [
-        [f"{r.title} ({r.dataset})", run.name, r.metric, words.interval(r), f"{r.answered:,} of {r.total:,}"]
-        for run in runs
-        for r in beyond(run)
-    ]
-    head = ["Benchmark", "Run", "Metric", "Figure", "Answered"]
-    return "## Further results\n\n" + table(head, rows) if rows else ""
+    rows = words.further(runs)
+    return "## Further results\n\n" + table(words.FURTHER, rows) if rows else ""
 
 
 def _resolutions(runs: Sequence[Run]) -> str:
-    rows = [
-        [f"{r.title} ({r.dataset})", f"{r.pictures:,}", words.size(r.least), words.area(r.middle), words.size(r.most),
-         f"{100 * r.above_4k:.1f} %"]
-        for r in resolutions(runs)
-    ]  # fmt: skip
-    head = ["Data set", "Pictures", "Smallest, px", "Median area", "Largest, px", "Above HD-55"]
-    return "## How large the pictures are\n\n" + table(head, rows) if rows else ""
+    rows = words.sizes(resolutions(runs))
+    return "## How large the pictures are\n\n" + table(words.SIZES, rows) if rows else ""
 
 
 def _pairs(runs: Sequence[Run]) -> str:
@@ -71,12 +61,8 @@ def _pairs(runs: Sequence[Run]) -> str:
         if line.paired is None:
             rows.append([name, line.why, *[""] * 4])
             continue
-        p, d = line.paired, line.paired.difference
-        change = f"{words.signed(d.value)} [{words.signed(d.low)}, {words.signed(d.high)}]"
-        counts = [str(p.only_first), str(p.only_second)]
-        rows.append([name, change, words.chance(p.p_bootstrap), *counts, words.chance(p.p_mcnemar)])
-    head = ["Benchmark", "Difference [95 %]", "p, bootstrap", "only first right", "only second right", "p, McNemar"]
-    return "## Two runs, question by question\n\n" + table(head, rows) if rows else ""
+        rows.append([name, *words.pair(line.paired)])
+    return "## Two runs, question by question\n\n" + table(words.PAIRS, rows) if rows else ""
 
 
 def _notes(runs: Sequence[Run]) -> str:

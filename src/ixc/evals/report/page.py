@@ -19,7 +19,7 @@ from ixc.evals.report.pictures import LONG_SIDE
 from ixc.evals.report.radar import radar, series
 from ixc.evals.report.result import Result, Run
 from ixc.evals.report.svg import escape, tag
-from ixc.evals.report.tables import COMPARED, MARKS, Line, Pair, beyond, comparison, pairs, resolutions
+from ixc.evals.report.tables import COMPARED, MARKS, Line, Pair, comparison, pairs, resolutions
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -41,7 +41,7 @@ def page(runs: Sequence[Run]) -> str:
     parts = [part for part in (_radar(runs), _table(runs), _sizes(runs), _pairs(runs), _cases(runs)) if part]
     links = "".join(tag("li", tag("a", name, href=f"#{key}")) for key, name, _ in parts)
     body = (
-        tag("a", "To the cases", class_="skip", href="#cases")
+        (tag("a", "To the cases", class_="skip", href="#cases") if any(key == "cases" for key, _, _ in parts) else "")
         + _header(runs)
         + tag("nav", tag("ul", links), aria_label="Parts of the report")
         + tag("main", "".join(tag("section", content, id=key) for key, _, content in parts))
@@ -112,9 +112,8 @@ def _table(runs: Sequence[Run]) -> Part:
     content = tag("h2", "Against the paper") + tag("p", escape(paper_scores.TABLE_3.note), class_="note")
     content += _scroll(tag("thead", tag("tr", cells)) + tag("tbody", body))
     content += "".join(tag("p", escape(note), class_="note") for note in notes)
-    further = [(run, result) for run in runs for result in beyond(run)]
-    if further:
-        content += tag("h3", "Further results") + _further(further)
+    if further := words.further(runs):
+        content += tag("h3", "Further results") + _grid(words.FURTHER, further)
     content += "".join(_printed(table) for table in paper_scores.FURTHER)
     return "paper", "Against the paper", content
 
@@ -159,38 +158,23 @@ def _printed(table: paper_scores.Table) -> str:
     )
 
 
-def _further(found: Sequence[tuple[Run, Result]]) -> str:
-    rows = [
-        [f"{r.title} ({r.dataset})", run.name, r.metric, words.interval(r), f"{r.answered:,} of {r.total:,}"]
-        for run, r in found
-    ]
-    return _grid(["Benchmark", "Run", "Metric", "Figure", "Answered"], rows)
-
-
 def _sizes(runs: Sequence[Run]) -> Part:
     lines = resolutions(runs)
     if not lines:
         return None
-    rows = [
-        [f"{r.title} ({r.dataset})", f"{r.pictures:,}", words.size(r.least), words.area(r.middle), words.size(r.most),
-         f"{100 * r.above_4k:.1f} %"]
-        for r in lines
-    ]  # fmt: skip
     note = (
         "Distinct pictures of each data set, by area: smallest, median (large dot), largest; computed from the data of "
         "this report. Dashed: pixels of one tile and of the settings HD-25 and HD-55."
     )
-    head = ["Data set", "Pictures", "Smallest", "Median", "Largest", "Above HD-55"]
     content = tag("h2", "How large the pictures are") + tag("p", note, class_="note")
-    return "resolutions", "Picture sizes", content + sizes(lines) + _grid(head, rows)
+    return "resolutions", "Picture sizes", content + sizes(lines) + _grid(words.SIZES, words.sizes(lines))
 
 
 def _pairs(runs: Sequence[Run]) -> Part:
     lines = pairs(runs)
     if not lines:
         return None
-    head = ["Benchmark", "Difference [95 %]", "p, bootstrap", "only first right", "only second right", "p, McNemar"]
-    top = tag("thead", tag("tr", "".join(tag("th", name, scope="col") for name in head)))
+    top = tag("thead", tag("tr", "".join(tag("th", name, scope="col") for name in words.PAIRS)))
     body = "".join(_pair(line) for line in lines)
     note = (
         "Second minus first on the questions that both answered; pictures are drawn in pairs. McNemar's test counts "
@@ -204,12 +188,8 @@ def _pair(line: Pair) -> str:
     names = f"{escape(line.title)} " + tag("small", escape(f"{line.first} → {line.second}"))
     if line.paired is None:
         return tag("tr", tag("th", names, scope="row") + tag("td", escape(line.why), colspan=5, class_="why"))
-    p, d = line.paired, line.paired.difference
-    cells = [
-        f"{words.signed(d.value)} [{words.signed(d.low)}, {words.signed(d.high)}]", words.chance(p.p_bootstrap),
-        str(p.only_first), str(p.only_second), words.chance(p.p_mcnemar),
-    ]  # fmt: skip
-    return tag("tr", tag("th", names, scope="row") + "".join(tag("td", cell) for cell in cells))
+    cells = "".join(tag("td", cell) for cell in words.pair(line.paired))
+    return tag("tr", tag("th", names, scope="row") + cells)
 
 
 def _cases(runs: Sequence[Run]) -> Part:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ixc.evals.report.result import Result
+from collections.abc import Sequence
+
+from ixc.evals.intervals import Paired
+from ixc.evals.report.result import Result, Run
+from ixc.evals.report.tables import Resolution, beyond
 
 NONE = "–"
 """For a figure that does not exist."""
@@ -38,3 +42,41 @@ def chance(p: float | None) -> str:
 def signed(figure: float) -> str:
     """With its sign, a true minus."""
     return f"{figure:+.1f}".replace("-", "−")
+
+
+FURTHER = ("Benchmark", "Run", "Metric", "Figure", "Answered")
+"""Head of the table of `further`."""
+
+
+def further(runs: Sequence[Run]) -> list[list[str]]:
+    """Rows of what the comparison does not print."""
+    return [
+        [f"{r.title} ({r.dataset})", run.name, r.metric, interval(r), f"{r.answered:,} of {r.total:,}"]
+        for run in runs
+        for r in beyond(run)
+    ]
+
+
+SIZES = ("Data set", "Pictures", "Smallest, px", "Median area", "Largest, px", "Above HD-55")
+"""Head of the table of `sizes`."""
+
+
+def sizes(lines: Sequence[Resolution]) -> list[list[str]]:
+    """Rows of the sizes of pictures."""
+    return [
+        [f"{r.title} ({r.dataset})", f"{r.pictures:,}", size(r.least), area(r.middle), size(r.most),
+         f"{100 * r.above_4k:.1f} %"]
+        for r in lines
+    ]  # fmt: skip
+
+
+PAIRS = ("Benchmark", "Difference [95 %]", "p, bootstrap", "only first right", "only second right", "p, McNemar")
+"""Head of the table of pairs."""
+
+
+def pair(paired: Paired) -> list[str]:
+    """The cells of a comparison, behind the benchmark's."""
+    d = paired.difference
+    change = f"{signed(d.value)} [{signed(d.low)}, {signed(d.high)}]"
+    counts = [str(paired.only_first), str(paired.only_second)]
+    return [change, chance(paired.p_bootstrap), *counts, chance(paired.p_mcnemar)]
