@@ -6,7 +6,6 @@ fine-tuning scripts, [C] the published checkpoint, [O] our own choice where none
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import cos, pi
@@ -15,6 +14,7 @@ from typing import Literal
 
 from ixc.errors import UsageError
 from ixc.model.config import IxcConfig
+from ixc.train.reading import read
 
 Part = Literal[
     "vision tower", "merge", "projector", "newline and separator", "PLoRA", "LLM", "embeddings", "head", "LoRA"
@@ -123,19 +123,5 @@ class Stage:
 
 
 def read_stage(path: Path) -> Stage:
-    """The stage that `recipe()` of a Python file returns.
-
-    Raises:
-        UsageError: no such file, no such function, or it returns something else.
-    """
-    if not path.is_file():
-        raise UsageError(f"no recipe {path}; the ones of this package are in recipes/")
-    spec = importlib.util.spec_from_file_location("recipe", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is not a Python file; a recipe is one with a function recipe()")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = module.recipe() if hasattr(module, "recipe") else None
-    if not isinstance(made, Stage):
-        raise UsageError(f"recipe() of {path} gives {type(made).__name__}, a Stage needed; see recipes/sft_4khd.py")
-    return made
+    """The stage that `recipe()` of a Python file returns. Errors as `reading.read`."""
+    return read(path, Stage)
