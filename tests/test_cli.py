@@ -27,6 +27,7 @@ COMMANDS = (
     "import-weights",
     "synth",
     "train",
+    "merge",
     "eval run",
     "eval score",
     "eval report",
@@ -271,6 +272,25 @@ def test_synth_draws_the_same_pages_again(run: Run, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "a" / QUESTIONS).read_text().splitlines()]
     assert {line["image"] for line in lines} <= set(names)
     assert all(line["answer"] and line["question"] for line in lines)
+
+
+def test_synth_writes_conversations_fit_to_learn_from(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "forms"
+    assert run("synth", out, "-n", 4, "--hd", 1, "--format", "conversations")[0] == 0
+    talks = [json.loads(line) for line in (out / "talks.jsonl").read_text().splitlines()]
+    assert not (out / QUESTIONS).exists()
+    for talk in talks:
+        assert (out / talk["image"][0]).is_file()
+        assert [turn["from"] for turn in talk["conversations"][:2]] == ["user", "assistant"]
+        assert talk["conversations"][0]["value"].startswith("<ImageHere>")
+        assert "<ImageHere>" not in "".join(turn["value"] for turn in talk["conversations"][1:])
+    assert run("data", "check", out / "talks.jsonl")[0] == 0
+
+
+@pytest.mark.parametrize(("option", "words"), [("--hd", "no pages for HD-2"), ("--format", "no format '2'")])
+def test_synth_used_wrongly(run: Run, tmp_path: Path, option: str, words: str) -> None:
+    code, _, err = run("synth", tmp_path / "out", option, 2)
+    assert (code, words in err) == (2, True)
 
 
 def test_synth_leaves_nothing_when_it_is_stopped(tmp_path: Path) -> None:

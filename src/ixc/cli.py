@@ -2,9 +2,9 @@
 
     ask       a question about images             chat            the same in turns
     plan      what a setting costs, beforehand    import-weights  published weights -> a native folder
-    synth     drawn documents with questions      train           the embedded model
+    synth     drawn documents with questions      train, merge    a model by a recipe: see `cli_train`
     eval      scores: see `cli_eval`                serve         an OpenAI API and a page: see `cli_serve`
-    data      is data fit to learn from: see `cli_data`   plan-train    a full-size run, beforehand
+    data      is data fit to learn from: see `cli_data`   plan-train    a run, beforehand: see `cli_train`
 
 Rooms are imported inside the commands: `ixc --help` and `ixc plan` must answer without torch and transformers.
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. An `IxcError` becomes one line on stderr.
@@ -25,7 +25,7 @@ from ixc import __version__
 from ixc.cli_data import data
 from ixc.cli_eval import evals
 from ixc.cli_serve import SERVE_EXAMPLES, serve
-from ixc.cli_train import PLAN_TRAIN_EXAMPLES, plan_train
+from ixc.cli_train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, merge, plan_train, train
 from ixc.cli_words import Device, Dtype, Hd, Json, Model, NewTokens, Rule, examples, load_engine, quiet_libraries
 from ixc.errors import IxcError, UsageError
 from ixc.terminal import (
@@ -53,6 +53,8 @@ app = typer.Typer(
 )
 app.add_typer(evals, name="eval")
 app.add_typer(data, name="data")
+app.command(name="train", epilog=examples(*TRAIN_EXAMPLES))(train)
+app.command(name="merge", epilog=examples(*MERGE_EXAMPLES))(merge)
 app.command(name="plan-train", epilog=examples(*PLAN_TRAIN_EXAMPLES))(plan_train)
 app.command(name="serve", epilog=SERVE_EXAMPLES)(serve)
 
@@ -292,6 +294,7 @@ def _add_processor(folder: Path) -> None:
     epilog=examples(
         "ixc synth ./pages",
         "ixc synth ./receipts -n 100 --seed 5000 --kind receipt",
+        "ixc synth ./forms -n 200 --kind form --hd 4 --format conversations",
     )
 )
 def synth(
@@ -301,35 +304,18 @@ def synth(
         int, typer.Option("--seed", help="Number of the first document; the same number, the same page.")
     ] = 0,
     kind: Annotated[str | None, typer.Option("--kind", help="form, receipt, table or notice; default: all.")] = None,
+    hd: Annotated[
+        int | None, typer.Option("--hd", help="Setting the pages are legible at: 1, 4 or 9; default: all.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="questions: questions.jsonl; conversations: talks.jsonl, to learn from.")
+    ] = "questions",
 ) -> None:
-    """Draw documents into a folder, with their questions and answers in questions.jsonl."""
+    """Draw documents into a folder, with their questions and answers."""
     from ixc.data.synth.folder import write_folder
 
-    watch(write_folder(out, count=count, seed=seed, kind=kind), total=count, what="drawing")
+    watch(write_folder(out, count=count, seed=seed, kind=kind, hd=hd, form=form), total=count, what="drawing")
     print(out)
-
-
-@app.command(
-    epilog=examples(
-        "ixc train recipes/nano.py --out runs/nano",
-        "ixc train recipes/nano.py --out runs/nano --resume",
-    )
-)
-def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Python file whose recipe() returns the run.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoints, log, weights.")] = Path(
-        "runs/nano"
-    ),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's last checkpoint stopped.")] = False,
-    device: Device = "auto",
-) -> None:
-    """Train the embedded model by a recipe; a killed run goes on with --resume."""
-    import logging
-
-    from ixc import train as room
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    print(room.run(existing(str(recipe)), out=out, resume=resume, device=device))
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def check(
     quiet_libraries()
     from ixc.data.check import examine
 
-    records, (encoder, usual) = _records(file, images), _encoder(model, context)
+    records, (encoder, usual) = read_records(file, images), _encoder(model, context)
     steps = examine(records, encoder, hd=usual if hd is None else hd, rule=partition)
     report = watch(steps, total=len(records), what="checking")
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else "\n".join(report.text()))
@@ -56,7 +56,8 @@ def check(
         raise typer.Exit(1)
 
 
-def _records(file: Path, images: Path | None) -> Records:
+def read_records(file: Path, images: Path | None) -> Records:
+    """A file of conversations, or a table."""
     from ixc.data.conversations import JsonLines
     from ixc.data.tables import Table
 

@@ -1,21 +1,204 @@
-"""The command `ixc plan-train`: what a full-size run would do and need; no weight is made."""
+"""The commands of training: `ixc train` a recipe, `ixc merge` what came of it, `ixc plan-train` beforehand.
+
+A recipe is of one of two kinds, and each has its own options:
+
+    NanoRecipe    a small model from nothing, on pages drawn on the way          --out --resume --device
+    Stage         a model folder learns from --data: an adapter, or everything   these, and all the others
+"""
 
 from __future__ import annotations
 
 import json
-import warnings
+import logging
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ixc.cli_words import Json, quiet_libraries
-from ixc.terminal import existing
+from ixc.cli_data import read_records
+from ixc.cli_words import Device, Json, quiet_libraries
+from ixc.errors import UsageError
+from ixc.terminal import existing, ticker, watch
+
+if TYPE_CHECKING:
+    from ixc.data.encode import Encoder
+    from ixc.data.mixture import Source
+    from ixc.train.stage import Stage
+
+TRAIN_EXAMPLES = (
+    "ixc train recipes/lora_nano.py --data talks.jsonl --out runs/mine",
+    "ixc train recipes/lora_nano.py --data talks.jsonl --out runs/mine --resume",
+    "ixc train recipes/lora.py --model ./ixc-4khd-7b --data charts.jsonl:25 --data scans.jsonl:55 --skip-broken",
+    "ixc train recipes/nano.py --out runs/nano",
+)
+
+MERGE_EXAMPLES = (
+    "ixc merge runs/mine ./my-reader",
+    "ixc merge ./adapter ./my-reader --model ./ixc-4khd-7b",
+)
 
 PLAN_TRAIN_EXAMPLES = (
     "ixc plan-train recipes/sft_4khd.py",
     "ixc plan-train recipes/qlora.py --gpus 1 --gpu-memory 24 --json",
 )
+
+SAVE_EVERY = 50
+"""Steps between two checkpoints: minutes on a laptop, an hour of the 7B on one card."""
+
+Base = Annotated[Path | None, typer.Option("--model", help="Model folder to begin from; default: the embedded model.")]
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Python file whose recipe() returns the run.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="FILE[:HD]", help="Conversations to learn from; may be repeated."),
+    ] = None,
+    model: Base = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run: checkpoints, log, weights; default: runs/RECIPE.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's last checkpoint stopped.")] = False,
+    hd: Annotated[
+        int | None, typer.Option("--hd", help="Most tiles an image may be cut into; default: the recipe's.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Where paths of images begin; default: the data file's folder.")
+    ] = None,
+    save_every: Annotated[
+        int | None, typer.Option("--save-every", help=f"Steps between two checkpoints; default: {SAVE_EVERY}.")
+    ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave broken records out and count them, instead of refusing.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Train by a recipe: fine-tune a model on your data, or make the embedded one. --resume goes on with a run."""
+    path = existing(str(recipe))
+    out = Path("runs") / path.stem if out is None else out
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    from ixc.train.reading import read
+    from ixc.train.recipe import NanoRecipe
+    from ixc.train.stage import Stage
+
+    made = read(path, NanoRecipe, Stage)
+    if isinstance(made, Stage):
+        _tune(made, data or [], model, out, resume, hd, images, save_every, skip_broken, device)
+        return
+    _refuse(path, {"--data": data, "--model": model, "--hd": hd, "--images": images, "--save-every": save_every,
+                   "--skip-broken": skip_broken or None})  # fmt: skip
+    from ixc import train as room
+
+    print(room.run(path, out=out, resume=resume, device=device))
+
+
+def _refuse(recipe: Path, options: dict[str, Any]) -> None:
+    """Options that fine-tuning has and a training from nothing has not."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{recipe} trains a model from nothing and takes no {' and no '.join(given)}; leave it out, or take a "
+            "recipe that fine-tunes: recipes/lora_nano.py"
+        )
+
+
+def _tune(
+    stage: Stage,
+    data: list[str],
+    model: Path | None,
+    out: Path,
+    resume: bool,
+    hd: int | None,
+    images: Path | None,
+    save_every: int | None,
+    skip_broken: bool,
+    device: str,
+) -> None:
+    """Data, folder and processor are looked at before the weights are."""
+    quiet_libraries()
+    from ixc.inference.folder import check_agreement, check_settings, found, read_processor
+    from ixc.train.tune import check_out, encoder, stage_for, tune
+
+    if not data:
+        raise UsageError(f"the recipe {stage.name} learns from data and 0 files are named; add --data talks.jsonl")
+    check_out(out, resume=resume)
+    folder = found(model)
+    check_settings(folder)
+    stage, processor = stage_for(stage, folder), read_processor(folder)
+    check_agreement(folder, stage.model, processor)
+    sources = _sources(stage, data, hd, images, encoder(stage, processor), skip_broken)
+    with ticker() as show:
+        tuned = tune(
+            stage,
+            sources,
+            base=folder,
+            base_name=None if model is None else str(folder.resolve()),
+            processor=processor,
+            out=out,
+            resume=resume,
+            save_every=SAVE_EVERY if save_every is None else save_every,
+            device=device,
+            watch=lambda glance: show(glance.text(), glance.done.step, glance.steps),
+        )
+    if tuned.folder is None:
+        print(f"stopped at step {tuned.step} of {tuned.steps}; the same command with --resume goes on", file=sys.stderr)
+    else:
+        print(tuned.folder)
+
+
+def _sources(
+    stage: Stage, data: list[str], hd: int | None, images: Path | None, encoder: Encoder, skip: bool
+) -> list[Source]:
+    """The files of `--data`, every record of them checked."""
+    from ixc.data.check import accepted, examine
+    from ixc.data.mixture import Source
+    from ixc.train.tune import resolution
+
+    files = [_file(given) for given in data]
+    if hd is not None and all(own is not None for _, own in files):
+        raise UsageError(f"--hd {hd} has no effect: each of the {len(files)} data files names its own; leave it out")
+    names = [str(path) for path, _ in files]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"--data {twice} is named {names.count(twice)} times; name each file once")
+    sources = []
+    for path, own in files:
+        setting, records = resolution(stage, hd if own is None else own), read_records(path, images)
+        checked = watch(examine(records, encoder, hd=setting.hd), total=len(records), what=f"checking {path.name}")
+        keep = accepted(checked, skip=skip)
+        sources.append(Source(name=str(path), records=records, hd=setting.hd, dynamic=setting.dynamic, keep=keep))
+    return sources
+
+
+def _file(given: str) -> tuple[Path, int | None]:
+    """FILE or FILE:HD; a file whose name ends like an HD is meant where it exists."""
+    name, colon, hd = given.rpartition(":")
+    if not colon or not hd.isdecimal() or Path(given).exists():
+        return Path(given), None
+    return Path(name), int(hd)
+
+
+def merge(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER|RUN", help="Folder of an adapter, or of its run.")],
+    out: Annotated[Path, typer.Argument(metavar="DST", help="New or empty folder for the whole model.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Model folder it belongs to; default: the one it was trained beside.")
+    ] = None,
+) -> None:
+    """Fold an adapter into its model: a folder that loads like any other."""
+    quiet_libraries()
+    from ixc.inference.folder import check_agreement, check_settings, found, read_processor
+    from ixc.model.weights import read_config
+    from ixc.train.folder import base_of, check_free, find_adapter
+    from ixc.train.folder import merge as fold
+
+    check_free(out)
+    adapter = find_adapter(adapter)
+    folder = found(base_of(adapter) if model is None else model)
+    check_settings(folder)
+    processor = read_processor(folder)
+    check_agreement(folder, read_config(folder), processor)
+    print(fold(adapter, folder, processor, out))
 
 
 def plan_train(
@@ -30,7 +213,5 @@ def plan_train(
     from ixc.train.outlook import outlook
     from ixc.train.stage import read_stage
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an old name
-        found = outlook(read_stage(existing(str(recipe))), gpus=gpus, gpu_memory=gpu_memory * 1e9, eight_bit=eight_bit)
+    found = outlook(read_stage(existing(str(recipe))), gpus=gpus, gpu_memory=gpu_memory * 1e9, eight_bit=eight_bit)
     print(json.dumps(found.as_dict()) if as_json else "\n".join(found.text()))

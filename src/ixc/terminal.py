@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -104,6 +105,26 @@ def board() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
+
+
+@contextmanager
+def ticker(*, every: float = 10.0) -> Iterator[Callable[[str, int, int], None]]:
+    """`board`; where nobody is looking, the words as lines on stderr.
+
+    Args:
+        every: least seconds between two such lines; the last one (done = total) always comes.
+    """
+    last = float("-inf")
+    with board() as show:
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal last
+            show(what, done, total)
+            if not sys.stderr.isatty() and (done == total or time.monotonic() - last >= every):
+                last = time.monotonic()
+                print(what, file=sys.stderr, flush=True)
+
+        yield tell
 
 
 def watch(done: Generator[Any], *, total: int, what: str) -> Any:

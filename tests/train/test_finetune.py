@@ -28,8 +28,6 @@ from ixc.train.stage import Adapter, Stage, Trained, read_stage
 RECIPES = Path(__file__).parents[2] / "recipes"
 STEPS = 4
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks
-
 
 @pytest.fixture(scope="module")
 def batches(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Batches:

@@ -23,8 +23,6 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 ALL = 8_597_499_904
 """Weights of the published file (spec k)."""
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks
-
 
 def stage(name: str) -> Stage:
     return read_stage(RECIPES / f"{name}.py")
@@ -147,7 +145,7 @@ def test_adapters_fit_one_card_of_24_gb(name: str) -> None:
     assert outlook(stage(name), gpus=1, gpu_memory=24e9).fits
 
 
-@pytest.mark.parametrize("name", ["pretrain_4khd", "sft_4khd", "lora", "qlora"])
+@pytest.mark.parametrize("name", ["pretrain_4khd", "sft_4khd", "lora", "qlora", "lora_nano"])
 def test_every_number_has_a_source(name: str) -> None:
     made = stage(name)
     assert all(source.startswith(("[P]", "[F]", "[C]", "[O]")) for source in made.sources.values())

@@ -7,6 +7,7 @@ Training asks `usable` first: data that fails is refused, or, if told to, its br
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from ixc.data.encode import Encoder
 from ixc.errors import DataError, GeometryError
 from ixc.geometry import partition
 
+log = logging.getLogger(__name__)
+
 HDS = (9, 16, 25, 55)
 """Settings the histogram shows: those of the paper (figure 5)."""
 
@@ -25,6 +28,9 @@ EDGES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 
 BAR = 30
 """Characters of the longest bar."""
+
+LOGGED = 5
+"""Problems told where training refuses or skips; `ixc data check` tells all."""
 
 
 class Records(Protocol):
@@ -154,15 +160,30 @@ def usable(records: Records, encoder: Encoder, *, hd: int, rule: str | None = No
     Raises:
         DataError: broken records and no skip, or nothing left.
     """
-    report = check(records, encoder, hd=hd, rule=rule)
+    return accepted(check(records, encoder, hd=hd, rule=rule), skip=skip)
+
+
+def accepted(report: Report, *, skip: bool = False) -> list[int]:
+    """Numbers of the records training may use, by a report; the first problems are logged.
+
+    Args:
+        skip: leave broken records out instead of refusing the data.
+
+    Raises:
+        DataError: broken records and no skip, or nothing left.
+    """
     broken = len(report.problems)
+    for problem in report.problems[:LOGGED]:
+        log.warning("%s", problem)
     if broken and not skip:
         raise DataError(
             f"{broken:,} of {report.records:,} records are broken, 0 may be; the first: {report.problems[0]} "
-            "(see all: ixc data check; train without them: skip)"
+            "(see all: ixc data check; train without them: --skip-broken)"
         )
     if not report.usable:
         raise DataError(f"0 of {report.records:,} records are usable; the first: {report.problems[0]}")
+    if broken:
+        log.warning("%s of %s records are broken and skipped", f"{broken:,}", f"{report.records:,}")
     return report.usable
 
 
@@ -206,4 +227,4 @@ def _drawn(hd: int, tokens: Sequence[int], counts: Sequence[int]) -> list[str]:
     return [title, *rows]
 
 
-__all__ = ["HDS", "Problem", "Records", "Report", "check", "examine", "usable"]
+__all__ = ["HDS", "Problem", "Records", "Report", "accepted", "check", "examine", "usable"]

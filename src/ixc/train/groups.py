@@ -9,6 +9,7 @@ Depth in the tower: 0 for the embeddings and the norm behind them, i + 1 for blo
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -155,15 +156,27 @@ def add_adapter(model: nn.Module, adapter: Adapter) -> nn.Module:
     Raises:
         UsageError: PEFT is missing.
     """
+    peft = import_peft()
+    settings = peft.LoraConfig(
+        r=adapter.r, lora_alpha=adapter.alpha, lora_dropout=adapter.dropout, target_modules=adapter.targets
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an old name
+        wrapped: Any = peft.get_peft_model(model, settings, low_cpu_mem_usage=_is_meta(model))
+    return wrapped
+
+
+def import_peft() -> Any:
+    """The package, which only adapters need.
+
+    Raises:
+        UsageError: it is missing.
+    """
     try:
         import peft
     except ImportError as error:
         raise UsageError("LoRA needs the package peft; install it: pip install 'ixc-4khd[train]'") from error
-    settings = peft.LoraConfig(
-        r=adapter.r, lora_alpha=adapter.alpha, lora_dropout=adapter.dropout, target_modules=adapter.targets
-    )
-    wrapped: Any = peft.get_peft_model(model, settings, low_cpu_mem_usage=_is_meta(model))
-    return wrapped
+    return peft
 
 
 def skeleton(stage: Stage) -> nn.Module:

@@ -1,7 +1,8 @@
-"""A folder of drawn documents: pictures and `questions.jsonl`, whole or not at all.
+"""A folder of drawn documents: pictures and `questions.jsonl` or `talks.jsonl`, whole or not at all.
 
     OUT/000000-form.png, 000001-table.png, ...
     OUT/questions.jsonl    one line a question: image, number, kind, hd, asks, question, answer
+    OUT/talks.jsonl        one line a page that has questions: a conversation in the original's form
 
 `number` draws the page again (`compose`), `hd` is the smallest setting at which its text is legible.
 """
@@ -16,7 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ixc.data.synth.compose import compose
+import numpy as np
+
+from ixc.chat import IMAGE_PLACEHOLDER
+from ixc.data.synth.compose import SETTINGS, compose
 from ixc.data.synth.kinds import KINDS
 from ixc.data.synth.page import Page
 from ixc.data.synth.paint import paint
@@ -25,8 +29,22 @@ from ixc.errors import DataError, UsageError
 QUESTIONS = "questions.jsonl"
 """Name of the file with questions and answers."""
 
+TALKS = "talks.jsonl"
+"""Name of the file with conversations."""
 
-def write_folder(out: Path, *, count: int, seed: int = 0, kind: str | None = None) -> Iterator[int]:
+FORMS = {"questions": QUESTIONS, "conversations": TALKS}
+"""What may be written beside the pictures -> its file."""
+
+TURNS = 6
+"""Most questions of a conversation: a table has up to a hundred, and later ones are easier for what was said before."""
+
+_ORDER = 8
+"""Purpose of the random numbers that choose them."""
+
+
+def write_folder(
+    out: Path, *, count: int, seed: int = 0, kind: str | None = None, hd: int | None = None, form: str = "questions"
+) -> Iterator[int]:
     """Draws pages `seed` .. `seed + count - 1` into a new folder; yields the number of pages done.
 
     The pages are drawn into a hidden folder beside `out`, which takes the name at the very end: a run that is cut
@@ -37,18 +55,20 @@ def write_folder(out: Path, *, count: int, seed: int = 0, kind: str | None = Non
         count: pages, >= 1.
         seed: number of the first page, >= 0.
         kind: one of `KINDS`; None = all of them, mixed.
+        hd: one of `SETTINGS`, at which the pages are legible; None = all of them, mixed.
+        form: one of `FORMS`.
 
     Raises:
-        UsageError: a number out of range, an unknown kind, `out` taken. DataError: the disk refuses.
+        UsageError: a number out of range, an unknown kind or form, `out` taken. DataError: the disk refuses.
     """
-    _check(out, count, seed, kind)
+    _check(out, count, seed, kind, hd, form)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise DataError(f"no folder can be made in {out.parent} ({error.strerror}); choose another place") from error
     try:
-        yield from _draw(draft, range(seed, seed + count), kind)
+        yield from _draw(draft, range(seed, seed + count), kind, hd, form)
         draft.chmod(0o755)
         os.replace(draft, out)
     except OSError as error:
@@ -57,14 +77,27 @@ def write_folder(out: Path, *, count: int, seed: int = 0, kind: str | None = Non
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _draw(folder: Path, numbers: range, kind: str | None) -> Iterator[int]:
-    with (folder / QUESTIONS).open("w", encoding="utf-8") as file:
+def _draw(folder: Path, numbers: range, kind: str | None, hd: int | None, form: str) -> Iterator[int]:
+    lines = _talks if form == "conversations" else _lines
+    with (folder / FORMS[form]).open("w", encoding="utf-8") as file:
         for done, number in enumerate(numbers, start=1):
-            page = compose(number, kind=kind)
+            page = compose(number, kind=kind, hd=hd)
             name = f"{number:06d}-{page.kind}.png"
             paint(page).save(folder / name)
-            file.writelines(json.dumps(line) + "\n" for line in _lines(page, name))
+            file.writelines(json.dumps(line) + "\n" for line in lines(page, name))
             yield done
+
+
+def _talks(page: Page, name: str) -> Iterator[dict[str, Any]]:
+    """One conversation, or none where nothing can be asked; the page's number chooses and orders its questions."""
+    order = np.random.default_rng([page.number, _ORDER]).permutation(len(page.questions))[:TURNS]
+    turns: list[dict[str, str]] = []
+    for asked in (page.questions[i] for i in order):
+        place = "" if turns else IMAGE_PLACEHOLDER
+        turns.append({"from": "user", "value": place + asked.question})
+        turns.append({"from": "assistant", "value": asked.answer})
+    if turns:
+        yield {"image": [name], "conversations": turns}
 
 
 def _lines(page: Page, name: str) -> Iterator[dict[str, Any]]:
@@ -80,13 +113,17 @@ def _lines(page: Page, name: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _check(out: Path, count: int, seed: int, kind: str | None) -> None:
+def _check(out: Path, count: int, seed: int, kind: str | None, hd: int | None, form: str) -> None:
     if count < 1:
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 20")
     if seed < 0:
         raise UsageError(f"seed is {seed}, at least 0 needed")
     if kind is not None and kind not in KINDS:
         raise UsageError(f"no kind {kind!r} of document; use one of {', '.join(KINDS)}")
+    if hd is not None and hd not in SETTINGS:
+        raise UsageError(f"no pages for HD-{hd}; use one of {', '.join(map(str, SETTINGS))}")
+    if form not in FORMS:
+        raise UsageError(f"no format {form!r}; use one of {', '.join(FORMS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         found = f"a folder with {len(list(out.iterdir()))} entries" if out.is_dir() else "a file"
         raise UsageError(f"{out} is {found}; name a new or an empty folder")

@@ -1,0 +1,288 @@
+"""Fine-tuning as a user starts it: a stage, a model folder and data become an adapter or a model.
+
+data --check.accepted--> sources --Batches--> Finetune --every step--> OUT/log.jsonl, watch(Glance)
+                                                 |  every so often     OUT/step-N          checkpoints
+                                                 v  at the end
+                                an adapter stage: OUT/adapter          any other: OUT/model
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ixc.data.batches import Batches, BatchSettings
+from ixc.data.encode import Encoder
+from ixc.data.mixture import Mixture, Source
+from ixc.errors import UsageError
+from ixc.model.config import IxcConfig
+from ixc.model.weights import load, read_config
+from ixc.processing.processor import IxcProcessor
+from ixc.train.finetune import Done, Finetune
+from ixc.train.folder import ADAPTER, MODEL, dtype_of, library, write_adapter, write_model
+from ixc.train.groups import add_adapter
+from ixc.train.journal import LOG, Journal
+from ixc.train.stage import Resolution, Stage
+
+SEED = 0
+"""Of the adapter's first weights, the order of the data and dropout."""
+
+WINDOW = 20
+"""Steps that tokens/s and the time left are taken from."""
+
+WHOLE_BITS = 16
+"""Bits of frozen weights this loop trains beside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """A step as a person watches it."""
+
+    done: Done
+    """What was learned."""
+    steps: int
+    """Of the whole run."""
+    tokens_per_second: float
+    """Over the last steps."""
+    seconds_left: float
+    """At their pace."""
+
+    def text(self) -> str:
+        """One line."""
+        return (
+            f"step {self.done.step} of {self.steps}, loss {self.done.loss:.4f}, rate {self.done.rate:.2e}, "
+            f"{self.tokens_per_second:,.0f} tokens/s, {_duration(self.seconds_left)} left"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """How a run ended."""
+
+    step: int
+    """Steps done."""
+    steps: int
+    """Of the whole run."""
+    folder: Path | None
+    """What it made; None: stopped by SIGTERM, resume goes on."""
+
+
+def check_out(out: Path, *, resume: bool) -> None:
+    """A run may begin in this folder: asked before minutes are spent on data and weights.
+
+    Raises:
+        UsageError: a file, or something else than the log of a run that never came to a checkpoint, and no resume.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; name a folder")
+    found = (
+        [path.name for path in sorted(out.iterdir()) if path.name != LOG and path.name[0] != "."]
+        if out.is_dir()
+        else []
+    )
+    if found and not resume:
+        raise UsageError(f"{out} holds {len(found)} entries ({found[0]} first); add --resume or take a new folder")
+
+
+def stage_for(stage: Stage, base: Path) -> Stage:
+    """The stage with the sizes of the folder it shall train.
+
+    Raises:
+        UsageError: made for another model, or for what this loop cannot do.
+    """
+    config = read_config(base)
+    wanted, found = _sizes(stage.model), _sizes(config)
+    if wanted != found:
+        name = next(name for name in wanted if wanted[name] != found[name])
+        raise UsageError(
+            f"the recipe {stage.name} is for a model with {name} {wanted[name]:,}, {base} has {found[name]:,}; "
+            "name another model folder with --model, or another recipe"
+        )
+    positions = config.text_config.max_position_embeddings
+    if stage.context > positions:
+        raise UsageError(f"context is {stage.context:,} in the recipe, {base} has {positions:,} positions; lower it")
+    if stage.adapter is not None and stage.adapter.weight_bits != WHOLE_BITS:
+        raise UsageError(
+            f"the recipe {stage.name} has frozen weights of {stage.adapter.weight_bits} bits, this loop "
+            f"{WHOLE_BITS}; take recipes/lora.py"
+        )
+    return replace(stage, model=config)
+
+
+def _sizes(config: IxcConfig) -> dict[str, int]:
+    text, vision = config.text_config, config.vision_config
+    return {
+        "width": text.hidden_size,
+        "layers": text.num_hidden_layers,
+        "vision width": vision.hidden_size,
+        "vision layers": vision.num_hidden_layers,
+    }
+
+
+def resolution(stage: Stage, hd: int | None) -> Resolution:
+    """The setting data is read under.
+
+    Args:
+        hd: what the user wants; None: what the stage says.
+
+    Raises:
+        UsageError: the stage has several and none was named.
+    """
+    if hd is None:
+        if len(stage.resolutions) > 1:
+            named = ", ".join(f"HD-{one.hd}" for one in stage.resolutions)
+            raise UsageError(
+                f"the recipe {stage.name} has {len(stage.resolutions)} settings ({named}); "
+                f"say which one this data has: --data FILE:{stage.resolutions[0].hd}"
+            )
+        return stage.resolutions[0]
+    same = [one for one in stage.resolutions if one.hd == hd]
+    return same[0] if same else Resolution(hd=hd, dynamic=False, datasets=())
+
+
+def encoder(stage: Stage, processor: IxcProcessor) -> Encoder:
+    """The rules texts of this stage are encoded by."""
+    return Encoder(processor, context=stage.context)
+
+
+def steps_of(stage: Stage, mixture: Mixture) -> int:
+    """Optimiser steps: those of the stage, or as many as its epochs take, the last one filled from the next round."""
+    if stage.steps is not None:
+        return stage.steps
+    assert stage.epochs is not None  # Stage holds exactly one of them
+    return max(1, ceil(stage.epochs * mixture.round_length / stage.samples))
+
+
+def tune(
+    stage: Stage,
+    sources: Sequence[Source],
+    *,
+    base: Path,
+    processor: IxcProcessor,
+    out: Path,
+    base_name: str | None = None,
+    resume: bool = False,
+    save_every: int = 100,
+    device: str = "auto",
+    watch: Callable[[Glance], Any] | None = None,
+) -> Tuned:
+    """Trains a stage to its end, or until SIGTERM.
+
+    Args:
+        stage: as `stage_for` gives it.
+        sources: the data, checked.
+        base: model folder it begins from.
+        processor: that of the base.
+        out: folder of the run.
+        base_name: how an adapter names its base; None: the embedded model.
+        resume: go on with the last checkpoint in `out`.
+        save_every: steps between two checkpoints.
+        device: auto, cpu or cuda.
+        watch: called after each step.
+
+    Raises:
+        UsageError: a folder taken, a number out of range, a device that is not there. DataError: broken data, a full
+        disk. WeightsError: the base is damaged. CapacityError: too little memory.
+    """
+    check_out(out, resume=resume)
+    if save_every < 1:
+        raise UsageError(f"save-every is {save_every}, at least 1 needed")
+    where = _device(device)
+    mixture = Mixture(sources, seed=SEED)
+    steps = steps_of(stage, mixture)
+    batches = Batches(
+        mixture, encoder(stage, processor), settings=BatchSettings(samples=stage.samples, budget=stage.budget)
+    )
+    model = build(stage, base, where)
+    run = Finetune(model, stage, batches, steps=steps, seed=SEED)
+    watcher = _Watcher(Journal(out / LOG), steps, watch)
+    outcome = run.run(out, resume=resume, save_every=save_every, watch=watcher)
+    if not outcome.finished:
+        return Tuned(step=outcome.step, steps=steps, folder=None)
+    record = _record(stage, mixture, steps, model)
+    if stage.adapter is not None:
+        write_adapter(model, out / ADAPTER, base=base_name, record=record, replace=True)
+        return Tuned(step=steps, steps=steps, folder=out / ADAPTER)
+    write_model(model, processor, out / MODEL, record=record, replace=True)
+    return Tuned(step=steps, steps=steps, folder=out / MODEL)
+
+
+def build(stage: Stage, base: Path, where: torch.device) -> nn.Module:
+    """The model of a folder, with the stage's adapter, on a device.
+
+    What learns is float32, for AdamW's small steps; frozen weights on an accelerator are bfloat16.
+    """
+    frozen = stage.adapter is not None and where.type != "cpu"
+    model: nn.Module = load(base, dtype=torch.bfloat16 if frozen else torch.float32)
+    if where.type != "cpu":
+        model.gradient_checkpointing_enable()  # type: ignore[operator]  # what `memory.estimate` counts with
+    if stage.adapter is not None:
+        torch.manual_seed(SEED)
+        model = add_adapter(model, stage.adapter)
+    return model.to(where)
+
+
+class _Watcher:
+    """Every step into the log, and to whoever watches."""
+
+    def __init__(self, journal: Journal, steps: int, watch: Callable[[Glance], Any] | None) -> None:
+        self.journal, self.steps, self.watch = journal, steps, watch
+        self.recent: deque[tuple[int, float]] = deque(maxlen=WINDOW)  # (tokens, seconds) of the last steps
+        self.last = time.monotonic()
+
+    def __call__(self, done: Done) -> None:
+        now = time.monotonic()
+        self.recent.append((done.tokens, now - self.last))
+        self.journal.add(asdict(done) | {"seconds": round(now - self.last, 3)})
+        self.last = now
+        if self.watch is not None:
+            self.watch(self._glance(done))
+
+    def _glance(self, done: Done) -> Glance:
+        seconds = sum(took for _, took in self.recent)
+        return Glance(
+            done=done,
+            steps=self.steps,
+            tokens_per_second=sum(tokens for tokens, _ in self.recent) / max(seconds, 1e-9),
+            seconds_left=(self.steps - done.step) * seconds / len(self.recent),
+        )
+
+
+def _record(stage: Stage, mixture: Mixture, steps: int, model: nn.Module) -> dict[str, Any]:
+    """What training.json tells."""
+    return {
+        "stage": stage.name,
+        "steps": steps,
+        "samples": stage.samples,
+        "peak_rate": stage.peak_rate,
+        "trained": [one.part for one in stage.trained],
+        "data": {one.name: {"records": one.count, "hd": one.hd, "dynamic": one.dynamic} for one in mixture.sources},
+        "dtype": dtype_of(model),
+        "library": library(),
+    }
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"no device {name!r} to train on; use auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda asked for, 0 cuda devices found; use --device cpu")
+    return torch.device(name)
+
+
+def _duration(seconds: float) -> str:
+    """As a person says it: 40 s, 12 min, 3 h 05 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
