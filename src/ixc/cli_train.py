@@ -84,7 +84,18 @@ def train(
 
     made = read(path, NanoRecipe, Stage)
     if isinstance(made, Stage):
-        _tune(made, data or [], model, out, resume, hd, images, save_every, skip_broken, device)
+        _tune(
+            made,
+            data=data or [],
+            model=model,
+            out=out,
+            resume=resume,
+            hd=hd,
+            images=images,
+            save_every=SAVE_EVERY if save_every is None else save_every,
+            skip_broken=skip_broken,
+            device=device,
+        )
         return
     _refuse(path, {"--data": data, "--model": model, "--hd": hd, "--images": images, "--save-every": save_every,
                    "--skip-broken": skip_broken or None})  # fmt: skip
@@ -105,13 +116,14 @@ def _refuse(recipe: Path, options: dict[str, Any]) -> None:
 
 def _tune(
     stage: Stage,
+    *,
     data: list[str],
     model: Path | None,
     out: Path,
     resume: bool,
     hd: int | None,
     images: Path | None,
-    save_every: int | None,
+    save_every: int,
     skip_broken: bool,
     device: str,
 ) -> None:
@@ -127,7 +139,7 @@ def _tune(
     check_settings(folder)
     stage, processor = stage_for(stage, folder), read_processor(folder)
     check_agreement(folder, stage.model, processor)
-    sources = _sources(stage, data, hd, images, encoder(stage, processor), skip_broken)
+    sources = _sources(stage, data, encoder(stage, processor), hd=hd, images=images, skip=skip_broken)
     with ticker() as show:
         tuned = tune(
             stage,
@@ -137,7 +149,7 @@ def _tune(
             processor=processor,
             out=out,
             resume=resume,
-            save_every=SAVE_EVERY if save_every is None else save_every,
+            save_every=save_every,
             device=device,
             watch=lambda glance: show(glance.text(), glance.done.step, glance.steps),
         )
@@ -148,7 +160,7 @@ def _tune(
 
 
 def _sources(
-    stage: Stage, data: list[str], hd: int | None, images: Path | None, encoder: Encoder, skip: bool
+    stage: Stage, data: list[str], encoder: Encoder, *, hd: int | None, images: Path | None, skip: bool
 ) -> list[Source]:
     """The files of `--data`, every record of them checked."""
     from ixc.data.check import accepted, examine

@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,17 +17,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ixc import cli
+from ixc import cli, cli_train
 from ixc.data.conversations import JsonLines
 from ixc.data.mixture import Mixture, Source
-from ixc.errors import WeightsError
+from ixc.errors import UsageError, WeightsError
 from ixc.inference.engine import load as load_engine
-from ixc.inference.folder import read_processor
-from ixc.model.weights import load
+from ixc.model.weights import load, read_config
 from ixc.train.folder import find_adapter, with_adapter
+from ixc.train.groups import add_adapter
 from ixc.train.journal import Journal, read
-from ixc.train.stage import Stage, read_stage
-from ixc.train.tune import Glance, stage_for, steps_of, tune
+from ixc.train.stage import Adapter, Stage, read_stage
+from ixc.train.tune import resolution, stage_for, steps_of
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RECORDS, STEPS = 5, 5  # 2 epochs over 5 records, 2 a step
@@ -89,8 +91,25 @@ def steps_in(out: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
 
 
+@contextmanager
+def stop_at_3() -> Iterator[Callable[[str, int, int], None]]:
+    """In the place of the progress line: SIGTERM after step 3."""
+
+    def show(what: str, done: int, total: int) -> None:
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    yield show
+
+
 def test_stopped_resumed_and_merged(
-    run: Run, tiny_folder: Path, talks: Path, recipes: SimpleNamespace, page: Path, tmp_path: Path
+    run: Run,
+    tiny_folder: Path,
+    talks: Path,
+    recipes: SimpleNamespace,
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = ["train", recipes.lora, "--data", talks, "--model", tiny_folder]
     code, out, err = run(*command, "--out", tmp_path / "whole")
@@ -98,21 +117,23 @@ def test_stopped_resumed_and_merged(
     assert f"step {STEPS} of {STEPS}, loss " in err
     assert steps_in(tmp_path / "whole") == [1, 2, 3, 4, 5]
 
-    def stop(glance: Glance) -> None:
-        if glance.done.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     parts = tmp_path / "parts"
-    stage = stage_for(read_stage(recipes.lora), tiny_folder)
-    source = Source(name=str(talks), records=JsonLines(talks), hd=1, keep=list(range(RECORDS)))
-    options = {"base": tiny_folder, "processor": read_processor(tiny_folder), "base_name": str(tiny_folder)}
-    assert tune(stage, [source], **options, out=parts, watch=stop).folder is None
+    with monkeypatch.context() as patch:
+        patch.setattr(cli_train, "ticker", stop_at_3)
+        code, out, err = run(*command, "--out", parts)
+    assert (code, out) == (0, "")
+    assert f"stopped at step 3 of {STEPS}; the same command with --resume goes on" in err
     with (parts / "log.jsonl").open("a") as log:
         log.write('{"step": 4, "loss": 1}\n{"step": 5, "lo')
     code, _, err = run("merge", parts, tmp_path / "early")
     assert (code, "the run is not finished" in err) == (2, True)
     code, _, err = run(*command, "--out", parts)
     assert (code, "add --resume" in err) == (2, True)
+    wider = recipes.lora.with_name("wider.py")
+    text = recipes.lora.read_text().replace("context=1024", "adapter=Adapter(r=4, alpha=4, dropout=0), context=1024")
+    wider.write_text(text)
+    code, _, err = run("train", wider, *command[2:], "--out", parts, "--resume")
+    assert (code, "of another run (different: parts that learn)" in err) == (2, True)
     code, out, err = run(*command, "--out", parts, "--resume", "--save-every", 1)
     assert (code, out) == (0, f"{parts / 'adapter'}\n"), err
     assert steps_in(parts) == [1, 2, 3, 4, 5]
@@ -195,9 +216,6 @@ def test_used_wrongly(
 
 
 def test_several_settings_want_a_choice(tiny_folder: Path) -> None:
-    from ixc.errors import UsageError
-    from ixc.train.tune import resolution
-
     paper = read_stage(RECIPES / "sft_4khd.py")
     with pytest.raises(UsageError, match="2 settings"):
         resolution(paper, None)
@@ -208,10 +226,6 @@ def test_several_settings_want_a_choice(tiny_folder: Path) -> None:
 
 
 def four_bits(base: Path) -> Stage:
-    from dataclasses import replace
-
-    from ixc.model.weights import read_config
-
     return replace(read_stage(RECIPES / "qlora.py"), model=read_config(base), context=1024)
 
 
@@ -235,9 +249,6 @@ def test_an_adapter_of_another_model_is_refused(tiny_folder: Path, tmp_path: Pat
 
 
 def with_lora(base: Path, *, layers: str) -> torch.nn.Module:
-    from ixc.train.groups import add_adapter
-    from ixc.train.stage import Adapter
-
     return add_adapter(
         load(base), Adapter(r=2, alpha=2, dropout=0, targets=rf".*language_model\.layers\.{layers}\..*\.base")
     )
@@ -252,3 +263,21 @@ def test_a_log_has_every_step_once(tmp_path: Path) -> None:
     assert [line["step"] for line in read(path)] == [1, 2, 3, 4]
     assert path.read_text().count("\n") == 4
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+@pytest.mark.slow
+def test_the_three_commands_of_the_readme(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word for word, with eight pages instead of two hundred."""
+    readme = (RECIPES.parent / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("Fine-tuning in three commands")[2].partition("```console\n")[2].partition("\n```")[0]
+    commands = [line.removeprefix("$ ixc ").replace("-n 200", "-n 8").split() for line in block.splitlines()]
+    assert [command[0] for command in commands] == ["synth", "train", "merge"]
+    (tmp_path / "recipes").symlink_to(RECIPES)
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        code, _, err = run(*command)
+        assert code == 0, err
+    steps = [json.loads(line) for line in (tmp_path / "runs/mine/log.jsonl").read_text().splitlines()]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    page = next((tmp_path / "forms").glob("*.png"))
+    assert load_engine(tmp_path / "my-reader").ask([page], "What is the title?").text

@@ -6,6 +6,8 @@
 
 Both first stages are independent and run side by side where there are two cores. Every stage writes its state every
 few hundred steps and draws its data from (seed, step), so a killed run goes on as if it had never stopped.
+
+Fine-tuning of any model folder is `tune.tune(stage, sources)`, drawn there.
 """
 
 from ixc.train.run import run

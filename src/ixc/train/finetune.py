@@ -9,7 +9,7 @@ weights of one that never stopped. SIGTERM: the step is finished, a checkpoint w
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -175,7 +175,7 @@ class Finetune:
         settings = last.progress["settings"]
         other = [key for key, value in self._settings().items() if settings.get(key) != value]
         mine = self._trained()
-        if other or set(last.trained) != set(mine):
+        if other or _shapes(last.trained) != _shapes(mine):
             raise UsageError(
                 f"the checkpoints in {out} are of another run (different: {', '.join(other) or 'parts that learn'}); "
                 "take a new folder"
@@ -185,6 +185,10 @@ class Finetune:
                 mine[name].copy_(value)
         self.optimizer.load_state_dict(last.optimizer)
         self.step, self.place = last.progress["step"], Place(**last.progress["place"])
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in tensors.items()}
 
 
 @contextmanager
