@@ -29,6 +29,8 @@ Answers = Callable[[Image.Image, str, int], str]
 """(image, question, HD) -> answer text: any model, local or behind an endpoint."""
 
 ASKED_AT = (1, 4, 9, 16)
+LARGE = 1344 * 1008
+"""Pixels of the largest pages of the family; their letters are the smallest beside the page."""
 Z = 1.96  # 95 % normal quantile
 
 
@@ -42,6 +44,10 @@ class Case:
     kind: str
     """Kind of question."""
     font: str
+    width: int
+    """Pixels of the page, before any partition."""
+    height: int
+    """Pixels of the page, before any partition."""
     drawn_for: int
     hd: int
     seen: float
@@ -73,6 +79,7 @@ class Report:
         """Title and rows of every part of the table."""
         own = self.own()
         small = [c for c in self.cases if c.drawn_for == 9]
+        large = [c for c in small if c.width * c.height >= LARGE]
         return [
             ("all, at the page's own HD", [row("all", own)]),
             ("by kind of question, own HD", rows(own, lambda c: c.kind)),
@@ -83,6 +90,7 @@ class Report:
                 rows(own, lambda c: ("held out: " if c.font in fonts.TEST_FONTS else "trained: ") + c.font),
             ),
             ("pages drawn for HD-9, asked at", rows(small, lambda c: f"HD-{c.hd:02d}")),
+            ("of these the pages of 1344x1008, asked at", rows(large, lambda c: f"HD-{c.hd:02d}")),
         ]
 
     def __str__(self) -> str:
@@ -158,6 +166,8 @@ def ask(answers: Answers, index: int, *, settings: Sequence[int] = ASKED_AT) -> 
             page=page.kind,
             kind=question.kind,
             font=page.font,
+            width=page.width,
+            height=page.height,
             drawn_for=page.hd,
             hd=hd,
             seen=round(seen_size(page, hd), 1),
