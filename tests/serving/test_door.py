@@ -151,8 +151,9 @@ def _quick_and_alive(server: Running) -> Iterator[None]:
     yield
     assert time.monotonic() - start < SECONDS
     assert server.call("GET", "/health")[0] == 200
-    assert len(server.desk.queue) == 0
-    assert server.desk.bodies.inside == 0
+    while len(server.desk.queue) or server.desk.bodies.inside:  # a client has its answer before the place is given back
+        assert time.monotonic() - start < SECONDS, "a request never left"
+        time.sleep(0.01)
 
 
 def check_error(status: int, body: Any, allowed: tuple[int, ...] = (400,)) -> str:
