@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,10 @@ import pytest
 
 if TYPE_CHECKING:
     from ixc.processing.tokenizer import IxcTokenizer
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: workers share the cores, and two of them with two threads each take twice as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TOKENIZER_MODEL = Path(__file__).parent / "goldens" / "tokenizer" / "internlm2-tokenizer.model"
 
