@@ -1,7 +1,7 @@
 """Training of the embedded model: `run(recipe)`.
 
     language (lessons, symbols)  ->  hand  \\
-                                            joint (align, then everything)  ->  export  ->  OUT/model
+                                            align  ->  spelling  ->  joint  ->  export  ->  OUT/model
     sight (dense letters)        ->  eyes  /
 
 Both first stages are independent and run side by side where there are two cores. Every stage writes its state every
