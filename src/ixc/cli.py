@@ -303,7 +303,7 @@ def synth(
     seed: Annotated[
         int, typer.Option("--seed", help="Number of the first document; the same number, the same page.")
     ] = 0,
-    kind: Annotated[str | None, typer.Option("--kind", help="form, receipt, table or notice; default: all.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="form, receipt, table, notice; default: all of them. Or boarding.")] = None,
     hd: Annotated[
         int | None, typer.Option("--hd", help="Setting the pages are legible at: 1, 4 or 9; default: all.")
     ] = None,

@@ -312,6 +312,8 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
 def eval_synth(
     model: Model = None,
     count: Annotated[int, typer.Option("-n", "--count", help="Held-out documents.")] = 500,
+    kind: Annotated[str | None, typer.Option("--kind", help="Kind of document, as of ixc synth.")] = None,
+    hd: Annotated[int | None, typer.Option("--hd", help="Setting they are drawn for: 1, 4 or 9; default: all.")] = None,
     keep: Annotated[
         Path | None, typer.Option("--keep", help="File of finished documents; a run that finds it goes on behind them.")
     ] = None,
@@ -328,7 +330,9 @@ def eval_synth(
         lambda image, question, hd: engine.ask([image], question, hd=hd).text,
         count=count,
         keep=keep,
-        model=fingerprint(found(model)),
+        model=" ".join([fingerprint(found(model)), *([kind] if kind else []), *([f"HD-{hd}"] if hd else [])]),
+        kind=kind,
+        hd=hd,
     )
     result = watch(cases, total=count, what="asking")
     print(json.dumps(result.as_dict()) if as_json else result)

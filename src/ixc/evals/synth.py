@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ixc.data.synth import fonts
-from ixc.data.synth.compose import HELD_OUT, SETTINGS, compose
+from ixc.data.synth.compose import HELD_OUT, SETTINGS, check_drawn, compose
 from ixc.data.synth.page import Page, Question
 from ixc.data.synth.paint import paint
 from ixc.errors import DataError, UsageError
@@ -130,20 +130,25 @@ def rows(cases: Sequence[Case], key: Callable[[Case], str]) -> list[Row]:
     return [row(name, [c for c in cases if key(c) == name]) for name in names]
 
 
-def held_out(index: int) -> tuple[Page, Question]:
-    """The index-th test page and its question: settings and fonts take turns, kinds come as often as in the family."""
+def held_out(index: int, *, kind: str | None = None, hd: int | None = None) -> tuple[Page, Question]:
+    """The index-th test page and its question: settings and fonts take turns, kinds come as often as in the family.
+
+    Args:
+        kind: of page; None: the family's.
+        hd: setting it is drawn for; None: each in turn.
+    """
     number = HELD_OUT + index
     names = [*fonts.TRAIN_FONTS] if index % 2 else [*fonts.TEST_FONTS]
     rng = np.random.default_rng([number, 13])
-    hd = SETTINGS[(index // 2) % len(SETTINGS)]
+    hd = hd or SETTINGS[(index // 2) % len(SETTINGS)]
     while True:
-        page = compose(number, hd=hd, font=names[int(rng.integers(len(names)))])
+        page = compose(number, kind=kind, hd=hd, font=names[int(rng.integers(len(names)))])
         if page.questions:
             break
         number += 1 << 20
     kinds = sorted({q.kind for q in page.questions})
-    kind = kinds[int(rng.integers(len(kinds)))]
-    mine = [q for q in page.questions if q.kind == kind]
+    asks = kinds[int(rng.integers(len(kinds)))]
+    mine = [q for q in page.questions if q.kind == asks]
     return page, mine[int(rng.integers(len(mine)))]
 
 
@@ -154,13 +159,20 @@ def seen_size(page: Page, hd: int) -> float:
     return min(sizes) * place.resized_width / page.width
 
 
-def ask(answers: Answers, index: int, *, settings: Sequence[int] = ASKED_AT) -> list[Case]:
-    """The cases of one page: its own setting and, for pages of HD-9, all of `settings`."""
-    page, question = held_out(index)
+def ask(
+    answers: Answers,
+    index: int,
+    *,
+    settings: Sequence[int] = ASKED_AT,
+    kind: str | None = None,
+    hd: int | None = None,
+) -> list[Case]:
+    """The cases of one page: its own setting and, for pages of HD-9, all of `settings`. Others as `held_out`."""
+    page, question = held_out(index, kind=kind, hd=hd)
     image = paint(page)
     done = []
-    for hd in sorted({page.hd, *(settings if page.hd == max(SETTINGS) else ())}):
-        said = answers(image, question.question, hd).strip()
+    for asked in sorted({page.hd, *(settings if page.hd == max(SETTINGS) else ())}):
+        said = answers(image, question.question, asked).strip()
         case = Case(
             number=page.number,
             page=page.kind,
@@ -169,8 +181,8 @@ def ask(answers: Answers, index: int, *, settings: Sequence[int] = ASKED_AT) -> 
             width=page.width,
             height=page.height,
             drawn_for=page.hd,
-            hd=hd,
-            seen=round(seen_size(page, hd), 1),
+            hd=asked,
+            seen=round(seen_size(page, asked), 1),
             question=question.question,
             answer=question.answer,
             prediction=said,
@@ -197,7 +209,15 @@ def _whole_lines(path: Path, *, model: str) -> list[list[Case]]:
     return cases
 
 
-def run(answers: Answers, *, count: int = 500, keep: Path | None = None, model: str = "") -> Iterator[int | Report]:
+def run(
+    answers: Answers,
+    *,
+    count: int = 500,
+    keep: Path | None = None,
+    model: str = "",
+    kind: str | None = None,
+    hd: int | None = None,
+) -> Iterator[int | Report]:
     """Ask `count` pages; yields the number of pages done, and the report last.
 
     Args:
@@ -205,12 +225,16 @@ def run(answers: Answers, *, count: int = 500, keep: Path | None = None, model: 
         count: pages, at least 1.
         keep: file of finished cases, one JSON line a page; a run that finds it goes on behind its last line.
         model: who answers: name or fingerprint of the weights, the first line of `keep`.
+        kind: of page; None: the family's.
+        hd: setting the pages are drawn for; None: each in turn.
 
     Raises:
-        UsageError: count below 1. DataError: `keep` is a file of something else, or of another model.
+        UsageError: count below 1, an unknown kind or setting. DataError: `keep` is a file of something else, or of
+        another model.
     """
     if count < 1:
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 500")
+    check_drawn(kind, hd)
     cases: list[Case] = []
     known: list[list[Case]] = []
     if keep is not None and keep.exists():
@@ -221,7 +245,7 @@ def run(answers: Answers, *, count: int = 500, keep: Path | None = None, model: 
         if index < len(known):
             cases += known[index]
         else:
-            fresh = ask(answers, index)
+            fresh = ask(answers, index, kind=kind, hd=hd)
             cases += fresh
             if keep is not None:
                 with keep.open("a") as file:

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.random import Generator
 
 from ixc.data.synth import fonts
+from ixc.data.synth.boarding import boarding_pass
 from ixc.data.synth.kinds import KINDS, Sheet, Style, title
 from ixc.data.synth.page import Page
+from ixc.errors import UsageError
 
 TILE = 336  # pixels of a tile (spec a)
 TOKEN = 28  # pixels of a token: two 14-px patches
@@ -21,8 +23,24 @@ SEEN = (22, 34)
 """Body font sizes in pixels as the model sees them."""
 SHARES = {"form": 0.3, "receipt": 0.3, "table": 0.25, "notice": 0.15}
 """How often each kind of page is drawn."""
+UNSEEN = {"boarding": boarding_pass}
+"""Kinds outside the family, drawn only where they are named: what fine-tuning can teach."""
+DRAWN = (*KINDS, *UNSEEN)
+"""Every kind that can be named."""
 HELD_OUT = 1 << 40
 """Numbers from here on are for testing; training draws below."""
+
+
+def check_drawn(kind: str | None, hd: int | None) -> None:
+    """Pages of this kind and setting can be drawn; None: of any.
+
+    Raises:
+        UsageError: an unknown one.
+    """
+    if kind is not None and kind not in DRAWN:
+        raise UsageError(f"no kind {kind!r} of document; use one of {', '.join(DRAWN)}")
+    if hd is not None and hd not in SETTINGS:
+        raise UsageError(f"no pages for HD-{hd}; use one of {', '.join(map(str, SETTINGS))}")
 
 
 def canvas(rng: Generator, hd: int) -> tuple[int, int, float]:
@@ -71,7 +89,7 @@ def compose(number: int, *, kind: str | None = None, hd: int | None = None, font
 
     Args:
         number: any integer from 0; from `HELD_OUT` on for pages that training never sees.
-        kind: one of KINDS; None draws one.
+        kind: one of DRAWN; None draws one of the family.
         hd: 1, 4 or 9, the setting the page is drawn for; None draws one.
         font: a name of `fonts`; None draws one of the training fonts.
     """
@@ -84,6 +102,7 @@ def compose(number: int, *, kind: str | None = None, hd: int | None = None, font
     ink, paper = colours(rng)
     page = Page(kind=kind, width=width, height=height, font=font or chosen, ink=ink, paper=paper, number=number, hd=hd)
     sheet = Sheet(rng=rng, page=page, style=style(rng, scale, height))
-    title(sheet)
-    KINDS[kind](sheet)
+    if kind in KINDS:
+        title(sheet)
+    (KINDS | UNSEEN)[kind](sheet)
     return page

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from ixc.chat import IMAGE_PLACEHOLDER
-from ixc.data.synth.compose import SETTINGS, compose
-from ixc.data.synth.kinds import KINDS
+from ixc.data.synth.compose import check_drawn, compose
 from ixc.data.synth.page import Page
 from ixc.data.synth.paint import paint
 from ixc.errors import DataError, UsageError
@@ -54,7 +53,7 @@ def write_folder(
         out: folder to make; it must not exist, or be empty.
         count: pages, >= 1.
         seed: number of the first page, >= 0.
-        kind: one of `KINDS`; None = all of them, mixed.
+        kind: one of `DRAWN`; None = the family's, mixed.
         hd: one of `SETTINGS`, at which the pages are legible; None = all of them, mixed.
         form: one of `FORMS`.
 
@@ -118,10 +117,7 @@ def _check(out: Path, count: int, seed: int, kind: str | None, hd: int | None, f
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 20")
     if seed < 0:
         raise UsageError(f"seed is {seed}, at least 0 needed")
-    if kind is not None and kind not in KINDS:
-        raise UsageError(f"no kind {kind!r} of document; use one of {', '.join(KINDS)}")
-    if hd is not None and hd not in SETTINGS:
-        raise UsageError(f"no pages for HD-{hd}; use one of {', '.join(map(str, SETTINGS))}")
+    check_drawn(kind, hd)
     if form not in FORMS:
         raise UsageError(f"no format {form!r}; use one of {', '.join(FORMS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
