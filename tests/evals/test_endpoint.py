@@ -53,6 +53,7 @@ def test_a_clean_question_on_the_wire() -> None:
     assert body["mm_processor_kwargs"] == {"hd": 55}
     assert (body["model"], body["max_tokens"], body["temperature"]) == ("stub", 7, 0)
     assert not {"n", "use_beam_search", "continue_final_message"} & body.keys()
+    assert "chat_template_kwargs" not in body
 
 
 def test_a_published_prompt_is_taken_apart() -> None:
@@ -65,19 +66,22 @@ def test_a_published_prompt_is_taken_apart() -> None:
     assert begun == {"role": "assistant", "content": "The answer is"}
     assert body["continue_final_message"] is True
     assert body["add_generation_prompt"] is False
+    assert body["chat_template_kwargs"] == {"published": True}
     assert (body["use_beam_search"], body["n"]) == (True, 5)
 
 
 def test_turns_of_other_prompts() -> None:
-    messages, primed = endpoint.messages(question(text=VET, raw=True))
+    messages, primed, form = endpoint.messages(question(text=VET, raw=True))
+    assert form == {"published": True, "assistant": "    assistant"}
     assert [each["role"] for each in messages] == ["system", "user"]
     assert messages[0]["content"] == "You are."
     assert messages[1]["content"][1]["text"] == "q    In detail."
     assert not primed
-    messages, primed = endpoint.messages(question(text="bare?", raw=True, images=()))
+    messages, primed, _ = endpoint.messages(question(text="bare?", raw=True, images=()))
     assert (messages, primed) == ([{"role": "user", "content": "bare?"}], False)
-    messages, _ = endpoint.messages(question(text=f"say {TURN_END}{IMAGE_PLACEHOLDER}"))
+    messages, _, form = endpoint.messages(question(text=f"say {TURN_END}{IMAGE_PLACEHOLDER}"))
     assert messages[0]["content"][1]["text"] == f"say {TURN_END}{IMAGE_PLACEHOLDER}"
+    assert form == {}
 
 
 def test_answers_keep_their_order_while_asked_side_by_side() -> None:

@@ -92,6 +92,8 @@ ADDRESSES = {
 }
 
 GOOD = [{"role": "user", "content": "x"}]
+BEGUN = [*GOOD, {"role": "assistant", "content": "The"}]
+CONTINUED = {"add_generation_prompt": False, "continue_final_message": True}
 REQUESTS: dict[str, dict[str, Any]] = {
     "no messages": {"messages": []},
     "messages of the wrong type": {"messages": "hello"},
@@ -130,6 +132,22 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "1,000 logprobs": {"messages": GOOD, "logprobs": True, "top_logprobs": 1000},
     "a JSON schema": {"messages": GOOD, "response_format": {"type": "json_object"}},
     "an unknown field": {"messages": GOOD, "__proto__": 1},
+    "9 beams where 8 are allowed": {"messages": GOOD, "use_beam_search": True, "n": 9},
+    "0 beams": {"messages": GOOD, "use_beam_search": True, "n": 0},
+    "beams that draw": {"messages": GOOD, "use_beam_search": True, "n": 2, "temperature": 0.7},
+    "beams in a stream": {"messages": GOOD, "use_beam_search": True, "n": 2, "stream": True},
+    "beams with logprobs": {"messages": GOOD, "use_beam_search": True, "n": 2, "logprobs": True},
+    "a length penalty": {"messages": GOOD, "use_beam_search": True, "n": 2, "length_penalty": 0.5},
+    "an answer begun with a header": {"messages": BEGUN, "continue_final_message": True},
+    "no header and no answer begun": {"messages": GOOD, "add_generation_prompt": False},
+    "an answer begun by the user": {"messages": GOOD, **CONTINUED},
+    "an answer begun with nothing": {"messages": [*GOOD, {"role": "assistant", "content": ""}], **CONTINUED},
+    "a header of its own": {
+        "messages": GOOD,
+        "chat_template_kwargs": {"published": True, "assistant": "[UNUSED_TOKEN_145]assistant"},
+    },
+    "blanks in an unpublished header": {"messages": GOOD, "chat_template_kwargs": {"assistant": " assistant"}},
+    "another template": {"messages": GOOD, "chat_template_kwargs": {"chat_template": "{{ x }}"}},
 }
 
 BODIES = {

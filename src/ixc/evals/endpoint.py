@@ -2,12 +2,20 @@
 
     Question --messages--> POST URL/chat/completions, several at once --> choices[0].message.content
 
-Beyond OpenAI's fields a task needs `mm_processor_kwargs` for its HD, `use_beam_search` with `n` for its beams, and
-`continue_final_message` for an answer that is begun. The names are vLLM's as we know them; unverified, for no run was
-made against a vLLM server. `ixc serve` takes the HD, not the others, so it answers clean prompts only.
+Beyond OpenAI's fields a task needs, under vLLM's names:
+
+    mm_processor_kwargs                     {"hd": ...}, the tiles of its images
+    use_beam_search, n                      its beams; the answer is the first choice
+    add_generation_prompt: false,
+    continue_final_message: true            an answer that is begun
+    chat_template_kwargs                    {"published": true}: images before the first turn, no default system text;
+                                            a template that does not know the word leaves it
+
+`ixc serve` takes all of them, and its answers equal those of the local model. A vLLM server's beams are scored by the
+length of prompt and answer together, the local model's by that of the answer, so the two may end in other answers.
 
 A server writes the prompt's tags itself, so a published prompt is taken apart into its turns; runs of blanks in its
-text stay, those in a header are lost.
+text stay, those in the answer's header are sent beside it.
 """
 
 from __future__ import annotations
@@ -33,6 +41,9 @@ if TYPE_CHECKING:
 
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
 """HTTP codes after which the same request may succeed."""
+
+LONGEST_WAIT = 120
+"""Most seconds a server's Retry-After is followed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +111,7 @@ def answers(endpoint: Endpoint, questions: Sequence[Question]) -> list[str]:
 
 def answer(endpoint: Endpoint, question: Question) -> str:
     """One answer; see `answers`."""
-    said, primed = messages(question)
+    said, primed, form = messages(question)
     body: dict[str, Any] = {"max_tokens": question.max_new_tokens, "temperature": 0}
     if endpoint.plain:
         if primed:
@@ -112,6 +123,8 @@ def answer(endpoint: Endpoint, question: Question) -> str:
         body |= {"use_beam_search": True, "n": question.num_beams}
     if primed:
         body |= {"add_generation_prompt": False, "continue_final_message": True}
+    if form:
+        body["chat_template_kwargs"] = form
     return complete(endpoint, said, body)
 
 
@@ -134,30 +147,33 @@ def complete(endpoint: Endpoint, said: Sequence[Mapping[str, Any]], body: Mappin
 # -- questions -> messages --------------------------------------------------------------------------------------------
 
 
-def messages(question: Question) -> tuple[list[dict[str, Any]], bool]:
-    """The turns of a question, pictures before the first user's text; True: the last turn is an answer begun."""
+def messages(question: Question) -> tuple[list[dict[str, Any]], bool, dict[str, Any]]:
+    """The turns of a question, pictures before the first user's text; True: the last turn is an answer begun; and what
+    the server's template has to know of a published prompt."""
     turns = _turns(question.text) if question.raw else [("user", question.text)]
-    primed = turns[-1][0] == "assistant" and turns[-1][1] != ""
-    if turns[-1] == ("assistant", ""):
+    form: dict[str, Any] = {"published": True} if question.raw else {}
+    role, begun = turns[-1]
+    if role.strip() == "assistant" and not begun:
         turns.pop()
+        form |= {"assistant": role} if role != "assistant" else {}
     pictures = [_picture(image) for image in question.images]
     said: list[dict[str, Any]] = []
-    for role, text in turns:
-        if role == "user" and pictures:
-            said.append({"role": role, "content": [*pictures, {"type": "text", "text": text}]})
+    for name, text in turns:
+        if name == "user" and pictures:
+            said.append({"role": name, "content": [*pictures, {"type": "text", "text": text}]})
             pictures = []
         else:
-            said.append({"role": role, "content": text})
-    return said, primed
+            said.append({"role": name, "content": text})
+    return said, turns[-1][0] == "assistant", form
 
 
 def _turns(text: str) -> list[tuple[str, str]]:
-    """(role, text) of every turn of a prompt with its tags; a prompt without tags is a user's."""
+    """(header, text) of every turn of a prompt with its tags; a prompt without tags is a user's."""
     before, *rest = text.replace(IMAGE_PLACEHOLDER, "").split(TURN_START)
     turns = [("user", before)] if before else []
     for turn in rest:
         role, _, words = turn.partition("\n")
-        turns.append((role.strip(), words.removesuffix("\n").removesuffix(TURN_END) if TURN_END in words else words))
+        turns.append((role, words.removesuffix("\n").removesuffix(TURN_END) if TURN_END in words else words))
     return turns
 
 
@@ -174,19 +190,19 @@ def _picture(image: bytes) -> dict[str, Any]:
 
 def _call(endpoint: Endpoint, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
     """One request, tried again while the server is busy or away."""
-    wait = 1.0
+    asked = 0.0
     for attempt in range(endpoint.attempts):
         if attempt:
-            endpoint.sleep(wait)
-            wait *= 2
+            endpoint.sleep(max(asked, 2.0 ** (attempt - 1)))
         try:
             return _once(endpoint, path, body)
         except HTTPError as error:
             last = f"HTTP {error.code}: {_words(error)}"
             if error.code not in BUSY:
                 raise EndpointError(f"{endpoint.url}/{path} refused, {last}; {_remedy(error.code)}") from error
+            asked = _retry_after(error)
         except (OSError, HTTPException) as error:
-            last = str(getattr(error, "reason", None) or error)
+            last, asked = str(getattr(error, "reason", None) or error), 0.0
     raise EndpointError(
         f"{endpoint.url}/{path} gave no answer in {endpoint.attempts} attempts ({last}); "
         "is the server running? A run goes on where it stopped"
@@ -207,6 +223,12 @@ def _once(endpoint: Endpoint, path: str, body: Mapping[str, Any] | None) -> dict
     if not isinstance(found, dict):
         raise EndpointError(f"{endpoint.url}/{path} answered no JSON object ({text[:60]!r}); is it OpenAI-compatible?")
     return found
+
+
+def _retry_after(error: HTTPError) -> float:
+    """Seconds that a busy server asks for, at most `LONGEST_WAIT`; 0 where it asks for none."""
+    asked = error.headers.get("Retry-After", "")
+    return float(min(int(asked), LONGEST_WAIT)) if asked.isascii() and asked.isdecimal() else 0.0
 
 
 def _words(error: HTTPError) -> str:

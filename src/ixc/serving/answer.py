@@ -2,7 +2,8 @@
 
     messages with pictures --prepare--> Job (encoded, counted) --pieces--> Piece, Piece, ... the last one with a reason
 
-Works on the parts of an `Engine`; turns may hold images anywhere. Spec (i).
+Works on the parts of an `Engine`; turns may hold images anywhere. Spec (i). With beams there is one piece only, the
+last; it carries the other beams' answers.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, StoppingCriteria
 
 from ixc import chat
 from ixc.errors import ContextError
@@ -23,6 +24,26 @@ from ixc.geometry import partition as partition_of
 from ixc.inference.engine import MAX_NEW_TOKENS, Engine, memory
 from ixc.inference.sampling import Sampling
 from ixc.inference.streaming import text_pieces, token_stream
+
+HEADER = f"{chat.TURN_START}assistant\n"
+"""Before an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How messages become a prompt."""
+
+    begun: bool = False
+    """The last message is an answer begun: its turn stays open."""
+    published: bool = False
+    """As the prompts of the published benchmark runs: images before the first turn, no system text but the
+    conversation's own, `<s>` once."""
+    assistant: str = "assistant"
+    """The name in the header before the answer; one published prompt has blanks before it."""
+
+
+CHAT_FORM = Form()
+"""A conversation as everybody has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +69,8 @@ class Job:
 
     @property
     def tokens(self) -> int:
-        """What the job may cost: prompt and longest answer."""
-        return self.prompt_tokens + self.max_new_tokens
+        """What the job may cost: prompt and longest answer, for every beam."""
+        return self.sampling.num_beams * (self.prompt_tokens + self.max_new_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +97,8 @@ class Piece:
     """Of the tokens since the last piece."""
     finish: str | None = None
     """Set in the last piece: "stop" or "length"."""
+    others: tuple[Piece, ...] = ()
+    """In the last piece: the whole answers of the other beams, the likelier first."""
 
 
 def prepare(
@@ -88,6 +111,7 @@ def prepare(
     max_tokens: int | None = None,
     stop: tuple[str, ...] = (),
     top_logprobs: int | None = None,
+    form: Form = CHAT_FORM,
 ) -> Job:
     """Everything that can be wrong with a conversation is found here, before the model runs.
 
@@ -103,7 +127,13 @@ def prepare(
     grids = [partition_of(p.width, p.height, hd=hd, rule=partition) for p in pictures]
     image_tokens = tuple(engine.processor.num_image_tokens(grid.grid_h, grid.grid_w) for grid in grids)
     _room(engine, sum(image_tokens), None)
-    inputs = engine.processor.encode(list(messages), hd=hd, partition=partition, return_tensors="pt")
+    inputs = engine.processor.encode_segments(
+        [_prompt(messages, form, system=engine.processor.system)],
+        bos_once=form.published,
+        hd=hd,
+        partition=partition,
+        return_tensors="pt",
+    )
     length = inputs["input_ids"].shape[1]
     return Job(
         inputs=dict(inputs),
@@ -115,6 +145,17 @@ def prepare(
         stop=stop,
         top_logprobs=top_logprobs,
     )
+
+
+def _prompt(messages: Sequence[chat.Message], form: Form, *, system: str) -> list[chat.Segment]:
+    """Messages in the wanted form, as segments."""
+    found = chat.render(messages, system="" if form.published else system, continue_final_message=form.begun)
+    if not form.published:
+        return found
+    if not form.begun:
+        header = f"{found[-1].text.removesuffix(HEADER)}{chat.TURN_START}{form.assistant}\n"
+        found[-1] = chat.Segment("markup", header)
+    return [*(s for s in found if s.kind == "image"), *(s for s in found if s.kind != "image")]
 
 
 def _room(engine: Engine, prompt_tokens: int, wanted: int | None) -> int:
@@ -138,6 +179,9 @@ def pieces(engine: Engine, job: Job, *, gone: Event) -> Iterator[Piece]:
         CapacityError: too little memory.
     """
     run = _Run(engine, job, gone)
+    if job.sampling.num_beams > 1:
+        yield run.beams()
+        return
     with closing(run.texts()) as texts:
         held = ""
         for text in texts:
@@ -168,9 +212,27 @@ class _Run:
         fresh, self.fresh = tuple(self.fresh), []
         return Piece(text=text, new_tokens=self.count, logprobs=fresh, finish=finish)
 
-    def _tokens(self) -> Iterator[int]:
+    def beams(self) -> Piece:
+        """The likeliest answer, with the others."""
+        rows = self._generate(num_return_sequences=self.job.sampling.num_beams, stopping_criteria=[_Gone(self.gone)])
+        best, *others = [self._whole(row[self.job.prompt_tokens :].tolist()) for row in rows]
+        return replace(best, others=tuple(others))
+
+    def _whole(self, tokens: list[int]) -> Piece:
+        """An answer as one piece."""
+        count = next((place for place, token in enumerate(tokens) if token in self._ends), None)
+        text = self.engine.processor.decode_answer(tokens)
+        stop = _first_stop(text, self.job.stop)
+        finish = "length" if count is None and stop is None else "stop"
+        return Piece(text=text[:stop], new_tokens=len(tokens) if count is None else count, finish=finish)
+
+    @property
+    def _ends(self) -> set[int]:
         ends = self.engine.model.generation_config.eos_token_id
-        ends = set(ends if isinstance(ends, list | tuple) else [ends])
+        return set(ends if isinstance(ends, list | tuple) else [ends])
+
+    def _tokens(self) -> Iterator[int]:
+        ends = self._ends
         with closing(token_stream(self._generate)) as tokens:
             for token in tokens:
                 if token in ends:
@@ -196,7 +258,7 @@ class _Run:
         return self.engine.processor.tokenizer.decode([token])
 
     @torch.inference_mode()
-    def _generate(self, **extra: Any) -> None:
+    def _generate(self, **extra: Any) -> torch.Tensor:
         model, job = self.engine.model, self.job
         chosen = job.sampling.arguments(
             prompt_tokens=job.prompt_tokens,
@@ -214,7 +276,7 @@ class _Run:
             if job.sampling.seed is not None:
                 torch.manual_seed(job.sampling.seed)
             inputs = {name: value.to(model.device) for name, value in job.inputs.items()}
-            model.generate(**inputs, max_new_tokens=job.max_new_tokens, **chosen, **extra)
+            return model.generate(**inputs, max_new_tokens=job.max_new_tokens, **chosen, **extra)
 
 
 class _Record(LogitsProcessor):
@@ -226,6 +288,16 @@ class _Record(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.rows.append(scores[0].float().log_softmax(-1).cpu())  # (V,)
         return scores
+
+
+class _Gone(StoppingCriteria):
+    """Ends a generation whose reader has left."""
+
+    def __init__(self, gone: Event) -> None:
+        self.gone = gone
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self.gone.is_set(), dtype=torch.bool, device=input_ids.device)
 
 
 def _first_stop(text: str, stops: Sequence[str]) -> int | None:

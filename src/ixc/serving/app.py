@@ -148,6 +148,7 @@ class Desk:
             max_tokens=asked.max_tokens,
             stop=asked.stop,
             top_logprobs=asked.top_logprobs,
+            form=asked.form,
         )
         most = self.door.limits.max_new_tokens
         return job if most is None else replace(job, max_new_tokens=min(most, job.max_new_tokens))

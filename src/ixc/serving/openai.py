@@ -3,6 +3,12 @@
     bytes --read_json--> object --read_chat--> Chat (messages with addresses of images, settings)
 
 A field that would change an answer and cannot be honoured is refused by name; `IGNORED` change nothing anywhere.
+Beyond OpenAI's there are the fields of vLLM that benchmarks need, under vLLM's names and with its rules:
+
+    use_beam_search + n          beam search of width n; n choices, the likeliest first, never streamed
+    add_generation_prompt: false + continue_final_message: true
+                                 the last message is an answer begun: the model goes on with it
+    chat_template_kwargs         {"published": true} and its "assistant", see `answer.Form`
 """
 
 from __future__ import annotations
@@ -17,6 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ixc import chat
 from ixc.errors import UsageError
 from ixc.inference.sampling import GREEDY, Sampling
+from ixc.serving.answer import CHAT_FORM, Form
+
+MAX_BEAMS = 8
+"""Widest beam search: each beam keeps the prompt's keys and values once more."""
 
 MAX_STOPS = 4
 """Most stop texts of a request, as OpenAI has it."""
@@ -37,7 +47,7 @@ IGNORED = {
 """Fields that change no answer."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
+    "length_penalty": (1,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
@@ -89,7 +99,7 @@ class Chat:
     """A checked request. Images in `messages` hold their address, unopened."""
 
     messages: tuple[chat.Message, ...]
-    """Turns; the last one is the user's."""
+    """Turns; the last one is the user's, or an answer begun."""
     model: str
     """The name asked for."""
     sampling: Sampling
@@ -108,6 +118,8 @@ class Chat:
     """Most tiles of an image; None = the server's."""
     partition: str | None
     """Partition rule; None = the server's."""
+    form: Form = CHAT_FORM
+    """How the messages become a prompt."""
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -128,6 +140,11 @@ class _StreamOptions(_Strict):
 class _Tiling(_Strict):
     hd: Annotated[int | None, Field(ge=1)] = None
     partition: str | None = None
+
+
+class _Template(_Strict):
+    published: bool | None = None
+    assistant: str | None = None
 
 
 class _ImageUrl(_Strict):
@@ -165,6 +182,11 @@ class _Body(_Tiling):
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS)] = None
     mm_processor_kwargs: _Tiling | None = None
+    n: Annotated[int | None, Field(ge=1)] = None
+    use_beam_search: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: _Template | None = None
 
 
 def read_json(body: bytes) -> Mapping[str, Any]:
@@ -193,8 +215,7 @@ def read_chat(body: Mapping[str, Any]) -> Chat:
     found = _validated(body)
     _check_extras(found.model_extra or {})
     messages = tuple(_message(turn, place) for place, turn in enumerate(found.messages))
-    if messages[-1].role != "user":
-        raise Refused(f"the last message is by the {messages[-1].role}; end with the user's", param="messages")
+    form = _form(found, messages[-1])
     _check_text(found.model, "model")
     tiling = found.mm_processor_kwargs or _Tiling()
     options = found.stream_options or _StreamOptions()
@@ -209,6 +230,7 @@ def read_chat(body: Mapping[str, Any]) -> Chat:
         include_usage=bool(options.include_usage),
         hd=_same("hd", found.hd, "mm_processor_kwargs.hd", tiling.hd),
         partition=_same("partition", found.partition, "mm_processor_kwargs.partition", tiling.partition),
+        form=form,
     )
 
 
@@ -281,10 +303,65 @@ def _check_text(text: str, where: str) -> None:
         ) from None
 
 
+def _form(body: _Body, last: chat.Message) -> Form:
+    """How the messages become a prompt; the two flags exclude each other, as in vLLM, where the first is on unless
+    it is said to be off."""
+    begun, header = bool(body.continue_final_message), body.add_generation_prompt is not False
+    if begun and header:
+        raise Refused(
+            "continue_final_message goes with add_generation_prompt: false only; set it", param="add_generation_prompt"
+        )
+    if not begun and not header:
+        raise Refused(
+            "add_generation_prompt: false has no use here without continue_final_message: true; leave it out",
+            param="add_generation_prompt",
+        )
+    if begun and not (last.role == "assistant" and any(last.content)):
+        raise Refused("the last message is no begun text by the assistant; continue_final_message needs one",
+                      param="messages")  # fmt: skip
+    if not begun and last.role != "user":
+        raise Refused(f"the last message is by the {last.role}; end with the user's, or set continue_final_message",
+                      param="messages")  # fmt: skip
+    return _template(body.chat_template_kwargs or _Template(), begun=begun)
+
+
+def _template(given: _Template, *, begun: bool) -> Form:
+    if given.assistant is None:
+        return Form(begun=begun, published=bool(given.published))
+    blanks = len(given.assistant) <= LONGEST_QUOTE and given.assistant.strip(" ") == "assistant"
+    if begun or not given.published or not blanks:
+        raise Refused(
+            f"chat_template_kwargs.assistant is {quote(given.assistant)}; only blanks around the word assistant, "
+            "beside published: true and without a begun answer",
+            param="chat_template_kwargs.assistant",
+        )
+    return Form(published=True, assistant=given.assistant)
+
+
+def _beams(body: _Body) -> int:
+    """Width of the beam search, 1 without one. Raises Refused where the request has something that beams cannot do."""
+    width = body.n or 1
+    if not body.use_beam_search:
+        if width > 1:
+            raise Refused(f"n is {width}; several answers come from use_beam_search: true only", param="n")
+        return 1
+    if width > MAX_BEAMS:
+        raise Refused(f"n is {quote(width)} beams, at most {MAX_BEAMS} here; use fewer", param="n")
+    if body.temperature not in (None, 0, 1) or body.top_p not in (None, 1):
+        raise Refused("beam search draws nothing; leave temperature and top_p out", param="use_beam_search")
+    wrong = [name for name in ("stream", "logprobs") if getattr(body, name)]
+    if width > 1 and wrong:
+        raise Refused(f"{width} beams have no {' and no '.join(wrong)}; leave it out, or use n: 1", param=wrong[0])
+    return width
+
+
 def _sampling(body: _Body) -> Sampling:
     """Greedy, as `ixc ask`, unless a temperature above 0 or a top_p below 1 is given; a seed alone changes nothing."""
     warm = body.temperature > 0 if body.temperature is not None else (body.top_p or 1.0) < 1
-    penalty = {} if body.repetition_penalty is None else {"repetition_penalty": body.repetition_penalty}
+    penalty: dict[str, Any] = {} if body.repetition_penalty is None else {"repetition_penalty": body.repetition_penalty}
+    beams = _beams(body)
+    if body.use_beam_search:
+        return Sampling(num_beams=beams, **penalty)
     if not warm:
         return Sampling(**penalty) if penalty else GREEDY
     heat = 1.0 if body.temperature is None else body.temperature

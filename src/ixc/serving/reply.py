@@ -36,13 +36,18 @@ class Reply:
     def whole(self, pieces: list[Piece]) -> dict[str, Any]:
         """The answer as one object."""
         last = pieces[-1]
-        choice = {
-            "index": 0,
+        answers = [pieces, *([other] for other in last.others)]
+        choices = [self._choice(place, answer) for place, answer in enumerate(answers)]
+        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(last)}
+
+    def _choice(self, place: int, pieces: list[Piece]) -> dict[str, Any]:
+        """One answer from its pieces."""
+        return {
+            "index": place,
             "message": {"role": "assistant", "content": "".join(piece.text for piece in pieces), "refusal": None},
             "logprobs": self._logprobs([entry for piece in pieces for entry in piece.logprobs]),
-            "finish_reason": last.finish,
+            "finish_reason": pieces[-1].finish,
         }
-        return {**self._head("chat.completion"), "choices": [choice], "usage": self.usage(last)}
 
     def event(self, piece: Piece) -> bytes:
         """A piece as an event."""
@@ -58,8 +63,8 @@ class Reply:
         return event({**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage(last)})
 
     def usage(self, last: Piece) -> dict[str, Any]:
-        """Tokens of prompt and answer; those of images by themselves."""
-        asked, made = self.job.prompt_tokens, last.new_tokens
+        """Tokens of prompt and answers; those of images by themselves."""
+        asked, made = self.job.prompt_tokens, sum(piece.new_tokens for piece in (last, *last.others))
         return {
             "prompt_tokens": asked,
             "completion_tokens": made,

@@ -61,7 +61,8 @@ class Runner:
             self._count(job, piece, ticket, first=first, seconds=perf_counter() - start)
 
     def _count(self, job: Job, last: Piece, ticket: Ticket, *, first: float, seconds: float) -> None:
-        self.prefill_rate = job.prompt_tokens / first
+        if job.sampling.num_beams == 1:  # with beams the first piece is the last
+            self.prefill_rate = job.prompt_tokens / first
         ticket.queue.measured(job.prompt_tokens + last.new_tokens, seconds)
         self.metrics.first_token.observe(first)
         self.metrics.add("ixc_prompt_tokens_total", job.prompt_tokens)

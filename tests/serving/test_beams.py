@@ -1,0 +1,123 @@
+"""Beams, answers begun and published prompts through the server. Oracle: `inference.batch`, which benchmarks use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from talk import Running, data_url, image_part, text_part
+
+from ixc.chat import IMAGE_PLACEHOLDER, TURN_END, TURN_START
+from ixc.evals import endpoint
+from ixc.evals.question import Question
+from ixc.inference import batch
+from ixc.inference.engine import Engine
+
+USER = f"{TURN_START}user\nTitle?{TURN_END}\n"
+PUBLISHED = {
+    "a question": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\n",
+    "an answer begun": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\nThe answer is",
+    "a system text and blanks in the header": (
+        f"{IMAGE_PLACEHOLDER}{TURN_START}system\nYou are.{TURN_END}\n{USER}{TURN_START}      assistant\n"
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def own(engine: Engine, question: Question) -> str:
+    names = ("images", "text", "hd", "num_beams", "max_new_tokens", "raw")
+    asked = batch.Request(name="own", **{name: getattr(question, name) for name in names})
+    return batch.answer(engine, [asked])[0]
+
+
+def question(page: Path, text: str, **changes: Any) -> Question:
+    values = {"hd": 4, "num_beams": 3, "max_new_tokens": 6, "raw": True, **changes}
+    return Question(index=1, images=(page.read_bytes(),), text=text, **values)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("beams", [1, 3])
+def test_published_prompts_answer_as_the_local_model(
+    server: Running, engine: Engine, page: Path, name: str, beams: int
+) -> None:
+    asked = question(page, PUBLISHED[name], num_beams=beams)
+    there = endpoint.connect(server.url)
+    assert endpoint.answer(there, asked) == own(engine, asked)
+
+
+def test_the_prompts_ids_are_the_published_ones(server: Running, engine: Engine, page: Path) -> None:
+    """Equal answers could be chance: the prompts are compared too."""
+    seen: list[list[int]] = []
+    real = engine.model.generate
+
+    def generate(**inputs: Any) -> Any:
+        seen.append(inputs["input_ids"][0].tolist())
+        return real(**inputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.model, "generate", generate)
+        for text in PUBLISHED.values():
+            asked = question(page, text)
+            endpoint.answer(endpoint.connect(server.url), asked)
+            own(engine, asked)
+    served, local = seen[::2], seen[1::2]
+    assert served == local
+    assert len({tuple(ids) for ids in seen}) == len(PUBLISHED)
+
+
+def test_every_beam_is_a_choice_and_the_usage_counts_them(server: Running, page: Path) -> None:
+    content = [image_part(data_url(page.read_bytes())), text_part()]
+    status, found = server.ask(content, use_beam_search=True, n=3, max_tokens=5, temperature=0)
+    assert status == 200
+    assert [choice["index"] for choice in found["choices"]] == [0, 1, 2]
+    assert len({choice["message"]["content"] for choice in found["choices"]}) == 3
+    assert all(choice["finish_reason"] in ("stop", "length") for choice in found["choices"])
+    assert 5 < found["usage"]["completion_tokens"] <= 15
+    whole = found["choices"][0]["message"]["content"]
+    assert len(whole) > 1
+    status, cut = server.ask(content, use_beam_search=True, n=3, max_tokens=5, stop=whole[1:])
+    assert (status, cut["choices"][0]["message"]["content"]) == (200, whole[: whole.find(whole[1:])])
+    assert cut["choices"][0]["finish_reason"] == "stop"
+
+
+def test_one_beam_is_greedy(server: Running) -> None:
+    greedy = server.ask("Title?", max_tokens=6)[1]["choices"][0]["message"]["content"]
+    found = server.ask("Title?", max_tokens=6, use_beam_search=True)[1]["choices"]
+    assert [choice["message"]["content"] for choice in found] == [greedy]
+
+
+def test_an_answer_begun_is_continued(server: Running, engine: Engine) -> None:
+    said = [{"role": "user", "content": "Title?"}, {"role": "assistant", "content": "The "}]
+    status, found, _ = server.call(
+        "POST", "/v1/chat/completions",
+        {"model": "tiny", "messages": said, "max_tokens": 6, "add_generation_prompt": False,
+         "continue_final_message": True},
+    )  # fmt: skip
+    assert status == 200
+    prompt = f"{USER}{TURN_START}assistant\nThe "
+    asked = Question(index=1, images=(), text=prompt, hd=9, num_beams=1, max_new_tokens=6, raw=True)
+    assert found["choices"][0]["message"]["content"] == own(engine, asked)
+
+
+def test_beams_cost_their_width_and_end_when_the_reader_leaves(engine: Engine) -> None:
+    from threading import Event
+
+    from ixc import chat
+    from ixc.inference.sampling import Sampling
+    from ixc.serving import answer
+
+    job = answer.prepare(
+        engine, [chat.Message("user", ("Title?",))], sampling=Sampling(num_beams=3), hd=1, partition="native",
+        max_tokens=1500,
+    )  # fmt: skip
+    assert job.tokens == 3 * (job.prompt_tokens + 1500)
+    gone = Event()
+    gone.set()
+    (piece,) = answer.pieces(engine, job, gone=gone)
+    assert piece.new_tokens <= 1
