@@ -95,12 +95,12 @@ def test_broken_checkpoints_are_skipped(
     whole.run(tmp_path, save_every=3)
     first, last = checkpoints.found(tmp_path)
     assert (first.name, last.name) == ("step-00000003", "step-00000004")
-    data = bytearray((last / "optimizer.pt").read_bytes())
+    data = bytearray((last / "__0_0.distcp").read_bytes())
     data[len(data) // 2] ^= 1
-    (last / "optimizer.pt").write_bytes(data)
+    (last / "__0_0.distcp").write_bytes(data)
     again = run_of(tiny_folder, batches)
     assert again.run(tmp_path, resume=True).step == STEPS
-    assert "step-00000004 is skipped: the checksum of optimizer.pt differs" in caplog.text
+    assert "step-00000004 is skipped: the checksum of __0_0.distcp differs" in caplog.text
     assert all(torch.equal(value, weights(again)[name]) for name, value in weights(whole).items())
     for folder in checkpoints.found(tmp_path):
         (folder / checkpoints.MANIFEST).unlink()

@@ -1,9 +1,10 @@
-"""Fine-tuning on one device: the plain loop over the steps of `data.batches`.
+"""Fine-tuning: the plain loop over the steps of `data.batches`, on one device or as one rank of many.
 
-    place --Batches.step--> packs --model--> sum of losses / labels of the whole step --> clip, rate, AdamW --> place
+    place --Batches.step--> my packs --Learner--> share of the step's mean --> clip, rate, AdamW --> place
 
-Dropout is drawn from (seed, step) and the data from the place, so a run that is stopped and resumed ends with the
-weights of one that never stopped. SIGTERM: the step is finished, a checkpoint written, and the loop returns.
+Dropout is drawn from (seed, step, rank) and the data from the place, so a run that is stopped and resumed ends with the
+weights of one that never stopped. SIGTERM at any rank: the step is finished, all ranks write a checkpoint, the loop
+returns.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from torch import nn
 from ixc.data.batches import Batches, Pack, Step
 from ixc.data.mixture import Place
 from ixc.errors import CapacityError, DataError, UsageError
-from ixc.train import checkpoints
-from ixc.train.checkpoints import Checkpoint
+from ixc.train import checkpoints, engine, snapshot
+from ixc.train.engine import FOR_DEVICE, Engine
 from ixc.train.groups import freeze, groups
+from ixc.train.loss import Learner
+from ixc.train.parallel import Team, clip, shard
 from ixc.train.stage import Stage
 
 
@@ -59,28 +62,53 @@ class Finetune:
     """A model, its stage and its data.
 
     Args:
-        model: with its adapter, if the stage has one (`groups.add_adapter`), on its device.
+        model: with its adapter, if the stage has one (`groups.add_adapter`), on its device; on any where it is sharded.
         steps: optimiser steps of the whole run.
         seed: of dropout.
+        team: the ranks that train together; None: this process alone.
+        how: number format, memory.
+        marks: what the run began with (`fingerprints`), kept with every checkpoint; another at resume is refused.
 
     Raises:
-        UsageError: data for more than one device; a part that shall learn and is not there.
+        UsageError: data for another number of ranks; a part that shall learn and is not there.
     """
 
-    def __init__(self, model: nn.Module, stage: Stage, batches: Batches, *, steps: int, seed: int = 0) -> None:
-        if batches.settings.ranks != 1:
-            raise UsageError(f"the data is shared out for {batches.settings.ranks} ranks, this loop has 1; set ranks=1")
+    def __init__(
+        self,
+        model: nn.Module,
+        stage: Stage,
+        batches: Batches,
+        *,
+        steps: int,
+        seed: int = 0,
+        team: Team | None = None,
+        how: Engine = FOR_DEVICE,
+        marks: Mapping[str, Any] | None = None,
+    ) -> None:
+        team = team or Team(device=next(model.parameters()).device)
+        if batches.settings.ranks != team.ranks:
+            raise UsageError(
+                f"the data is shared out for {batches.settings.ranks} ranks, this loop has {team.ranks}; "
+                f"set ranks={team.ranks}"
+            )
         if steps < 1:
             raise UsageError(f"steps is {steps}, at least 1 needed")
         self.model, self.stage, self.batches, self.steps, self.seed = model, stage, batches, steps, seed
-        freeze(model, stage)
-        self.optimizer = torch.optim.AdamW([one.for_optimizer() for one in groups(model, stage)], betas=stage.betas)
+        self.team, self.marks, self.how = team, marks or {}, how.settled(team.device)
+        self.learner = self._prepared()
+        self.optimizer = engine.adamw(groups(model, stage), betas=stage.betas, eight_bit=how.eight_bit)
         self.step, self.place = 0, Place()
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.model.parameters()).device
+    def _prepared(self) -> Learner:
+        """Frozen, in its number format, sharded: in this order, since shards are cut for what learns."""
+        freeze(self.model, self.stage)
+        if self.how.bfloat16:
+            engine.halve_frozen(self.model)
+        if self.how.recompute:
+            engine.recompute(self.model)
+        learner = Learner(self.model)
+        shard(learner, self.team, half=bool(self.how.bfloat16))
+        return learner
 
     def run(
         self, out: Path, *, resume: bool = False, save_every: int = 100, watch: Callable[[Done], Any] | None = None
@@ -98,53 +126,79 @@ class Finetune:
             number. CapacityError: too little memory.
         """
         self._begin(out, resume)
-        self.model.train()
-        with _stop_requested() as stopped:
-            while self.step < self.steps and not stopped:
+        self.learner.train()
+        with _stop_requested() as came:
+            while self.step < self.steps:
                 done = self.one_step()
                 if watch is not None:
                     watch(done)
-                if stopped or self.step % save_every == 0 or self.step == self.steps:
-                    checkpoints.save(self._checkpoint(), out)
+                stop = self.team.sums(len(came))[0] > 0  # every rank must know before one of them writes
+                if stop or self.step % save_every == 0 or self.step == self.steps:
+                    self._save(out)
+                if stop:
+                    break
         return Outcome(step=self.step, finished=self.step == self.steps)
 
     def one_step(self) -> Done:
         """The next optimiser step."""
         step = self.batches.step(self.place)
-        torch.manual_seed(self.seed * 1_000_003 + self.step)
-        loss = sum(self._backward(pack, step) for pack in step.packs[0])
+        torch.manual_seed((self.seed + 7_919 * self.team.rank) * 1_000_003 + self.step)
+        mine = sum(self._backward(number, step) for number in range(len(step.packs[self.team.rank])))
+        (loss,) = self.team.sums(mine)
         if not loss < float("inf"):  # NaN too
             raise DataError(
                 f"the loss of step {self.step + 1} is {loss}; lower peak_rate ({self.stage.peak_rate:g} now)"
             )
-        norm = nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], self.stage.clip)
+        norm = clip(self.model, self.stage.clip)
         rate = self.stage.rate(self.step, steps=self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._update()
         self.step, self.place = self.step + 1, step.place
-        return Done(step=self.step, loss=loss, norm=float(norm), rate=rate, tokens=step.tokens, labels=step.num_items)
+        return Done(step=self.step, loss=loss, norm=norm, rate=rate, tokens=step.tokens, labels=step.num_items)
 
-    def _backward(self, pack: Pack, step: Step) -> float:
-        """Gradients of one pack, its share of the step's mean."""
-        batch = {name: value.to(self.device) for name, value in self.batches.tensors(pack).items()}
-        try:
-            loss = self.model(**batch, use_cache=False, logits_to_keep=1, num_items_in_batch=step.num_items).loss
-            loss.backward()
-        except torch.OutOfMemoryError as error:
-            tokens, tiles = sum(one.text.tokens for one in pack), sum(one.text.tiles for one in pack)
-            raise CapacityError(
-                f"step {self.step + 1}: a pack of {len(pack)} conversations ({pack[0].draw.record.where} first) with "
-                f"{tokens:,} tokens and {tiles:,} tiles does not fit the memory of {self.device}; lower budget "
-                f"({self.batches.settings.budget:,} now) or the hd of its source ({pack[0].draw.source.hd} now)"
-            ) from error
+    def _backward(self, number: int, step: Step) -> float:
+        """Gradients of one pack of this rank; returns its share of the step's mean."""
+        pack, ranks = step.packs[self.team.rank][number], self.team.ranks
+        with_tower = ranks > 1 and any(sample.text.tiles for packs in step.packs for sample in packs[number])
+        with _too_little_memory(lambda: self._too_large(pack)):
+            batch = {name: value.to(self.team.device) for name, value in self.batches.tensors(pack).items()}
+            with engine.computing(self.team.device, half=bool(self.how.bfloat16) and ranks == 1):
+                loss = self.learner(batch, divisor=step.num_items, with_tower=with_tower)
+            (loss * ranks).backward()  # FSDP2 divides by the ranks again
         return float(loss.detach())
+
+    def _update(self) -> None:
+        with _too_little_memory(self._no_room_for_moments):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _too_large(self, pack: Pack) -> str:
+        tokens, tiles = sum(one.text.tokens for one in pack), sum(one.text.tiles for one in pack)
+        remedies = [
+            f"lower budget ({self.batches.settings.budget:,} now)",
+            f"the hd of its source ({pack[0].draw.source.hd} now)",
+        ]
+        if not self.how.recompute:
+            remedies.append("take --recompute")
+        return (
+            f"step {self.step + 1}: a pack of {len(pack)} conversations ({pack[0].draw.record.where} first) with "
+            f"{tokens:,} tokens and {tiles:,} tiles does not fit the memory of {self.team.device}; "
+            f"{', or '.join(remedies)}"
+        )
+
+    def _no_room_for_moments(self) -> str:
+        learning = sum(weight.numel() for weight in self._trained().values())
+        more = "take more devices" if self.how.eight_bit else "take --8-bit-optimizer or more devices"
+        return (
+            f"step {self.step + 1}: the moments of {learning:,} weights that learn do not fit the memory of "
+            f"{self.team.device} ({self.team.ranks} share them); {more}"
+        )
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def _settings(self) -> dict[str, Any]:
-        """What must not change between a checkpoint and its resumption."""
+        """What must not change between a checkpoint and its resumption; the number of ranks may."""
         mixture = self.batches.mixture
         return {
             "stage": self.stage.name,
@@ -152,43 +206,69 @@ class Finetune:
             "seed": [self.seed, mixture.seed],
             "samples": self.batches.settings.samples,
             "sources": {source.name: [source.count, source.weight, source.hd] for source in mixture.sources},
+            **self.marks,
         }
 
     def _trained(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
-    def _checkpoint(self) -> Checkpoint:
-        return Checkpoint(
-            trained={name: value.detach() for name, value in self._trained().items()},
-            optimizer=self.optimizer.state_dict(),
-            progress={"step": self.step, "place": asdict(self.place), "settings": self._settings()},
-        )
+    def _save(self, out: Path) -> None:
+        progress = {"step": self.step, "place": asdict(self.place), "settings": self._settings()}
+        checkpoints.save(snapshot.taken(self._trained(), self.optimizer), progress, out, team=self.team)
+        if self.team.leads:
+            checkpoints.prune(out)
 
     def _begin(self, out: Path, resume: bool) -> None:
         if not resume:
             if checkpoints.found(out):
                 raise UsageError(f"{out} holds checkpoints of an earlier run; resume, or take a new folder")
+            self.team.wait()  # before one of them writes into it
             return
-        last = checkpoints.latest(out)
+        last = checkpoints.latest(out, team=self.team)
         if last is None:
             return
-        settings = last.progress["settings"]
-        other = [key for key, value in self._settings().items() if settings.get(key) != value]
+        self._check_same(last.progress["settings"], out)
         mine = self._trained()
-        if other or _shapes(last.trained) != _shapes(mine):
-            raise UsageError(
-                f"the checkpoints in {out} are of another run (different: {', '.join(other) or 'parts that learn'}); "
-                "take a new folder"
-            )
-        with torch.no_grad():
-            for name, value in last.trained.items():
-                mine[name].copy_(value)
-        self.optimizer.load_state_dict(last.optimizer)
+        if not snapshot.fits(last, mine):
+            raise UsageError(_other(out, ["parts that learn"]))
+        tensors = snapshot.room_for(last, mine, self.optimizer)
+        checkpoints.read_into(tensors, last.folder, team=self.team)
         self.step, self.place = last.progress["step"], Place(**last.progress["place"])
 
+    def _check_same(self, theirs: Mapping[str, Any], out: Path) -> None:
+        mine = self._settings()
+        if theirs.get("base") != mine.get("base"):
+            raise UsageError(
+                f"the checkpoints in {out} were begun with other weights than this base model; name theirs with "
+                "--model, or take a new folder"
+            )
+        before, now = theirs.get("data", {}), mine.get("data", {})
+        edited = [name for name in now if name in before and before[name] != now[name]]
+        if edited:
+            raise UsageError(
+                f"{', '.join(edited)} was edited since the run in {out} began, so samples would be lost or repeated; "
+                "restore it, or take a new folder"
+            )
+        other = [key for key, value in mine.items() if theirs.get(key) != value]
+        if other:
+            raise UsageError(_other(out, other))
 
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in tensors.items()}
+
+def _other(out: Path, different: list[str]) -> str:
+    return f"the checkpoints in {out} are of another run (different: {', '.join(different)}); take a new folder"
+
+
+@contextmanager
+def _too_little_memory(said: Callable[[], str]) -> Iterator[None]:
+    """Turns a device's or the machine's refusal into one line."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise CapacityError(said()) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise CapacityError(said()) from error
 
 
 @contextmanager

@@ -37,6 +37,9 @@ tower's block keeps at most half as many of D, not counted."""
 _LOGIT = 2 + 4 + 4
 """Bytes of a logit: as computed, in float32, its gradient."""
 
+CHUNK = 1024
+"""Positions whose logits are there at once (`loss.cross_entropy`)."""
+
 RESERVE = 2e9
 """Context of the device, communication buffers, pictures, waste: a guess, bytes."""
 
@@ -58,7 +61,7 @@ def estimate(
     counts: Mapping[Part, tuple[int, int]],
     *,
     gpus: int = 8,
-    labels: int = 1024,
+    labels: int = CHUNK,
     eight_bit: bool = False,
 ) -> list[Item]:
     """Memory of one device.
@@ -66,7 +69,7 @@ def estimate(
     Args:
         counts: part -> (weights that learn, all weights), of `groups.counts`.
         gpus: devices the weights are spread over, >= 1.
-        labels: learned positions of a pack.
+        labels: positions whose logits are there at once.
         eight_bit: AdamW's moments in 8 bit.
     """
     return [*_weights(stage, counts, gpus, eight_bit), *_activations(stage, counts, labels)]
@@ -117,7 +120,7 @@ def _activations(stage: Stage, counts: Mapping[Part, tuple[int, int]], labels: i
         items += _tower(tokens, vision)
     vocab = text.vocab_size
     items.append(
-        _item("logits where something is learned", f"{labels:,} x {vocab:,} x {_LOGIT} B", labels * vocab * _LOGIT)
+        _item("logits of one chunk of labels", f"{labels:,} x {vocab:,} x {_LOGIT} B", labels * vocab * _LOGIT)
     )
     items.append(_item("reserve", "context, communication, pictures, waste", RESERVE))
     return items

@@ -1,0 +1,78 @@
+"""How a device computes a stage: number format, activations kept or made again, moments of the optimiser.
+
+None of it is part of a recipe: the same stage runs on a laptop in float32 and on eight cards in bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ixc.errors import UsageError
+from ixc.train.groups import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """The switches; None leaves one to the device."""
+
+    bfloat16: bool | None = None
+    """Products in bfloat16, frozen weights kept in it; None: on GPUs. What learns stays float32, for AdamW's small
+    steps, and losses are summed in float32."""
+    recompute: bool | None = None
+    """Keep the inputs of blocks only, and compute each again in the backward pass; None: on GPUs."""
+    eight_bit: bool = False
+    """Moments of AdamW in 8 bit, in blocks of 256 with a scale each (torchao)."""
+
+    def settled(self, device: torch.device) -> Engine:
+        """With nothing left open."""
+        gpu = device.type != "cpu"
+        return replace(
+            self,
+            bfloat16=gpu if self.bfloat16 is None else self.bfloat16,
+            recompute=gpu if self.recompute is None else self.recompute,
+        )
+
+
+FOR_DEVICE = Engine()
+"""All left to the device."""
+
+
+def halve_frozen(model: nn.Module) -> None:
+    """Weights that do not learn, to bfloat16; those kept in fewer bits stay."""
+    for weight in model.parameters():
+        if not weight.requires_grad and weight.dtype == torch.float32:
+            weight.data = weight.data.to(torch.bfloat16)
+
+
+def computing(device: torch.device, *, half: bool) -> AbstractContextManager[Any]:
+    """A forward pass in this format, where nothing is sharded (FSDP2 casts by itself)."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext()
+
+
+def recompute(model: Any) -> None:
+    """Blocks keep their inputs only."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def adamw(groups: Sequence[Group], *, betas: tuple[float, float], eight_bit: bool) -> torch.optim.Optimizer:
+    """AdamW of parameter groups.
+
+    Raises:
+        UsageError: the package for 8-bit moments is missing.
+    """
+    given = [group.for_optimizer() for group in groups]
+    if not eight_bit:
+        return torch.optim.AdamW(given, betas=betas)
+    try:
+        from torchao.optim import AdamW8bit
+    except ImportError as error:
+        raise UsageError(
+            "8-bit moments need the package torchao; install it: pip install 'ixc-4khd[eight-bit]'"
+        ) from error
+    return AdamW8bit(given, betas=betas)
