@@ -73,8 +73,19 @@ def train(
         bool, typer.Option("--skip-broken", help="Leave broken records out and count them, instead of refusing.")
     ] = False,
     device: Device = "auto",
+    bf16: Annotated[
+        bool | None, typer.Option("--bf16/--no-bf16", help="Compute in bfloat16; default: on GPUs.")
+    ] = None,
+    recompute: Annotated[
+        bool | None,
+        typer.Option("--recompute/--no-recompute", help="Make activations again to save memory; default: on GPUs."),
+    ] = None,
+    eight_bit: Annotated[bool, typer.Option("--8-bit-optimizer", help="Moments of AdamW in 8 bit.")] = False,
 ) -> None:
-    """Train by a recipe: fine-tune a model on your data, or make the embedded one. --resume goes on with a run."""
+    """Train by a recipe: fine-tune a model on your data, or make the embedded one. --resume goes on with a run.
+
+    Several devices: torchrun --nproc-per-node 8 -m ixc train RECIPE, or accelerate launch -m ixc train RECIPE.
+    """
     path = existing(str(recipe))
     out = Path("runs") / path.stem if out is None else out
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
@@ -95,10 +106,12 @@ def train(
             save_every=SAVE_EVERY if save_every is None else save_every,
             skip_broken=skip_broken,
             device=device,
+            how={"bfloat16": bf16, "recompute": recompute, "eight_bit": eight_bit},
         )
         return
     _refuse(path, {"--data": data, "--model": model, "--hd": hd, "--images": images, "--save-every": save_every,
-                   "--skip-broken": skip_broken or None})  # fmt: skip
+                   "--skip-broken": skip_broken or None, "--bf16": bf16, "--recompute": recompute,
+                   "--8-bit-optimizer": eight_bit or None})  # fmt: skip
     from ixc import train as room
 
     print(room.run(path, out=out, resume=resume, device=device))
@@ -126,10 +139,12 @@ def _tune(
     save_every: int,
     skip_broken: bool,
     device: str,
+    how: dict[str, Any],
 ) -> None:
     """Data, folder and processor are looked at before the weights are."""
     quiet_libraries()
     from ixc.inference.folder import check_agreement, check_settings, found, read_processor
+    from ixc.train.engine import Engine
     from ixc.train.tune import check_out, encoder, stage_for, tune
 
     if not data:
@@ -151,8 +166,11 @@ def _tune(
             resume=resume,
             save_every=save_every,
             device=device,
+            how=Engine(**how),
             watch=lambda glance: show(glance.text(), glance.done.step, glance.steps),
         )
+    if not tuned.leads:
+        return
     if tuned.folder is None:
         print(f"stopped at step {tuned.step} of {tuned.steps}; the same command with --resume goes on", file=sys.stderr)
     else:

@@ -26,14 +26,20 @@ from ixc.errors import UsageError
 from ixc.model.config import IxcConfig
 from ixc.model.weights import load, read_config
 from ixc.processing.processor import IxcProcessor
+from ixc.train.engine import FOR_DEVICE, Engine
 from ixc.train.finetune import Done, Finetune
+from ixc.train.fingerprints import of_data, of_model
 from ixc.train.folder import ADAPTER, MODEL, dtype_of, library, write_adapter, write_model
 from ixc.train.groups import add_adapter
 from ixc.train.journal import LOG, Journal
+from ixc.train.parallel import Team, joined, whole
 from ixc.train.stage import Resolution, Stage
 
 SEED = 0
 """Of the adapter's first weights, the order of the data and dropout."""
+
+CPU = torch.device("cpu")
+"""Where a model waits to be sharded, or to be written."""
 
 WINDOW = 20
 """Steps that tokens/s and the time left are taken from."""
@@ -73,6 +79,8 @@ class Tuned:
     """Of the whole run."""
     folder: Path | None
     """What it made; None: stopped by SIGTERM, resume goes on."""
+    leads: bool = True
+    """False at all ranks but the one that speaks."""
 
 
 def check_out(out: Path, *, resume: bool) -> None:
@@ -172,9 +180,10 @@ def tune(
     resume: bool = False,
     save_every: int = 100,
     device: str = "auto",
+    how: Engine = FOR_DEVICE,
     watch: Callable[[Glance], Any] | None = None,
 ) -> Tuned:
-    """Trains a stage to its end, or until SIGTERM.
+    """Trains a stage to its end, or until SIGTERM; under torchrun as one rank of many.
 
     Args:
         stage: as `stage_for` gives it.
@@ -186,7 +195,8 @@ def tune(
         resume: go on with the last checkpoint in `out`.
         save_every: steps between two checkpoints.
         device: auto, cpu or cuda.
-        watch: called after each step.
+        how: number format, memory.
+        watch: called after each step, at the rank that leads.
 
     Raises:
         UsageError: a folder taken, a number out of range, a device that is not there. DataError: broken data, a full
@@ -195,35 +205,106 @@ def tune(
     check_out(out, resume=resume)
     if save_every < 1:
         raise UsageError(f"save-every is {save_every}, at least 1 needed")
-    where = _device(device)
-    mixture = Mixture(sources, seed=SEED)
-    steps = steps_of(stage, mixture)
-    batches = Batches(
-        mixture, encoder(stage, processor), settings=BatchSettings(samples=stage.samples, budget=stage.budget)
-    )
-    model = build(stage, base, where)
-    run = Finetune(model, stage, batches, steps=steps, seed=SEED)
-    watcher = _Watcher(Journal(out / LOG), steps, watch)
-    outcome = run.run(out, resume=resume, save_every=save_every, watch=watcher)
-    if not outcome.finished:
-        return Tuned(step=outcome.step, steps=steps, folder=None)
-    record = _record(stage, mixture, steps, model)
-    if stage.adapter is not None:
-        write_adapter(model, out / ADAPTER, base=base_name, record=record, replace=True)
-        return Tuned(step=steps, steps=steps, folder=out / ADAPTER)
-    write_model(model, processor, out / MODEL, record=record, replace=True)
-    return Tuned(step=steps, steps=steps, folder=out / MODEL)
+    with joined(device) as team:
+        return _Tuning(stage, Mixture(sources, seed=SEED), base, processor, out, team, how).run(
+            base_name=base_name, resume=resume, save_every=save_every, watch=watch
+        )
 
 
-def build(stage: Stage, base: Path, where: torch.device) -> nn.Module:
+class _Tuning:
+    """One rank's part of a run; arguments as `tune`."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        mixture: Mixture,
+        base: Path,
+        processor: IxcProcessor,
+        out: Path,
+        team: Team,
+        how: Engine,
+    ) -> None:
+        self.stage, self.mixture, self.base, self.processor, self.out = stage, mixture, base, processor, out
+        self.team, self.how = team, how.settled(team.device)
+        self.steps = steps_of(stage, mixture)
+
+    def run(
+        self, *, base_name: str | None, resume: bool, save_every: int, watch: Callable[[Glance], Any] | None
+    ) -> Tuned:
+        """Trains and leaves the result behind."""
+        loop = self._loop()
+        watcher = _Watcher(Journal(self.out / LOG), self.steps, watch) if self.team.leads else None
+        outcome = loop.run(self.out, resume=resume, save_every=save_every, watch=watcher)
+        folder = self._leave(loop.model, base_name) if outcome.finished else None
+        self.team.wait()
+        return Tuned(step=outcome.step, steps=self.steps, folder=folder, leads=self.team.leads)
+
+    def _loop(self) -> Finetune:
+        """The marks are taken before the weights are read: an edited file must not cost minutes."""
+        stage, team = self.stage, self.team
+        settings = BatchSettings(samples=stage.samples, budget=stage.budget, ranks=team.ranks)
+        batches = Batches(self.mixture, encoder(stage, self.processor), settings=settings)
+        marks = {"base": of_model(self.base), "data": of_data(self.mixture.sources)}
+        # A model that will be sharded waits on the CPU: no GPU need ever hold the whole.
+        model = build(stage, self.base, team.device if team.ranks == 1 else CPU, half=bool(self.how.bfloat16))
+        return Finetune(model, stage, batches, steps=self.steps, seed=SEED, team=team, how=self.how, marks=marks)
+
+    def _leave(self, model: nn.Module, base_name: str | None) -> Path:
+        """An adapter, or a model folder; written by the rank that leads, from the shards of all."""
+        complete = self._complete(model)
+        folder = self.out / (MODEL if self.stage.adapter is None else ADAPTER)
+        if complete is None:
+            return folder
+        record = self._record(complete)
+        if self.stage.adapter is not None:
+            write_adapter(complete, folder, base=base_name, record=record, replace=True)
+        else:
+            write_model(complete, self.processor, folder, record=record, replace=True)
+        return folder
+
+    def _complete(self, model: nn.Module) -> nn.Module | None:
+        """The model with all its weights, at the rank that leads; None at the others.
+
+        Frozen weights kept in bfloat16 for the run are taken from the base again: the folder has one number format.
+        """
+        halved = bool(self.how.bfloat16) and self.stage.adapter is None
+        if self.team.ranks == 1 and not halved:
+            return model
+        made = build(self.stage, self.base, CPU, half=False) if self.team.leads else None
+        mine = {} if made is None else dict(made.named_parameters())
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                value = whole(weight.detach()).cpu()
+                if made is not None:
+                    mine[name].data.copy_(value)
+        return made
+
+    def _record(self, model: nn.Module) -> dict[str, Any]:
+        """What training.json tells."""
+        stage, sources = self.stage, self.mixture.sources
+        return {
+            "stage": stage.name,
+            "steps": self.steps,
+            "samples": stage.samples,
+            "peak_rate": stage.peak_rate,
+            "trained": [one.part for one in stage.trained],
+            "data": {one.name: {"records": one.count, "hd": one.hd, "dynamic": one.dynamic} for one in sources},
+            "dtype": dtype_of(model),
+            "ranks": self.team.ranks,
+            "library": library(),
+        }
+
+
+def build(stage: Stage, base: Path, where: torch.device, *, half: bool | None = None) -> nn.Module:
     """The model of a folder, with the stage's adapter, on a device.
 
-    What learns is float32, for AdamW's small steps; frozen weights on an accelerator are bfloat16.
+    What learns is float32, for AdamW's small steps.
+
+    Args:
+        half: frozen weights in bfloat16; None: on an accelerator.
     """
-    frozen = stage.adapter is not None and where.type != "cpu"
-    model: nn.Module = load(base, dtype=torch.bfloat16 if frozen else torch.float32)
-    if where.type != "cpu":
-        model.gradient_checkpointing_enable()  # type: ignore[operator]  # what `memory.estimate` counts with
+    half = where.type != "cpu" if half is None else half
+    model: nn.Module = load(base, dtype=torch.bfloat16 if half and stage.adapter is not None else torch.float32)
     if stage.adapter is not None:
         torch.manual_seed(SEED)
         model = add_adapter(model, stage.adapter)
@@ -254,30 +335,6 @@ class _Watcher:
             tokens_per_second=sum(tokens for tokens, _ in self.recent) / max(seconds, 1e-9),
             seconds_left=(self.steps - done.step) * seconds / len(self.recent),
         )
-
-
-def _record(stage: Stage, mixture: Mixture, steps: int, model: nn.Module) -> dict[str, Any]:
-    """What training.json tells."""
-    return {
-        "stage": stage.name,
-        "steps": steps,
-        "samples": stage.samples,
-        "peak_rate": stage.peak_rate,
-        "trained": [one.part for one in stage.trained],
-        "data": {one.name: {"records": one.count, "hd": one.hd, "dynamic": one.dynamic} for one in mixture.sources},
-        "dtype": dtype_of(model),
-        "library": library(),
-    }
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise UsageError(f"no device {name!r} to train on; use auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda asked for, 0 cuda devices found; use --device cpu")
-    return torch.device(name)
 
 
 def _duration(seconds: float) -> str:
