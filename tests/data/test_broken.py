@@ -55,17 +55,17 @@ SEEN = ("user", "<ImageHere>Total?")
 
 BROKEN: dict[str, tuple[Any, str, str]] = {
     "cut off": ('{"image": ["page.png"', "JSON", "write one whole object on one line"),
-    "single quotes": ("{'conversations': []}", "JSON", "column 2"),
+    "single quotes": ("{'conversations': []}", "JSON", "write one whole object on one line"),
     "a number": ("12", "not an object", "JSON object"),
     "a key twice": ('{"image": "a.png", "image": "b.png"}', "key twice", "keep one"),
     "Latin-1": (b'{"conversations": "caf\xe9"}', "not UTF-8", "save the file as UTF-8"),
     "nested too deep": ('{"a":' * 100_000, "JSON", "one flat object"),
-    "no conversation": ({"image": ["page.png"], "text": "x"}, "no conversation", "the keys are image, text"),
-    "two conversations": ({**GOOD, "messages": []}, "two conversations", "1 needed"),
+    "no conversation": ({"image": ["page.png"], "text": "x"}, "no conversation", "add one of them"),
+    "two conversations": ({**GOOD, "messages": []}, "two conversations", "keep one of them"),
     "no turns": ({"conversations": []}, "no turns", "at least 2 turns"),
     "turns as text": ({"conversations": "Total? 12.50"}, "no turns", "write a list"),
-    "a turn as text": ({"conversations": ["Total?", "12.50"]}, "turn", "from and value"),
-    "a turn without value": ({"conversations": [{"from": "user"}]}, "turn", "no value"),
+    "a turn as text": ({"conversations": ["Total?", "12.50"]}, "turn", "write from and value"),
+    "a turn without value": ({"conversations": [{"from": "user"}]}, "turn", "no value; its keys are from; add"),
     "unknown speaker": (talk(ASKED, ("robot", "12.50")), "role", "write one of human, user, assistant"),
     "unknown role": (chat(("user", "Total?"), ("tool", "12.50")), "role", "take one of system, user, assistant"),
     "unknown part": (chat(("user", [{"type": "video"}]), ("assistant", "x")), "turn", "take text, image or image_url"),
@@ -78,7 +78,7 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "two questions": (talk(ASKED, ASKED, ANSWERED), "order", "take turns"),
     "system in the middle": (talk(ASKED, ANSWERED, ("system", "Be brief"), ANSWERED), "order", "at most once"),
     "system text under quirks": (talk(("system", "Be brief"), ASKED, ANSWERED), "system turn", "first question"),
-    "too few images": (talk(SEEN, ANSWERED), "placeholders", "1 places for images"),
+    "too few images": (talk(SEEN, ANSWERED), "placeholders", "write one place for each image"),
     "too many images": (talk(ASKED, ANSWERED, image=["page.png"]), "placeholders", "1 images; write one place"),
     "another placeholder": (
         talk(("user", "<image>Total?"), ANSWERED, image=["page.png"]),
@@ -93,17 +93,17 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "image in an answer": (
         talk(ASKED, ("assistant", "<ImageHere>"), image=["page.png"]),
         "image in an answer",
-        "belong into the user's turns",
+        "put them into the user's turns",
     ),
     "image and images": ({**GOOD, "images": ["page.png"]}, "image and images", "delete one"),
     "image of null": (talk(SEEN, ANSWERED, image=[None]), "image path", "write the path of a file"),
     "image as number": (talk(SEEN, ANSWERED, image=7), "image path", "write the path of a file"),
     "an address": (talk(SEEN, ANSWERED, image="https://example.org/a.png"), "address", "download it"),
     "missing image": (talk(SEEN, ANSWERED, image="gone.png"), "image", "check the path"),
-    "a folder": (talk(SEEN, ANSWERED, image="."), "image", "image 1"),
+    "a folder": (talk(SEEN, ANSWERED, image="."), "image", "save or download it again"),
     "not a picture": (talk(SEEN, ANSWERED, image="notes.txt"), "image", "use PNG, JPEG, WebP or TIFF"),
     "an empty file": (talk(SEEN, ANSWERED, image="empty.png"), "image", "use PNG, JPEG, WebP or TIFF"),
-    "a cut header": (talk(SEEN, ANSWERED, image="cut.png"), "image", "image 1"),
+    "a cut header": (talk(SEEN, ANSWERED, image="cut.png"), "image", "save or download it again"),
     "a bomb": (talk(SEEN, ANSWERED, image="bomb.png"), "image", "reduce the picture first"),
     "no base64": (talk(SEEN, ANSWERED, image="data:image/png;base64,@@"), "image", "encode it again"),
     "a line as picture": (talk(SEEN, ANSWERED, image="line.png"), "partition", "crop the image"),
@@ -150,6 +150,11 @@ def written(folder: Path, *records: Any) -> Path:
     return path
 
 
+REMEDIES = {"add", "check", "crop", "delete", "download", "encode", "end", "keep", "let", "put", "reduce", "replace",
+            "save", "shorten", "take", "use", "write"}  # fmt: skip
+"""A message ends with one of these and what to do."""
+
+
 def test_at_least_thirty_kinds() -> None:
     assert len(BROKEN) >= 30
 
@@ -164,6 +169,7 @@ def test_refused(name: str, folder: Path, encoder: Encoder) -> None:
     assert problem.kind == kind
     assert remedy in problem.message
     assert str(problem).startswith(f"{path} line 2: ")
+    assert problem.message.rpartition("; ")[2].split()[0] in REMEDIES
     assert "\n" not in str(problem)
     with pytest.raises(DataError, match="1 of 3 records are broken"):
         usable(JsonLines(path), encoder, hd=9)

@@ -85,14 +85,14 @@ def parse_record(value: Any, *, where: str, images: Path) -> Record:
         RecordError: a rule is broken.
     """
     if not isinstance(value, Mapping):
-        raise RecordError("not an object", where, f"holds a {_kind(value)}, a JSON object {{...}} needed")
+        raise RecordError("not an object", where, f"holds a {_kind(value)}, a JSON object needed; write {{...}}")
     forms = [key for key in ("conversations", "messages") if key in value]
     if len(forms) != 1:
         raise RecordError(
             "no conversation" if not forms else "two conversations",
             where,
             f"has {len(forms)} of the keys conversations and messages, 1 needed; "
-            f"the keys are {', '.join(map(str, value)) or 'none'}",
+            f"the keys are {', '.join(map(str, value)) or 'none'}; {'keep' if forms else 'add'} one of them",
         )
     turns = value[forms[0]]
     if not isinstance(turns, list | tuple) or not turns:
@@ -170,11 +170,13 @@ def _original(turns: Any, where: str) -> list[Message]:
 
 def _original_turn(turn: Any, number: int, where: str) -> Message:
     if not isinstance(turn, Mapping):
-        raise RecordError("turn", where, f"turn {number} is a {_kind(turn)}, an object with from and value needed")
+        raise RecordError("turn", where, f"turn {number} is a {_kind(turn)}, not an object; write from and value")
     missing = [key for key in ("from", "value") if key not in turn]
     if missing:
         keys = ", ".join(map(str, turn)) or "none"
-        raise RecordError("turn", where, f"turn {number} has no {' and no '.join(missing)}; its keys are {keys}")
+        raise RecordError(
+            "turn", where, f"turn {number} has no {' and no '.join(missing)}; its keys are {keys}; add what is missing"
+        )
     role, value = turn["from"], turn["value"]
     if not isinstance(role, str) or role not in FROM:
         raise RecordError("role", where, f"turn {number} is from {_short(role)}; write one of {', '.join(FROM)}")
@@ -234,7 +236,7 @@ def _check_content(turn: Message, number: int, where: str) -> None:
         raise RecordError(
             "image in an answer",
             where,
-            f"turn {number}, the {turn.role}'s, holds {pictures} images; images belong into the user's turns",
+            f"turn {number}, the {turn.role}'s, holds {pictures} images; put them into the user's turns",
         )
     if not pictures and not "".join(texts).strip():
         name = {"assistant": "answer", "user": "question", "system": "system text"}[turn.role]
