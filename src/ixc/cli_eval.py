@@ -140,6 +140,7 @@ def _check_plain(plain: bool, *, prompts: str, hd: int | None) -> None:
 def _local(model: str | None, *, device: str, dtype: str, partition: str | None) -> tuple[str, Answers, dict[str, Any]]:
     """(name, answers, settings) of a model folder."""
     from ixc.evals.series import once
+    from ixc.inference.batch import number_type
     from ixc.inference.folder import fingerprint, found
     from ixc.inference.plan import read_tiling
 
@@ -157,7 +158,8 @@ def _local(model: str | None, *, device: str, dtype: str, partition: str | None)
             engine, [batch.Request(name=f"question {q.index}", **_fields(q)) for q in questions], partition=rule
         )
 
-    settings = {"dtype": dtype, "partition": rule, "weights": fingerprint(folder)}
+    # The header says what "auto" comes to: it differs between machines, and the answers may with it.
+    settings = {"dtype": number_type(device, dtype), "partition": rule, "weights": fingerprint(folder)}
     return folder.resolve().name, once(load), settings
 
 
@@ -224,11 +226,15 @@ def _words(step: Step) -> str:
         "ixc eval score runs/eval/nano/docvqa_val.jsonl",
         "ixc eval score runs/eval/nano --data ./tsv --json",
         "ixc eval score runs/eval/nano/mmvet.jsonl --judge http://localhost:8001/v1",
+        "ixc eval score runs/eval/nano/mmmu.jsonl --rule official",
     ),
 )
 def score(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Predictions, or folders of runs.")],
     data: Data = None,
+    rule: Annotated[
+        str | None, typer.Option("--rule", help="lmms, official or notebook; default: VLMEvalKit's, the paper's.")
+    ] = None,
     judge: JudgeUrl = None,
     judge_model: JudgeModel = None,
     as_json: Json = False,
@@ -241,11 +247,22 @@ def score(
     judged = [result.task_of(run).judged for run in runs]
     if not any(judged):
         _refuse({"--judge": judge, "--judge-model": judge_model}, "on benchmarks that need no judge")
+    wanted = _metric_rule(rule, [result.task_of(run) for run in runs])
     done = [
-        series.again(run, folder, judge=_judge(judge, judge_model, run.path.parent) if needs else None)
+        series.again(run, folder, judge=_judge(judge, judge_model, run.path.parent) if needs else None, rule=wanted)
         for run, needs in zip(runs, judged, strict=True)
     ]
     _print(done, as_json=as_json)
+
+
+def _metric_rule(given: str | None, tasks: Sequence[Task]) -> str:
+    """The rule, once one of the benchmarks has it."""
+    from ixc.evals.metrics.rule import VLMEVALKIT
+
+    if given in (None, VLMEVALKIT) or any(given in task.rules for task in tasks):
+        return given or VLMEVALKIT
+    known = "; ".join(f"{task.name}: {', '.join((VLMEVALKIT, *task.rules))}" for task in tasks)
+    raise UsageError(f"no rule {given!r} here; {known}")
 
 
 @evals.command(
@@ -261,6 +278,7 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the report; default: the first run's.")] = None,
 ) -> None:
     """Write a report: report.md, report.json and report.html, which needs no network."""
+    from ixc.evals import fetch
     from ixc.evals import report as room
 
     folder = _data(data)
@@ -269,7 +287,10 @@ def report(
         there = folder.is_file() or (folder / f"{task.dataset}.tsv").exists()
         return task.read(folder) if there else None
 
-    found = [room.gather(run, rows_of=rows_of, name=run.resolve().name) for run in runs]
+    def md5_of(task: Task) -> str:
+        return fetch.md5_of(folder if folder.is_file() else folder / f"{task.dataset}.tsv")
+
+    found = [room.gather(run, rows_of=rows_of, md5_of=md5_of, name=run.resolve().name) for run in runs]
     for path in room.write(found, out=out or runs[0]):
         print(path)
 

@@ -356,3 +356,33 @@ def test_scores_meet_their_rows_whether_text_or_number() -> None:
     )  # fmt: skip
     assert result.per_row == {0: 1.0, 1: 0.0}
     assert [case.verdict for case in result.cases] == ["right", "wrong"]
+
+
+def test_runs_on_different_data_are_not_compared(tmp_path: Path) -> None:
+    ours, theirs = fake_run("ours"), fake_run("theirs")
+    one = replace(ours, results=tuple(replace(r, data="a" * 32) for r in ours.results))
+    two = replace(theirs, results=tuple(replace(r, data="b" * 32) for r in theirs.results))
+    assert all(pair.paired is None and "asked on different data, MD5 aaa" in pair.why for pair in pairs([one, two]))
+    text = markdown([one, two])
+    assert "the runs were asked on different data files: not comparable" in text
+    assert "‡" not in markdown([one, replace(one, name="again")])
+    assert "‡" not in markdown([one, theirs]), "of a file without its MD5 nothing is known"
+    found = as_dict([one, two])
+    assert {line["data"] for run in found["runs"] for line in run["results"]} == {"a" * 32, "b" * 32}
+
+
+def test_data_of_another_md5_shows_no_cases(tmp_path: Path) -> None:
+    folder = mock_folder(tmp_path)
+    (path, *others) = sorted(folder.glob("*.jsonl"))
+    for other in others:
+        other.unlink()
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(header), "data": "a" * 32}), *lines]) + "\n")
+    (run,) = (gather(folder, rows_of=lambda t: t.read(MOCK / t.dataset), md5_of=lambda t: "a" * 32),)
+    assert run.results[0].cases
+    score = path.with_name(f"{path.stem}.score.json")
+    if not score.exists():
+        score.write_text(json.dumps({"name": "x", "headline": 1.0, "table": [], "per_row": {}}))
+    run = gather(folder, rows_of=lambda t: t.read(MOCK / t.dataset), md5_of=lambda t: "b" * 32)
+    assert not run.results[0].cases
+    assert any("answers were made on data with MD5 aaa" in note and "bbb" in note for note in run.notes)

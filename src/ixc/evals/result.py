@@ -1,6 +1,7 @@
 """The score of a predictions file, beside it: RUN/<task>.score.json. No model is needed for it.
 
 RUN/docvqa_val.jsonl + DATA/DocVQA_VAL.tsv --score--> RUN/docvqa_val.score.json
+RUN/textvqa.jsonl + DATA/TextVQA_VAL.tsv --score, rule lmms--> RUN/textvqa.score.lmms.json
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ixc.errors import DataError, UsageError
 from ixc.evals import whole
+from ixc.evals.metrics.rule import VLMEVALKIT
 from ixc.evals.predictions import Run, score_path
 
 if TYPE_CHECKING:
@@ -67,8 +69,8 @@ def task_of(run: Run) -> Task:
     return TASKS[run.header.task]
 
 
-def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None) -> Result:
-    """Scores a file and writes the result beside it.
+def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> Result:
+    """Scores a file and writes the result beside it; each rule has a file of its own, reports read the default's.
 
     Raises:
         DataError: the file and the data do not belong together. UsageError: the answers are hidden.
@@ -76,8 +78,11 @@ def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None) -> Resul
     task = task_of(run)
     if not run.answered:
         raise DataError(f"{run.path} has 0 predictions of {run.header.questions}; finish the run")
-    found = task.score(list(rows), run.predictions, judge=judge)
-    result = Result(task=task, run=run, score=found, path=score_path(run.path))
+    found = task.score(list(rows), run.predictions, judge=judge, rule=rule)
+    path = score_path(run.path)
+    if rule != VLMEVALKIT:
+        path = path.with_suffix(f".{rule}.json")
+    result = Result(task=task, run=run, score=found, path=path)
     text = json.dumps(result.as_dict(), ensure_ascii=False, indent=1) + "\n"
     whole.write(result.path, text.encode("utf-8", "replace"))  # a model may write half a surrogate pair
     return result

@@ -1,16 +1,19 @@
 """Rows with predictions -> the score of a benchmark: the rules of `metrics` applied as the official evaluation does.
 
 Every scorer takes (rows, task, judge) and returns a Score whose table has the official names and scale (shares of
-choices are 0 to 1 there, everything else per cent or points) and whose headline is on the paper's scale.
+choices are 0 to 1 there, everything else per cent or points) and whose headline is on the paper's scale. Where other
+official code decides otherwise, `rule` takes its name; `Task.rules` says which scorers have which.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ixc.errors import DataError
-from ixc.evals.metrics import accuracy, cells, yes_no
+from ixc.evals.metrics import accuracy, cells, choice_lmms, yes_no
 from ixc.evals.metrics import anls as anls_rule
 from ixc.evals.metrics import choice as choice_rule
 from ixc.evals.metrics import circular as circular_rule
@@ -23,9 +26,10 @@ from ixc.evals.metrics import ocrbench as ocrbench_rule
 from ixc.evals.metrics import relaxed as relaxed_rule
 from ixc.evals.metrics import vqa as vqa_rule
 from ixc.evals.metrics.choice import Item
+from ixc.evals.metrics.rule import LMMS, NOTEBOOK, OFFICIAL, VLMEVALKIT
 from ixc.evals.prompts import options
 from ixc.evals.table import Row
-from ixc.evals.task import Judge, Score, Task, by_index
+from ixc.evals.task import Judge, Score, Scorer, Task, by_index
 
 Rule = Callable[[str, Sequence[str]], float]
 """(prediction, accepted answers) -> 0..1."""
@@ -57,19 +61,23 @@ def anls(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
     return _words(rows, anls_rule.anls, "ANLS")
 
 
-def relaxed(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
-    """ChartQA."""
-    return _words(rows, relaxed_rule.relaxed, "relaxed accuracy")
+def relaxed(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
+    """ChartQA; lmms-eval knows one answer of a question."""
+
+    def right(said: str, accepted: Sequence[str]) -> float:
+        return relaxed_rule.relaxed(said, accepted[:1] if rule == LMMS else accepted, rule=rule)
+
+    return _words(rows, right, "relaxed accuracy")
 
 
-def vqa(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+def vqa(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
     """TextVQA."""
-    return _words(rows, vqa_rule.vqa, "VQA accuracy")
+    return _words(rows, partial(vqa_rule.vqa, rule=rule), "VQA accuracy")
 
 
-def ocrbench(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+def ocrbench(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
     """OCRBench: the headline is the sum divided by 10, whatever the number of rows, as upstream."""
-    hits = [ocrbench_rule.hit(r["prediction"], cells.answers(r["answer"]), r["category"]) for r in rows]
+    hits = [ocrbench_rule.hit(r["prediction"], cells.answers(r["answer"]), r["category"], rule=rule) for r in rows]
     line = ocrbench_rule.ocrbench(zip((r["category"] for r in rows), hits, strict=True))
     return Score(
         name="answers found", headline=line["Final Score Norm"], table=[dict(line)], per_row=by_index(rows, iter(hits))
@@ -79,26 +87,28 @@ def ocrbench(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
 # -- yes or no --------------------------------------------------------------------------------------------------------
 
 
-def _right(rows: Sequence[Row], judge: Judge | None) -> list[bool]:
-    return [yes_no.decide(r["question"], r["prediction"], judge=judge) == r["answer"] for r in rows]
+def _right(rows: Sequence[Row], judge: Judge | None, *, rule: str) -> list[bool]:
+    if rule == VLMEVALKIT:
+        return [yes_no.decide(r["question"], r["prediction"], judge=judge) == r["answer"] for r in rows]
+    return [yes_no.yes_no(r["prediction"], rule=rule) == r["answer"] for r in rows]
 
 
-def mme(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+def mme(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
     """MME: perception and cognition together."""
-    right = _right(rows, judge)
+    right = _right(rows, judge, rule=rule)
     line = mme_rule.mme([(r["category"], r["image_path"], hit) for r, hit in zip(rows, right, strict=True)])
     total = line["perception"] + line["reasoning"]
     return Score(name="perception + cognition", headline=total, table=[line], per_row=by_index(rows, iter(right)))
 
 
-def hallusion(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
-    """HallusionBench: mean of aAcc, fAcc and qAcc."""
-    right = _right(rows, judge)
+def hallusion(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
+    """HallusionBench: mean of aAcc, fAcc and qAcc; lmms-eval reads and counts as the authors' notebook."""
+    right = _right(rows, judge, rule=NOTEBOOK if rule == LMMS else rule)
     judged = [
         hallusion_rule.Row(index=str(r["index"]), category=r["category"], subcategory=r["l2-category"], right=hit)
         for r, hit in zip(rows, right, strict=True)
     ]
-    found = hallusion_rule.hallusion(judged)
+    found = hallusion_rule.hallusion(judged, rule=rule)
     table = [{"split": k, "aAcc": a, "fAcc": f, "qAcc": q} for k, (a, f, q) in found.items()]
     return Score(
         name="mean of aAcc, fAcc, qAcc",
@@ -135,19 +145,34 @@ def _shares(rows: Sequence[Row], hits: Sequence[int], task: Task, name: str) -> 
     )
 
 
-def choice(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
-    """MMStar, AI2D, SEED-Bench, Q-Bench, V*, MME-RealWorld."""
-    return _shares(rows, [choice_rule.hit(_item(row), judge=judge) for row in rows], task, "accuracy")
+def choice(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
+    """MMStar, AI2D, SEED-Bench, Q-Bench, V*, MME-RealWorld; MMStar of lmms-eval is the mean over its abilities."""
+    hits = [choice_rule.hit(_item(row), judge=judge, rule=rule) for row in rows]
+    found = _shares(rows, hits, task, "accuracy")
+    if rule != choice_lmms.MMSTAR:
+        return found
+    macro = accuracy.macro(
+        [(None, None, r.get("l2-category", r.get("l2_category")), h) for r, h in zip(rows, hits, strict=True)]
+    )
+    return replace(found, name="accuracy, mean over abilities", headline=100 * macro)
 
 
-def mmmu(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
-    """MMMU; the headline is the validation split."""
-    return _shares(rows, [mmmu_rule.hit(_item(row), judge=judge) for row in rows], task, "accuracy")
+def mmmu(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
+    """MMMU; the headline is the validation split. MMMU's own code has another table: number and share by name."""
+    hits = [mmmu_rule.hit(_item(row), judge=judge, rule=rule) for row in rows]
+    found = _shares(rows, hits, task, "accuracy")
+    if rule != OFFICIAL:
+        return found
+    mine = [(row, hit) for row, hit in zip(rows, hits, strict=True) if row.get("split") == task.split]
+    lines = mmmu_rule.official_table(
+        [(str(row["l2-category"]), str(row["category"]), hit) for row, hit in mine or zip(rows, hits, strict=True)]
+    )
+    return replace(found, table=[{"name": name, "num": n, "acc": share} for name, (n, share) in lines.items()])
 
 
-def circular(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+def circular(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
     """MMBench: base questions that are right in every order of their options."""
-    hits = circular_rule.circular([_item(row) for row in rows], judge=judge)
+    hits = circular_rule.circular([_item(row) for row in rows], judge=judge, rule=rule)
     if not hits:
         raise DataError(f"{task.dataset}: 0 of {len(rows)} predictions are of base questions (index below 1000000)")
     base = [row for row in rows if row["index"] in hits]
@@ -193,11 +218,17 @@ def _problem(row: Row) -> mathvista_rule.Problem:
     )
 
 
-def mathvista(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+def _solved(row: Row, problem: mathvista_rule.Problem, result: Any, *, rule: str) -> bool:
+    if rule == VLMEVALKIT:
+        return mathvista_rule.correct(problem, result)
+    return mathvista_rule.lmms_correct(problem, result, precision=int(row.get("precision") or 0))
+
+
+def mathvista(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
     """MathVista; without a judge the answer is read by rule, and the metric says so."""
     problems = [_problem(row) for row in rows]
     found = [mathvista_rule.extract(problem, judge=judge) for problem in problems]
-    right = [mathvista_rule.correct(p, f.result) for p, f in zip(problems, found, strict=True)]
+    right = [_solved(row, p, f.result, rule=rule) for row, p, f in zip(rows, problems, found, strict=True)]
     lines = mathvista_rule.mathvista(
         (row["task"], row["skills"], f.prefetched, hit) for row, f, hit in zip(rows, found, right, strict=True)
     )
@@ -220,13 +251,14 @@ def mathvista(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
     )
 
 
-def mmvet(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
+def mmvet(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
     """MM-Vet; without a judge the share of expected words found, and the metric says so."""
     if judge is None:
         scores = [mmvet_rule.contained(str(row["answer"]), row["prediction"]) for row in rows]
     else:
         scores = [_grade(row, judge) for row in rows]
-    found = mmvet_rule.mmvet((str(row["category"]), score) for row, score in zip(rows, scores, strict=True))
+    graded = [(str(row["category"]), score) for row, score in zip(rows, scores, strict=True)]
+    found = mmvet_rule.mmvet(graded, rule=rule)
     return Score(
         name="grades of a judge" if judge else "expected words found (no judge)",
         headline=100 * mean(scores),
@@ -237,3 +269,26 @@ def mmvet(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
 
 def _grade(row: Row, judge: Judge) -> float:
     return mmvet_rule.grade(str(row["question"]), str(row["answer"]), row["prediction"], judge=judge).score
+
+
+# -- the rules by name ------------------------------------------------------------------------------------------------
+
+
+def rules(scorer: Callable[..., Score], **named: str) -> dict[str, Scorer]:
+    """Name on the command line -> scorer: `rules(choice, lmms="lmms-ai2d")`."""
+    return {name: partial(scorer, rule=rule) for name, rule in named.items()}
+
+
+RELAXED = rules(relaxed, lmms=LMMS, notebook=NOTEBOOK)
+VQA = rules(vqa, lmms=LMMS)
+OCRBENCH = rules(ocrbench, lmms=LMMS)
+MME = rules(mme, lmms=LMMS)
+HALLUSION = rules(hallusion, lmms=LMMS, notebook=NOTEBOOK)
+MMSTAR = rules(choice, lmms=choice_lmms.MMSTAR)
+AI2D = rules(choice, lmms=choice_lmms.AI2D)
+SEED = rules(choice, lmms=choice_lmms.SEED)
+QBENCH = rules(choice, lmms=choice_lmms.MMMU)
+MMMU = rules(mmmu, official=OFFICIAL, lmms=LMMS)
+MMBENCH = rules(circular, lmms=LMMS)
+MATHVISTA = rules(mathvista, lmms=LMMS)
+MMVET = rules(mmvet, official=OFFICIAL)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ixc.errors import DataError, UsageError
 from ixc.evals import fetch, predictions, result, run, submission, table
+from ixc.evals.metrics.rule import VLMEVALKIT
 from ixc.evals.predictions import Header, Run
 from ixc.evals.question import Index
 from ixc.evals.result import Result
@@ -188,12 +189,13 @@ def scored(path: Path, rows: Sequence[Row], *, judge: Judge | None = None) -> Ou
     return _scored(predictions.read(path), rows, judge=judge)
 
 
-def again(found: Run, data: Path, *, judge: Judge | None = None) -> Outcome:
+def again(found: Run, data: Path, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> Outcome:
     """The score of predictions that were read, without the model.
 
     Args:
         found: of `predictions.read`.
         data: folder of data files, or the file itself; nothing is downloaded.
+        rule: "vlmevalkit", or one of `Task.rules`; a task without it is said to have none.
 
     Raises:
         DataError: no data, or other data than the answers were made on.
@@ -207,11 +209,13 @@ def again(found: Run, data: Path, *, judge: Judge | None = None) -> Outcome:
             f"{found.path} was made on data with MD5 {found.header.data}, {file} has {md5}; give --data the file it "
             "was made on"
         )
-    return _scored(found, rows, judge=judge)
+    return _scored(found, rows, judge=judge, rule=rule)
 
 
-def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None) -> Outcome:
+def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None, rule: str = VLMEVALKIT) -> Outcome:
     task, path = result.task_of(found), found.path
+    if rule not in (VLMEVALKIT, *task.rules):
+        return Outcome(task=task, path=path, complete=True, note=f"has no rule {rule}")
     missing = found.header.questions - len(found.answered)
     if task.hidden and missing:
         return Outcome(task=task, path=path, complete=True, note=f"{missing} questions more for its server")
@@ -219,7 +223,7 @@ def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None) -> Outcome:
         file = submission.write(task, rows, found.predictions, path.parent)
         return Outcome(task=task, path=path, complete=True, submission=file)
     try:
-        made = result.score(found, rows, judge=judge if task.judged else None)
+        made = result.score(found, rows, judge=judge if task.judged else None, rule=rule)
     except DataError as error:
         if not missing:
             raise

@@ -9,13 +9,14 @@ The registry is `TASKS` in `evals/tasks/__init__.py`, also found here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ixc.errors import DataError, UsageError
 from ixc.evals import prompts, table
-from ixc.evals.metrics.rule import Judge
+from ixc.evals.metrics.rule import VLMEVALKIT, Judge
+from ixc.evals.metrics.rule import check as check_rule
 from ixc.evals.question import Index, Question
 from ixc.evals.table import FileFormat, Row
 from ixc.lazily import lookup
@@ -39,6 +40,10 @@ class Score:
     """Rows as the official evaluation returns them."""
     per_row: dict[Index, float]
     """0 to 1 per question (of MMBench: per base question)."""
+
+
+Scorer = Callable[[Sequence[Row], "Task", Judge | None], Score]
+"""(rows with predictions, task, judge or None) -> score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +82,10 @@ class Task:
     """Tiles of a clean run where they differ: OCRBench was meant to have 55."""
     clean_max_new_tokens: int = 128
     """Longest answer of a clean run, in tokens."""
-    scorer: Callable[[Sequence[Row], Task, Judge | None], Score]
-    """(rows with predictions, this task, judge or None) -> score."""
+    scorer: Scorer
+    """The rule behind the paper's figures, VLMEvalKit's."""
+    rules: Mapping[str, Scorer] = field(default_factory=dict)
+    """Other official rules by name: "lmms" is lmms-eval's, "official" the benchmark's own, "notebook" the authors'."""
     unit: str = "%"
     """Of the headline."""
     maximum: float = 100.0
@@ -160,6 +167,7 @@ class Task:
         predictions: Mapping[Index, str],
         *,
         judge: Judge | None = None,
+        rule: str = VLMEVALKIT,
         file_format: FileFormat = "xlsx",
     ) -> Score:
         """The official score.
@@ -168,16 +176,22 @@ class Task:
             rows: of `read`.
             predictions: by index; a subset is scored on the subset, as upstream.
             judge: for judged tasks, and for choices that the rules cannot read; None = rules only.
+            rule: "vlmevalkit", or one of `rules`; the score's name then says so.
             file_format: the file predictions pass through, see `table.round_trip`.
 
         Raises:
-            UsageError: the answers are hidden. DataError: predictions or rows that cannot be scored.
+            UsageError: the answers are hidden, or no such rule. DataError: predictions or rows that cannot be scored.
         """
         if self.hidden:
             raise UsageError(f"{self.name}: its answers are kept by a server; send it the submission file of the run")
+        check_rule(rule, (VLMEVALKIT, *self.rules), metric=self.name)
         self.check_rows(rows)
         where = f"{self.dataset}.tsv"
-        return self.scorer(table.round_trip(rows, predictions, file_format=file_format, where=where), self, judge)
+        answered = table.round_trip(rows, predictions, file_format=file_format, where=where)
+        if rule == VLMEVALKIT:
+            return self.scorer(answered, self, judge)
+        found = self.rules[rule](answered, self, judge)
+        return replace(found, name=f"{found.name}, rule {rule}")
 
 
 def by_index(rows: Sequence[Row], values: Iterator[float]) -> dict[Index, float]:

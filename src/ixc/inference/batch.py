@@ -17,7 +17,7 @@ from PIL import Image
 from ixc import chat
 from ixc.errors import ContextError, ImageError, UsageError
 from ixc.geometry import partition as partition_of
-from ixc.inference.engine import Engine, memory
+from ixc.inference.engine import Engine, _device, _dtype, memory
 from ixc.inference.sampling import Sampling
 from ixc.processing.picture import open_image
 
@@ -87,6 +87,15 @@ def answer(
         texts = _generate(engine, group, rule)
         found |= {item.place: text for item, text in zip(group, texts, strict=True)}
     return [found[place] for place in range(len(requests))]
+
+
+def number_type(device: str, dtype: str) -> str:
+    """What `engine.load` makes of these words on this machine: "float32", "bfloat16" or "float16".
+
+    Raises:
+        UsageError: no such device or type.
+    """
+    return str(_dtype(dtype, _device(device))).removeprefix("torch.")
 
 
 def segments(request: Request, images: Sequence[Image.Image], *, system: str = "") -> list[chat.Segment]:

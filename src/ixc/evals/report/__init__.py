@@ -73,9 +73,10 @@ def as_dict(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _result(result: Result) -> dict[str, Any]:
-    names = ("task", "dataset", "title", "metric", "headline", "published", "stand_in", "answered", "total", "table")
+    names = ("task", "dataset", "title", "metric", "headline", "published", "stand_in", "answered", "total", "data")
     return {
         **{name: getattr(result, name) for name in names},
+        "table": result.table,
         "interval": asdict(result.interval) if result.interval else None,
         "settings": dict(result.settings),
         "per_row": {str(index): score for index, score in result.per_row.items()},

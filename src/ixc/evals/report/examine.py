@@ -47,7 +47,7 @@ class Scores:
 def examine(
     *, task: str, dataset: str, title: str, hd: int, scores: Scores, predictions: Mapping[Index, str], rows: Rows = (),
     split: str = "", total: int | None = None, settings: Mapping[str, Any] | None = None, cases: int = CASES,
-    seen: int | None = None, rule: str = "original",
+    seen: int | None = None, rule: str = "original", data: str = "",
 ) -> Result:  # fmt: skip
     """The result of one benchmark.
 
@@ -60,6 +60,7 @@ def examine(
         cases: most of them kept for the browser.
         seen: the model was shown the first so many pictures of a question, default: all.
         rule: partition rule that the pictures were cut by.
+        data: MD5 of the data file, "" where unknown.
     """
     per_row = _named(scores.per_row, [row["index"] for row in rows] or list(predictions))
     sizes, names = _look(rows)
@@ -89,6 +90,7 @@ def examine(
         sizes=sizes,
         cases=_cases(rows, predictions, per_row, hd=hd, rule=rule, seen=seen, most=cases),
         settings=settings or {},
+        data=data,
     )
 
 

@@ -27,14 +27,19 @@ from ixc.geometry import RULES
 
 RowsOf = Callable[[Task], Rows | None]
 """The rows of a task, as `Task.read` gives them; None where the data is not at hand."""
+Md5Of = Callable[[Task], str]
+"""MD5 of the data that `RowsOf` reads."""
 
 
-def gather(folder: Path, *, rows_of: RowsOf, name: str | None = None, cases: int = CASES) -> Run:
+def gather(
+    folder: Path, *, rows_of: RowsOf, md5_of: Md5Of | None = None, name: str | None = None, cases: int = CASES
+) -> Run:
     """Everything in a run's folder.
 
     Args:
         folder: of `ixc eval`, one JSON Lines file a task.
         rows_of: finds the data of a task.
+        md5_of: says which data that is; data of another MD5 than the answers were made on is not used. None: any is.
         name: of the run, default: of its model.
         cases: most of one benchmark that the browser shows.
 
@@ -47,7 +52,7 @@ def gather(folder: Path, *, rows_of: RowsOf, name: str | None = None, cases: int
     results, notes = [], []
     for run in runs:
         try:
-            result, said = _result(run, folder, rows_of, cases)
+            result, said = _result(run, folder, rows_of, md5_of, cases)
             results.append(result)
             notes += said
         except IxcError as error:
@@ -58,12 +63,14 @@ def gather(folder: Path, *, rows_of: RowsOf, name: str | None = None, cases: int
     return Run(name=name or ", ".join(own), results=tuple(sorted(results, key=order)), notes=tuple(notes))
 
 
-def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> tuple[Result, list[str]]:
+def _result(
+    run: predictions.Run, folder: Path, rows_of: RowsOf, md5_of: Md5Of | None, cases: int
+) -> tuple[Result, list[str]]:
     header = run.header
     task = TASKS.get(header.task)
     if task is None:
         raise DataError(f"no task {header.task!r} among {len(TASKS)}; it is from another version of this package")
-    rows, notes = _rows(task, rows_of)
+    rows, notes = _rows(task, rows_of, md5_of, asked=header.data)
     score = _score(folder / f"{task.name}.score.json", task, rows, run)
     if len(run.answered) < header.questions:
         notes.append(f"{task.name} has answers to {len(run.answered):,} of {header.questions:,} questions")
@@ -78,6 +85,7 @@ def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> 
         rows=rows,
         split=task.split,
         total=header.questions,
+        data=header.data,
         settings={"model": header.model, "prompts": header.style, "version": header.version, **header.settings},
         cases=cases,
         seen=1 if header.style == "published" else None,
@@ -85,12 +93,17 @@ def _result(run: predictions.Run, folder: Path, rows_of: RowsOf, cases: int) -> 
     return result, notes
 
 
-def _rows(task: Task, rows_of: RowsOf) -> tuple[Rows, list[str]]:
-    """The data, or none and why."""
+def _rows(task: Task, rows_of: RowsOf, md5_of: Md5Of | None, *, asked: str) -> tuple[Rows, list[str]]:
+    """The data that was asked, or none and why."""
     why = f"{task.dataset}.tsv is not at hand; give --data the folder that holds it"
     try:
         if (found := rows_of(task)) is not None:
-            return found, []
+            here = md5_of(task) if md5_of and asked else asked
+            if here == asked:
+                return found, []
+            why = (
+                f"its answers were made on data with MD5 {asked}, {task.dataset}.tsv has {here}; give --data that file"
+            )
     except IxcError as error:
         why = str(error)
     return (), [f"{task.name} has no cases and no picture sizes: {why}"]

@@ -87,6 +87,12 @@ class Result:
     cases: tuple[Case, ...] = ()
     """A sample of the questions, wrong, partly right and right ones in equal parts where there are enough."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    data: str = ""
+    """MD5 of the data file, "" where unknown."""
+
+    def same_data(self, other: Result) -> bool:
+        """Whether both were asked on one data file, as far as it is known."""
+        return self.data == other.data or not (self.data and other.data)
 
 
 @dataclass(frozen=True, kw_only=True)

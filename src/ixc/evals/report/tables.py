@@ -33,13 +33,15 @@ class Line:
         found = [r for r in self.ours if r]
         other = any(r.dataset != self.axis.datasets[0] for r in found)
         part = any(r.answered < r.total for r in found)
-        return "*" * other + "°" * any(r.stand_in for r in found) + "†" * part
+        mixed = any(r.dataset == found[0].dataset and not r.same_data(found[0]) for r in found)
+        return "*" * other + "°" * any(r.stand_in for r in found) + "†" * part + "‡" * mixed
 
 
 MARKS = {
     "*": "measured on another split than the paper's (the paper's one is scored by a server)",
     "°": "scored by a rule where the paper asked a judge: not comparable",
     "†": "only a part of the questions is answered",
+    "‡": "the runs were asked on different data files: not comparable with each other",
 }
 
 
@@ -130,6 +132,8 @@ def pairs(runs: Sequence[Run]) -> list[Pair]:
 
 def _pair(one: Run, two: Run, mine: Result, theirs: Result) -> Pair:
     names = {"title": mine.title, "dataset": mine.dataset, "first": one.name, "second": two.name}
+    if not mine.same_data(theirs):
+        return Pair(**names, paired=None, why=f"asked on different data, MD5 {mine.data} and {theirs.data}")
     if mine.metric != theirs.metric:
         return Pair(**names, paired=None, why=f"scored by {mine.metric} and by {theirs.metric}")
     shared = [n for n, (_, rows) in mine.units.items() if n in theirs.units and theirs.units[n][1] == rows]

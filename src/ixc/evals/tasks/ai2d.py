@@ -17,6 +17,7 @@ TEST = Task(
     finish=prompts.first_capital,
     clean=prompts.clean_choice,
     scorer=scoring.choice,
+    rules=scoring.AI2D,
     paper=80.9,
     source="paper, table 3",
 )

@@ -14,6 +14,7 @@ TEST = Task(
     published=prompts.published_vqa,
     clean=prompts.clean_vqa,
     scorer=scoring.relaxed,
+    rules=scoring.RELAXED,
     paper=81.0,
     source="paper, table 3",
 )

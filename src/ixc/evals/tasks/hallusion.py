@@ -16,6 +16,7 @@ IMAGE = Task(
     published=prompts.published_hallusion,
     clean=prompts.clean_yes_no,
     scorer=scoring.hallusion,
+    rules=scoring.HALLUSION,
     paper=40.9,
     source="paper, table 3: mean of aAcc, fAcc and qAcc",
 )

@@ -19,6 +19,7 @@ MINI = Task(
     clean=prompts.clean_bare,
     clean_max_new_tokens=512,
     scorer=scoring.mathvista,
+    rules=scoring.MATHVISTA,
     judged=True,
     paper=57.8,
     source="paper, table 3",

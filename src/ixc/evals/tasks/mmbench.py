@@ -22,6 +22,7 @@ DEV_EN = Task(
     finish=prompts.first_capital,
     clean=prompts.clean_choice,
     scorer=scoring.circular,
+    rules=scoring.MMBENCH,
     paper=80.2,
     paper_split="test",
     source="paper, table 3 (test)",

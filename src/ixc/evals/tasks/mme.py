@@ -17,6 +17,7 @@ ALL = Task(
     published=prompts.published_mme,
     clean=prompts.clean_yes_no,
     scorer=scoring.mme,
+    rules=scoring.MME,
     unit="points",
     maximum=2800.0,
     paper=2204.9,

@@ -20,6 +20,7 @@ VAL = Task(
     published=prompts.published_mmmu,
     clean=prompts.clean_choice,
     scorer=scoring.mmmu,
+    rules=scoring.MMMU,
     paper=39.7,
     source="paper, table 3 (its figure 1 has 39.9)",
 )

@@ -17,6 +17,7 @@ VAL = Task(
     finish=prompts.first_capital,
     clean=prompts.clean_choice,
     scorer=scoring.choice,
+    rules=scoring.MMSTAR,
     paper=54.1,
     source="paper, table 3",
 )

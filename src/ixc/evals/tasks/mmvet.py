@@ -21,6 +21,7 @@ ALL = Task(
     clean=prompts.clean_bare,
     clean_max_new_tokens=512,
     scorer=scoring.mmvet,
+    rules=scoring.MMVET,
     judged=True,
     paper=54.9,
     source="paper, table 3",

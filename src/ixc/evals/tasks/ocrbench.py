@@ -19,6 +19,7 @@ ALL = Task(
     clean=prompts.clean_vqa,
     clean_hd=55,
     scorer=scoring.ocrbench,
+    rules=scoring.OCRBENCH,
     paper=67.5,
     source="paper, table 3: points of 1000, divided by 10",
 )

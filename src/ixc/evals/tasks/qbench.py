@@ -21,6 +21,7 @@ VAL = Task(
     finish=prompts.first_capital,
     clean=prompts.clean_choice,
     scorer=scoring.choice,
+    rules=scoring.QBENCH,
     paper=71.8,
     paper_split="test",
     source="paper, table 3 (test)",

@@ -17,6 +17,7 @@ IMAGE = Task(
     finish=prompts.first_capital,
     clean=prompts.clean_choice,
     scorer=scoring.choice,
+    rules=scoring.SEED,
     paper=74.7,
     source="paper, table 3",
 )

@@ -14,6 +14,7 @@ VAL = Task(
     published=prompts.published_vqa,
     clean=prompts.clean_vqa,
     scorer=scoring.vqa,
+    rules=scoring.VQA,
     paper=77.2,
     source="paper, table 3",
 )
