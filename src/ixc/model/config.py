@@ -23,6 +23,9 @@ MODEL_TYPE = "ixc"
 PUBLISHED_MODEL_TYPES = ("internlm2", "internlm", "internlmxcomposer2")
 """Values of ``model_type`` under which the published weights may come; all mean the flat form."""
 
+READER = "IxcForConditionalGeneration"
+"""The class that reads published folders."""
+
 MERGES = ("concat", "c_abstractor", "resampler")
 """The three ways of the paper (table 9) to turn 576 patches into 144 tokens."""
 
@@ -155,6 +158,7 @@ class IxcConfig(PreTrainedConfig):
         text, vision = _object("text_config", self.text_config), _object("vision_config", self.vision_config)
         if text is None:
             text, kwargs = _from_flat(kwargs)
+            self.architectures = [READER]  # a flat file names the original's class; serving engines go by it
         if isinstance(text, dict):
             text = IxcTextConfig(**text)
         if not isinstance(vision, PreTrainedConfig):

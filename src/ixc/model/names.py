@@ -49,6 +49,16 @@ def published_name(key: str) -> str:
     return key.replace(".base.weight", ".weight")
 
 
+def own_name(key: str) -> str:
+    """The published name of a parameter -> ours; ours stays as it is."""
+    for old, new in PREFIXES.items():
+        if key.startswith(old):
+            key = new + key.removeprefix(old)
+            break
+    linear = key.removesuffix(".weight")
+    return f"{linear}.base.weight" if key != linear and linear.endswith(PLORA_LINEARS) else key
+
+
 def is_ignored(key: str) -> bool:
     """True for keys of ``IGNORED_KEYS``."""
     return any(re.search(pattern, key) for pattern in IGNORED_KEYS)
