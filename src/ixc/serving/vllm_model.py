@@ -1,0 +1,111 @@
+"""The whole model inside vLLM: our eyes, vLLM's reader, the published weights.
+
+    pixel_values, image_grids --eyes--> image tokens --vLLM's cache of encoders--> rows of inputs_embeds
+    input_ids, inputs_embeds --vllm_layers.Decoder--> hidden --output--> logits, the placeholder's at -inf
+
+Modules are named as in `ixc.model`, so one table of names (`ixc.model.names`) serves both.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from vllm.config import VllmConfig
+from vllm.model_executor.layers.logits_processor import LogitsProcessor
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.model_loader.weight_utils import default_weight_loader
+from vllm.model_executor.models.interfaces import SupportsMultiModal, SupportsQuant
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from ixc.chat import IMAGE_PLACEHOLDER
+from ixc.errors import WeightsError
+from ixc.model.config import IxcConfig
+from ixc.model.model import IxcModel
+from ixc.model.names import is_ignored, own_name
+from ixc.serving.vllm_inputs import Dummies, Pictures, Reading
+from ixc.serving.vllm_layers import Decoder, cut_qkv
+
+
+def eyes(vllm_config: VllmConfig, prefix: str) -> IxcModel:
+    """`IxcModel` with vLLM's reader in place of ours."""
+    config: IxcConfig = copy.deepcopy(vllm_config.model_config.hf_config)
+    # Our own reader is never made: no layer, and a vocabulary of its pad token's size.
+    config.text_config.num_hidden_layers = 0
+    config.text_config.vocab_size = (config.text_config.pad_token_id or 0) + 1
+    model = IxcModel(config).to(vllm_config.model_config.dtype).eval()
+    model.language_model = Decoder(vllm_config=vllm_config, prefix=f"{prefix}.language_model")  # type: ignore[assignment]
+    return model
+
+
+@MULTIMODAL_REGISTRY.register_processor(Pictures, info=Reading, dummy_inputs=Dummies)
+class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
+    """InternLM-XComposer2-4KHD as vLLM runs it. No pipeline parallelism, no LoRA adapters: merge them first."""
+
+    requires_raw_input_tokens = True
+    """The ids come with the embeddings: PLoRA's mask is made of them."""
+
+    @classmethod
+    def get_placeholder_str(cls, modality: str, i: int) -> str | None:
+        return IMAGE_PLACEHOLDER if modality == "image" else None
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__()
+        self.config: IxcConfig = vllm_config.model_config.hf_config
+        text = self.config.text_config
+        self.model = eyes(vllm_config, f"{prefix}.model" if prefix else "model")
+        self.output = ParallelLMHead(text.vocab_size, text.hidden_size, prefix="output")
+        self.logits_processor = LogitsProcessor(text.vocab_size)
+
+    def get_language_model(self) -> Any:
+        return self.model.language_model
+
+    def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
+        """pixel_values (N, 3, S, S) uint8 and image_grids (n, 2) -> n of (tokens, C), in order."""
+        if kwargs.get("pixel_values") is None:
+            return []
+        return self.model.get_image_features(kwargs["pixel_values"], kwargs["image_grids"]).pooler_output
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        positions: torch.Tensor,
+        intermediate_tensors: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        return self.model.language_model(input_ids, positions, inputs_embeds)
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        logits = self.logits_processor(self.output, hidden_states)
+        if logits is not None:  # None on the ranks that do not sample
+            logits[:, self.config.image_token_id] = float("-inf")
+        return logits
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """Published names -> our parameters, each read once.
+
+        Raises:
+            WeightsError: a name this model has no place for.
+        """
+        parameters, loaded = dict(self.named_parameters()), set[str]()
+        for published, tensor in weights:
+            if is_ignored(published):
+                continue
+            name = own_name(published)
+            if name not in parameters:
+                raise WeightsError(f"the weights hold {published}, which this model has no place for; fetch them again")
+            self._load(name, parameters[name], tensor)
+            loaded.add(name)
+        return loaded
+
+    def _load(self, name: str, parameter: nn.Parameter, tensor: torch.Tensor) -> None:
+        load = getattr(parameter, "weight_loader", default_weight_loader)
+        if ".attention.wqkv." not in name or name.endswith("Plora_A.weight"):
+            load(parameter, tensor)
+            return
+        for shard, rows in cut_qkv(tensor, self.config.text_config):
+            load(parameter, rows, shard)
