@@ -24,6 +24,7 @@ from ixc.terminal import existing, ticker, watch
 if TYPE_CHECKING:
     from ixc.data.encode import Encoder
     from ixc.data.mixture import Source
+    from ixc.processing.processor import IxcProcessor
     from ixc.train.stage import Stage
 
 TRAIN_EXAMPLES = (
@@ -72,6 +73,12 @@ def train(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave broken records out and count them, instead of refusing.")
     ] = False,
+    fold: Annotated[
+        bool, typer.Option("--merge", help="Fold the adapter in at the end: the whole model in OUT/model.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: tell what would learn, and draw the first batch.")
+    ] = False,
     device: Device = "auto",
     bf16: Annotated[
         bool | None, typer.Option("--bf16/--no-bf16", help="Compute in bfloat16; default: on GPUs.")
@@ -105,13 +112,16 @@ def train(
             images=images,
             save_every=SAVE_EVERY if save_every is None else save_every,
             skip_broken=skip_broken,
+            fold=fold,
+            dry_run=dry_run,
             device=device,
             how={"bfloat16": bf16, "recompute": recompute, "eight_bit": eight_bit},
         )
         return
     _refuse(path, {"--data": data, "--model": model, "--hd": hd, "--images": images, "--save-every": save_every,
                    "--skip-broken": skip_broken or None, "--bf16": bf16, "--recompute": recompute,
-                   "--8-bit-optimizer": eight_bit or None})  # fmt: skip
+                   "--8-bit-optimizer": eight_bit or None, "--merge": fold or None,
+                   "--dry-run": dry_run or None})  # fmt: skip
     from ixc import train as room
 
     print(room.run(path, out=out, resume=resume, device=device))
@@ -138,6 +148,8 @@ def _tune(
     images: Path | None,
     save_every: int,
     skip_broken: bool,
+    fold: bool,
+    dry_run: bool,
     device: str,
     how: dict[str, Any],
 ) -> None:
@@ -145,16 +157,23 @@ def _tune(
     quiet_libraries()
     from ixc.inference.folder import check_agreement, check_settings, found, read_processor
     from ixc.train.engine import Engine
+    from ixc.train.folder import MODEL
+    from ixc.train.folder import merge as fold_adapter
     from ixc.train.tune import check_out, encoder, stage_for, tune
 
     if not data:
         raise UsageError(f"the recipe {stage.name} learns from data and 0 files are named; add --data talks.jsonl")
-    check_out(out, resume=resume)
+    if fold and stage.adapter is None:
+        raise UsageError(f"the recipe {stage.name} has 0 adapters to fold in; leave out --merge")
+    if not dry_run:
+        check_out(out, resume=resume)
     folder = found(model)
     check_settings(folder)
     stage, processor = stage_for(stage, folder), read_processor(folder)
     check_agreement(folder, stage.model, processor)
     sources = _sources(stage, data, encoder(stage, processor), hd=hd, images=images, skip=skip_broken)
+    if dry_run:
+        return _rehearse(stage, sources, processor, out, how)
     with ticker() as show:
         tuned = tune(
             stage,
@@ -173,8 +192,24 @@ def _tune(
         return
     if tuned.folder is None:
         print(f"stopped at step {tuned.step} of {tuned.steps}; the same command with --resume goes on", file=sys.stderr)
+    elif fold:
+        print(fold_adapter(tuned.folder, folder, processor, out / MODEL, replace=True))
     else:
         print(tuned.folder)
+
+
+def _rehearse(stage: Stage, sources: list[Source], processor: IxcProcessor, out: Path, how: dict[str, Any]) -> None:
+    """`--dry-run`: what would learn, in how many steps and how much memory; the first batch as a page."""
+    from ixc.data.mixture import Mixture
+    from ixc.train.outlook import memory_here, outlook
+    from ixc.train.picture import FIRST, draw
+    from ixc.train.tune import SEED, batches_of, steps_of
+
+    mixture = Mixture(sources, seed=SEED)
+    steps = steps_of(stage, mixture)
+    print("\n".join(outlook(stage, gpus=1, gpu_memory=memory_here(), eight_bit=how["eight_bit"]).text()))
+    print(f"\n{steps:,} steps of {stage.samples:,} conversations, {mixture.round_length:,} in the data")
+    print(draw(batches_of(stage, mixture, processor), out.with_name(f"{out.name}-{FIRST}")))
 
 
 def _sources(

@@ -144,20 +144,24 @@ def base_of(adapter: Path) -> Path | None:
     return Path(name)
 
 
-def merge(adapter: Path, base: Path, processor: IxcProcessor, folder: Path) -> Path:
+def merge(adapter: Path, base: Path, processor: IxcProcessor, folder: Path, *, replace: bool = False) -> Path:
     """Folds an adapter into its base and writes the sum as an ordinary folder, in the dtype of the base.
 
     Args:
         adapter: as `find_adapter` gives it.
         base: model folder.
         processor: that of the base.
+        replace: as `made_beside`.
 
     Raises:
         UsageError: the name is taken. WeightsError: base or adapter is damaged, or they do not fit together.
     """
-    check_free(folder)
+    if not replace:
+        check_free(folder)
     record = _read_json(adapter / RECORD) if (adapter / RECORD).is_file() else {}
-    write_model(merged(with_adapter(load(base, dtype="auto"), adapter)), processor, folder, record=record)
+    write_model(
+        merged(with_adapter(load(base, dtype="auto"), adapter)), processor, folder, record=record, replace=replace
+    )
     return folder
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import torch
 
 from ixc.errors import UsageError
 from ixc.train.groups import Group, counts, groups, skeleton
@@ -86,6 +89,13 @@ class Outlook:
         verdict = "fits" if self.fits else "does not fit: lower budget, take more devices or 8-bit moments"
         end = f"{'one device':36}{self.needed / 1e9:>8.2f} GB  of {self.gpu_memory / 1e9:g}, {verdict}"
         return [f"memory of one of {self.gpus} devices", *rows, end]
+
+
+def memory_here() -> float:
+    """Bytes of this machine's GPU, or of its own memory where there is none."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(0).total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def outlook(stage: Stage, *, gpus: int = 8, gpu_memory: float = 80e9, eight_bit: bool = False) -> Outlook:

@@ -161,6 +161,12 @@ def encoder(stage: Stage, processor: IxcProcessor) -> Encoder:
     return Encoder(processor, context=stage.context)
 
 
+def batches_of(stage: Stage, mixture: Mixture, processor: IxcProcessor, *, ranks: int = 1) -> Batches:
+    """The steps that a stage makes of its data."""
+    settings = BatchSettings(samples=stage.samples, budget=stage.budget, ranks=ranks)
+    return Batches(mixture, encoder(stage, processor), settings=settings)
+
+
 def steps_of(stage: Stage, mixture: Mixture) -> int:
     """Optimiser steps: those of the stage, or as many as its epochs take, the last one filled from the next round."""
     if stage.steps is not None:
@@ -242,8 +248,7 @@ class _Tuning:
     def _loop(self) -> Finetune:
         """The marks are taken before the weights are read: an edited file must not cost minutes."""
         stage, team = self.stage, self.team
-        settings = BatchSettings(samples=stage.samples, budget=stage.budget, ranks=team.ranks)
-        batches = Batches(self.mixture, encoder(stage, self.processor), settings=settings)
+        batches = batches_of(stage, self.mixture, self.processor, ranks=team.ranks)
         marks = {"base": of_model(self.base), "data": of_data(self.mixture.sources)}
         # A model that will be sharded waits on the CPU: no GPU need ever hold the whole.
         model = build(stage, self.base, team.device if team.ranks == 1 else CPU, half=bool(self.how.bfloat16))
