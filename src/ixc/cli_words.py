@@ -47,3 +47,12 @@ def quiet_libraries() -> None:
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def add_processor(folder: Path) -> None:
+    """The native form of the tokenizer and the processor, unless it is there or there is nothing to make it from."""
+    from ixc.inference.folder import TOKENIZERS, read_processor
+
+    native = all((folder / name).is_file() for name in ("tokenizer.json", "processor_config.json"))
+    if not native and any((folder / name).is_file() for name in TOKENIZERS):
+        read_processor(folder).save_pretrained(folder)

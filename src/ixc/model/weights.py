@@ -29,6 +29,7 @@ from ixc.errors import UsageError, WeightsError
 from ixc.model.config import IxcConfig
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.model.names import is_ignored, published_name
+from ixc.model.quantised import prepare, quantisation
 from ixc.model.strict import refuse
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -98,6 +99,8 @@ def expected_shapes(config: IxcConfig) -> dict[str, Shape]:
     """Published key -> shape for every weight of a model, without making one."""
     with torch.device("meta"):
         model = IxcForConditionalGeneration(config)
+    if (settings := quantisation(config)) is not None:
+        prepare(model, settings)
     return {published_name(key): tuple(value.shape) for key, value in model.state_dict().items()}
 
 
@@ -108,7 +111,7 @@ def found_shapes(path: Path) -> dict[str, Shape]:
         WeightsError: damaged or cut off.
     """
     if path.suffix == ".bin":
-        return {key: tuple(value.shape) for key, value in _read_pickled(path).items()}
+        return {key: tuple(value.shape) for key, value in read_pickled(path).items()}
     try:
         with safe_open(path, framework="pt") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -228,14 +231,14 @@ def _carried(source: Path) -> Iterator[Path]:
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".bin":
-        return _read_pickled(path)
+        return read_pickled(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged or cut off ({error}); fetch it again") from error
 
 
-def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
+def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     """Tensors of a .bin file, mapped from disk, never executing what it holds."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

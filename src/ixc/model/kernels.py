@@ -1,0 +1,122 @@
+"""The C kernels of small weights: compiled once by the machine's own compiler, called through two torch operators.
+
+    kernels.c --cc -O3 -march=native--> <cache>/ixc/kernels-<hash>.so --ctypes--> ixc::linear8, ixc::linear4
+
+torch's own kernels of 4 bits need bfloat16 activations and reach half the speed on AVX2; these take float32 and read
+the weights as they are stored. Where there is no compiler everything still works, unpacked by torch, and slowly.
+`IXC_KERNELS=0` switches them off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SOURCE = Path(__file__).with_name("kernels.c")
+"""The kernels."""
+
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC")
+"""How they are compiled. Linked without OpenMP: the symbols are those of torch's, so both share one set of threads."""
+
+_LONGEST_COMPILATION = 60
+"""Seconds."""
+
+
+@cache
+def library() -> Any | None:
+    """The compiled kernels, or None where they cannot be had."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if os.environ.get("IXC_KERNELS") == "0" or compiler is None or platform.system() != "Linux":
+        return None
+    try:
+        return ctypes.CDLL(str(_compiled(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        logging.getLogger(__name__).warning("small weights run without compiled kernels, slowly: %s", error)
+        return None
+
+
+def _compiled(compiler: str) -> Path:
+    """The shared library, made if this machine has none yet; it appears under its name whole or not at all."""
+    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    features = "".join(line for line in cpu.splitlines() if line.startswith(("flags", "Features", "model name")))
+    seen = hashlib.sha256(SOURCE.read_bytes() + f"{compiler} {FLAGS} {features}".encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ixc"
+    target = folder / f"kernels-{seen}.so"
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as draft:
+        parts, whole = Path(draft) / "kernels.o", Path(draft) / "kernels.so"
+        for command in ([*FLAGS, "-c", str(SOURCE), "-o", str(parts)], ["-shared", str(parts), "-o", str(whole)]):
+            subprocess.run([compiler, *command], check=True, capture_output=True, timeout=_LONGEST_COMPILATION)
+        whole.replace(target)
+    return target
+
+
+def usable(x: torch.Tensor) -> bool:
+    """True where the kernels can take x: float32 on a CPU, and compiled."""
+    return x.dtype == torch.float32 and x.device.type == "cpu" and library() is not None
+
+
+def _call(name: str, *arguments: torch.Tensor | int) -> None:
+    found = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, torch.Tensor) else ctypes.c_long(a) for a in arguments]
+    getattr(library(), name)(*found)
+
+
+_operators = torch.library.Library("ixc", "DEF")
+_operators.define("linear8(Tensor x, Tensor q, Tensor scale) -> Tensor")
+_operators.define("linear4(Tensor x, Tensor q, Tensor scale, Tensor low) -> Tensor")
+
+
+def _linear8(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    x = x.contiguous()
+    y = x.new_empty(*x.shape[:-1], q.shape[0])
+    _call("ixc_linear8", x, q, scale, y, x.numel() // x.shape[-1], x.shape[-1], q.shape[0])
+    return y
+
+
+def _linear4(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    x = x.contiguous()
+    width, groups = x.shape[-1], scale.shape[1]
+    rows = x.numel() // width
+    y, sums = x.new_empty(*x.shape[:-1], q.shape[0]), x.view(rows, groups, -1).sum(-1)
+    _call("ixc_linear4", x, q, scale, low, sums, y, rows, width, q.shape[0], width // groups)
+    return y
+
+
+def _shape(x: torch.Tensor, q: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+    return x.new_empty(*x.shape[:-1], q.shape[0])
+
+
+for _name, _kernel in (("linear8", _linear8), ("linear4", _linear4)):
+    _operators.impl(_name, _kernel, "CPU")
+    torch.library.register_fake(f"ixc::{_name}", _shape, lib=_operators)
+
+
+def linear8(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """x (..., in) times int8 weights (out, in) with one scale a row (out, 1) bfloat16. -> (..., out)"""
+    return torch.ops.ixc.linear8(x, q, scale)
+
+
+def linear4(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    """x (..., in) times 4-bit weights (out, in / 2); scale, low (out, in / group) bfloat16. -> (..., out)"""
+    return torch.ops.ixc.linear4(x, q, scale, low)
+
+
+def unpack(q: torch.Tensor, scale: torch.Tensor, low: torch.Tensor | None, out: torch.Tensor) -> None:
+    """Writes the rows of q as float32 into ``out`` (rows, in)."""
+    if low is None:
+        _call("ixc_unpack8", q, scale, out, out.shape[1], len(out))
+    else:
+        _call("ixc_unpack4", q, scale, low, out, out.shape[1], len(out), out.shape[1] // scale.shape[1])
