@@ -7,25 +7,48 @@ quarters of their size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.random import Generator
 
 from ixc.data.synth import fonts
+from ixc.data.synth.asking import general
 from ixc.data.synth.boarding import boarding_pass
+from ixc.data.synth.charts import bars, curve, pie
+from ixc.data.synth.invoices import invoice
 from ixc.data.synth.kinds import KINDS, Sheet, Style, title
 from ixc.data.synth.page import Page
+from ixc.data.synth.panels import infographic
+from ixc.data.synth.prose import article, letter, lines
+from ixc.data.synth.signs import sign
 from ixc.errors import UsageError
 
 TILE = 336  # pixels of a tile (spec a)
 TOKEN = 28  # pixels of a token: two 14-px patches
 SETTINGS = (1, 4, 9)
+"""Settings that the family of the embedded model is drawn for."""
+LARGER = (16, 25, 55)
+"""Further settings, drawn where they are named."""
 SEEN = (22, 34)
 """Body font sizes in pixels as the model sees them."""
 SHARES = {"form": 0.3, "receipt": 0.3, "table": 0.25, "notice": 0.15}
 """How often each kind of page is drawn."""
+WIDER: dict[str, Callable[[Sheet], None]] = {
+    "letter": letter,
+    "article": article,
+    "lines": lines,
+    "invoice": invoice,
+    "bars": bars,
+    "curve": curve,
+    "pie": pie,
+    "infographic": infographic,
+    "sign": sign,
+}
+"""Kinds beyond the family of the embedded model, drawn where they are named; each with general questions as well."""
 UNSEEN = {"boarding": boarding_pass}
-"""Kinds outside the family, drawn only where they are named: what fine-tuning can teach."""
-DRAWN = (*KINDS, *UNSEEN)
+"""Kinds that training from nothing never draws: what fine-tuning can teach."""
+DRAWN = (*KINDS, *WIDER, *UNSEEN)
 """Every kind that can be named."""
 HELD_OUT = 1 << 40
 """Numbers from here on are for testing; training draws below."""
@@ -39,14 +62,16 @@ def check_drawn(kind: str | None, hd: int | None) -> None:
     """
     if kind is not None and kind not in DRAWN:
         raise UsageError(f"no kind {kind!r} of document; use one of {', '.join(DRAWN)}")
-    if hd is not None and hd not in SETTINGS:
-        raise UsageError(f"no pages for HD-{hd}; use one of {', '.join(map(str, SETTINGS))}")
+    if hd is not None and hd not in (*SETTINGS, *LARGER):
+        raise UsageError(f"no pages for HD-{hd}; use one of {', '.join(map(str, (*SETTINGS, *LARGER)))}")
 
 
 def canvas(rng: Generator, hd: int) -> tuple[int, int, float]:
     """Width and height of a page for a setting, and the scale at which the model sees it."""
     if hd == 1:
         return int(rng.integers(260, TILE + 1)), int(rng.integers(160, TILE + 1)), 1.0
+    if hd in LARGER:
+        return _large(rng, hd)
     if hd == 4:
         shapes = ((1, 2), (2, 1), (2, 2), (2, 2), (1, 3), (3, 1))
     else:
@@ -59,6 +84,18 @@ def canvas(rng: Generator, hd: int) -> tuple[int, int, float]:
     width = int(rng.integers(round((across - 1 + low) * TILE), across * TILE + 1))
     height = int(rng.integers(round((down - 1 + low) * TILE), down * TILE + 1))
     return width, height, 1.0
+
+
+def _large(rng: Generator, hd: int) -> tuple[int, int, float]:
+    """A page of more than nine tiles: a third are 3840 x 1600 (HD-55), the others fill a grid of at most `hd` tiles."""
+    if hd == 55 and rng.random() < 1 / 3:
+        return 3840, 1600, 3696 / 3840  # 11 x 5 tiles: the largest that the paper reads
+    grids = [
+        (a, d) for a in range(2, hd) for d in range(2, hd) if 0.75 * hd <= a * d <= hd and max(a, d) <= 3 * min(a, d)
+    ]
+    across, down = grids[int(rng.integers(len(grids)))]
+    short = rng.integers(0, TILE // 4, size=2)
+    return across * TILE - int(short[0]), down * TILE - int(short[1]), 1.0
 
 
 def style(rng: Generator, scale: float, height: int) -> Style:
@@ -90,7 +127,7 @@ def compose(number: int, *, kind: str | None = None, hd: int | None = None, font
     Args:
         number: any integer from 0; from `HELD_OUT` on for pages that training never sees.
         kind: one of DRAWN; None draws one of the family.
-        hd: 1, 4 or 9, the setting the page is drawn for; None draws one.
+        hd: one of SETTINGS or LARGER, which the page is drawn for; None draws one of SETTINGS.
         font: a name of `fonts`; None draws one of the training fonts.
     """
     rng = np.random.default_rng([number, 7])
@@ -102,7 +139,9 @@ def compose(number: int, *, kind: str | None = None, hd: int | None = None, font
     ink, paper = colours(rng)
     page = Page(kind=kind, width=width, height=height, font=font or chosen, ink=ink, paper=paper, number=number, hd=hd)
     sheet = Sheet(rng=rng, page=page, style=style(rng, scale, height))
-    if kind in KINDS:
+    if kind not in UNSEEN:
         title(sheet)
-    (KINDS | UNSEEN)[kind](sheet)
+    (KINDS | WIDER | UNSEEN)[kind](sheet)
+    if kind in WIDER and page.texts:
+        general(sheet)
     return page

@@ -24,6 +24,10 @@ SPACE = LAST - FIRST + 1
 """Code of a blank between two characters of a text: a place that can be seen, unlike code 0, nothing."""
 
 
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Text:
     """One run of characters on one baseline."""
@@ -37,6 +41,24 @@ class Text:
     """Font size in pixels per em."""
     bold: bool = False
     """Drawn with a one-pixel stroke."""
+    ink: Colour | None = None
+    """Its own colour; None = the page's ink."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Something filled or drawn below the text."""
+
+    form: str
+    """`box`, `disc`, `wedge` (a slice of a disc) or `line` (through the points of `box`, two numbers a point)."""
+    box: tuple[int, ...]
+    """x0, y0, x1, y1 in pixels; of a line x, y of each point."""
+    fill: Colour
+    width: int = 0
+    """Pixels of a line or an outline; 0 = filled."""
+    start: float = 0.0
+    """Of a wedge: degrees clockwise from three o'clock."""
+    end: float = 360.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +81,14 @@ class Page:
     texts: list[Text] = field(default_factory=list)
     rules: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Lines (x0, y0, x1, y1) in pixels."""
+    shapes: list[Shape] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
-    ink: tuple[int, int, int] = (0, 0, 0)
-    paper: tuple[int, int, int] = (255, 255, 255)
+    ink: Colour = (0, 0, 0)
+    paper: Colour = (255, 255, 255)
+    ground: str = "plain"
+    """What the paper is: one of `paint.GROUNDS`."""
+    turn: float = 0.0
+    """Degrees that the whole page is turned by, counter-clockwise around its centre."""
     number: int = -1
     hd: int = 1
     """Largest number of tiles the page was drawn for: its text is legible at this setting."""
@@ -98,4 +125,14 @@ def characters(page: Page) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         parts.append((np.where(c == 0, SPACE, c), x, np.full(len(c), text.y - CENTRE * text.size)))
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
+    found, x, y = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return found, *turned(x, y, page)
+
+
+def turned(x: np.ndarray, y: np.ndarray, page: Page) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels (x, y) of an upright page lie after its turn; the same arrays where it has none."""
+    if not page.turn:
+        return x, y
+    cos, sin = np.cos(np.deg2rad(page.turn)), np.sin(np.deg2rad(page.turn))
+    right, down = x - page.width / 2, y - page.height / 2
+    return page.width / 2 + right * cos + down * sin, page.height / 2 - right * sin + down * cos

@@ -1,0 +1,47 @@
+"""Worn pictures: nothing by default, the same from the same seed, and worse the more is asked."""
+
+import numpy as np
+import pytest
+
+from ixc.data.synth.compose import compose
+from ixc.data.synth.paint import paint
+from ixc.data.synth.wear import Wear, worn
+from ixc.errors import UsageError
+
+PAGE = paint(compose(3, kind="form", hd=1))
+
+
+def distance(wear: Wear) -> float:
+    other = worn(PAGE, wear, seed=1)
+    assert other.size == PAGE.size
+    assert other.mode == "RGB"
+    return float(np.abs(np.asarray(other, int) - np.asarray(PAGE, int)).mean())
+
+
+def test_nothing_by_default() -> None:
+    assert distance(Wear()) == 0
+
+
+@pytest.mark.parametrize(
+    ("little", "much"),
+    [
+        (Wear(jpeg=90), Wear(jpeg=10)),
+        (Wear(blur=0.5), Wear(blur=3)),
+        (Wear(noise=2), Wear(noise=20)),
+        (Wear(shrink=0.8), Wear(shrink=0.3)),
+        (Wear(turn=0.5), Wear(turn=5)),
+    ],
+)
+def test_more_is_worse(little: Wear, much: Wear) -> None:
+    assert 0 < distance(little) < distance(much)
+
+
+def test_the_same_seed_gives_the_same_noise() -> None:
+    first, second, other = (worn(PAGE, Wear(noise=9), seed=s).tobytes() for s in (4, 4, 5))
+    assert first == second != other
+
+
+@pytest.mark.parametrize("bad", [{"jpeg": 0}, {"blur": -1}, {"noise": 99}, {"shrink": 0}, {"turn": 90}])
+def test_a_number_out_of_range_is_refused_with_its_limits(bad: dict) -> None:
+    with pytest.raises(UsageError, match=r"is -?\d+; use a number from"):
+        Wear(**bad)
