@@ -5,6 +5,7 @@
     synth     drawn documents with questions      train, merge    a model by a recipe: see `cli_train`
     eval      scores: see `cli_eval`                serve         an OpenAI API and a page: see `cli_serve`
     data      is data fit to learn from: see `cli_data`   plan-train    a run, beforehand: see `cli_train`
+    quantize, bench   smaller weights, time and memory: see `cli_bench`
 
 Rooms are imported inside the commands: `ixc --help` and `ixc plan` must answer without torch and transformers.
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. An `IxcError` becomes one line on stderr.
@@ -22,11 +23,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixc import __version__
+from ixc.cli_bench import QUANTIZE_EXAMPLES, bench, quantize
 from ixc.cli_data import data
 from ixc.cli_eval import evals
 from ixc.cli_serve import SERVE_EXAMPLES, serve
 from ixc.cli_train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, merge, plan_train, train
-from ixc.cli_words import Device, Dtype, Hd, Json, Model, NewTokens, Rule, examples, load_engine, quiet_libraries
+from ixc.cli_words import (
+    Device,
+    Dtype,
+    Hd,
+    Json,
+    Model,
+    NewTokens,
+    Rule,
+    add_processor,
+    examples,
+    load_engine,
+    quiet_libraries,
+)
 from ixc.errors import IxcError, UsageError
 from ixc.terminal import (
     errors_to_exit_codes,
@@ -53,6 +67,8 @@ app = typer.Typer(
 )
 app.add_typer(evals, name="eval")
 app.add_typer(data, name="data")
+app.add_typer(bench, name="bench")
+app.command(name="quantize", epilog=examples(*QUANTIZE_EXAMPLES))(quantize)
 app.command(name="train", epilog=examples(*TRAIN_EXAMPLES))(train)
 app.command(name="merge", epilog=examples(*MERGE_EXAMPLES))(merge)
 app.command(name="plan-train", epilog=examples(*PLAN_TRAIN_EXAMPLES))(plan_train)
@@ -277,17 +293,8 @@ def import_weights(
     from ixc.model.weights import import_weights as run
 
     with progress("importing") as show:
-        run(source, target, progress=show, complete=_add_processor)
+        run(source, target, progress=show, complete=add_processor)
     print(target)
-
-
-def _add_processor(folder: Path) -> None:
-    """The native form of the tokenizer and the processor, unless it is there or there is nothing to make it from."""
-    from ixc.inference.folder import TOKENIZERS, read_processor
-
-    native = all((folder / name).is_file() for name in ("tokenizer.json", "processor_config.json"))
-    if not native and any((folder / name).is_file() for name in TOKENIZERS):
-        read_processor(folder).save_pretrained(folder)
 
 
 @app.command(
