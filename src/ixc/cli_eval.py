@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,30 +95,20 @@ def run(
     from ixc.evals import series as room
 
     tasks = room.tasks_of(names)
-    if endpoint is not None:
+    if endpoint is None:
+        _refuse({"--plain": plain, "--parallel": parallel is not None}, "without --endpoint")
+        name, answers, settings = _local(model, device=device, dtype=dtype, partition=partition)
+    else:
         _refuse({"--device": device != "auto", "--dtype": dtype != "auto", "--partition": partition}, "with --endpoint")
         _check_plain(plain, prompts=prompts, hd=hd)
         name, answers, settings = _served(endpoint, model, plain=plain, parallel=parallel)
-    else:
-        _refuse({"--plain": plain, "--parallel": parallel is not None}, "without --endpoint")
-        name, answers, settings = _local(model, device=device, dtype=dtype, partition=partition)
     folder = out or Path("runs", "eval", name.replace("/", "_"))
-    plan = room.Plan(
-        model=name,
-        version=__version__,
-        folder=folder,
-        data=_data(data),
-        style=prompts,
-        limit=limit,
-        rank=_rank(rank),
-        hd=hd,
-        settings=settings,
-    )
+    common = {"data": _data(data), "style": prompts, "limit": limit, "rank": _rank(rank), "hd": hd}
+    plan = room.Plan(model=name, version=__version__, folder=folder, settings=settings, **common)
     asked = _judge(judge, judge_model, folder)
     with board() as show:
-        events = room.series(
-            tasks, answers, plan=plan, judge=asked, progress=lambda done, all_: show("data", done, all_)
-        )
+        progress = partial(show, "data")
+        events = room.series(tasks, answers, plan=plan, judge=asked, progress=progress)
         done = list(_outcomes(events, show))
     _print(done, as_json=as_json)
 

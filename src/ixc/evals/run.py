@@ -95,9 +95,7 @@ def run(
 
     Args:
         questions: of the whole data set, in its order.
-        answers: the model.
-        header: of the file; its `rank` says which questions are asked here.
-        folder: of the run.
+        header: of the file in `folder`; its `rank` says which questions are asked here.
         limit: only the first so many questions of the data set.
         finish: what the model wrote -> what is scored.
         score: the running score of some predictions; errors of it are no score.
@@ -107,28 +105,26 @@ def run(
     Raises:
         UsageError: a number out of range. DataError: the file there is of another run, or an index occurs twice.
     """
-    _check_indices(header.task, questions)
-    if batch < 1:
-        raise UsageError(f"batches of {batch} questions, at least 1 needed; use {BATCH}")
+    _check(header.task, questions, batch)
     mine = share(questions, limit=limit, rank=header.rank)
     path = predictions.path_of(folder, header.task, rank=header.rank)
     begun = predictions.begin(path, header)
-    known = begun.predictions
-    todo = _unanswered(begun, mine)
+    known, todo = begun.predictions, _unanswered(begun, mine)
     if todo:
         score_path(path).unlink(missing_ok=True)  # it is of fewer answers
     tally = _Tally(header.task, len(mine), clock, score)
     yield tally.step(known, fresh=0)
     for start in range(0, len(todo), batch):
-        asked = todo[start : start + batch]
-        lines = _ask(asked, answers, finish)
+        lines = _ask(todo[start : start + batch], answers, finish)
         predictions.append(path, lines)
         known |= {line.index: line.prediction for line in lines}
         yield tally.step(known, fresh=len(lines))
     yield _finished(path, folder, header, total=len(questions[:limit]))
 
 
-def _check_indices(task: str, questions: Sequence[Question]) -> None:
+def _check(task: str, questions: Sequence[Question], batch: int) -> None:
+    if batch < 1:
+        raise UsageError(f"batches of {batch} questions, at least 1 needed; use {BATCH}")
     seen: set[Index] = set()
     for question in questions:
         if question.index in seen:

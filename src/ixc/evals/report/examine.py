@@ -64,12 +64,7 @@ def examine(
     """
     per_row = _named(scores.per_row, [row["index"] for row in rows] or list(predictions))
     sizes, names = _look(rows)
-    known = {row["index"]: row for row in rows}
-    scored = [
-        Scored(index=i, score=s, picture=names.get(i, ""), row=known.get(i, {}))
-        for i, s in per_row.items()
-        if i in predictions or not predictions
-    ]
+    scored = _scored(per_row, predictions, rows, names)
     units, scale = units_of(dataset, scored, scores.headline, split=split)
     axis = axis_of(dataset)
     return Result(
@@ -92,6 +87,15 @@ def examine(
         settings=settings or {},
         data=data,
     )
+
+
+def _scored(
+    per_row: Mapping[Index, float], predictions: Mapping[Index, str], rows: Rows, names: Mapping[Index, str]
+) -> list[Scored]:
+    """The scores of answered questions, each with its row and the name of its pictures."""
+    known = {row["index"]: row for row in rows}
+    asked = [i for i in per_row if i in predictions or not predictions]
+    return [Scored(index=i, score=per_row[i], picture=names.get(i, ""), row=known.get(i, {})) for i in asked]
 
 
 def _named(per_row: Mapping[Index, float], indices: Sequence[Index]) -> dict[Index, float]:
