@@ -1,7 +1,14 @@
 """One model in one process: load a folder, answer questions about pictures, stream the answer.
 
     folder --load--> Engine(model, processor)
-    images, question, history --_encode--> batch of one --generate--> ids --_text--> Answer
+    images, question, history --_encode--> batch of one --Reader.generate--> ids --_text--> Answer
+
+Options of speed and memory, of `load` and of `Engine`:
+
+    tile_cache     bytes of tile features kept (default 512 MB; 0: off), `cache.py`
+    prefix_cache   bytes of keys and values kept (default 2 GB; 0: off), `prefix.py`
+    plora          "low_rank" (default), "folded" (a second copy of the decoder's matrices, of `load` only), or "auto"
+    compile        True: tower and decode step through torch.compile, a static cache, no kept prefixes, `compile.py`
 
 Spec (i): greedy unless `sampling` says otherwise; generation stops at </s> or at the end of a turn; the answer is what
 stands before the first stop token. Pictures belong to the first turn of a conversation, before its text.
@@ -10,7 +17,7 @@ stands before the first stop token. Pictures belong to the first turn of a conve
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,10 +30,16 @@ from PIL import Image
 from ixc import chat
 from ixc.errors import CapacityError, ContextError, UsageError
 from ixc.geometry import partition as partition_of
+from ixc.inference.cache import TILE_CACHE_BYTES
+from ixc.inference.compile import Compiled
 from ixc.inference.folder import check_agreement, check_settings, found, read_processor
-from ixc.inference.sampling import GREEDY, Sampling
+from ixc.inference.folding import check_plora, fits_folded
+from ixc.inference.prefix import PREFIX_CACHE_BYTES
+from ixc.inference.reading import Reader
+from ixc.inference.sampling import GREEDY, Record, Sampling
 from ixc.inference.streaming import text_pieces, token_stream
 from ixc.model import weights
+from ixc.model.plora import fold
 from ixc.processing.picture import open_image, to_rgb
 
 MAX_NEW_TOKENS = chat.CHAT_DEFAULTS.max_new_tokens
@@ -71,20 +84,34 @@ class Answer:
         return asdict(self)
 
 
-def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> Engine:
+def load(
+    folder: str | Path | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    tile_cache: int = TILE_CACHE_BYTES,
+    prefix_cache: int | None = None,
+    plora: str = "low_rank",
+    compile: bool = False,
+) -> Engine:
     """The model and the processor of a folder, on a device.
 
     Args:
         folder: published or native layout; None = the embedded model.
         device: "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (float32 on the CPU, where bfloat16 is slower; else bfloat16), "float32", "bfloat16", "float16".
+        tile_cache, prefix_cache, compile: as `Engine`.
+        plora: "low_rank"; "folded": image tokens go through a second copy of the decoder's matrices with the addition
+            folded in, no low-rank products in prefill; "auto": folded where the plan's bytes leave room for it.
 
     Raises:
         WeightsError: no such folder, files missing, weights damaged.
-        UsageError: a device or dtype that does not exist here. CapacityError: too little memory.
+        UsageError: a device or dtype that does not exist here, an option with a value it cannot have.
+        CapacityError: too little memory.
     """
     where = _device(device)
     number = _dtype(dtype, where)
+    check_plora(plora)
     path = found(folder)
     check_settings(path)
     weights.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
@@ -93,15 +120,47 @@ def load(folder: str | Path | None = None, *, device: str = "auto", dtype: str =
     with memory(f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"):
         model = weights.load(path, dtype=number)
         check_agreement(path, model.config, processor)
-        return Engine(model=model.to(where).eval(), processor=processor)
+        model = model.to(where).eval()
+        if plora == "folded" or (plora == "auto" and fits_folded(path, model)):
+            fold(model)
+        return Engine(
+            model=model, processor=processor, tile_cache=tile_cache, prefix_cache=prefix_cache, compile=compile
+        )
 
 
 class Engine:
-    """A model with its processor. Nothing of a conversation stays in it: history goes through arguments."""
+    """A model with its processor. History goes through arguments; what was computed for it is kept and found again.
 
-    def __init__(self, *, model: Any, processor: Any) -> None:
+    Args:
+        model: an `IxcForConditionalGeneration`, on its device.
+        processor: its processor.
+        tile_cache: bytes of tile features kept, >= 0; the same answers to the last bit, with it or without.
+        prefix_cache: bytes of keys and values kept, >= 0. None = 2 GB, none where compiled.
+        compile: see `compile.py`.
+
+    Raises:
+        UsageError: a number below 0; kept prefixes and compile together.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        processor: Any,
+        tile_cache: int = TILE_CACHE_BYTES,
+        prefix_cache: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        if compile and prefix_cache:
+            raise UsageError(
+                f"prefix_cache is {prefix_cache} bytes, but compiled steps keep none; leave one of them out"
+            )
+        if prefix_cache is None:
+            prefix_cache = 0 if compile else PREFIX_CACHE_BYTES
         self.model = model
         self.processor = processor
+        self.compiled = Compiled(model) if compile else None
+        self.reader = Reader(model, processor, tile_cache=tile_cache, prefix_cache=prefix_cache)
 
     @property
     def context(self) -> int:
@@ -201,11 +260,9 @@ class Engine:
     def _encode(
         self, pictures: list[Image.Image], question: str, history: History, hd: int, rule: str
     ) -> dict[str, torch.Tensor]:
-        """The batch of one that `generate` takes."""
-        inputs = self.processor.encode(
-            _conversation(pictures, question, history), hd=hd, partition=rule, return_tensors="pt"
-        )
-        return {name: value.to(self.model.device) for name, value in inputs.items()}
+        """The batch of one that `generate` takes, on the CPU."""
+        turns = _conversation(pictures, question, history)
+        return dict(self.processor.encode(turns, hd=hd, partition=rule, return_tensors="pt"))
 
     def _room(self, prompt_tokens: int, wanted: int | None) -> int:
         """How many tokens may follow the prompt."""
@@ -226,23 +283,93 @@ class Engine:
             )
         return wanted
 
-    @torch.inference_mode()
     def _generate(self, job: _Job, sampling: Sampling, **extra: Any) -> torch.Tensor:
-        device, dtype = self.model.device, self.model.dtype
+        return self.generate(job.inputs, max_new_tokens=job.max_new_tokens, sampling=sampling, hd=job.hd, **extra)
+
+    def generate(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+        hd: int | None = None,
+        logits_processor: Sequence[Any] = (),
+        **extra: Any,
+    ) -> torch.Tensor:
+        """One conversation, encoded and checked by the caller, through the stores: the loop every way in ends in.
+
+        Args:
+            inputs: of one row, as the processor's `encode` gives them, on the CPU.
+            max_new_tokens: longest answer, >= 1; prompt and answer must fit the context.
+            sampling: how tokens are chosen.
+            hd: for the remedy in the line of an error.
+            logits_processor: run behind the penalty and before temperature.
+            extra: further arguments of the model's `generate`: streamer, stopping_criteria.
+
+        Returns:
+            (1, T + new) long, the prompt first.
+
+        Raises:
+            CapacityError: too little memory.
+        """
+        device, length = self.model.device, inputs["input_ids"].shape[1]
         chosen = sampling.arguments(
-            prompt_tokens=job.prompt_tokens,
-            has_images="image_grids" in job.inputs,
+            prompt_tokens=length,
+            has_images="image_grids" in inputs,
             start_id=self.processor.tokenizer.bos_token_id,
         )
-        what = f"{job.prompt_tokens:,} tokens of prompt and up to {job.max_new_tokens:,} of answer"
+        if logits_processor:
+            chosen["logits_processor"] = [*chosen.get("logits_processor", ()), *logits_processor]
+        if self.compiled is not None:
+            chosen |= self.compiled.arguments(length + max_new_tokens, beams=sampling.num_beams)
+        what = f"{length:,} tokens of prompt and up to {max_new_tokens:,} of answer"
         own = [device] if device.type == "cuda" else []
         with (
-            memory(what, device, dtype, f"lower --hd ({job.hd} now)"),
+            memory(what, device, self.model.dtype, "lower --hd" + (f" ({hd} now)" if hd else "")),
             torch.random.fork_rng(own, enabled=sampling.seed is not None),
         ):
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
-            return self.model.generate(**job.inputs, max_new_tokens=job.max_new_tokens, **chosen, **extra)
+            return self.reader.generate(inputs, max_new_tokens=max_new_tokens, **chosen, **extra)
+
+    def converse(
+        self,
+        messages: Sequence[chat.Message],
+        *,
+        hd: int | None = None,
+        partition: str | None = None,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        logprobs: bool = False,
+    ) -> Iterator[Step]:
+        """A conversation whose turns hold images anywhere, answered token by token, the stop token included.
+
+        Closing the iterator ends the answer at its next token.
+
+        Args:
+            messages: oldest first, the last one the user's; images as PIL pictures, paths or bytes.
+            logprobs: whether a step tells the logarithms of all tokens' probabilities.
+            others: as `ask`.
+
+        Raises:
+            As `ask`, at the first step; UsageError: more than one beam.
+        """
+        chosen = sampling or GREEDY
+        if chosen.num_beams > 1:
+            raise UsageError(f"{chosen.num_beams} beams cannot be streamed, 1 can; call ask(), or set num_beams=1")
+        looks = self.processor.image_processor
+        hd = looks.hd if hd is None else hd
+        rule = looks.partition if partition is None else partition
+        inputs = dict(self.processor.encode(list(messages), hd=hd, partition=rule, return_tensors="pt"))
+        room = self._room(inputs["input_ids"].shape[1], max_new_tokens)
+        record = Record() if logprobs else None
+
+        def generate(**extra: Any) -> None:
+            watched = [] if record is None else [record]
+            self.generate(inputs, max_new_tokens=room, sampling=chosen, hd=hd, logits_processor=watched, **extra)
+
+        for token in token_stream(generate):
+            yield Step(token=token, logprobs=None if record is None else record.rows.popleft())
 
     @property
     def _stops(self) -> set[int]:
@@ -270,6 +397,16 @@ class Engine:
             new_tokens=len(tokens),
             seconds=round(seconds, 3),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A token of an answer."""
+
+    token: int
+    """Its id; a stop token is the last one."""
+    logprobs: torch.Tensor | None
+    """(V,) float32 natural logarithms, before temperature and top_p; None if not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from transformers import LogitsProcessor
 
 from ixc.chat import CHAT_DEFAULTS
 from ixc.errors import UsageError
@@ -57,6 +61,17 @@ class Sampling:
             return found | {"repetition_penalty": self.repetition_penalty}
         penalty = AnswerRepetitionPenalty(self.repetition_penalty, prompt_length=prompt_tokens, start_id=start_id)
         return found | {"logits_processor": [penalty]}
+
+
+class Record(LogitsProcessor):
+    """Keeps the logarithms of a step's probabilities until its token arrives; temperature and top_p come behind it."""
+
+    def __init__(self) -> None:
+        self.rows: deque[torch.Tensor] = deque()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.rows.append(scores[0].float().log_softmax(-1).cpu())  # (V,)
+        return scores
 
 
 GREEDY = Sampling()

@@ -3,9 +3,10 @@
     tiles uint8 (sum h*w, 3, S, S), row-major per image
       -> normalised float32                                     /255, CLIP mean and deviation
       -> overview (3, S, S) of the re-assembled canvas          bicubic, no antialias, no clamp, padding included
-      -> vision tower and merge, each tile alone                (1 + h*w, t*t, 4C)
-      -> rows of tokens: overview | separator | whole mosaic, a newline vector behind every row
-      -> projector                                              (N, W)
+      -> vision tower, merge, projector, each tile alone        (1 + h*w, t*t, W)
+      -> rows of tokens: overview | separator | whole mosaic, a newline vector behind every row       (N, W)
+
+Newline and separator go through the projector once, and not once a row.
 
 Legend: h, w grid of tiles, S = 336 px, t = 12 tokens on a tile's side, 4C = 4096, W = 4096 width of the reader,
 N = (h*w + 1) * 144 + 1 + (h + 1) * 12 tokens of one image.
@@ -31,7 +32,7 @@ def normalise(tiles: torch.Tensor) -> torch.Tensor:
         return tiles.float()
     mean = torch.tensor(CLIP_MEAN, device=tiles.device).view(3, 1, 1)
     std = torch.tensor(CLIP_STD, device=tiles.device).view(3, 1, 1)
-    return (tiles.float() / 255 - mean) / std
+    return tiles.float().div_(255).sub_(mean).div_(std)  # in place: one float copy of 4K pixels, and not four
 
 
 def overview(tiles: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -45,16 +46,21 @@ def overview(tiles: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 def views(pixel_values: torch.Tensor, grids: list[tuple[int, int]], *, with_overview: bool) -> torch.Tensor:
     """All pictures the tower must see, image after image: the overview first, then its tiles. (V, 3, S, S) float32"""
+    check_grids(pixel_values, grids)
+    parts: list[torch.Tensor] = []
+    for tiles, grid in zip(normalise(pixel_values).split([h * w for h, w in grids]), grids, strict=True):
+        parts += [overview(tiles, grid), tiles] if with_overview else [tiles]
+    return torch.cat(parts)
+
+
+def check_grids(pixel_values: torch.Tensor, grids: list[tuple[int, int]]) -> None:
+    """Raises: UsageError where the grids ask for another number of tiles than there are."""
     needed = sum(rows * columns for rows, columns in grids)
     if needed != pixel_values.shape[0]:
         raise UsageError(
             f"image_grids {grids} ask for {needed} tiles but pixel_values holds {pixel_values.shape[0]}; "
             "give rows x columns of tiles for each image, in order"
         )
-    parts: list[torch.Tensor] = []
-    for tiles, grid in zip(normalise(pixel_values).split([h * w for h, w in grids]), grids, strict=True):
-        parts += [overview(tiles, grid), tiles] if with_overview else [tiles]
-    return torch.cat(parts)
 
 
 def mosaic(tokens: torch.Tensor, grid: tuple[int, int], newline: torch.Tensor | None) -> torch.Tensor:

@@ -27,15 +27,20 @@ from ixc.model.config import IxcConfig
 from ixc.model.decoder import Decoder
 from ixc.model.generation import IxcGenerative
 from ixc.model.images import assemble, views
+from ixc.model.linear import linear
 from ixc.model.merge import MERGE, SIDE
+from ixc.model.plora import Places, Spans
 from ixc.model.strict import StrictLoading
 from ixc.model.vision import VisionTower
 
 IGNORED = -100
 """Label of a position that is not learned from."""
 
-TILES_PER_PASS = 16
-"""Pictures the tower sees at once: bounds memory, changes no result."""
+TILES_PER_PASS = {"cpu": 1, "learning": 16}
+"""Pictures the tower sees at once, by device, or where gradients are wanted: bounds memory at any HD."""
+
+TILES_PER_PASS_ELSEWHERE = 8
+"""On accelerators, which one tile does not fill."""
 
 
 @dataclass
@@ -70,7 +75,7 @@ class IxcModel(IxcPreTrainedModel):
         self.language_model.tok_embeddings = value
 
     def image_sequences(
-        self, pixel_values: torch.Tensor, image_grids: torch.Tensor, *, tiles_per_pass: int = TILES_PER_PASS
+        self, pixel_values: torch.Tensor, image_grids: torch.Tensor, *, tiles_per_pass: int | None = None
     ) -> list[torch.Tensor]:
         """Tokens before the projector, newlines and separators included.
 
@@ -79,24 +84,37 @@ class IxcModel(IxcPreTrainedModel):
         Returns:
             One (N, 4C) tensor an image.
         """
-        grids = [(int(h), int(w)) for h, w in image_grids.tolist()]
-        side = self.config.vision_config.image_size
-        if tuple(pixel_values.shape[1:]) != (3, side, side):
-            raise UsageError(f"tiles have shape {tuple(pixel_values.shape[1:])}; this model takes (3, {side}, {side})")
-        pictures = views(pixel_values.to(self.plora_glb_GN.device), grids, with_overview=self.config.overview)
-        tokens = torch.cat([self.merge(self.vision_tower(part)) for part in pictures.split(tiles_per_pass)])
-        return assemble(
-            tokens,
-            grids,
-            newline=self.plora_sub_GN.flatten() if self.config.newline else None,
-            separator=self.plora_glb_GN.flatten() if self.config.overview else None,
-        )
+        pictures, grids = self._pictures(pixel_values, image_grids)
+        tokens = torch.cat([self._merged(part) for part in self._passes(pictures, tiles_per_pass)])
+        newline, separator = self._learned()
+        return assemble(tokens[: len(pictures)], grids, newline=newline, separator=separator)
+
+    def see(self, pictures: torch.Tensor, *, tiles_per_pass: int | None = None) -> torch.Tensor:
+        """Looks at single pictures, tiles or overviews, and projects what it sees.
+
+        Where no gradient is wanted every pass has one shape, a short last one being filled up with zeros: a picture's
+        features then do not depend on its company, bit by bit, and may be kept.
+
+        Args:
+            pictures: (V, 3, S, S) float, normalised.
+            tiles_per_pass: pictures at once. Default: ``TILES_PER_PASS``.
+
+        Returns:
+            (V, t*t, W).
+        """
+        passes = self._passes(pictures, tiles_per_pass)
+        return torch.cat([self._projected(self._merged(part)) for part in passes])[: len(pictures)]
+
+    def marks(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Newline and separator behind the projector, (W,) each; None where this model has none."""
+        newline, separator = (None if mark is None else self._projected(mark[None])[0] for mark in self._learned())
+        return newline, separator
 
     def get_image_features(
         self,
         pixel_values: torch.Tensor,
         image_grids: torch.Tensor,
-        tiles_per_pass: int = TILES_PER_PASS,
+        tiles_per_pass: int | None = None,
         **kwargs: Any,
     ) -> ImageFeatures:
         """Looks at images.
@@ -105,7 +123,7 @@ class IxcModel(IxcPreTrainedModel):
             pixel_values: (sum of h*w, 3, S, S) uint8, tiles row-major, image after image; floats are taken as
                 normalised already.
             image_grids: (images, 2) long, rows and columns of tiles.
-            tiles_per_pass: at most so many pictures through the tower at once.
+            tiles_per_pass: so many pictures through the tower at once. Default: ``TILES_PER_PASS``.
 
         Returns:
             ``pooler_output``: one (N, W) tensor an image, ready to stand among word embeddings.
@@ -113,9 +131,45 @@ class IxcModel(IxcPreTrainedModel):
         Raises:
             UsageError: grids and tiles disagree, or tiles of another size.
         """
-        sequences = self.image_sequences(pixel_values, image_grids, tiles_per_pass=tiles_per_pass)
-        projected = self.vision_proj(torch.cat(sequences))
-        return ImageFeatures(pooler_output=list(projected.split([len(sequence) for sequence in sequences])))
+        pictures, grids = self._pictures(pixel_values, image_grids)
+        newline, separator = self.marks()
+        seen = self.see(pictures, tiles_per_pass=tiles_per_pass)
+        return ImageFeatures(pooler_output=assemble(seen, grids, newline=newline, separator=separator))
+
+    def check_tiles(self, pixel_values: torch.Tensor) -> None:
+        """Raises: UsageError: tiles of another size than this model's."""
+        side = self.config.vision_config.image_size
+        if tuple(pixel_values.shape[1:]) != (3, side, side):
+            raise UsageError(f"tiles have shape {tuple(pixel_values.shape[1:])}; this model takes (3, {side}, {side})")
+
+    def _pictures(
+        self, pixel_values: torch.Tensor, image_grids: torch.Tensor
+    ) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+        grids = [(int(h), int(w)) for h, w in image_grids.tolist()]
+        self.check_tiles(pixel_values)
+        return views(pixel_values.to(self.plora_glb_GN.device), grids, with_overview=self.config.overview), grids
+
+    def _passes(self, pictures: torch.Tensor, size: int | None) -> list[torch.Tensor]:
+        learning = torch.is_grad_enabled()
+        kind = "learning" if learning else pictures.device.type
+        size = size or TILES_PER_PASS.get(kind, TILES_PER_PASS_ELSEWHERE)
+        parts = list(pictures.split(size))
+        short = size - len(parts[-1])
+        if short and not learning:
+            parts[-1] = torch.cat([parts[-1], pictures.new_zeros(short, *pictures.shape[1:])])
+        return parts
+
+    def _merged(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.merge(self.vision_tower(pictures))
+
+    def _projected(self, tokens: torch.Tensor) -> torch.Tensor:
+        first, activation, second = self.vision_proj
+        return linear(second, activation(linear(first, tokens)))
+
+    def _learned(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Newline and separator, (4C,) each, or None."""
+        newline = self.plora_sub_GN.flatten() if self.config.newline else None
+        return newline, self.plora_glb_GN.flatten() if self.config.overview else None
 
     def forward(
         self,
@@ -126,7 +180,8 @@ class IxcModel(IxcPreTrainedModel):
         mm_token_type_ids: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, Any] | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        tiles_per_pass: int = TILES_PER_PASS,
+        tiles_per_pass: int | None = None,
+        image_spans: Spans | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Reads words and pictures; arguments as ``IxcForConditionalGeneration.forward``."""
@@ -137,7 +192,9 @@ class IxcModel(IxcPreTrainedModel):
             if image_grids is None:
                 raise UsageError("pixel_values came without image_grids; give rows and columns of tiles, (images, 2)")
             features = self.get_image_features(pixel_values, image_grids, tiles_per_pass)
-        image_mask = self._image_mask(input_ids, inputs_embeds, mm_token_type_ids)
+        image_mask: Places = self._image_mask(input_ids, inputs_embeds, mm_token_type_ids)
+        if image_spans is not None:
+            image_mask = image_spans
         if features is not None:
             inputs_embeds = self._place(input_ids, inputs_embeds, image_mask, features.pooler_output)
         elif input_ids is not None:
@@ -165,7 +222,7 @@ class IxcModel(IxcPreTrainedModel):
         self,
         ids: torch.Tensor | None,
         embeds: torch.Tensor | None,
-        image_mask: torch.Tensor | None,
+        image_mask: Places,
         images: list[torch.Tensor],
     ) -> torch.Tensor:
         """Word embeddings with the placeholders' rows replaced by the images' tokens. (B, T, W)"""
@@ -173,13 +230,21 @@ class IxcModel(IxcPreTrainedModel):
             raise UsageError("inputs_embeds came with images but without mm_token_type_ids; pass (B, T), 1 at images")
         words = self.get_input_embeddings()(ids) if embeds is None else embeds
         rows = torch.cat(images).to(device=words.device, dtype=words.dtype)
-        places = int(image_mask.sum())
+        spans = not isinstance(image_mask, torch.Tensor)
+        places = len(words) * sum(b - a for a, b in image_mask) if spans else int(image_mask.sum())
         if places != len(rows):
             raise UsageError(
                 f"the prompt has {places} image tokens but the images give {len(rows)} "
                 f"({', '.join(str(len(image)) for image in images)}); one placeholder a token is needed"
             )
-        return words.masked_scatter(image_mask.unsqueeze(-1), rows)
+        if not spans:
+            return words.masked_scatter(image_mask.unsqueeze(-1), rows)
+        words = words.clone()
+        start = 0
+        for row in words:
+            for first, last in image_mask:
+                row[first:last] = rows[start : (start := start + last - first)]
+        return words
 
 
 class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
@@ -216,6 +281,7 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         image_grids: torch.Tensor | None = None,
         mm_token_type_ids: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, Any] | None = None,
+        image_spans: Spans | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
@@ -235,6 +301,8 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
             image_grids: (images, 2) long, rows and columns of tiles.
             mm_token_type_ids: (B, T), 1 at image tokens; required with ``inputs_embeds``.
             mm_encoder_outputs: {"image": ImageFeatures} made before, instead of ``pixel_values``.
+            image_spans: (start, stop) of the image tokens, the same in every row, for callers that know them on the
+                host; () for text alone. Then nothing waits for the device, and ``mm_token_type_ids`` is not looked at.
             attention_mask: (B, S) with 0 at padding, or (B, 1, T, S) bool or additive, taken as it is.
             position_ids: (B, T) long.
             labels: (B, T) long, not shifted; ``IGNORED`` where nothing is learned.
@@ -256,6 +324,7 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
             image_grids=image_grids,
             mm_token_type_ids=mm_token_type_ids,
             mm_encoder_outputs=mm_encoder_outputs,
+            image_spans=image_spans,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
@@ -264,7 +333,7 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
             **kwargs,
         )
         hidden = outputs.last_hidden_state
-        logits = self.output(_kept(hidden, logits_to_keep)).float()
+        logits = linear(self.output, _kept(hidden, logits_to_keep)).float()
         result = CausalLMOutputWithPast(
             loss=None if labels is None else self._loss(hidden, labels, num_items_in_batch),
             logits=logits,
@@ -289,8 +358,10 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         return F.cross_entropy(logits, targets[learned], reduction="sum") / num_items
 
 
-def _refuse_placeholders(image_mask: torch.Tensor | None) -> None:
+def _refuse_placeholders(image_mask: Places) -> None:
     """Placeholders without images would be read as words."""
+    if isinstance(image_mask, tuple):
+        image_mask = torch.tensor([last - first for first, last in image_mask])
     if image_mask is None or torch.compiler.is_compiling() or image_mask.is_meta or not bool(image_mask.any()):
         return
     raise UsageError(
@@ -306,12 +377,14 @@ def _kept(hidden: torch.Tensor, keep: int | torch.Tensor) -> torch.Tensor:
     return hidden[:, -keep:] if keep else hidden
 
 
-def _text_only(image_mask: torch.Tensor | None) -> bool:
+def _text_only(image_mask: Places) -> bool:
     """True if no token is an image's and nothing trains: then the reader may leave PLoRA out altogether.
 
     In training the additions run even for a batch of text: their gradients are then zeros, not missing, which is what
     sharded training needs. Under compilation the mask is data and cannot be asked.
     """
+    if isinstance(image_mask, tuple):
+        return not image_mask
     if image_mask is None or torch.is_grad_enabled() or torch.compiler.is_compiling() or image_mask.is_meta:
         return False
     return not bool(image_mask.any())

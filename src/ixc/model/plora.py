@@ -6,6 +6,16 @@
 Three plain ``nn.Linear`` side by side and no subclass of Linear: quantisers and serving engines replace every
 ``nn.Linear`` they find, and a subclass would lose its addition to them without a word.
 
+Which tokens are an image's is said in one of three ways:
+
+    None                       none of them: the addition is left out
+    ((start, stop), ...)       spans, the same in every row, known to the host: only these rows are added to, in place
+    bool (B, T)                a mask on the device: the addition is masked in rank space
+
+No way waits for the device, and none has a shape that depends on data.
+
+Folded: ``W + (alpha / r) B A`` kept as a second weight for image tokens: no low-rank products, twice the memory.
+
 Shapes: B batch, T tokens, r rank.
 """
 
@@ -14,7 +24,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+
+from ixc.errors import UsageError
+from ixc.model.linear import is_plain, linear
+
+Spans = tuple[tuple[int, int], ...]
+"""(start, stop) of every run of image tokens, in order; empty: no image."""
+
+Places = torch.Tensor | Spans | None
+"""Where the image tokens are; see the head of the file."""
 
 
 class PLoRALinear(nn.Module):
@@ -27,6 +47,8 @@ class PLoRALinear(nn.Module):
         dropout: probability on the input of the addition, in training only (0.05 as published).
     """
 
+    folded: torch.Tensor | None
+
     def __init__(self, in_features: int, out_features: int, *, r: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.base = nn.Linear(in_features, out_features, bias=False)
@@ -37,21 +59,83 @@ class PLoRALinear(nn.Module):
         nn.init.zeros_(self.Plora_B.weight)
         self.dropout = nn.Dropout(dropout)
         self.scaling = alpha / r
+        self.register_buffer("folded", None, persistent=False)
 
-    def forward(self, x: torch.Tensor, image_mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, image_mask: Places) -> torch.Tensor:
         """Maps tokens.
 
         Args:
             x: (B, T, in).
-            image_mask: bool (B, T), True at image tokens; None says that there are none, and saves the work.
+            image_mask: where the image tokens are: a bool (B, T), spans, or None (see the head of the file).
 
         Returns:
             (B, T, out).
         """
-        y = self.base(x)
         if image_mask is None:
-            return y
-        low = self.Plora_A(self.dropout(x))  # (B, T, r)
-        # Masked in rank space: a text token adds exact zeros, no index is gathered, nothing waits for the device.
-        low = low * (image_mask.unsqueeze(-1) * self.scaling).to(low.dtype)
-        return y + self.Plora_B(low)
+            return linear(self.base, x)
+        if isinstance(image_mask, torch.Tensor):
+            # Masked in rank space: a text token adds exact zeros, no index is gathered, nothing waits for the device.
+            low = self.Plora_A(self.dropout(x))  # (B, T, r)
+            return self.base(x) + self.Plora_B(low * (image_mask.unsqueeze(-1) * self.scaling).to(low.dtype))
+        if self.folded is not None and not torch.is_grad_enabled():
+            return self._by_spans(x, image_mask, self.folded)
+        y = linear(self.base, x)
+        for start, stop in image_mask:
+            self._add(y[:, start:stop], x[:, start:stop])
+        return y
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Makes the second weight, (out, in).
+
+        Raises:
+            UsageError: one of the three maps is no plain one (quantised, or an adapter around it).
+        """
+        parts = (self.base, self.Plora_A, self.Plora_B)
+        if not all(is_plain(part) for part in parts):
+            kinds = ", ".join(type(part).__name__ for part in parts)
+            raise UsageError(f"PLoRA of {kinds} cannot be folded, of three Linear it can; use plora='low_rank'")
+        base, a, b = (part.weight for part in parts)
+        self.folded = torch.addmm(base.float(), b.float(), a.float(), alpha=self.scaling).to(base.dtype)
+
+    def _add(self, y: torch.Tensor, x: torch.Tensor) -> None:
+        """y += (alpha / r) B A x, with the sum inside the product where that is possible."""
+        low = self.Plora_A(self.dropout(x))  # (B, t, r)
+        if torch.is_grad_enabled() or len(y) > 1 or not is_plain(self.Plora_B) or torch.is_autocast_enabled():
+            y += self.Plora_B(low * self.scaling)
+        else:
+            y[0].addmm_(low[0], self.Plora_B.weight.t(), alpha=self.scaling)
+
+    def _by_spans(self, x: torch.Tensor, spans: Spans, folded: torch.Tensor) -> torch.Tensor:
+        """Text by the base, images by the folded weight. (B, T, in) -> (B, T, out)"""
+        parts, done = [], 0
+        for start, stop in (*spans, (x.shape[1], x.shape[1])):
+            if start > done:
+                parts.append(linear(self.base, x[:, done:start]))
+            if stop > start:
+                parts.append(F.linear(x[:, start:stop], folded))
+            done = stop
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def fold(model: nn.Module) -> None:
+    """Gives every PLoRA of a model its folded weight. Raises: UsageError as ``PLoRALinear.fold``."""
+    for module in model.modules():
+        if isinstance(module, PLoRALinear):
+            module.fold()
+
+
+def spans_of(types: torch.Tensor) -> Spans | None:
+    """Runs of ones in (B, T) types on the host; None if the rows differ. Text alone gives ()."""
+    if bool((types != types[:1]).any()):
+        return None
+    image = (types[0] == 1).int()
+    steps = torch.diff(image, prepend=image.new_zeros(1), append=image.new_zeros(1))
+    starts, stops = (steps == 1).nonzero().flatten().tolist(), (steps == -1).nonzero().flatten().tolist()
+    return tuple(zip(starts, stops, strict=True))
+
+
+def cut(spans: Spans, start: int, stop: int) -> Spans:
+    """The spans inside [start, stop), counted from ``start``."""
+    inside = ((max(a, start) - start, min(b, stop) - start) for a, b in spans)
+    return tuple((a, b) for a, b in inside if a < b)

@@ -26,7 +26,9 @@ from ixc.model.config import IxcVisionConfig
 
 def quick_gelu(x: torch.Tensor) -> torch.Tensor:
     """OpenAI's x * sigmoid(1.702 x)."""
-    return x * torch.sigmoid(1.702 * x)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return x * torch.sigmoid(1.702 * x)
+    return torch.sigmoid_(1.702 * x).mul_(x)  # one copy instead of three, the same numbers
 
 
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu}
