@@ -3,6 +3,7 @@
 A table stands between `<!-- figures: NAME -->` and `<!-- end -->`; NAME is a key of `TABLES`.
 """
 
+import ast
 import json
 import re
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NANO = ROOT / "src/ixc/models/nano"
-DOCUMENTS = (ROOT / "README.md", NANO / "README.md")
+METRICS = ROOT / "src/ixc/evals/metrics"
+DOCUMENTS = (ROOT / "README.md", NANO / "README.md", ROOT / "docs/benchmarks.md")
 
 
 def nano() -> str:
@@ -25,7 +27,35 @@ def nano() -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"nano": nano}
+def tasks() -> str:
+    """The benchmarks with the settings of the published run and the names of their rules, from the registry."""
+    from ixc.evals.tasks import TASKS
+
+    lines = ["| name | benchmark | data, split | HD | beams | tokens | paper | other rules |"]
+    lines.append("|---|---|---|---:|---:|---:|---:|---|")
+    for task in TASKS.values():
+        paper = "" if task.paper is None else f"{task.paper:g}" + (f" ({task.paper_split})" if task.paper_split else "")
+        kind = " (submission)" if task.hidden else " (judge)" if task.judged else ""
+        cells = (f"`{task.name}`", f"{task.title}{kind}", f"{task.dataset}, {task.split}", task.hd, task.num_beams)
+        others = "" if task.hidden else ", ".join(task.rules)
+        lines.append(f"| {' | '.join(map(str, (*cells, task.max_new_tokens, paper, others)))} |")
+    return "\n".join(lines)
+
+
+def rules() -> str:
+    """How the rules of each metric decide, from the lines `rule "NAME"  ...` at the top of its file."""
+    found = []
+    for path in sorted(METRICS.glob("*.py")):
+        about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        lines = re.findall(r'^rule ((?:"[\w-]+",? ?)+) +(.*(?:\n {5,}.*)*)', about, re.M)
+        if lines:
+            found.append(f"**{about.splitlines()[0].rstrip(':')}**\n")
+            found += [f"- {names.strip().replace(chr(34), '`')}: {' '.join(words.split())}" for names, words in lines]
+            found.append("")
+    return "\n".join(found).rstrip()
+
+
+TABLES: dict[str, Callable[[], str]] = {"nano": nano, "tasks": tasks, "rules": rules}
 
 
 def filled(text: str) -> str:

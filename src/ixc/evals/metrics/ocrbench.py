@@ -3,7 +3,7 @@
 Texts are compared in lower case, line breaks as blanks. Handwritten formulas (HME) keep their case and lose all blanks.
 An output that is long enough holds everything, and an empty answer is held by every output: both as upstream.
 
-rule "vlmevalkit"  as above
+rule "vlmevalkit"  lower case, line breaks as blanks, nothing more
 rule "lmms"        full-width ASCII (Ａ１) counts as ASCII on both sides, but not in formulas
 """
 

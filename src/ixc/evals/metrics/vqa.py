@@ -2,7 +2,7 @@
 
 Antol et al. 2015, with the normalisation of its evaluation: punctuation, number words, articles, contractions.
 
-rule "vlmevalkit"  as above
+rule "vlmevalkit"  punctuation, number words, articles and contractions normalised
 rule "lmms"        "," and "?" vanish first, "'s" becomes a word of its own, and a final period after a digit goes
 """
 
