@@ -27,6 +27,7 @@ from ixc.cli_bench import QUANTIZE_EXAMPLES, bench, quantize
 from ixc.cli_data import data
 from ixc.cli_eval import evals
 from ixc.cli_serve import SERVE_EXAMPLES, serve
+from ixc.cli_synth import SYNTH_EXAMPLES, synth
 from ixc.cli_train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, merge, plan_train, train
 from ixc.cli_words import (
     Device,
@@ -49,7 +50,6 @@ from ixc.terminal import (
     progress,
     read_standard_input,
     report,
-    watch,
     write_pieces,
 )
 
@@ -69,6 +69,7 @@ app.add_typer(evals, name="eval")
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 app.command(name="quantize", epilog=examples(*QUANTIZE_EXAMPLES))(quantize)
+app.command(name="synth", epilog=examples(*SYNTH_EXAMPLES))(synth)
 app.command(name="train", epilog=examples(*TRAIN_EXAMPLES))(train)
 app.command(name="merge", epilog=examples(*MERGE_EXAMPLES))(merge)
 app.command(name="plan-train", epilog=examples(*PLAN_TRAIN_EXAMPLES))(plan_train)
@@ -295,36 +296,6 @@ def import_weights(
     with progress("importing") as show:
         run(source, target, progress=show, complete=add_processor)
     print(target)
-
-
-@app.command(
-    epilog=examples(
-        "ixc synth ./pages",
-        "ixc synth ./receipts -n 100 --seed 5000 --kind receipt",
-        "ixc synth ./forms -n 200 --kind form --hd 4 --format conversations",
-    )
-)
-def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")],
-    count: Annotated[int, typer.Option("-n", "--count", help="Documents to draw.")] = 20,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Number of the first document; the same number, the same page.")
-    ] = 0,
-    kind: Annotated[
-        str | None, typer.Option("--kind", help="form, receipt, table, notice; default: all of them. Or boarding.")
-    ] = None,
-    hd: Annotated[
-        int | None, typer.Option("--hd", help="Setting the pages are legible at: 1, 4 or 9; default: all.")
-    ] = None,
-    form: Annotated[
-        str, typer.Option("--format", help="questions: questions.jsonl; conversations: talks.jsonl, to learn from.")
-    ] = "questions",
-) -> None:
-    """Draw documents into a folder, with their questions and answers."""
-    from ixc.data.synth.folder import write_folder
-
-    watch(write_folder(out, count=count, seed=seed, kind=kind, hd=hd, form=form), total=count, what="drawing")
-    print(out)
 
 
 def main() -> None:

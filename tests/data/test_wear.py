@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ixc.data.synth.compose import compose
+from ixc.data.synth.folder import write_folder
 from ixc.data.synth.paint import paint
 from ixc.data.synth.wear import Wear, worn
 from ixc.errors import UsageError
@@ -45,3 +47,13 @@ def test_the_same_seed_gives_the_same_noise() -> None:
 def test_a_number_out_of_range_is_refused_with_its_limits(bad: dict) -> None:
     with pytest.raises(UsageError, match=r"is -?\d+; use a number from"):
         Wear(**bad)
+
+
+def test_a_folder_of_worn_documents(tmp_path) -> None:
+    out = tmp_path / "scans"
+    *_, done = write_folder(out, count=2, seed=9, kind="invoice", hd=1, wear=Wear(noise=20))
+    plain = paint(compose(9, kind="invoice", hd=1))
+    with Image.open(out / "000009-invoice.png") as image:
+        assert image.size == plain.size
+        assert image.tobytes() != plain.tobytes()
+    assert done == 2

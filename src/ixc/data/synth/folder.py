@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ixc.chat import IMAGE_PLACEHOLDER
 from ixc.data.synth.compose import check_drawn, compose
 from ixc.data.synth.page import Page
 from ixc.data.synth.paint import paint
+from ixc.data.synth.wear import Wear, worn
 from ixc.errors import DataError, UsageError
 
 QUESTIONS = "questions.jsonl"
@@ -42,7 +43,14 @@ _ORDER = 8
 
 
 def write_folder(
-    out: Path, *, count: int, seed: int = 0, kind: str | None = None, hd: int | None = None, form: str = "questions"
+    out: Path,
+    *,
+    count: int,
+    seed: int = 0,
+    kind: str | None = None,
+    hd: int | None = None,
+    form: str = "questions",
+    wear: Wear | None = None,
 ) -> Iterator[int]:
     """Draws pages `seed` .. `seed + count - 1` into a new folder; yields the number of pages done.
 
@@ -54,8 +62,9 @@ def write_folder(
         count: pages, >= 1.
         seed: number of the first page, >= 0.
         kind: one of `DRAWN`; None = the family's, mixed.
-        hd: one of `SETTINGS`, at which the pages are legible; None = all of them, mixed.
+        hd: one of `SETTINGS` or `LARGER`, at which the pages are legible; None = `SETTINGS`, mixed.
         form: one of `FORMS`.
+        wear: what happens to each picture before it is written; None = nothing.
 
     Raises:
         UsageError: a number out of range, an unknown kind or form, `out` taken. DataError: the disk refuses.
@@ -67,7 +76,7 @@ def write_folder(
     except OSError as error:
         raise DataError(f"no folder can be made in {out.parent} ({error.strerror}); choose another place") from error
     try:
-        yield from _draw(draft, range(seed, seed + count), kind, hd, form)
+        yield from _draw(draft, (compose(n, kind=kind, hd=hd) for n in range(seed, seed + count)), form, wear or Wear())
         draft.chmod(0o755)
         os.replace(draft, out)
     except OSError as error:
@@ -76,13 +85,12 @@ def write_folder(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _draw(folder: Path, numbers: range, kind: str | None, hd: int | None, form: str) -> Iterator[int]:
+def _draw(folder: Path, pages: Iterable[Page], form: str, wear: Wear) -> Iterator[int]:
     lines = _talks if form == "conversations" else _lines
     with (folder / FORMS[form]).open("w", encoding="utf-8") as file:
-        for done, number in enumerate(numbers, start=1):
-            page = compose(number, kind=kind, hd=hd)
-            name = f"{number:06d}-{page.kind}.png"
-            paint(page).save(folder / name)
+        for done, page in enumerate(pages, start=1):
+            name = f"{page.number:06d}-{page.kind}.png"
+            worn(paint(page), wear, seed=page.number).save(folder / name)
             file.writelines(json.dumps(line) + "\n" for line in lines(page, name))
             yield done
 
