@@ -1,7 +1,9 @@
 """Every example runs as its first line says."""
 
+import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,13 @@ ARGUMENTS = {
     "auto_classes.py": ["src/ixc/models/nano", NOTE, QUESTION],
     "fine_grid.py": ["3840", "2160"],
 }
+TRAINING = {"trainer.py": "transformers", "trl_sft.py": "trl"}
+"""Examples that learn -> the package they show."""
 LONGEST = 40
 
 
 def test_every_example_is_run() -> None:
-    assert {f.name for f in (ROOT / "examples").glob("*.py")} == set(ARGUMENTS)
+    assert {f.name for f in (ROOT / "examples").glob("*.py")} == {*ARGUMENTS, *TRAINING}
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
@@ -29,3 +33,22 @@ def test_it_runs(name: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINING)
+def test_it_learns(name: str, tmp_path: Path) -> None:
+    if find_spec(TRAINING[name]) is None:
+        pytest.skip(f"{TRAINING[name]} is not installed: pip install -c constraints.txt -e '.[{TRAINING[name]}]'")
+    path = ROOT / "examples" / name
+    assert len(path.read_text().splitlines()) <= LONGEST
+    turns = [{"from": "user", "value": f"<ImageHere>{QUESTION}"}, {"from": "assistant", "value": "Report Card"}]
+    record = {"image": str(ROOT / NOTE), "conversations": turns}
+    (tmp_path / "talks.jsonl").write_text(f"{json.dumps(record)}\n" * 4)
+    command = [sys.executable, path, tmp_path / "talks.jsonl", tmp_path / "out", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    state = json.loads((tmp_path / "out" / "checkpoint-2" / "trainer_state.json").read_text())
+    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    assert losses[1] < losses[0]  # the same two conversations twice
+    assert list((tmp_path / "out").glob("*.safetensors"))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from ixc.data.encode import Encoder
     from ixc.data.mixture import Source
     from ixc.processing.processor import IxcProcessor
+    from ixc.train.gauge import Gauge
     from ixc.train.stage import Stage
+    from ixc.train.trackers import Tracker
+    from ixc.train.tune import Glance
 
 TRAIN_EXAMPLES = (
     "ixc train recipes/lora_nano.py --data talks.jsonl --out runs/mine",
@@ -76,6 +81,13 @@ def train(
     fold: Annotated[
         bool, typer.Option("--merge", help="Fold the adapter in at the end: the whole model in OUT/model.")
     ] = False,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option("--held-out", metavar="FILE[:HD]", help="Conversations to be tested on at every checkpoint."),
+    ] = None,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="Curves: tensorboard, wandb or trackio; may be repeated.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train nothing: tell what would learn, and draw the first batch.")
     ] = False,
@@ -113,6 +125,8 @@ def train(
             save_every=SAVE_EVERY if save_every is None else save_every,
             skip_broken=skip_broken,
             fold=fold,
+            held_out=held_out or [],
+            track=track or [],
             dry_run=dry_run,
             device=device,
             how={"bfloat16": bf16, "recompute": recompute, "eight_bit": eight_bit},
@@ -121,7 +135,7 @@ def train(
     _refuse(path, {"--data": data, "--model": model, "--hd": hd, "--images": images, "--save-every": save_every,
                    "--skip-broken": skip_broken or None, "--bf16": bf16, "--recompute": recompute,
                    "--8-bit-optimizer": eight_bit or None, "--merge": fold or None,
-                   "--dry-run": dry_run or None})  # fmt: skip
+                   "--dry-run": dry_run or None, "--held-out": held_out, "--track": track})  # fmt: skip
     from ixc import train as room
 
     print(room.run(path, out=out, resume=resume, device=device))
@@ -149,6 +163,8 @@ def _tune(
     save_every: int,
     skip_broken: bool,
     fold: bool,
+    held_out: list[str],
+    track: list[str],
     dry_run: bool,
     device: str,
     how: dict[str, Any],
@@ -159,12 +175,17 @@ def _tune(
     from ixc.train.engine import Engine
     from ixc.train.folder import MODEL
     from ixc.train.folder import merge as fold_adapter
+    from ixc.train.gauge import gauge_for
+    from ixc.train.held_out import HeldOut
+    from ixc.train.trackers import check as check_trackers
+    from ixc.train.trackers import trackers
     from ixc.train.tune import check_out, encoder, stage_for, tune
 
     if not data:
         raise UsageError(f"the recipe {stage.name} learns from data and 0 files are named; add --data talks.jsonl")
     if fold and stage.adapter is None:
         raise UsageError(f"the recipe {stage.name} has 0 adapters to fold in; leave out --merge")
+    check_trackers(track)
     if not dry_run:
         check_out(out, resume=resume)
     folder = found(model)
@@ -174,7 +195,13 @@ def _tune(
     sources = _sources(stage, data, encoder(stage, processor), hd=hd, images=images, skip=skip_broken)
     if dry_run:
         return _rehearse(stage, sources, processor, out, how)
-    with ticker() as show:
+    test = None
+    if held_out:
+        tested = _sources(stage, held_out, encoder(stage, processor), hd=hd, images=images, skip=skip_broken)
+        test = HeldOut(tested, encoder(stage, processor), budget=stage.budget)
+    leads = os.environ.get("RANK", "0") == "0"
+    with ticker() as show, trackers(track if leads else (), out, {"recipe": stage.name}) as curves:
+        gauge = gauge_for(stage)
         tuned = tune(
             stage,
             sources,
@@ -186,7 +213,8 @@ def _tune(
             save_every=save_every,
             device=device,
             how=Engine(**how),
-            watch=lambda glance: show(glance.text(), glance.done.step, glance.steps),
+            watch=lambda glance: _tell(glance, gauge, show, curves),
+            evaluate=test,
         )
     if not tuned.leads:
         return
@@ -196,6 +224,15 @@ def _tune(
         print(fold_adapter(tuned.folder, folder, processor, out / MODEL, replace=True))
     else:
         print(tuned.folder)
+
+
+def _tell(glance: Glance, gauge: Gauge, show: Callable[[str, int, int], None], curves: list[Tracker]) -> None:
+    """A step to the terminal and to the curves."""
+    done, read = glance.done, gauge(glance.tokens_per_second)
+    show(f"{glance.text()}, {read.text()}", done.step, glance.steps)
+    numbers = {"loss": done.loss, "rate": done.rate, "norm": done.norm, "tokens_per_second": glance.tokens_per_second}
+    for curve in curves:
+        curve(done.step, {**numbers, **read.numbers(), **glance.scores})
 
 
 def _rehearse(stage: Stage, sources: list[Source], processor: IxcProcessor, out: Path, how: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ from ixc.train.groups import add_adapter
 from ixc.train.journal import LOG, Journal
 from ixc.train.parallel import Team, joined, whole
 from ixc.train.stage import Resolution, Stage
+
+Evaluate = Callable[[nn.Module, int], Mapping[str, float]]
+"""(model, step) -> scores by name: any test of the model while it learns."""
 
 SEED = 0
 """Of the adapter's first weights, the order of the data and dropout."""
@@ -60,12 +63,15 @@ class Glance:
     """Over the last steps."""
     seconds_left: float
     """At their pace."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What an evaluation found behind this step; empty: none was due."""
 
     def text(self) -> str:
         """One line."""
         return (
             f"step {self.done.step} of {self.steps}, loss {self.done.loss:.4f}, rate {self.done.rate:.2e}, "
             f"{self.tokens_per_second:,.0f} tokens/s, {_duration(self.seconds_left)} left"
+            + "".join(f", {name} {value:.4g}" for name, value in self.scores.items())
         )
 
 
@@ -188,6 +194,8 @@ def tune(
     device: str = "auto",
     how: Engine = FOR_DEVICE,
     watch: Callable[[Glance], Any] | None = None,
+    evaluate: Evaluate | None = None,
+    evaluate_every: int | None = None,
 ) -> Tuned:
     """Trains a stage to its end, or until SIGTERM; under torchrun as one rank of many.
 
@@ -203,6 +211,8 @@ def tune(
         device: auto, cpu or cuda.
         how: number format, memory.
         watch: called after each step, at the rank that leads.
+        evaluate: called at every rank now and then; what it finds stands in the log and in `Glance.scores`.
+        evaluate_every: steps between two; None: as `save_every`. The last step always has one.
 
     Raises:
         UsageError: a folder taken, a number out of range, a device that is not there. DataError: broken data, a full
@@ -213,7 +223,12 @@ def tune(
         raise UsageError(f"save-every is {save_every}, at least 1 needed")
     with joined(device) as team:
         return _Tuning(stage, Mixture(sources, seed=SEED), base, processor, out, team, how).run(
-            base_name=base_name, resume=resume, save_every=save_every, watch=watch
+            base_name=base_name,
+            resume=resume,
+            save_every=save_every,
+            watch=watch,
+            evaluate=evaluate,
+            evaluate_every=save_every if evaluate_every is None else evaluate_every,
         )
 
 
@@ -235,12 +250,23 @@ class _Tuning:
         self.steps = steps_of(stage, mixture)
 
     def run(
-        self, *, base_name: str | None, resume: bool, save_every: int, watch: Callable[[Glance], Any] | None
+        self,
+        *,
+        base_name: str | None,
+        resume: bool,
+        save_every: int,
+        watch: Callable[[Glance], Any] | None,
+        evaluate: Evaluate | None,
+        evaluate_every: int,
     ) -> Tuned:
         """Trains and leaves the result behind."""
         loop = self._loop()
         watcher = _Watcher(Journal(self.out / LOG), self.steps, watch) if self.team.leads else None
-        outcome = loop.run(self.out, resume=resume, save_every=save_every, watch=watcher)
+        if evaluate is None:
+            outcome = loop.run(self.out, resume=resume, save_every=save_every, watch=watcher)
+        else:
+            each = _Evaluation(loop.model, evaluate, evaluate_every, self.steps, watcher)
+            outcome = loop.run(self.out, resume=resume, save_every=save_every, watch=each)
         folder = self._leave(loop.model, base_name) if outcome.finished else None
         self.team.wait()
         return Tuned(step=outcome.step, steps=self.steps, folder=folder, leads=self.team.leads)
@@ -324,13 +350,13 @@ class _Watcher:
         self.recent: deque[tuple[int, float]] = deque(maxlen=WINDOW)  # (tokens, seconds) of the last steps
         self.last = time.monotonic()
 
-    def __call__(self, done: Done) -> None:
-        now = time.monotonic()
+    def __call__(self, done: Done, scores: Mapping[str, float] | None = None) -> None:
+        now, scores = time.monotonic(), scores or {}
         self.recent.append((done.tokens, now - self.last))
-        self.journal.add(asdict(done) | {"seconds": round(now - self.last, 3)})
+        self.journal.add(asdict(done) | {"seconds": round(now - self.last, 3)} | dict(scores))
         self.last = now
         if self.watch is not None:
-            self.watch(self._glance(done))
+            self.watch(replace(self._glance(done), scores=scores))
 
     def _glance(self, done: Done) -> Glance:
         seconds = sum(took for _, took in self.recent)
@@ -340,6 +366,25 @@ class _Watcher:
             tokens_per_second=sum(tokens for tokens, _ in self.recent) / max(seconds, 1e-9),
             seconds_left=(self.steps - done.step) * seconds / len(self.recent),
         )
+
+
+class _Evaluation:
+    """Between the loop and the watcher: the model is put to the test behind some steps."""
+
+    def __init__(self, model: nn.Module, evaluate: Evaluate, every: int, steps: int, watcher: _Watcher | None) -> None:
+        if every < 1:
+            raise UsageError(f"evaluate_every is {every}, at least 1 needed")
+        self.model, self.evaluate, self.every, self.steps, self.watcher = model, evaluate, every, steps, watcher
+
+    def __call__(self, done: Done) -> None:
+        scores: Mapping[str, float] = {}
+        if done.step % self.every == 0 or done.step == self.steps:
+            self.model.eval()
+            with torch.no_grad():
+                scores = self.evaluate(self.model, done.step)
+            self.model.train()
+        if self.watcher is not None:
+            self.watcher(done, scores)
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,41 @@
+"""Loss on conversations that are not learned from, while a run goes on: an `Evaluate` of `tune`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from ixc.data.batches import Batches, BatchSettings
+from ixc.data.encode import Encoder
+from ixc.data.mixture import Mixture, Place, Source
+
+NAME = "held_out_loss"
+"""Of the score."""
+
+
+class HeldOut:
+    """Mean loss over every label of the data.
+
+    Args:
+        sources: the data, checked.
+        encoder: that of the stage.
+        budget: tokens of a pack.
+    """
+
+    def __init__(self, sources: Sequence[Source], encoder: Encoder, *, budget: int) -> None:
+        mixture = Mixture(sources)
+        self._batches = Batches(mixture, encoder, settings=BatchSettings(samples=mixture.round_length, budget=budget))
+
+    def __call__(self, model: nn.Module, step: int) -> Mapping[str, float]:
+        """{"held_out_loss": mean over all labels}; the model as it is called, without gradients."""
+        one = self._batches.step(Place())
+        where = next(model.parameters()).device
+        total = 0.0
+        for pack in one.packs[0]:
+            batch = {name: value.to(where) for name, value in self._batches.tensors(pack).items()}
+            with torch.autocast(where.type, dtype=torch.bfloat16, enabled=where.type != "cpu"):
+                found = model(**batch, use_cache=False, logits_to_keep=1, num_items_in_batch=one.num_items)
+            total += float(found.loss)
+        return {NAME: total}
