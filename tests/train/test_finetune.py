@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,11 +20,13 @@ from ixc.data.batches import Batches, BatchSettings
 from ixc.data.conversations import JsonLines
 from ixc.data.encode import Encoder
 from ixc.data.mixture import Mixture, Source
-from ixc.errors import DataError, UsageError
+from ixc.errors import CapacityError, DataError, UsageError
 from ixc.model.weights import load
 from ixc.processing.processor import IxcProcessor
 from ixc.train import checkpoints
+from ixc.train.engine import Engine
 from ixc.train.finetune import Done, Finetune, merged
+from ixc.train.fingerprints import of_data, of_model
 from ixc.train.groups import add_adapter
 from ixc.train.stage import Adapter, Stage, Trained, read_stage
 
@@ -43,13 +48,13 @@ def batches(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Batc
     return Batches(mixture, encoder, settings=BatchSettings(samples=2, budget=700), rule="native")
 
 
-def run_of(tiny_folder: Path, batches: Batches, *, lora: bool = False) -> Finetune:
+def run_of(tiny_folder: Path, batches: Batches, *, lora: bool = False, **options: Any) -> Finetune:
     model: nn.Module = load(tiny_folder)
     stage = tiny_stage(load(tiny_folder).config, lora=lora)
     if stage.adapter is not None:
         torch.manual_seed(0)
         model = add_adapter(model, stage.adapter)
-    return Finetune(model, stage, batches, steps=STEPS, seed=4)
+    return Finetune(model, stage, batches, steps=STEPS, seed=4, **options)
 
 
 def tiny_stage(config: object, *, lora: bool) -> Stage:
@@ -136,3 +141,86 @@ def test_data_for_several_ranks_is_refused(tiny_folder: Path, batches: Batches) 
     many = Batches(batches.mixture, batches.encoder, settings=BatchSettings(samples=4, budget=1024, ranks=2))
     with pytest.raises(UsageError, match="for 2 ranks, this loop has 1"):
         run_of(tiny_folder, many)
+
+
+def test_resuming_beside_other_weights_or_edited_data_is_refused(
+    tiny_folder: Path, batches: Batches, tmp_path: Path
+) -> None:
+    base, data = tmp_path / "base", tmp_path / "talks.jsonl"
+    shutil.copytree(tiny_folder, base)
+    assert isinstance(batches.mixture.sources[0].records, JsonLines)
+    shutil.copy(batches.mixture.sources[0].records.path, data)
+    source = replace(batches.mixture.sources[0], records=JsonLines(data))
+
+    def marks() -> dict[str, Any]:
+        return {"base": of_model(base), "data": of_data([source])}
+
+    out = tmp_path / "run"
+    run_of(tiny_folder, batches, marks=marks()).run(out)
+    assert run_of(tiny_folder, batches, marks=marks()).run(out, resume=True).finished
+    data.write_text(data.read_text().replace("Number 3", "Number 4"))
+    with pytest.raises(UsageError, match=r"^talks was edited since the run in .* began.*; restore it, or take a new"):
+        run_of(tiny_folder, batches, marks=marks()).run(out, resume=True)
+    weights = bytearray((base / "model.safetensors").read_bytes())
+    weights[-1] ^= 1  # same header, same size
+    (base / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UsageError, match="begun with other weights than this base model; name theirs with --model"):
+        run_of(tiny_folder, batches, marks=marks()).run(out, resume=True)
+
+
+def test_too_little_memory_names_batch_and_remedy(
+    tiny_folder: Path, batches: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny_folder, batches)
+    before, learner, optimizer = weights(run), run.learner, run.optimizer
+    pack = batches.step(run.place).packs[0][0]
+    tokens, tiles = sum(one.text.tokens for one in pack), sum(one.text.tiles for one in pack)
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(learner, "forward", full)
+    with pytest.raises(CapacityError) as caught:
+        run.one_step()
+    said = str(caught.value)
+    assert f"step 1: a pack of {len(pack)} conversations ({pack[0].draw.record.where} first)" in said
+    assert f"with {tokens:,} tokens and {tiles:,} tiles does not fit the memory of cpu" in said
+    assert said.endswith("lower budget (700 now), or the hd of its source (1 now), or take --recompute")
+    monkeypatch.undo()
+    monkeypatch.setattr(optimizer, "step", full)
+    with pytest.raises(CapacityError, match=r"the moments of [\d,]+ weights that learn do not fit.*8-bit-optimizer"):
+        run.one_step()
+    assert all(torch.equal(value, weights(run)[name]) for name, value in before.items())
+
+
+def test_formats_and_recomputation(tiny_folder: Path, batches: Batches) -> None:
+    plain, again, half = (
+        run_of(tiny_folder, batches, lora=lora, how=how)
+        for lora, how in ((True, Engine()), (True, Engine(recompute=True)), (True, Engine(bfloat16=True)))
+    )
+    losses = [run.one_step().loss for run in (plain, again, half)]
+    assert losses[1] == losses[0]
+    assert losses[2] != losses[0]
+    assert losses[2] == pytest.approx(losses[0], rel=1e-2)  # 8 bits of mantissa
+    for name, value in weights(plain).items():
+        assert torch.equal(value, weights(again)[name]), name
+    dtypes = {(value.requires_grad, value.dtype) for value in half.model.parameters()}
+    assert dtypes == {(True, torch.float32), (False, torch.bfloat16)}
+
+
+def test_moments_in_eight_bit(
+    tiny_folder: Path, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torchao.optim", None)
+        with pytest.raises(UsageError, match=r"package torchao; install it: pip install 'ixc-4khd.eight-bit.'"):
+            run_of(tiny_folder, batches, how=Engine(eight_bit=True))
+    pytest.importorskip("torchao")
+    whole = run_of(tiny_folder, batches, how=Engine(eight_bit=True))
+    losses: list[Done] = []
+    assert whole.run(tmp_path, save_every=2, watch=losses.append).finished
+    assert losses[-1].loss < losses[0].loss
+    shutil.rmtree(checkpoints.found(tmp_path)[-1])
+    again = run_of(tiny_folder, batches, how=Engine(eight_bit=True))
+    assert again.run(tmp_path, resume=True).finished
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(whole).items())

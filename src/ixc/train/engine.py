@@ -76,3 +76,12 @@ def adamw(groups: Sequence[Group], *, betas: tuple[float, float], eight_bit: boo
             "8-bit moments need the package torchao; install it: pip install 'ixc-4khd[eight-bit]'"
         ) from error
     return AdamW8bit(given, betas=betas)
+
+
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Rate of a group by its scale; torchao compiles its step and keeps the rate in a tensor, which must stay."""
+    wanted = rate * group["scale"]
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(wanted)
+    else:
+        group["lr"] = wanted

@@ -46,6 +46,8 @@ class Done:
     """Tokens of the step."""
     labels: int
     """Those learned from."""
+    samples: tuple[tuple[int, int], ...] = ()
+    """(number of the source, number of the record in it) of all conversations of the step, sorted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +154,23 @@ class Finetune:
         norm = clip(self.model, self.stage.clip)
         rate = self.stage.rate(self.step, steps=self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
+            engine.set_rate(group, rate)
         self._update()
         self.step, self.place = self.step + 1, step.place
-        return Done(step=self.step, loss=loss, norm=norm, rate=rate, tokens=step.tokens, labels=step.num_items)
+        return Done(
+            step=self.step,
+            loss=loss,
+            norm=norm,
+            rate=rate,
+            tokens=step.tokens,
+            labels=step.num_items,
+            samples=self._samples(step),
+        )
+
+    def _samples(self, step: Step) -> tuple[tuple[int, int], ...]:
+        numbers = {source.name: number for number, source in enumerate(self.batches.mixture.sources)}
+        every = [sample.draw for packs in step.packs for pack in packs for sample in pack]
+        return tuple(sorted((numbers[draw.source.name], draw.index) for draw in every))
 
     def _backward(self, number: int, step: Step) -> float:
         """Gradients of one pack of this rank; returns its share of the step's mean."""
@@ -231,8 +246,9 @@ class Finetune:
         mine = self._trained()
         if not snapshot.fits(last, mine):
             raise UsageError(_other(out, ["parts that learn"]))
-        tensors = snapshot.room_for(last, mine, self.optimizer)
+        tensors = snapshot.room_for(last, mine)
         checkpoints.read_into(tensors, last.folder, team=self.team)
+        snapshot.put_back(tensors, mine, self.optimizer)
         self.step, self.place = last.progress["step"], Place(**last.progress["place"])
 
     def _check_same(self, theirs: Mapping[str, Any], out: Path) -> None:

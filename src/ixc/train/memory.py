@@ -1,8 +1,9 @@
 """Will a stage fit: memory of one device, with its arithmetic, before anything is rented.
 
 Mixed precision as FSDP2 has it: what learns is kept in float32 with its gradient and AdamW's two moments, what is
-frozen in bfloat16, both spread over all devices; blocks are gathered in bfloat16 when their turn comes. Activations are
-checkpointed: each block keeps its input and is computed again in the backward pass, one at a time.
+frozen in bfloat16, both spread over all devices; blocks are gathered in bfloat16 when their turn comes, all that is no
+block (tower, projector, embeddings, head) for a whole pass. Activations are checkpointed: each block keeps its input
+and is computed again in the backward pass, one at a time.
 
     S tokens of a pack, V views of its pictures, D and F width and MLP of the decoder, C and M of the tower
 
@@ -87,19 +88,30 @@ def _weights(stage: Stage, counts: Mapping[Part, tuple[int, int]], gpus: int, ei
         items.append(_item("frozen, nf4", f"{quantised:,} x {NF4} B / {gpus}", quantised * NF4 / gpus))
     rest = frozen - quantised
     items.append(_item("frozen, bfloat16", f"{rest:,} x {HALF} B / {gpus}", rest * HALF / gpus))
-    if gpus > 1:
-        text = stage.model.text_config
-        block = sum(counts[part][1] for part in ("LLM", "PLoRA") if part in counts) // text.num_hidden_layers
-        head = counts["head"][1]
-        grads = any(counts[part][0] for part in ("LLM", "PLoRA") if part in counts)
-        items.append(
-            _item(
-                "gathered blocks",
-                f"({2 + grads} x {block:,} + {head:,}) x {HALF} B",
-                ((2 + grads) * block + head) * HALF,
-            )
-        )
-    return items
+    return items + (_gathered(stage, counts) if gpus > 1 else [])
+
+
+IN_BLOCKS: tuple[Part, ...] = ("LLM", "PLoRA", "LoRA")
+"""Parts that are sharded by decoder block (`parallel.shard`); the others are gathered once a pass, all together."""
+
+
+def _gathered(stage: Stage, counts: Mapping[Part, tuple[int, int]]) -> list[Item]:
+    """What FSDP2 holds whole: two blocks, this and the next, with this one's gradient; and all that is no block."""
+    inside = {part: counts[part] for part in IN_BLOCKS if part in counts}
+    block = sum(every for _, every in inside.values()) // stage.model.text_config.num_hidden_layers
+    learning = sum(some for some, _ in inside.values()) // stage.model.text_config.num_hidden_layers
+    others = [counts[part] for part in counts if part not in IN_BLOCKS]
+    rest, rest_learning = sum(every for _, every in others), sum(some for some, _ in others)
+    return [
+        _item(
+            "gathered blocks, a gradient", f"(2 x {block:,} + {learning:,}) x {HALF} B", (2 * block + learning) * HALF
+        ),
+        _item(
+            "gathered all the while, gradients",
+            f"({rest:,} + {rest_learning:,}) x {HALF} B",
+            (rest + rest_learning) * HALF,
+        ),
+    ]
 
 
 def _activations(stage: Stage, counts: Mapping[Part, tuple[int, int]], labels: int) -> list[Item]:

@@ -1,0 +1,213 @@
+"""Runs of `tune` in forked processes: several ranks that train together, or one that is killed at any moment.
+
+A program of its own, for tests: it imports torch once and never trains itself, because a process that went backward
+through a graph cannot fork others that do.
+
+    python fleet.py losses FOLDER     20 steps on 1 and on 2 ranks; 10 on 2, then resumed on 1 and on 4
+    python fleet.py kills FOLDER N    N runs, each killed once at a random moment and resumed, beside an unbroken one
+
+FOLDER holds `tiny`, a model folder. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+import torch.distributed.checkpoint
+import torch.distributed.fsdp
+from PIL import Image
+
+from ixc.data.conversations import JsonLines
+from ixc.data.mixture import Source
+from ixc.model.weights import read_config
+from ixc.processing.processor import IxcProcessor
+from ixc.train.journal import read
+from ixc.train.stage import Resolution, Stage, read_stage
+from ixc.train.tune import tune
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SIZES = [(300, 200), (700, 400), (336, 1000), (1200, 300), (40, 40), (500, 900)]
+RECORDS = 10
+CODE_OF_FAILURE = 3
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    what, folder, *more = sys.argv[1:]
+    made = {"losses": losses, "kills": kills}[what](Path(folder), *map(int, more))
+    print(json.dumps(made))
+
+
+# -- what is trained --------------------------------------------------------------------------------------------------
+
+
+def prepare(folder: Path, *, steps: int, samples: int, hd: int) -> Callable[..., None]:
+    """Data and stage; gives the function that trains to the end in this process."""
+    config = json.loads((folder / "tiny" / "config.json").read_text())
+    config["text_config"]["plora_dropout"] = 0.0  # drawn by rank: with it two ranks are another run than one
+    (folder / "tiny" / "config.json").write_text(json.dumps(config))
+    written(folder / "talks.jsonl")
+    stage = stage_of(folder / "tiny", steps=steps, samples=samples, hd=hd)
+    processor = IxcProcessor.from_pretrained(folder / "tiny")
+
+    def train(out: Path, **options: Any) -> None:
+        source = Source(name="talks", records=JsonLines(folder / "talks.jsonl"), hd=hd)
+        tune(
+            stage,
+            [source],
+            base=folder / "tiny",
+            processor=processor,
+            out=out,
+            resume=out.exists(),
+            device="cpu",
+            **options,
+        )
+
+    return train
+
+
+def written(path: Path) -> None:
+    """Conversations with a picture, with two, and of text alone: ranks see tower passes of all numbers, and none."""
+    lines = []
+    for i in range(RECORDS):
+        pictures = [f"{i}-{k}.png" for k in range((1, 0, 2, 0, 1)[i % 5])]
+        for k, name in enumerate(pictures):
+            Image.effect_noise(SIZES[(i + k) % len(SIZES)], 60).convert("RGB").save(path.with_name(name))
+        turns = [
+            {"from": "human", "value": "<ImageHere>" * len(pictures) + f"What is {i}?"},
+            {"from": "gpt", "value": f"It is {i * 7919}."},
+        ]
+        lines.append(json.dumps({"image": pictures, "conversations": turns}))
+    path.write_text("\n".join(lines))
+
+
+def stage_of(base: Path, *, steps: int, samples: int, hd: int) -> Stage:
+    paper = read_stage(RECIPES / "sft_4khd.py")
+    one = Resolution(hd=hd, dynamic=False, datasets=())
+    return replace(
+        paper,
+        model=read_config(base),
+        resolutions=(one,),
+        samples=samples,
+        steps=steps,
+        peak_rate=5e-3,
+        warmup=0.1,
+        context=2048,
+        budget=2560,
+    )
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+
+def forked(work: Callable[[], None], **variables: object) -> int:
+    """Starts a process that does the work and ends; returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.environ.update({name: str(value) for name, value in variables.items()})
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(CODE_OF_FAILURE)
+
+
+def together(work: Callable[[], None], *, ranks: int) -> None:
+    """One process a rank, as a launcher would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    children = [forked(work, RANK=rank, LOCAL_RANK=rank, **told) for rank in range(ranks)]
+    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert not any(ends), f"exit codes by rank: {ends}"
+
+
+def sum_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# -- several ranks ----------------------------------------------------------------------------------------------------
+
+
+def losses(folder: Path) -> dict[str, Any]:
+    """Name -> losses of its steps, by the log; and the weights' file of each."""
+    train = prepare(folder, steps=20, samples=4, hd=4)
+    runs = {name: folder / name for name in ("one", "two", "two-then-one", "two-then-four")}
+    together(lambda: train(runs["one"]), ranks=1)
+    together(lambda: train(runs["two"]), ranks=2)
+
+    def half() -> None:
+        train(runs["two-then-one"], save_every=10, watch=stop_after_10)
+
+    together(half, ranks=2)
+    shutil.copytree(runs["two-then-one"], runs["two-then-four"])
+    together(lambda: train(runs["two-then-one"]), ranks=1)
+    together(lambda: train(runs["two-then-four"]), ranks=4)
+    return {name: [line["loss"] for line in read(out / "log.jsonl")] for name, out in runs.items()}
+
+
+def stop_after_10(glance: Any) -> None:
+    if glance.done.step == 10:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+# -- kills ------------------------------------------------------------------------------------------------------------
+
+
+def kills(folder: Path, number: int) -> dict[str, Any]:
+    """How many of the killed runs ended as the unbroken one did, and where they were when it happened."""
+    train = prepare(folder, steps=8, samples=2, hd=1)
+    whole, begun = folder / "whole", time.monotonic()
+    wait(forked(lambda: train(whole, save_every=1)))
+    seconds = time.monotonic() - begun
+    wanted, chance, found = ended(folder, whole), random.Random(7), []
+    out = folder / "killed"
+    for i in range(number):
+        shutil.rmtree(out, ignore_errors=True)
+        child = forked(lambda: train(out, save_every=1))
+        time.sleep(chance.uniform(0, seconds))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        stopped = len(list(read(out / "log.jsonl")))
+        wait(forked(lambda: train(out, save_every=1)))
+        found.append({"run": i, "stopped": stopped, "same": ended(folder, out) == wanted})
+    return {"seconds": seconds, "samples": len(wanted["samples"]), "runs": found}
+
+
+def wait(child: int) -> None:
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == 0, f"a run ended with {code}"
+
+
+def ended(folder: Path, out: Path) -> dict[str, Any]:
+    """What a run came to: its weights, and every sample it learned from, in order."""
+    lines = list(read(out / "log.jsonl"))
+    return {
+        "weights": sum_of(out / "model" / "model.safetensors"),
+        "samples": [tuple(sample) for line in lines for sample in line["samples"]],
+        "losses": [line["loss"] for line in lines],
+    }
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR)
+    main()
