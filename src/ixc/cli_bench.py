@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ixc.cli_words import add_processor, quiet_libraries
-from ixc.terminal import progress
+from ixc.cli_words import Device, Model, add_processor, examples, quiet_libraries
+from ixc.terminal import progress, ticker
 
 bench = typer.Typer(help="Time and memory, measured.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -33,3 +33,52 @@ def quantize(
 @bench.callback()
 def _root() -> None:
     pass
+
+
+@bench.command(
+    epilog=examples(
+        "ixc bench speed --quick",
+        "ixc bench speed --geometry 7b --layers 2 --bits 32 --bits 8 --bits 4 --only bits",
+        "ixc bench speed --model ./ixc-4khd-7b --only phases --hd 1 --hd 9 --hd 25 --repeats 5",
+    )
+)
+def speed(
+    model: Model = None,
+    geometry: Annotated[str | None, typer.Option("--geometry", help="7b or nano: random weights, true widths.")] = None,
+    layers: Annotated[int | None, typer.Option("--layers", help="With --geometry: of tower and decoder each.")] = None,
+    bits: Annotated[list[int] | None, typer.Option("--bits", help="32, 8, 4; may be repeated; default: 32.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="phases, bits, second, changed, beams, batch, memory; may be repeated."),
+    ] = None,
+    hds: Annotated[list[int] | None, typer.Option("--hd", help="Of the sweep: 1 4 9 16 25 36 55 81; repeated.")] = None,
+    at: Annotated[int, typer.Option("--at", help="HD of the sections without a sweep.")] = 25,
+    repeats: Annotated[int, typer.Option("--repeats", help="Measurements a figure.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Small HDs, one repeat.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure anew what the file holds already.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="JSON file; default: benchmarks/speed_<machine>_<yyyymm>.json.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure what an answer costs, phase by phase, against what this machine can do at most."""
+    quiet_libraries()
+    from ixc.bench.report import lines
+    from ixc.bench.run import Options, run
+    from ixc.bench.subject import Subject
+
+    subject = Subject(folder=model, geometry=geometry, layers=layers)
+    options = Options(
+        subject=subject,
+        bits=tuple(bits or (32,)),
+        only=tuple(only or ()),
+        hds=tuple(hds or ()),
+        hd=at,
+        repeats=repeats,
+        quick=quick,
+        again=again,
+        device=device,
+    )
+    with ticker() as tell:
+        result, path = run(options, out=out, tell=tell)
+    print("\n".join([*lines(result), str(path)]))

@@ -1,0 +1,144 @@
+"""A whole run: ceilings, then section after section, written after each, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+import transformers
+
+from ixc.bench import machine, report, speed
+from ixc.bench.result import Result, read
+from ixc.bench.subject import WHOLE, Subject
+from ixc.errors import UsageError
+
+QUICK_HDS = (1, 4, 9)
+"""Settings of a quick sweep."""
+
+Tell = Callable[[str, int, int], None]
+"""Told (what is measured, sections done, of how many)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a run measures."""
+
+    subject: Subject
+    """The model."""
+    bits: tuple[int, ...] = (WHOLE,)
+    """Of the weights; smaller ones in the sections of `speed.SMALL` only."""
+    only: tuple[str, ...] = ()
+    """Sections; none = all."""
+    hds: tuple[int, ...] = ()
+    """Settings of the sweep; none = `speed.HDS`, or `QUICK_HDS`."""
+    hd: int = 25
+    """Setting of the sections without a sweep."""
+    repeats: int = 3
+    """Measurements a figure, >= 1."""
+    quick: bool = False
+    """Small HDs, one repeat: a minute for the embedded model."""
+    again: bool = False
+    """Measure anew what the file holds already."""
+    device: str = "auto"
+    """As of `load`."""
+
+    def __post_init__(self) -> None:
+        unknown = set(self.only) - set(speed.SECTIONS)
+        if unknown:
+            raise UsageError(f"no section {', '.join(sorted(unknown))}; use {', '.join(speed.SECTIONS)}")
+        wrong = {*self.hds, self.hd} - set(speed.SIZES)
+        if wrong:
+            raise UsageError(f"no picture for HD {sorted(wrong)}; use {', '.join(map(str, speed.SIZES))}")
+        if self.repeats < 1:
+            raise UsageError(f"repeats is {self.repeats}, at least 1 needed")
+
+    @property
+    def sweep(self) -> tuple[int, ...]:
+        """Settings of the phases."""
+        return tuple(sorted(self.hds)) or (QUICK_HDS if self.quick else speed.HDS)
+
+
+def run(
+    options: Options, *, out: Path | None = None, tell: Tell = lambda what, done, total: None
+) -> tuple[Result, Path]:
+    """Measures, and writes JSON, Markdown and SVG.
+
+    Args:
+        out: JSON file; None = benchmarks/speed_<machine>_<yyyymm>.json.
+        tell: progress.
+
+    Returns:
+        The result with all rows of the file, and the JSON file.
+    """
+    device = torch.device("cuda" if options.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
+    today = date.today()
+    path = out or Path("benchmarks") / f"speed_{machine.slug(device)}_{today:%Y%m}.json"
+    tell("ceilings: matrix product, memory read", 0, 0)
+    result = _opened(path, device, today)
+    sections = options.only or tuple(speed.SECTIONS)
+    jobs = [(bits, section) for bits in options.bits for section in sections if bits == WHOLE or section in speed.SMALL]
+    for bits in options.bits:
+        _measure(options, result, path, bits, [job for job in jobs if job[0] == bits], tell)
+    _write(result, path)
+    return result, path
+
+
+def _opened(path: Path, device: torch.device, today: date) -> Result:
+    """The file's rows, under ceilings measured now."""
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    ceilings = {"flops": machine.matrix_rate(device, dtype), "read": machine.read_rate(device)}
+    about = {
+        "name": machine.name(device),
+        "date": today.isoformat(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    rows = read(path).rows if path.is_file() else []
+    return Result(machine=about | ceilings, rows=rows)
+
+
+def _measure(
+    options: Options, result: Result, path: Path, bits: int, jobs: Sequence[tuple[int, str]], tell: Tell
+) -> None:
+    """Every section of one model."""
+    name = options.subject.name
+    todo = [section for _, section in jobs if options.again or not _done(options, result, section, bits)]
+    if not todo:
+        return
+    tell(f"{name}, {bits} bits: loading", 0, len(todo))
+    bench = speed.Bench(
+        subject=options.subject,
+        engine=options.subject.engine(bits, device=options.device),
+        bits=bits,
+        hds=options.sweep,
+        hd=min(options.hd, options.sweep[-1]) if options.quick else options.hd,
+        repeats=1 if options.quick else options.repeats,
+        flops=result.machine["flops"],
+        read=result.machine["read"],
+    )
+    for number, section in enumerate(todo):
+        tell(f"{name}, {bits} bits: {report.TITLES[section]}", number, len(todo))
+        rows = []
+        for row in speed.SECTIONS[section](bench):
+            rows.append(row)
+            if section == "phases":  # long: every HD is kept as soon as it is there
+                result.add([each for each in rows if each.hd == row.hd])
+                result.write(path)
+        result.add(rows)
+        result.write(path)
+    tell(f"{name}, {bits} bits: done", len(todo), len(todo))
+
+
+def _done(options: Options, result: Result, section: str, bits: int) -> bool:
+    hds = options.sweep if section == "phases" else (None,)
+    return all(result.has(options.subject.name, section, bits, hd) for hd in hds)
+
+
+def _write(result: Result, path: Path) -> None:
+    result.write(path)
+    path.with_suffix(".svg").write_text(report.plot(result), encoding="utf-8")
+    path.with_suffix(".md").write_text(report.markdown(result, path.with_suffix(".svg").name), encoding="utf-8")

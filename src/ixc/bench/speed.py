@@ -1,0 +1,331 @@
+"""`ixc bench speed`: sections of measurements, each of them warm, repeated, and against the machine's own ceilings.
+
+phases    picture -> tiles, tower, prefill, first token, further tokens, for several HD
+bits      time per token of smaller weights         second    a second question on the same image
+changed   a screenshot with two changed tiles       beams     three beams against one
+batch     tokens per second side by side            memory    most memory of a prefill beyond the weights
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import pairwise
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+from transformers import LogitsProcessor
+
+from ixc.bench import machine, work
+from ixc.bench.result import Row
+from ixc.bench.subject import WHOLE, Subject
+from ixc.inference.engine import Engine
+from ixc.inference.plan import ModelGeometry, Plan, plan
+from ixc.inference.sampling import GREEDY, Sampling
+from ixc.processing.picture import open_image
+
+HDS = (1, 4, 9, 16, 25, 36, 55, 81)
+"""Settings of the sweep: HD-1 to HD-55, and beyond."""
+
+SIZES = {1: (336, 336), 4: (672, 672), 9: (1008, 1008), 16: (1344, 1344), 25: (1680, 1680), 36: (2016, 2016),
+         55: (3840, 2160), 81: (3024, 3024)}  # fmt: skip
+"""HD -> picture that uses it, pixels; HD-55 is the 4K screen."""
+
+NEW_TOKENS = 16
+"""Tokens decoded after the first."""
+
+BATCHES = (1, 2, 4, 8)
+"""Sequences decoded side by side."""
+
+BEAMS = 3
+"""Of the published demo."""
+
+QUESTIONS = ("What is the total?", "Who signed it, and when?")
+"""First and second."""
+
+Body = Callable[["Bench"], Iterator[Row]]
+
+
+class Clock(LogitsProcessor):
+    """Notes when the scores of every new token are there."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        machine.wait(self.device)
+        self.times.append(perf_counter())
+        return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A loaded model and how it is measured."""
+
+    subject: Subject
+    """What is measured."""
+    engine: Engine
+    """Loaded with `bits`."""
+    bits: int
+    """Of the decoder's weights."""
+    hds: tuple[int, ...]
+    """Settings of the sweep."""
+    hd: int
+    """Setting of the other sections."""
+    repeats: int
+    """Measurements a figure, after one for warming where they are cheap."""
+    flops: float
+    """FLOP a second of a matrix product here."""
+    read: float
+    """Bytes a second of reading memory here."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.engine.model.device
+
+    @property
+    def sizes(self) -> ModelGeometry:
+        """Of the model."""
+        return self.subject.sizes
+
+    def plan(self, hd: int) -> Plan:
+        """The arithmetic of the picture of an HD."""
+        width, height = SIZES[hd]
+        return plan(width, height, hd=hd, geometry=self.sizes, dtype="float32", text_tokens=len(QUESTIONS[0]))
+
+    def forget(self) -> None:
+        """Nothing kept of earlier measurements."""
+        self.engine.reader.tiles.clear()
+        self.engine.reader.prefixes.clear()
+
+    def row(self, section: str, name: str, values: Sequence[float], unit: str, **more: Any) -> Row:
+        """One figure of this bench."""
+        return Row(
+            subject=self.subject.name,
+            section=section,
+            name=name,
+            value=median(values),
+            low=min(values),
+            high=max(values),
+            repeats=len(values),
+            unit=unit,
+            bits=self.bits,
+            **more,
+        )
+
+    def encode(self, picture: bytes, question: str, hd: int) -> dict[str, torch.Tensor]:
+        """A batch of one from a file's bytes."""
+        from ixc import chat
+
+        turn = chat.Message("user", (chat.Image(open_image(picture)), question))
+        return dict(self.engine.processor.encode([turn], hd=hd, partition="original", return_tensors="pt"))
+
+    def steps(self, inputs: Any, new: int, sampling: Sampling = GREEDY) -> list[float]:
+        """Seconds until the first token, and between each two."""
+        clock = Clock(self.device)
+        machine.wait(self.device)
+        start = perf_counter()
+        self.engine.generate(
+            inputs, max_new_tokens=new, sampling=sampling, logits_processor=[clock], min_new_tokens=new
+        )
+        times = [start, *clock.times]
+        return [after - before for before, after in pairwise(times)]
+
+
+def picture(hd: int, *, changed: bool = False) -> bytes:
+    """A page of text-like marks, no two tiles alike; `changed` alters two tiles."""
+    width, height = SIZES[hd]
+    page = Image.new("RGB", (width, height), (252, 252, 250))
+    pen = ImageDraw.Draw(page)
+    for y in range(12, height - 12, 24):
+        for x in range(12, width - 40, 48):
+            long = 8 + (x * 7 + y * 13) % 30
+            pen.rectangle((x, y, x + long, y + 9), fill=((x + y) % 90, (x * y) % 80, y % 70))
+    if changed:
+        for x in (width // 3, width // 2):
+            pen.rectangle((x + 90, height // 2, x + 130, height // 2 + 15), fill=(200, 0, 0))
+    file = BytesIO()
+    page.save(file, format="PNG", compress_level=1)
+    return file.getvalue()
+
+
+@torch.inference_mode()
+def phases(bench: Bench) -> Iterator[Row]:
+    """Every phase of an answer, by HD."""
+    for hd in bench.hds:
+        yield from _phases(bench, hd)
+
+
+def _phases(bench: Bench, hd: int) -> list[Row]:
+    file, planned = picture(hd), bench.plan(hd)
+    found: dict[str, list[float]] = {"preprocessing": [], "vision": [], "prefill": [], "step": []}
+    for _ in range(bench.repeats):
+        bench.forget()
+        start = perf_counter()
+        inputs = bench.encode(file, QUESTIONS[0], hd)
+        found["preprocessing"].append(perf_counter() - start)
+        start = perf_counter()
+        bench.engine.reader.look(inputs)
+        machine.wait(bench.device)
+        found["vision"].append(perf_counter() - start)
+        first, *rest = bench.steps(inputs, NEW_TOKENS + 1)
+        found["prefill"].append(first)
+        found["step"].append(median(rest))
+    more = {"hd": hd, "image_tokens": planned.image_tokens}
+    whole = [sum(parts) for parts in zip(found["preprocessing"], found["vision"], found["prefill"], strict=True)]
+    needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=planned.tokens, value_bytes=_size(bench))
+    shares = {
+        "vision": work.vision_flops(planned) / median(found["vision"]) / bench.flops,
+        "prefill": work.prefill_flops(planned) / median(found["prefill"]) / bench.flops,
+    }
+    product = {"of": "matrix product"}
+    return [
+        bench.row("phases", "preprocessing", found["preprocessing"], "s", **more),
+        bench.row("phases", "vision", found["vision"], "s", share=shares["vision"], **product, **more),
+        bench.row("phases", "prefill", found["prefill"], "s", share=shares["prefill"], **product, **more),
+        bench.row("phases", "time to first token", whole, "s", **more),
+        bench.row(
+            "phases", "time per token", [1e3 * value for value in found["step"]], "ms",
+            share=needed / median(found["step"]) / bench.read, of="memory read", **more,
+        ),
+    ]  # fmt: skip
+
+
+def _bits(bench: Bench) -> int:
+    return bench.bits if bench.bits != WHOLE else 8 * _size(bench)
+
+
+def _size(bench: Bench) -> int:
+    """Bytes of a cached number."""
+    return torch.empty(0, dtype=bench.engine.model.dtype).element_size()
+
+
+@torch.inference_mode()
+def bits(bench: Bench) -> Iterator[Row]:
+    """Tokens per second after a short prompt, by bits of the weights."""
+    inputs = bench.encode(picture(1), QUESTIONS[0], 1)
+    bench.engine.reader.look(inputs)
+    bench.steps(inputs, 3)
+    found = []
+    for _ in range(max(3, bench.repeats)):
+        found.append(median(bench.steps(inputs, NEW_TOKENS + 1)[1:]))
+    tokens = inputs["input_ids"].shape[1]
+    needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=tokens, value_bytes=_size(bench))
+    share = needed / median(found) / bench.read
+    more: dict[str, Any] = {"hd": 1, "share": share, "of": "memory read"}
+    yield bench.row("bits", "tokens per second", [1 / value for value in found], "tokens/s", **more)
+    weights = sum(v.nbytes for v in [*bench.engine.model.parameters(), *bench.engine.model.buffers()])
+    yield bench.row("bits", "weights in memory", [weights / 1e9], "GB", hd=1)
+
+
+def second(bench: Bench) -> Iterator[Row]:
+    """A first and a second question on one image, from the file's bytes to the first token."""
+    file, first, again = picture(bench.hd), [], []
+    for _ in range(bench.repeats):
+        bench.forget()
+        for question, found in zip(QUESTIONS, (first, again), strict=True):
+            start = perf_counter()
+            bench.engine.ask([file], question, hd=bench.hd, partition="original", max_new_tokens=1)
+            found.append(perf_counter() - start)
+    share = [b / a for a, b in zip(first, again, strict=True)]
+    yield bench.row("second", "first question", first, "s", hd=bench.hd)
+    yield bench.row("second", "second question", again, "s", hd=bench.hd)
+    yield bench.row("second", "second of first", [100 * value for value in share], "%", hd=bench.hd)
+
+
+@torch.inference_mode()
+def changed(bench: Bench) -> Iterator[Row]:
+    """The tower's time for a 4K screenshot, and for the same with two changed tiles."""
+    hd, first, again = 55, [], []
+    files = [picture(hd), picture(hd, changed=True)]
+    inputs = [bench.encode(file, QUESTIONS[0], hd) for file in files]
+    tiles = [each["pixel_values"] for each in inputs]
+    differ = int((tiles[0] != tiles[1]).flatten(1).any(1).sum())
+    for _ in range(bench.repeats):
+        bench.forget()
+        for given, found in zip(inputs, (first, again), strict=True):
+            start = perf_counter()
+            bench.engine.reader.look(given)
+            machine.wait(bench.device)
+            found.append(perf_counter() - start)
+    share = [100 * b / a for a, b in zip(first, again, strict=True)]
+    yield bench.row("changed", f"vision, {len(tiles[0])} tiles", first, "s", hd=hd)
+    yield bench.row("changed", f"vision, {differ} tiles changed", again, "s", hd=hd)
+    yield bench.row("changed", "changed of first", share, "%", hd=hd)
+
+
+@torch.inference_mode()
+def beams(bench: Bench) -> Iterator[Row]:
+    """Prefill with one beam and with three."""
+    inputs = bench.encode(picture(bench.hd), QUESTIONS[0], bench.hd)
+    bench.engine.reader.look(inputs)
+    found: dict[int, list[float]] = {1: [], BEAMS: []}
+    for _ in range(bench.repeats):
+        for count, times in found.items():
+            bench.engine.reader.prefixes.clear()
+            times.append(bench.steps(inputs, 2, Sampling(num_beams=count))[0])
+    for count, times in found.items():
+        yield bench.row("beams", f"prefill, {count} beam{'s' * (count > 1)}", times, "s", hd=bench.hd)
+    ratio = median(found[BEAMS]) / median(found[1])
+    yield bench.row("beams", f"{BEAMS} beams of 1", [100 * ratio], "%", hd=bench.hd)
+
+
+@torch.inference_mode()
+def batch(bench: Bench) -> Iterator[Row]:
+    """Tokens a second of several sequences side by side, after 64 tokens of text each."""
+    for count in BATCHES:
+        ids = torch.randint(3, 90, (count, 64), device=bench.device)
+        found = []
+        for _ in range(max(2, bench.repeats)):
+            clock = Clock(bench.device)
+            bench.engine.model.generate(
+                ids, attention_mask=torch.ones_like(ids), min_new_tokens=9, max_new_tokens=9, do_sample=False,
+                logits_processor=[clock],
+            )  # fmt: skip
+            steps = [after - before for before, after in pairwise(clock.times)]
+            found.append(count / median(steps))
+        yield bench.row("batch", f"{count} side by side", found, "tokens/s")
+
+
+@torch.inference_mode()
+def memory(bench: Bench) -> Iterator[Row]:
+    """Most memory of a prefill beyond weights and image features, against what it must hold."""
+    hd = bench.hds[-1]
+    planned, inputs = bench.plan(hd), bench.encode(picture(hd), QUESTIONS[0], hd)
+    bench.forget()
+    bench.engine.reader.look(inputs)
+    before = machine.resident(bench.device)
+    with machine.peak(bench.device) as most:
+        bench.steps(inputs, 1)
+    size = _size(bench)
+    kept = planned.kv_bytes * size // 4
+    layer = planned.tokens * (2 * bench.sizes.width + 3 * bench.sizes.mlp) * size
+    more: dict[str, Any] = {"hd": hd, "image_tokens": planned.image_tokens}
+    extra = most[0] - before
+    yield bench.row("memory", "most beyond the weights", [extra / 1e9], "GB", **more)
+    yield bench.row("memory", "keys and values", [kept / 1e9], "GB", **more)
+    yield bench.row("memory", "activations of one layer", [layer / 1e9], "GB", **more)
+    yield bench.row(
+        "memory", "(most - one layer's activations) of keys and values", [(extra - layer) / kept], "x", **more
+    )
+
+
+SECTIONS: dict[str, Body] = {
+    "phases": phases,
+    "bits": bits,
+    "second": second,
+    "changed": changed,
+    "beams": beams,
+    "batch": batch,
+    "memory": memory,
+}
+"""What `--only` may name."""
+
+SMALL = ("bits",)
+"""Sections that are measured for 8 and 4 bits too."""

@@ -1,0 +1,140 @@
+"""What is measured: the model of a folder, or a geometry with random weights, in 32, 8 or 4 bits."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ixc.errors import UsageError
+from ixc.inference.engine import Engine, load
+from ixc.inference.folder import EMBEDDED, found, read_processor
+from ixc.inference.plan import ModelGeometry, read_geometry
+from ixc.inference.quantize import quantize
+from ixc.model.config import IxcConfig
+from ixc.model.model import IxcForConditionalGeneration
+from ixc.model.quantised import BITS, Quantisation, QuantisedLinear, group_size, prepare
+
+GEOMETRIES = {"7b": ModelGeometry(), "nano": read_geometry(EMBEDDED)}
+"""What `--geometry` may name."""
+
+WHOLE = 32
+"""Bits of weights that are not small."""
+
+SPREAD = 0.02
+"""Deviation of random weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured."""
+
+    folder: Path | None = None
+    """Model folder; None with `geometry` None = the embedded model."""
+    geometry: str | None = None
+    """Key of `GEOMETRIES`: random weights of these widths."""
+    layers: int | None = None
+    """With a geometry: layers of the tower and of the decoder each; None = all."""
+
+    def __post_init__(self) -> None:
+        if self.geometry is not None and self.geometry not in GEOMETRIES:
+            raise UsageError(f"no geometry {self.geometry!r}; use one of {', '.join(GEOMETRIES)}")
+        if self.geometry is not None and self.folder is not None:
+            raise UsageError("a folder and a geometry were named; measure one of them")
+        if self.layers is not None and (self.geometry is None or self.layers < 1):
+            raise UsageError(f"layers is {self.layers}: at least 1, and only with a geometry")
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        if self.geometry is None:
+            return "embedded model" if self.folder is None else self.folder.resolve().name
+        return f"{self.geometry} widths, {self.layers or 'all'} layers, random weights"
+
+    @property
+    def sizes(self) -> ModelGeometry:
+        """For the arithmetic."""
+        if self.geometry is None:
+            return read_geometry(found(self.folder))
+        whole = GEOMETRIES[self.geometry]
+        return whole if self.layers is None else replace(whole, layers=self.layers, vit_layers=self.layers)
+
+    def engine(self, bits: int, *, device: str = "auto") -> Engine:
+        """A loaded model.
+
+        Raises:
+            UsageError: other bits than 32, 8 and 4; a small folder asked for in other bits.
+        """
+        if bits not in (WHOLE, *BITS):
+            raise UsageError(f"bits is {bits}, one of 32, 8, 4 needed")
+        if self.geometry is not None:
+            return _random(self.sizes, bits, device)
+        if bits == WHOLE:
+            return load(self.folder, device=device)
+        with tempfile.TemporaryDirectory() as scratch:
+            return load(quantize(found(self.folder), Path(scratch) / "small", bits=bits), device=device)
+
+
+def _random(sizes: ModelGeometry, bits: int, device: str) -> Engine:
+    """Random weights made layer by layer, in place, so that a small model is never whole in float32."""
+    processor = read_processor(found(None))
+    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
+    config = _config(sizes, processor.image_token_id)
+    with torch.device("meta"):
+        model = IxcForConditionalGeneration(config)
+    if bits != WHOLE:
+        prepare(model, Quantisation(bits=bits, group_size=group_size(config), half="bfloat16"), dtype=dtype)
+    _fill(model, where, dtype)
+    return Engine(model=model.eval().requires_grad_(False), processor=processor)
+
+
+def _config(sizes: ModelGeometry, image_token_id: int) -> IxcConfig:
+    text: dict[str, Any] = {
+        "num_hidden_layers": sizes.layers,
+        "hidden_size": sizes.width,
+        "intermediate_size": sizes.mlp,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.kv_heads,
+        "head_dim": sizes.head_dim,
+        "vocab_size": sizes.vocab,
+        "plora_r": sizes.plora_r,
+        "plora_qkv_r": sizes.plora_qkv_r,
+        "max_position_embeddings": sizes.max_positions,
+    }
+    vision: dict[str, Any] = {
+        "num_hidden_layers": sizes.vit_layers,
+        "hidden_size": sizes.vit_width,
+        "intermediate_size": sizes.vit_mlp,
+        "num_attention_heads": max(1, sizes.vit_width // 64),
+    }
+    return IxcConfig(text_config=text, vision_config=vision, image_token_id=image_token_id)
+
+
+@torch.no_grad()
+def _fill(model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Weights from a fixed seed; scales and low ends such that small weights have the spread of the others."""
+    draw = torch.Generator(device).manual_seed(0)
+    for module in model.modules():
+        for name, empty in [*module._parameters.items(), *module._buffers.items()]:
+            if empty is None:
+                continue
+            kept = empty.dtype if empty.dtype in (torch.bfloat16, torch.int8, torch.uint8) else dtype
+            if not kept.is_floating_point:
+                low, high = (-127, 128) if kept == torch.int8 else (0, 256)
+                values = torch.empty(empty.shape, dtype=kept, device=device).random_(low, high, generator=draw)
+            elif isinstance(module, QuantisedLinear):
+                step = SPREAD * 12**0.5 / (255 if module.bits == 8 else 15)
+                start = step if name == "scale" else -7.5 * step
+                values = torch.full(empty.shape, start, dtype=kept, device=device)
+            elif empty.dim() < 2:
+                values = torch.full(empty.shape, float(name == "weight"), dtype=kept, device=device)
+            else:
+                values = torch.empty(empty.shape, dtype=kept, device=device).normal_(0, SPREAD, generator=draw)
+            if name in module._parameters:
+                module._parameters[name] = torch.nn.Parameter(values, requires_grad=False)
+            else:
+                module._buffers[name] = values
