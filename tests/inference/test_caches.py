@@ -1,0 +1,201 @@
+"""Nothing computed twice: kept tile features are the fresh ones bit by bit; kept prefixes give the same answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ixc.errors import UsageError
+from ixc.inference.cache import TileCache
+from ixc.inference.engine import Engine, load
+from ixc.inference.prefix import PrefixCache, common, roomy_cache, signature
+from ixc.inference.sampling import Sampling
+from ixc.model.config import IxcVisionConfig
+from ixc.model.model import IxcModel
+from ixc.model.vision import VisionTower
+
+QUESTION = "What is the title?"
+BEAMS = Sampling(num_beams=3)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path) -> Engine:
+    return load(tiny_folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_folder: Path) -> Engine:
+    """Keeps nothing."""
+    return load(tiny_folder, device="cpu", tile_cache=0, prefix_cache=0)
+
+
+@pytest.fixture
+def seen(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many pictures each call of the tower got; the engine's stores start empty."""
+    counts: list[int] = []
+    handle = engine.model.model.vision_tower.register_forward_hook(lambda m, given, out: counts.append(len(given[0])))
+    engine.reader.tiles.clear()
+    engine.reader.prefixes.clear()
+    yield counts
+    handle.remove()
+
+
+def noise(tiles: int, *, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (tiles, 3, 336, 336), dtype=torch.uint8, generator=generator)
+
+
+@torch.inference_mode()
+def test_kept_features_are_fresh_ones_bit_by_bit(engine: Engine, seen: list[int]) -> None:
+    model, cache = engine.model.model, TileCache()
+    tiles, grids = noise(6), torch.tensor([[2, 3]])
+    wanted = model.get_image_features(tiles, grids).pooler_output
+    assert torch.equal(cache.features(model, tiles, grids).pooler_output[0], wanted[0])
+    seen.clear()
+    assert torch.equal(cache.features(model, tiles, grids).pooler_output[0], wanted[0])
+    assert seen == []
+    changed = tiles.clone()
+    changed[4, 0, 100, 100] ^= 1
+    wanted = model.get_image_features(changed, grids).pooler_output
+    seen.clear()
+    assert torch.equal(cache.features(model, changed, grids).pooler_output[0], wanted[0])
+    assert sum(seen) == 2  # the tile and the overview
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_a_picture_does_not_depend_on_its_company(engine: Engine, size: int) -> None:
+    pictures = torch.randn(5, 3, 336, 336, generator=torch.Generator().manual_seed(0))
+    together = engine.model.model.see(pictures, tiles_per_pass=size)
+    for place in range(5):
+        assert torch.equal(engine.model.model.see(pictures[place : place + 1], tiles_per_pass=size)[0], together[place])
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_a_picture_does_not_depend_on_its_company_at_true_widths() -> None:
+    torch.manual_seed(0)
+    tower = VisionTower(IxcVisionConfig(num_hidden_layers=2)).eval()
+    pictures = torch.randn(3, 3, 336, 336)
+    together = torch.cat([tower(each) for each in pictures.split(1)])
+    for place in (2, 0, 1):
+        assert torch.equal(tower(pictures[place : place + 1])[0], together[place])
+
+
+@torch.inference_mode()
+def test_identical_tiles_are_seen_once(engine: Engine, seen: list[int]) -> None:
+    tiles = torch.full((6, 3, 336, 336), 255, dtype=torch.uint8)
+    tiles[1] = 0
+    features = TileCache(0).features(engine.model.model, tiles, torch.tensor([[2, 3]])).pooler_output
+    assert sum(seen) == 3  # white, black, overview
+    assert torch.equal(features[0], engine.model.model.get_image_features(tiles, torch.tensor([[2, 3]])).pooler_output[0])
+
+
+@torch.inference_mode()
+def test_the_limit_in_bytes_and_who_goes_first(engine: Engine, seen: list[int]) -> None:
+    model = engine.model.model
+    size = model.see(torch.zeros(1, 3, 336, 336)).nbytes
+    cache = TileCache(3 * size)
+    cache.features(model, noise(1, seed=1), torch.tensor([[1, 1]]))
+    cache.features(model, noise(1, seed=2), torch.tensor([[1, 1]]))
+    assert cache.bytes == 3 * size
+    seen.clear()
+    cache.features(model, noise(1, seed=2), torch.tensor([[1, 1]]))
+    assert seen == []
+    cache.features(model, noise(1, seed=1), torch.tensor([[1, 1]]))
+    assert sum(seen) == 1  # its overview had to go, its tile stayed
+
+
+@torch.inference_mode()
+def test_changed_weights_see_anew(engine: Engine, seen: list[int]) -> None:
+    model, cache, grid = engine.model.model, TileCache(), torch.tensor([[1, 1]])
+    before = cache.features(model, noise(1), grid).pooler_output[0]
+    weight = model.vision_proj[0].bias
+    with torch.inference_mode(False), torch.no_grad():
+        weight += 1.0
+        after = cache.features(model, noise(1), grid).pooler_output[0]
+        weight -= 1.0
+    assert not torch.equal(before, after)
+
+
+def test_a_second_question_reads_only_what_is_new(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+    assert engine.ask([page], QUESTION).text == plain.ask([page], QUESTION).text
+    seen.clear()
+    before = engine.reader.prefixes.tokens_reused
+    answer = engine.ask([page], "How much is Tea?")
+    assert seen == []
+    assert engine.reader.prefixes.tokens_reused - before >= answer.image_tokens[0]
+    assert answer.text == plain.ask([page], "How much is Tea?").text
+
+
+def test_the_next_turn_and_other_pictures(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+    first = engine.ask([page], QUESTION)
+    before = engine.reader.prefixes.tokens_reused
+    history = [(QUESTION, first.text)]
+    assert engine.ask([page], "b", history=history).text == plain.ask([page], "b", history=history).text
+    assert engine.reader.prefixes.tokens_reused - before >= first.image_tokens[0]
+    other = Image.new("RGB", (300, 400), "navy")
+    for images in ([page, other], [other, page], [page, page], [other], []):
+        assert engine.ask(images, QUESTION).text == plain.ask(images, QUESTION).text
+
+
+def test_beams_after_a_kept_beginning(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+    for question in (QUESTION, "x", QUESTION):
+        assert engine.ask([page], question, sampling=BEAMS).text == plain.ask([page], question, sampling=BEAMS).text
+    assert engine.ask([page], "x").text == plain.ask([page], "x").text
+
+
+def test_streams_and_conversations_share_the_stores(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+    wanted = plain.ask([page], QUESTION)
+    assert "".join(engine.stream([page], QUESTION)) == wanted.text
+    job = plain._prepare([page], QUESTION, None, None, None, ())
+    from ixc.inference.engine import _conversation, _open
+
+    steps = list(engine.converse(_conversation([_open(page)], QUESTION, ()), logprobs=True))
+    tokens = plain._generate(job, Sampling())[0, job.prompt_tokens :].tolist()
+    assert [step.token for step in steps] == tokens
+    assert all(int(step.logprobs.argmax()) == step.token for step in steps if step.logprobs is not None)
+    assert abs(float(steps[0].logprobs.exp().sum()) - 1) < 1e-4  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_signatures_keep_images_whole() -> None:
+    spans, tokens = ((2, 6), (6, 9)), [4, 3]
+    ids = [5, 6, 0, 0, 0, 0, 0, 0, 0, 7, 8]
+    one = signature(ids, spans, [b"a" * 16, b"b" * 16], tokens)
+    other = signature(ids, spans, [b"a" * 16, b"c" * 16], tokens)
+    assert common(one, other) == 6
+    assert common(one, one) == 11
+    assert common(one, one[:8]) == 6
+    assert common(one, one[:4]) == 2
+    assert common(one, np.array([5, 9])) == 1
+
+
+def test_kept_beginnings_stay_under_their_limit() -> None:
+    def filled(tokens: int) -> object:
+        cache = roomy_cache()
+        cache.update(torch.zeros(1, 1, tokens, 4), torch.zeros(1, 1, tokens, 4), 0)
+        return cache
+
+    store = PrefixCache(12_000)
+    for first in range(4):
+        store.put(b"me", np.arange(first, first + 100), filled(100))  # pyright: ignore[reportArgumentType]
+        assert store.bytes <= 12_000
+    assert store.take(b"me", np.arange(0, 100)).get_seq_length() == 0  # gone
+    assert store.take(b"you", np.arange(3, 103)).get_seq_length() == 0
+    assert store.take(b"me", np.arange(3, 103)).get_seq_length() == 99  # one is left to be read
+
+
+def test_numbers_below_zero(tiny_folder: Path) -> None:
+    with pytest.raises(UsageError, match="tile_cache is -1, at least 0"):
+        load(tiny_folder, device="cpu", tile_cache=-1)
+    with pytest.raises(UsageError, match="plora is 'x'; use one of low_rank, folded, auto"):
+        load(tiny_folder, device="cpu", plora="x")
+    with pytest.raises(UsageError, match="compiled steps keep none"):
+        load(tiny_folder, device="cpu", prefix_cache=1, compile=True)
+
+
+def test_the_model_class_is_the_one_kept_features_belong_to(engine: Engine) -> None:
+    assert isinstance(engine.model.model, IxcModel)
