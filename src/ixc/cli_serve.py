@@ -21,6 +21,7 @@ KEY_VARIABLE = "IXC_API_KEY"
 SERVE_EXAMPLES = examples(
     "ixc serve",
     "ixc serve --model ./ixc-4khd-7b --hd 25 --port 8080",
+    "ixc serve --engine light",
     "IXC_API_KEY=secret ixc serve --host 0.0.0.0 --fetch-from images.example.org",
 )
 
@@ -55,10 +56,19 @@ def serve(
     ] = 120,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    engine: Annotated[
+        str, typer.Option("--engine", help="light: one answer at a time, with a page; vllm; auto: vllm if installed.")
+    ] = "auto",
 ) -> None:
-    """Serve an OpenAI API and a page at /, one answer at a time; SIGTERM finishes what was taken in."""
-    _need_extra()
+    """Serve an OpenAI API, with vLLM where it is installed, else one answer at a time and with a page at /.
+
+    SIGTERM finishes what was taken in.
+    """
+    from ixc.serving.launch import choose
+
     _check(hd, partition)
+    chosen = choose(engine)
+    _need_extra()
     from ixc.serving.door import Door, Limits
     from ixc.serving.fetch import Fetcher
     from ixc.serving.server import listen, run
@@ -75,6 +85,8 @@ def serve(
     )
     door = Door(limits=limits, fetcher=Fetcher(hosts=_hosts(fetch_from or [])))
     key = api_key or os.environ.get(KEY_VARIABLE) or None
+    if chosen == "vllm":
+        _become_vllm(model, name, door, hd, partition, key, host, port, drain_seconds, device=device, dtype=dtype)
     listening = listen(host, port)
     desk = _desk(model, name, door, hd, partition, key, host, device=device, dtype=dtype)
     shown = f"[{host}]" if ":" in host else host
@@ -111,6 +123,52 @@ def _desk(
         hosts=LOOPBACK if host in LOOPBACK else (),
     )
     return Desk(load_engine(model, device=device, dtype=dtype), settings)
+
+
+def _become_vllm(
+    model: Path | None,
+    name: str | None,
+    door: Door,
+    hd: int | None,
+    partition: str | None,
+    key: str | None,
+    host: str,
+    port: int,
+    drain_seconds: int,
+    *,
+    device: str,
+    dtype: str,
+) -> None:
+    """Prints the arithmetic and becomes vLLM."""
+    import torch
+
+    from ixc.inference.folder import found
+    from ixc.serving.guard import LOOPBACK
+    from ixc.serving.launch import Order, settings, start
+
+    if device == "mps" or port == 0:
+        raise UsageError("vLLM runs on cpu or cuda, and on a port that is named; use --engine light for mps or port 0")
+    folder = found(model)
+    launch = settings(
+        Order(
+            folder=folder,
+            name=name or folder.resolve().name,
+            host=host,
+            port=port,
+            hd=hd,
+            partition=partition,
+            dtype=dtype,
+            accelerated=device != "cpu" and torch.cuda.is_available(),
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            limits=door.limits,
+            drain_seconds=drain_seconds,
+            fetch_from=door.fetcher.hosts,
+            hosts=LOOPBACK if host in LOOPBACK else (),
+            api_key=key,
+        )
+    )
+    print(*launch.lines, sep="\n", flush=True)
+    start(launch)
 
 
 def _check(hd: int | None, partition: str | None) -> None:

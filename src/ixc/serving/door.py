@@ -116,6 +116,15 @@ class Door:
         Raises:
             Refused: a format, a shape or a number of pixels that is not let in. ImageError: broken.
         """
+        self.check(files)
+        return [self._open(file, place) for place, file in enumerate(files)]
+
+    def check(self, files: Sequence[bytes]) -> None:
+        """By their headers alone, no pixel being decoded.
+
+        Raises:
+            Refused: a format, a shape or a number of pixels that is not let in.
+        """
         left = self.limits.max_total_pixels
         for place, file in enumerate(files):
             left -= self._check(file, place)
@@ -124,7 +133,6 @@ class Door:
                     f"the images have more than {self.limits.max_total_pixels:,} px together; reduce them",
                     code="image_too_large",
                 )
-        return [self._open(file, place) for place, file in enumerate(files)]
 
     def _decode(self, url: str) -> bytes:
         most = self.limits.max_image_bytes

@@ -1,4 +1,4 @@
-"""What `vllm serve` finds of this package: its entry point `vllm.general_plugins`, called once in every process of vLLM.
+"""What `vllm serve` finds of this package: its entry point `vllm.general_plugins`, called in each of its processes.
 
     IxcForConditionalGeneration --ModelRegistry--> vllm_model    the model on vLLM's layers
     messages                    --renderer-------> vllm_chat     our prompt format; special tokens in texts are text

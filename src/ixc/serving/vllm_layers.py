@@ -171,7 +171,7 @@ class TextBlock(nn.Module):
         return self.feed_forward(x, image_mask), residual
 
 
-@support_torch_compile
+@support_torch_compile(dynamic_arg_dims={"input_ids": 0, "positions": 0, "inputs_embeds": 0})
 class Decoder(nn.Module):
     """InternLM2 without its output head."""
 
