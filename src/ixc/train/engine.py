@@ -67,15 +67,27 @@ def adamw(groups: Sequence[Group], *, betas: tuple[float, float], eight_bit: boo
         UsageError: the package for 8-bit moments is missing.
     """
     given = [group.for_optimizer() for group in groups]
-    if not eight_bit:
-        return torch.optim.AdamW(given, betas=betas)
+    return _eight_bit()(given, betas=betas) if eight_bit else torch.optim.AdamW(given, betas=betas)
+
+
+def check(how: Engine) -> None:
+    """All it needs is installed: asked before minutes are spent on weights.
+
+    Raises:
+        UsageError: the package for 8-bit moments is missing.
+    """
+    if how.eight_bit:
+        _eight_bit()
+
+
+def _eight_bit() -> Any:
     try:
         from torchao.optim import AdamW8bit
     except ImportError as error:
         raise UsageError(
             "8-bit moments need the package torchao; install it: pip install 'ixc-4khd[eight-bit]'"
         ) from error
-    return AdamW8bit(given, betas=betas)
+    return AdamW8bit
 
 
 def set_rate(group: dict[str, Any], rate: float) -> None:

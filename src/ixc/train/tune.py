@@ -26,6 +26,7 @@ from ixc.errors import UsageError
 from ixc.model.config import IxcConfig
 from ixc.model.weights import load, read_config
 from ixc.processing.processor import IxcProcessor
+from ixc.train import engine
 from ixc.train.engine import FOR_DEVICE, Engine
 from ixc.train.finetune import Done, Finetune
 from ixc.train.fingerprints import of_data, of_model
@@ -221,6 +222,7 @@ def tune(
     check_out(out, resume=resume)
     if save_every < 1:
         raise UsageError(f"save-every is {save_every}, at least 1 needed")
+    engine.check(how)
     with joined(device) as team:
         return _Tuning(stage, Mixture(sources, seed=SEED), base, processor, out, team, how).run(
             base_name=base_name,
