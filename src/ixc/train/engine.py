@@ -56,8 +56,9 @@ def computing(device: torch.device, *, half: bool) -> AbstractContextManager[Any
 
 
 def recompute(model: Any) -> None:
-    """Blocks keep their inputs only."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    """Blocks keep their inputs only; random numbers are drawn again as they were."""
+    enable = getattr(model, "activation_checkpointing_enable", None)  # the name from transformers 5.2x on
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def adamw(groups: Sequence[Group], *, betas: tuple[float, float], eight_bit: bool) -> torch.optim.Optimizer:
