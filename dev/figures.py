@@ -55,7 +55,25 @@ def rules() -> str:
     return "\n".join(found).rstrip()
 
 
-TABLES: dict[str, Callable[[], str]] = {"nano": nano, "tasks": tasks, "rules": rules}
+def boarding() -> str:
+    """Before and after of the LoRA demonstration, from dev/boarding.py."""
+    found = json.loads((ROOT / "benchmarks/lora_boarding.json").read_text())
+    merged, steps = found["merged"], found["steps"]
+    lines = ["| | exact match % | 95 % interval | answers |", "|---|---|---|---|"]
+    for r in found["rows"]:
+        lines.append(f"| {r['name']} | {r['percent']:.1f} | {r['low']:.1f} to {r['high']:.1f} | {r['count']} |")
+    lines += [
+        "",
+        f"{steps} steps over {found['pages']:,} pages: {found['seconds_a_step'] * steps / 60:.1f} minutes of "
+        f"training on {found['cores']} cores at {found['seconds_a_step']:.2f} s a step (timed over "
+        f"{found['steps_timed']} of them), {found['cpu_seconds_a_step'] * steps:.0f} s of CPU time.",
+        f"Merged against unmerged on {merged['pages']} pages: {merged['same_answer']} answers the same, logits within "
+        f"{merged['largest_logit_difference']:.0e}.",
+    ]
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"boarding": boarding, "nano": nano, "tasks": tasks, "rules": rules}
 
 
 def filled(text: str) -> str:
