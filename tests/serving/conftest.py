@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
 from talk import Gate, Running, running
+from vllm_process import Vllm, vllm_command
 
 from ixc.inference.engine import Engine, load
 from ixc.serving import answer
@@ -17,8 +20,33 @@ from ixc.serving.door import Door, Limits
 
 
 @pytest.fixture(scope="session")
-def engine(tiny_folder: Path) -> Engine:
+def engine_of_tiny(tiny_folder: Path) -> Engine:
     return load(tiny_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def engine(engine_of_tiny: Engine) -> Engine:
+    return engine_of_tiny
+
+
+@pytest.fixture(scope="session")
+def engine_of_embedded() -> Engine:
+    return load(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def vllm_server() -> Iterator[Vllm]:
+    """`ixc serve --engine vllm` on the embedded model, with the light server's name; the door in front of it.
+
+    An address in IXC_VLLM_CLIENT_URL is such a server started by hand, with the key `none`.
+    """
+    with vllm_command(
+        lambda port: [sys.executable, "-m", "ixc", "serve", "--engine", "vllm", "--port", str(port), "--name", "tiny",
+                      "--max-images", "4"],
+        given=os.environ.get("IXC_VLLM_CLIENT_URL"),
+        environment={"IXC_API_KEY": "none"},
+    ) as found:  # fmt: skip
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -7,35 +7,27 @@ Oracle: `Engine.ask`, in this process, before the server is asked.
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import signal
-import subprocess
 import sys
-import time
-import urllib.request
+import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 from talk import data_url
+from vllm_process import Vllm, vllm_command
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.vllm,
     pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not here; see dev/vllm_cpu.sh"),
 ]
-
-STARTING = float(os.environ.get("IXC_VLLM_STARTING", "600"))
-"""Seconds vLLM may take to start: most of them are imports."""
 
 CONTEXT, BLOCK = 20_000, 32
 """Positions of the server: two images at HD-55; tokens of a block of its cache."""
@@ -117,59 +109,23 @@ def own() -> list[list[int]]:
     return answers
 
 
-@dataclass(frozen=True)
-class Running:
-    url: str
-    process: subprocess.Popen[str]
-
-    def post(self, body: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"{self.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=900) as response:
-            return json.load(response)
-
-    def metric(self, name: str) -> float:
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as response:
-            text = response.read().decode()
-        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.M))
-
-
 @pytest.fixture(scope="module")
-def server(own: list[list[int]]) -> Iterator[Running]:
+def server(own: list[list[int]]) -> Iterator[Vllm]:
     """`vllm serve` on the embedded model; an address in IXC_VLLM_URL is a server started by hand instead."""
-    if given := os.environ.get("IXC_VLLM_URL"):
-        yield Running(given, subprocess.Popen(["true"], text=True))
-        return
     from ixc.inference.folder import EMBEDDED
 
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(EMBEDDED), "--served-model-name", "nano"]
-    command += ["--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--max-model-len", str(CONTEXT), "--limit-mm-per-prompt", '{"image": 4}', "--block-size", str(BLOCK)]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, text=True, env=environment) as process:
-        try:
-            yield ready(Running(f"http://127.0.0.1:{port}", process))
-        finally:
-            process.send_signal(signal.SIGTERM)
+    flags = ["--served-model-name", "nano", "--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1"]
+    flags += ["--max-model-len", str(CONTEXT), "--limit-mm-per-prompt", '{"image": 4}', "--block-size", str(BLOCK)]
+    program = str(Path(sys.executable).with_name("vllm"))
+    with vllm_command(
+        lambda port: [program, "serve", str(EMBEDDED), *flags, "--port", str(port)],
+        given=os.environ.get("IXC_VLLM_URL"),
+        environment={"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
+    ) as found:
+        yield found
 
 
-def ready(server: Running) -> Running:
-    end = time.monotonic() + STARTING
-    while time.monotonic() < end:
-        assert server.process.poll() is None, "vLLM has ended; its log says why"
-        try:
-            with urllib.request.urlopen(f"{server.url}/health", timeout=5):
-                return server
-        except OSError:
-            time.sleep(1)
-    raise TimeoutError(f"vLLM was not ready after {STARTING:g} s")
-
-
-def test_32_at_once_answer_as_our_own_engine(server: Running, own: list[list[int]]) -> None:
+def test_32_at_once_answer_as_our_own_engine(server: Vllm, own: list[list[int]]) -> None:
     assert len(QUESTIONS) == 32
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(server.post, [question.body() for question in QUESTIONS]))
@@ -179,7 +135,7 @@ def test_32_at_once_answer_as_our_own_engine(server: Running, own: list[list[int
     assert not wrong, [(QUESTIONS[number], found[number], own[number]) for number in wrong]
 
 
-def test_the_second_question_on_an_image_reads_only_its_text(server: Running) -> None:
+def test_the_second_question_on_an_image_reads_only_its_text(server: Vllm) -> None:
     first = Question("What is the title?", ((1344, 1008),))
     second = Question("How much is that in the end?", ((1344, 1008),))
     server.post(first.body())
@@ -193,14 +149,14 @@ def test_the_second_question_on_an_image_reads_only_its_text(server: Running) ->
     assert read <= len(second.text) + 2 * BLOCK  # the text, and what fills the last whole block of the image
 
 
-def test_another_hd_is_another_image(server: Running) -> None:
+def test_another_hd_is_another_image(server: Vllm) -> None:
     texts = [Question("What is the title?", ((1344, 1008),), hd=hd).body() for hd in (1, 9)]
     small, large = (server.post(body)["usage"]["prompt_tokens"] for body in texts)
     assert large - small > 400
 
 
 @pytest.mark.parametrize("tiling", [{"hd": 0}, {"hd": 56}, {"hd": "9"}, {"partition": "x"}, {"do_resize": True}])
-def test_wrong_tiling_is_refused(server: Running, tiling: dict[str, Any]) -> None:
+def test_wrong_tiling_is_refused(server: Vllm, tiling: dict[str, Any]) -> None:
     body = {**Question("?", ((336, 336),)).body(), "mm_processor_kwargs": tiling}
     with pytest.raises(urllib.error.HTTPError) as caught:
         server.post(body)

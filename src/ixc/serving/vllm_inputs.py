@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from transformers import BatchFeature
 from vllm.exceptions import VLLMValidationError
@@ -126,7 +127,7 @@ class Pictures(BaseMultiModalProcessor[Reading]):
     def _get_mm_fields_config(
         self, hf_inputs: BatchFeature, hf_processor_mm_kwargs: Mapping[str, object]
     ) -> Mapping[str, MultiModalFieldConfig]:
-        grids = hf_inputs["image_grids"]
+        grids = hf_inputs.get("image_grids", torch.empty((0, 2), dtype=torch.long))  # none: all of them are cached
         return {
             "pixel_values": MultiModalFieldConfig.flat_from_sizes(MODALITY, grids.prod(-1)),
             "image_grids": MultiModalFieldConfig.batched(MODALITY, keep_on_cpu=True),

@@ -1,0 +1,77 @@
+"""vLLM as a process of a test: started on a free port, waited for, sent SIGTERM at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from socket import socket
+from typing import Any
+
+STARTING = float(os.environ.get("IXC_VLLM_STARTING", "600"))
+"""Seconds vLLM may take to start: most of them are imports."""
+
+ENDING = 60
+"""Seconds it may take to leave."""
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """A server and its address."""
+
+    url: str
+
+    def post(self, body: dict[str, Any]) -> dict[str, Any]:
+        """One answer."""
+        request = urllib.request.Request(
+            f"{self.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=900) as response:
+            return json.load(response)
+
+    def metric(self, name: str) -> float:
+        """The sum over its labels."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as response:
+            text = response.read().decode()
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.M))
+
+
+@contextmanager
+def vllm_command(
+    command: Callable[[int], Sequence[str]], *, given: str | None, environment: Mapping[str, str]
+) -> Iterator[Vllm]:
+    """The server of a command, or the one at a given address."""
+    if given:
+        yield Vllm(given)
+        return
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen(command(port), env={**os.environ, **environment}) as process:
+        try:
+            yield _ready(Vllm(f"http://127.0.0.1:{port}"), process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(ENDING)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _ready(server: Vllm, process: subprocess.Popen[bytes]) -> Vllm:
+    end = time.monotonic() + STARTING
+    while time.monotonic() < end:
+        assert process.poll() is None, "vLLM has ended; its log says why"
+        try:
+            with urllib.request.urlopen(f"{server.url}/health", timeout=5):
+                return server
+        except OSError:
+            time.sleep(1)
+    raise TimeoutError(f"vLLM was not ready after {STARTING:g} s")
