@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -270,7 +271,10 @@ def test_the_three_commands_of_the_readme(run: Run, tmp_path: Path, monkeypatch:
     """Word for word, with eight pages instead of 1600, and three questions."""
     readme = (RECIPES.parent / "README.md").read_text(encoding="utf-8")
     block = readme.partition("Fine-tuning in three commands")[2].partition("```console\n")[2].partition("\n```")[0]
-    commands = [line.removeprefix("$ ixc ").replace("-n 1600", "-n 8").replace("-n 200", "-n 3").split() for line in block.splitlines()]
+    commands = [
+        line.removeprefix("$ ixc ").replace("-n 1600", "-n 8").replace("-n 200", "-n 3").split()
+        for line in block.splitlines()
+    ]
     assert [command[0] for command in commands] == ["synth", "train", "eval"]
     (tmp_path / "recipes").symlink_to(RECIPES)
     monkeypatch.chdir(tmp_path)
@@ -282,3 +286,28 @@ def test_the_three_commands_of_the_readme(run: Run, tmp_path: Path, monkeypatch:
     assert steps[0]["loss"] > 1.5  # nothing like the pages it knows
     page = next((tmp_path / "passes").glob("*.png"))
     assert load_engine(tmp_path / "runs/lora_boarding/model").ask([page], "What is the Gate?").text is not None
+
+
+def test_seen_before_it_runs_and_while_it_does(
+    run: Run, tiny_folder: Path, talks: Path, recipes: SimpleNamespace, tmp_path: Path
+) -> None:
+    command = ["train", recipes.lora, "--data", talks, "--model", tiny_folder, "--out", tmp_path / "run"]
+    code, out, err = run(*command, "--dry-run")
+    assert code == 0, err
+    assert f"{STEPS} steps of 2 conversations, {RECORDS} in the data" in out
+    assert not (tmp_path / "run").exists()
+    page = Path(out.splitlines()[-1]).read_text(encoding="utf-8")
+    learned = re.findall(r'<span class="learned">(.*?)</span>', page.partition("<article>")[2], re.S)
+    assert len(learned) == page.count("<img") == 2
+    assert all(re.match(r"Number \d\.", answer) for answer in learned)
+    assert "Which?" in page
+    assert "http" not in page
+
+    code, _, err = run(*command, "--held-out", talks, "--save-every", 3, "--merge")
+    assert code == 0, err
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log if "held_out_loss" in line] == [3, 5]
+    assert log[-1]["held_out_loss"] < log[0]["loss"]
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+    code, _, err = run("train", recipes.full, *command[2:-1], tmp_path / "other", "--merge")
+    assert (code, "0 adapters to fold in" in err) == (2, True)
