@@ -222,12 +222,14 @@ def test_several_settings_want_a_choice(tiny_folder: Path) -> None:
         resolution(paper, None)
     assert resolution(paper, 25).dynamic
     assert not resolution(paper, 9).dynamic
-    with pytest.raises(UsageError, match="4 bits, this loop 16"):
-        stage_for(four_bits(tiny_folder), tiny_folder)
+    with pytest.raises(UsageError, match=r"3 bits; set weight_bits to one of \(16, 4\)"):
+        stage_for(three_bits(tiny_folder), tiny_folder)
 
 
-def four_bits(base: Path) -> Stage:
-    return replace(read_stage(RECIPES / "qlora.py"), model=read_config(base), context=1024)
+def three_bits(base: Path) -> Stage:
+    stage = read_stage(RECIPES / "qlora.py")
+    assert stage.adapter is not None
+    return replace(stage, model=read_config(base), context=1024, adapter=replace(stage.adapter, weight_bits=3))
 
 
 def test_epochs_become_steps(talks: Path) -> None:

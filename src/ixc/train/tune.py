@@ -26,7 +26,7 @@ from ixc.errors import UsageError
 from ixc.model.config import IxcConfig
 from ixc.model.weights import load, read_config
 from ixc.processing.processor import IxcProcessor
-from ixc.train import engine
+from ixc.train import engine, nf4
 from ixc.train.engine import FOR_DEVICE, Engine
 from ixc.train.finetune import Done, Finetune
 from ixc.train.fingerprints import of_data, of_model
@@ -48,7 +48,7 @@ CPU = torch.device("cpu")
 WINDOW = 20
 """Steps that tokens/s and the time left are taken from."""
 
-WHOLE_BITS = 16
+FROZEN_BITS = (16, nf4.BITS)
 """Bits of frozen weights this loop trains beside."""
 
 
@@ -124,10 +124,10 @@ def stage_for(stage: Stage, base: Path) -> Stage:
     positions = config.text_config.max_position_embeddings
     if stage.context > positions:
         raise UsageError(f"context is {stage.context:,} in the recipe, {base} has {positions:,} positions; lower it")
-    if stage.adapter is not None and stage.adapter.weight_bits != WHOLE_BITS:
+    if stage.adapter is not None and stage.adapter.weight_bits not in FROZEN_BITS:
         raise UsageError(
-            f"the recipe {stage.name} has frozen weights of {stage.adapter.weight_bits} bits, this loop "
-            f"{WHOLE_BITS}; take recipes/lora.py"
+            f"the recipe {stage.name} has frozen weights of {stage.adapter.weight_bits} bits; "
+            f"set weight_bits to one of {FROZEN_BITS}"
         )
     return replace(stage, model=config)
 
@@ -249,6 +249,7 @@ class _Tuning:
     ) -> None:
         self.stage, self.mixture, self.base, self.processor, self.out = stage, mixture, base, processor, out
         self.team, self.how = team, how.settled(team.device)
+        nf4.check(stage.adapter, device=team.device, ranks=team.ranks)
         self.steps = steps_of(stage, mixture)
 
     def run(
@@ -339,6 +340,8 @@ def build(stage: Stage, base: Path, where: torch.device, *, half: bool | None = 
     half = where.type != "cpu" if half is None else half
     model: nn.Module = load(base, dtype=torch.bfloat16 if half and stage.adapter is not None else torch.float32)
     if stage.adapter is not None:
+        if stage.adapter.weight_bits == nf4.BITS:
+            nf4.quantise(model, stage.adapter.targets)
         torch.manual_seed(SEED)
         model = add_adapter(model, stage.adapter)
     return model.to(where)
