@@ -115,6 +115,7 @@ def server(own: list[list[int]]) -> Iterator[Vllm]:
     from ixc.inference.folder import EMBEDDED
 
     flags = ["--served-model-name", "nano", "--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1"]
+    flags += ["--trust-request-mm-kwargs"]
     flags += ["--max-model-len", str(CONTEXT), "--limit-mm-per-prompt", '{"image": 4}', "--block-size", str(BLOCK)]
     program = str(Path(sys.executable).with_name("vllm"))
     with vllm_command(

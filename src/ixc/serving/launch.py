@@ -179,7 +179,9 @@ def _command(
     # On a processor compiling takes minutes at every start and gains little: the products dominate.
     eager = () if order.accelerated else ("--enforce-eager",)
     flat = [word for option in options.items() for word in option]
-    return (program, "serve", str(order.folder), *flat, *eager, "--enable-prompt-tokens-details")
+    # hd and partition of a request come in this way; `vllm_inputs` lets nothing else through, and bounds both.
+    trusted = ("--trust-request-mm-kwargs", "--enable-prompt-tokens-details")
+    return (program, "serve", str(order.folder), *flat, *eager, *trusted)
 
 
 def _environment(order: Order) -> dict[str, str]:
