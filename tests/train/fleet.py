@@ -22,12 +22,14 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # optimisers import it with their first step, every fork again
 import torch.distributed
 import torch.distributed.checkpoint
 import torch.distributed.fsdp
@@ -37,9 +39,10 @@ from ixc.data.conversations import JsonLines
 from ixc.data.mixture import Source
 from ixc.model.weights import read_config
 from ixc.processing.processor import IxcProcessor
+from ixc.train.held_out import NAME, HeldOut
 from ixc.train.journal import read
-from ixc.train.stage import Resolution, Stage, read_stage
-from ixc.train.tune import tune
+from ixc.train.stage import Part, Resolution, Stage, Trained, read_stage
+from ixc.train.tune import encoder, tune
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SIZES = [(300, 200), (700, 400), (336, 1000), (1200, 300), (40, 40), (500, 900)]
@@ -57,17 +60,26 @@ def main() -> None:
 # -- what is trained --------------------------------------------------------------------------------------------------
 
 
-def prepare(folder: Path, *, steps: int, samples: int, hd: int) -> Callable[..., None]:
-    """Data and stage; gives the function that trains to the end in this process."""
+def prepare(
+    folder: Path, *, steps: int, samples: int, hd: int, parts: Sequence[Part] = ()
+) -> tuple[Callable[..., None], HeldOut]:
+    """Data and stage; gives the function that trains to the end in this process, and a test of its own data.
+
+    Args:
+        parts: what learns; none: everything.
+    """
     config = json.loads((folder / "tiny" / "config.json").read_text())
     config["text_config"]["plora_dropout"] = 0.0  # drawn by rank: with it two ranks are another run than one
     (folder / "tiny" / "config.json").write_text(json.dumps(config))
     written(folder / "talks.jsonl")
     stage = stage_of(folder / "tiny", steps=steps, samples=samples, hd=hd)
+    if parts:
+        stage = replace(stage, trained=tuple(Trained(part=part) for part in parts))
     processor = IxcProcessor.from_pretrained(folder / "tiny")
 
+    source = Source(name="talks", records=JsonLines(folder / "talks.jsonl"), hd=hd)
+
     def train(out: Path, **options: Any) -> None:
-        source = Source(name="talks", records=JsonLines(folder / "talks.jsonl"), hd=hd)
         tune(
             stage,
             [source],
@@ -79,7 +91,7 @@ def prepare(folder: Path, *, steps: int, samples: int, hd: int) -> Callable[...,
             **options,
         )
 
-    return train
+    return train, HeldOut([source], encoder(stage, processor), budget=stage.budget)
 
 
 def written(path: Path) -> None:
@@ -149,8 +161,9 @@ def sum_of(path: Path) -> str:
 
 
 def losses(folder: Path) -> dict[str, Any]:
-    """Name -> losses of its steps, by the log; and the weights' file of each."""
-    train = prepare(folder, steps=20, samples=4, hd=4)
+    """Name -> losses of its steps by the log, and last the loss of all the data under the last weights."""
+    alone, test = prepare(folder, steps=20, samples=4, hd=4)
+    train = partial(alone, evaluate=test, evaluate_every=20)
     runs = {name: folder / name for name in ("one", "two", "two-then-one", "two-then-four")}
     together(lambda: train(runs["one"]), ranks=1)
     together(lambda: train(runs["two"]), ranks=2)
@@ -162,7 +175,8 @@ def losses(folder: Path) -> dict[str, Any]:
     shutil.copytree(runs["two-then-one"], runs["two-then-four"])
     together(lambda: train(runs["two-then-one"]), ranks=1)
     together(lambda: train(runs["two-then-four"]), ranks=4)
-    return {name: [line["loss"] for line in read(out / "log.jsonl")] for name, out in runs.items()}
+    logs = {name: list(read(out / "log.jsonl")) for name, out in runs.items()}
+    return {name: [line["loss"] for line in lines] + [lines[-1][NAME]] for name, lines in logs.items()}
 
 
 def stop_after_10(glance: Any) -> None:
@@ -175,7 +189,8 @@ def stop_after_10(glance: Any) -> None:
 
 def kills(folder: Path, number: int) -> dict[str, Any]:
     """How many of the killed runs ended as the unbroken one did, and where they were when it happened."""
-    train = prepare(folder, steps=8, samples=2, hd=1)
+    # Few weights, for a checkpoint of all takes longer than the step it follows.
+    train, _ = prepare(folder, steps=8, samples=2, hd=1, parts=("projector", "newline and separator", "head"))
     whole, begun = folder / "whole", time.monotonic()
     wait(forked(lambda: train(whole, save_every=1)))
     seconds = time.monotonic() - begun
@@ -190,6 +205,7 @@ def kills(folder: Path, number: int) -> dict[str, Any]:
         stopped = len(list(read(out / "log.jsonl")))
         wait(forked(lambda: train(out, save_every=1)))
         found.append({"run": i, "stopped": stopped, "same": ended(folder, out) == wanted})
+        print(found[-1], file=sys.stderr, flush=True)
     return {"seconds": seconds, "samples": len(wanted["samples"]), "runs": found}
 
 

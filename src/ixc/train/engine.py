@@ -98,3 +98,8 @@ def set_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"].fill_(wanted)
     else:
         group["lr"] = wanted
+
+
+def stepping(device: torch.device, *, eight_bit: bool) -> AbstractContextManager[Any]:
+    """Around the optimiser's step: torchao compiles it, which pays on GPUs; on CPUs it takes minutes of a compiler."""
+    return torch.compiler.set_stance("force_eager") if eight_bit and device.type == "cpu" else nullcontext()

@@ -184,7 +184,8 @@ class Finetune:
         return float(loss.detach())
 
     def _update(self) -> None:
-        with _too_little_memory(self._no_room_for_moments):
+        stepping = engine.stepping(self.team.device, eight_bit=self.how.eight_bit)
+        with _too_little_memory(self._no_room_for_moments), stepping:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

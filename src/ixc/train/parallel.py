@@ -138,6 +138,19 @@ def shard(learner: Learner, team: Team, *, half: bool) -> None:
     fully_shard(learner, **settings)
 
 
+@contextmanager
+def callable_alone(learner: Learner, team: Team) -> Iterator[None]:
+    """The model below may be called by itself, by all ranks alike: what is no block of the decoder is gathered."""
+    gather: Any = learner
+    if team.ranks > 1:
+        gather.unshard()
+    try:
+        yield
+    finally:
+        if team.ranks > 1:
+            gather.reshard()
+
+
 def whole(value: Tensor) -> Tensor:
     """A tensor with the shards of all ranks, which must all ask; as it is, if it never was sharded."""
     return value.full_tensor() if isinstance(value, DTensor) else value

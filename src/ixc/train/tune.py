@@ -33,7 +33,7 @@ from ixc.train.fingerprints import of_data, of_model
 from ixc.train.folder import ADAPTER, MODEL, dtype_of, library, write_adapter, write_model
 from ixc.train.groups import add_adapter
 from ixc.train.journal import LOG, Journal
-from ixc.train.parallel import Team, joined, whole
+from ixc.train.parallel import Team, callable_alone, joined, whole
 from ixc.train.stage import Resolution, Stage
 
 Evaluate = Callable[[nn.Module, int], Mapping[str, float]]
@@ -212,7 +212,8 @@ def tune(
         device: auto, cpu or cuda.
         how: number format, memory.
         watch: called after each step, at the rank that leads.
-        evaluate: called at every rank now and then; what it finds stands in the log and in `Glance.scores`.
+        evaluate: called now and then, at every rank, where it must do the same; what it finds stands in the log and in
+            `Glance.scores`.
         evaluate_every: steps between two; None: as `save_every`. The last step always has one.
 
     Raises:
@@ -268,7 +269,7 @@ class _Tuning:
         if evaluate is None:
             outcome = loop.run(self.out, resume=resume, save_every=save_every, watch=watcher)
         else:
-            each = _Evaluation(loop.model, evaluate, evaluate_every, self.steps, watcher)
+            each = _Evaluation(loop, evaluate, evaluate_every, watcher)
             outcome = loop.run(self.out, resume=resume, save_every=save_every, watch=each)
         folder = self._leave(loop.model, base_name) if outcome.finished else None
         self.team.wait()
@@ -376,18 +377,18 @@ class _Watcher:
 class _Evaluation:
     """Between the loop and the watcher: the model is put to the test behind some steps."""
 
-    def __init__(self, model: nn.Module, evaluate: Evaluate, every: int, steps: int, watcher: _Watcher | None) -> None:
+    def __init__(self, loop: Finetune, evaluate: Evaluate, every: int, watcher: _Watcher | None) -> None:
         if every < 1:
             raise UsageError(f"evaluate_every is {every}, at least 1 needed")
-        self.model, self.evaluate, self.every, self.steps, self.watcher = model, evaluate, every, steps, watcher
+        self.loop, self.evaluate, self.every, self.watcher = loop, evaluate, every, watcher
 
     def __call__(self, done: Done) -> None:
         scores: Mapping[str, float] = {}
-        if done.step % self.every == 0 or done.step == self.steps:
-            self.model.eval()
-            with torch.no_grad():
-                scores = self.evaluate(self.model, done.step)
-            self.model.train()
+        if done.step % self.every == 0 or done.step == self.loop.steps:
+            model = self.loop.model.eval()
+            with torch.no_grad(), callable_alone(self.loop.learner, self.loop.team):
+                scores = self.evaluate(model, done.step)
+            model.train()
         if self.watcher is not None:
             self.watcher(done, scores)
 
