@@ -23,12 +23,18 @@ from ixc.model.attention import attend
 from ixc.model.base import IxcPreTrainedModel
 from ixc.model.config import IxcVisionConfig
 
+PIECE = 64
+"""Rows of the MLP activated at once where nothing trains: 1 MB at true widths."""
+
 
 def quick_gelu(x: torch.Tensor) -> torch.Tensor:
     """OpenAI's x * sigmoid(1.702 x)."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return x * torch.sigmoid(1.702 * x)
-    return torch.sigmoid_(1.702 * x).mul_(x)  # one copy instead of three, the same numbers
+    # The same numbers in place, by pieces that stay in the core's cache: fresh pages cost more than the arithmetic.
+    for rows in x.view(-1, x.shape[-1]).split(PIECE):
+        rows.mul_(torch.sigmoid_(1.702 * rows))
+    return x
 
 
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu}
