@@ -1,4 +1,4 @@
-"""torch.compile on the tower and the decode step: off by default, since on a CPU it costs a minute and brings little.
+"""torch.compile on the tower and the decode step: off by default: the first answer waits for the compiler.
 
     tower         one graph a pass: passes have one shape (`IxcModel.see`), so it is compiled once
     decode step   transformers compiles it for a static cache; its length is rounded up to `ROUND` positions, so that

@@ -1,8 +1,8 @@
 """PLoRA as a second copy of the decoder's matrices, or as low-rank products: which one, by the plan's arithmetic.
 
 Folding saves the low-rank products of the prefill (about 6 % of its work at the published ranks) and costs the
-decoder's matrices once more. `auto` folds where the copy fits the free memory
-beside the keys and values of the longest prompt.
+decoder's matrices once more. `auto` folds where the copy fits the free memory beside the keys and values of the longest
+prompt.
 """
 
 from __future__ import annotations
