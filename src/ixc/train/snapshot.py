@@ -4,7 +4,8 @@
 
 A weight that never had a gradient has no moments (the tower before the first picture); what a checkpoint holds is
 therefore asked from the checkpoint, never guessed. Moments of 8 bit are written as the float32 they stand for, since
-their blocks are cut by shard and another number of ranks has other shards; read again they get the same codes.
+their blocks are cut by shard and another number of ranks has other shards; reading rounds them once more, so such a run
+resumed is close to the unbroken one, not equal to it.
 """
 
 from __future__ import annotations
