@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 NANO = ROOT / "src/ixc/models/nano"
 METRICS = ROOT / "src/ixc/evals/metrics"
-DOCUMENTS = (ROOT / "README.md", NANO / "README.md", ROOT / "docs/benchmarks.md")
+DOCUMENTS = (ROOT / "README.md", NANO / "README.md", ROOT / "docs/benchmarks.md", ROOT / "docs/speed.md")
 
 
 def nano() -> str:
@@ -73,7 +73,32 @@ def boarding() -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"boarding": boarding, "nano": nano, "tasks": tasks, "rules": rules}
+def small() -> str:
+    """Quality of small weights on the embedded model, answer by answer against float32."""
+    found = json.loads((ROOT / "benchmarks/small_weights_nano_202611.json").read_text())
+    lines = ["| bits | asked at | documents | answers | exact match %, float32 | small | difference | 95 % interval |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for r in found["differences"]:
+        shares = f"{r['exact_float']:.1f} | {r['exact_small']:.1f} | {r['difference']:+.1f} | "
+        interval = f"{r['low']:+.1f} to {r['high']:+.1f} |"
+        lines.append(f"| {r['bits']} | {r['cases']} | {r['documents']} | {r['answers']} | {shares}{interval}")
+    return "\n".join(lines)
+
+
+def speed() -> str:
+    """Every figure of the newest run of `ixc bench speed`, without its title."""
+    newest = max((ROOT / "benchmarks").glob("speed_*.md"), key=lambda path: path.stem[-6:])
+    return newest.read_text().split("\n", 2)[2].replace("](speed_", "](../benchmarks/speed_").strip()
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "boarding": boarding,
+    "nano": nano,
+    "tasks": tasks,
+    "rules": rules,
+    "small": small,
+    "speed": speed,
+}
 
 
 def filled(text: str) -> str:

@@ -1,0 +1,74 @@
+"""The arithmetic behind the shares, against torch's own counter; the rows of a run."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ixc.bench import work
+from ixc.bench.report import line_fit
+from ixc.bench.result import Result, Row, read
+from ixc.bench.run import Options
+from ixc.bench.subject import Subject
+from ixc.errors import DataError, IxcError, UsageError
+from ixc.inference.plan import plan
+
+
+def test_flops_of_a_prefill_are_those_torch_counts() -> None:
+    subject = Subject(geometry="nano", layers=1)
+    engine = subject.engine(32, device="cpu")
+    engine.model.model.language_model.config._attn_implementation = (
+        "eager"  # torch's counter does not know the CPU's fused attention
+    )
+    planned = plan(336, 336, hd=1, geometry=subject.sizes, text_tokens=0)
+    count = planned.image_tokens
+    embeds = torch.randn(1, count, subject.sizes.width)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        types = torch.ones(1, count, dtype=torch.long)
+        engine.model(inputs_embeds=embeds, mm_token_type_ids=types, logits_to_keep=1)
+    whole = work.prefill_flops(planned)
+    # torch counts all of attention (QK and PV, not halved); ours the causal half
+    assert whole + planned.flops()["attention"] == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_bytes_of_a_step_are_the_weights_a_decoder_reads() -> None:
+    sizes = Subject(geometry="7b", layers=2).sizes
+    assert work.step_bytes(sizes, bits=32, tokens=0) == 4 * (2 * sizes.matrices_per_layer + sizes.width * sizes.vocab)
+    four = work.step_bytes(sizes, bits=4, tokens=0) - sizes.width * sizes.vocab
+    assert four / (2 * sizes.matrices_per_layer) == pytest.approx(0.53125)
+
+
+def test_line_fit_is_numpys() -> None:
+    x = [1.0, 2.0, 3.0, 5.0]
+    slope, start, r2 = line_fit(x, [3.0, 5.0, 7.0, 11.0])
+    assert (slope, start, r2) == pytest.approx((2, 1, 1))
+    assert line_fit(x, [3.0, 5.0, 6.0, 11.0])[2] == pytest.approx(np.corrcoef(x, [3.0, 5.0, 6.0, 11.0])[0, 1] ** 2)
+
+
+def test_newer_figures_replace_older_ones(tmp_path: Path) -> None:
+    def figure(value: float) -> Row:
+        return Row(subject="s", section="bits", name="n", value=value, low=1, high=2, repeats=1, unit="s", bits=4)
+
+    result = Result(machine={"name": "m"}, rows=[figure(1.0)])
+    result.add([figure(2.0)])
+    result.write(tmp_path / "r.json")
+    assert [row.value for row in read(tmp_path / "r.json").rows] == [2.0]
+    (tmp_path / "r.json").write_text('{"rows": 3}')
+    with pytest.raises(DataError, match="no result of ixc bench speed"):
+        read(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"only": ("phase",)}, {"hds": (2,)}, {"repeats": 0}], ids=["section", "setting", "repeats"]
+)
+def test_wrong_options_are_refused(wrong: dict) -> None:
+    with pytest.raises(UsageError):
+        Options(subject=Subject(), **wrong)
+
+
+def test_a_subject_is_a_folder_or_a_geometry() -> None:
+    for wrong in ({"geometry": "70b"}, {"geometry": "7b", "folder": Path()}, {"layers": 2}):
+        with pytest.raises(IxcError):
+            Subject(**wrong)
