@@ -188,7 +188,7 @@ def test_models(client: Any, kind: str) -> None:
 def test_no_such_model(client: Any, messages: Any) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-4", messages=messages)
-    assert caught.value.code in ("model_not_found", 404)  # vLLM repeats the status
+    assert caught.value.code in ("model_not_found", "404")  # vLLM repeats the status
 
 
 def test_errors_carry_code_and_parameter(client: Any, messages: Any, kind: str) -> None:
@@ -213,7 +213,7 @@ def test_images_are_not_fetched_unless_a_host_is_given(client: Any) -> None:
 
 
 def test_a_json_schema(client: Any, messages: Any, kind: str) -> None:
-    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
     if kind == "light":
         with pytest.raises(openai.BadRequestError, match="response_format is not supported"):

@@ -90,7 +90,7 @@ def test_the_key_is_needed(call: Call, reached: list[Any], path: str) -> None:
 )
 def test_no_other_route_of_vllm_is_reached(call: Call, reached: list[Any], path: str) -> None:
     status, body = call(path, {})
-    assert (status, body["error"]["type"]) == (404, "invalid_request_error")
+    assert (status, body["error"]["type"]) == (404, "not_found_error")
     assert not reached
 
 

@@ -171,6 +171,8 @@ def _command(
         "--limit-mm-per-prompt": json.dumps({"image": images}),
         "--mm-processor-kwargs": json.dumps(tiling),
         "--override-generation-config": json.dumps({"temperature": 0.0}),  # greedy unless asked, as `ixc ask`
+        # Compact JSON: where a schema allows it, a small model goes on with blanks until its answer is full.
+        "--structured-outputs-config": json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}),
         "--shutdown-timeout": str(order.drain_seconds),
         "--middleware": MIDDLEWARE,
     }
