@@ -2,13 +2,13 @@
 
     messages with pictures --prepare--> Job (encoded, counted) --pieces--> Piece, Piece, ... the last one with a reason
 
-Works on the parts of an `Engine`; turns may hold images anywhere. Spec (i). With beams there is one piece only, the
-last; it carries the other beams' answers.
+Every answer goes through `Engine.generate` and its stores: of a second question on an image only the text is read.
+Turns may hold images anywhere. Spec (i). With beams there is one piece only, the last; it carries the other beams'
+answers.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from threading import Event
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, StoppingCriteria
+from transformers import StoppingCriteria
 
 from ixc import chat
 from ixc.errors import ContextError
 from ixc.geometry import partition as partition_of
-from ixc.inference.engine import MAX_NEW_TOKENS, Engine, memory
-from ixc.inference.sampling import Sampling
+from ixc.inference.engine import MAX_NEW_TOKENS, Engine
+from ixc.inference.sampling import Record, Sampling
 from ixc.inference.streaming import text_pieces, token_stream
 
 HEADER = f"{chat.TURN_START}assistant\n"
@@ -97,6 +97,8 @@ class Piece:
     """Of the tokens since the last piece."""
     finish: str | None = None
     """Set in the last piece: "stop" or "length"."""
+    cached_tokens: int = 0
+    """Tokens of the prompt that had been read before, for another answer."""
     others: tuple[Piece, ...] = ()
     """In the last piece: the whole answers of the other beams, the likelier first."""
 
@@ -202,21 +204,27 @@ class _Run:
     def __init__(self, engine: Engine, job: Job, gone: Event) -> None:
         self.engine, self.job, self.gone = engine, job, gone
         self.count, self.finish = 0, "length"
-        self.record = None if job.top_logprobs is None else _Record()
+        self.record = None if job.top_logprobs is None else Record()
         self.fresh: list[TokenLogprob] = []
+        self._reused = engine.reader.prefixes.tokens_reused
+
+    @property
+    def cached(self) -> int:
+        """Tokens of this prompt that were not read again; only one answer is made at a time."""
+        return self.engine.reader.prefixes.tokens_reused - self._reused
 
     def texts(self) -> Iterator[str]:
         return text_pieces(self._tokens(), decode=self.engine.processor.decode_answer)
 
     def piece(self, text: str, *, finish: str | None = None) -> Piece:
         fresh, self.fresh = tuple(self.fresh), []
-        return Piece(text=text, new_tokens=self.count, logprobs=fresh, finish=finish)
+        return Piece(text=text, new_tokens=self.count, logprobs=fresh, finish=finish, cached_tokens=self.cached)
 
     def beams(self) -> Piece:
         """The likeliest answer, with the others."""
         rows = self._generate(num_return_sequences=self.job.sampling.num_beams, stopping_criteria=[_Gone(self.gone)])
         best, *others = [self._whole(row[self.job.prompt_tokens :].tolist()) for row in rows]
-        return replace(best, others=tuple(others))
+        return replace(best, others=tuple(others), cached_tokens=self.cached)
 
     def _whole(self, tokens: list[int]) -> Piece:
         """An answer as one piece."""
@@ -257,37 +265,16 @@ class _Run:
     def _name(self, token: int) -> str:
         return self.engine.processor.tokenizer.decode([token])
 
-    @torch.inference_mode()
     def _generate(self, **extra: Any) -> torch.Tensor:
-        model, job = self.engine.model, self.job
-        chosen = job.sampling.arguments(
-            prompt_tokens=job.prompt_tokens,
-            has_images=bool(job.image_tokens),
-            start_id=self.engine.processor.tokenizer.bos_token_id,
+        job = self.job
+        return self.engine.generate(
+            job.inputs,
+            max_new_tokens=job.max_new_tokens,
+            sampling=job.sampling,
+            hd=job.hd,
+            logits_processor=[] if self.record is None else [self.record],
+            **extra,
         )
-        if self.record is not None:
-            chosen["logits_processor"] = [*chosen.get("logits_processor", []), self.record]
-        what = f"{job.prompt_tokens:,} tokens of prompt and up to {job.max_new_tokens:,} of answer"
-        own = [model.device] if model.device.type == "cuda" else []
-        with (
-            memory(what, model.device, model.dtype, f"lower hd ({job.hd} now)"),
-            torch.random.fork_rng(own, enabled=job.sampling.seed is not None),
-        ):
-            if job.sampling.seed is not None:
-                torch.manual_seed(job.sampling.seed)
-            inputs = {name: value.to(model.device) for name, value in job.inputs.items()}
-            return model.generate(**inputs, max_new_tokens=job.max_new_tokens, **chosen, **extra)
-
-
-class _Record(LogitsProcessor):
-    """Keeps the log probabilities of a step until its token arrives; temperature and top_p come behind it."""
-
-    def __init__(self) -> None:
-        self.rows: deque[torch.Tensor] = deque()
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.rows.append(scores[0].float().log_softmax(-1).cpu())  # (V,)
-        return scores
 
 
 class _Gone(StoppingCriteria):

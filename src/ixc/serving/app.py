@@ -187,14 +187,14 @@ class Desk:
             rule=partition or self.settings.partition or "",
             geometry=self.settings.geometry,
         )
-        part, rate = found.partition, self.runner.prefill_rate
+        part, seconds = found.partition, self.runner.seconds(found.image_tokens, sum(found.flops().values()))
         return {
             "width": width, "height": height, "hd": part.hd, "partition": part.rule,
             "grid_h": part.grid_h, "grid_w": part.grid_w, "tiles": part.tiles, "overview": found.layout.overview,
             "canvas_width": part.canvas_width, "canvas_height": part.canvas_height,
             "picture_box": list(part.picture_box), "image_tokens": found.image_tokens,
             "positions": found.model.max_positions, "fits": found.fits,
-            "seconds": None if rate is None else round(found.image_tokens / rate, 2),
+            "seconds": float(f"{seconds:.2g}"),
         }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 COUNTERS = {
     "ixc_prompt_tokens_total": "Tokens of prompts answered, images included.",
+    "ixc_prompt_tokens_cached_total": "Those of them that had been read before, and were not read again.",
     "ixc_image_tokens_total": "Tokens of images in prompts answered.",
     "ixc_generation_tokens_total": "Tokens of answers.",
     "ixc_images_total": "Images in prompts answered.",

@@ -69,7 +69,7 @@ class Reply:
             "prompt_tokens": asked,
             "completion_tokens": made,
             "total_tokens": asked + made,
-            "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": sum(self.job.image_tokens)},
+            "prompt_tokens_details": {"cached_tokens": last.cached_tokens, "image_tokens": sum(self.job.image_tokens)},
         }
 
     def _event(self, delta: dict[str, Any], *, logprobs: Any, finish: str | None) -> bytes:

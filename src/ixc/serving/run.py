@@ -8,12 +8,14 @@ The place is given up when the thread has really ended, whoever has left before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from threading import Event
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from ixc.inference.engine import Engine
 from ixc.serving import answer
@@ -22,6 +24,15 @@ from ixc.serving.metrics import Metrics
 from ixc.serving.openai import Refused
 from ixc.serving.queue import Ticket
 
+T = TypeVar("T")
+
+
+GUESS_ROWS = 256
+"""Rows of the product the first guess is timed on."""
+
+GUESS_SHARE = 0.5
+"""Share of that product's speed that reading a prompt reaches, until the first one has been timed."""
+
 
 class Runner:
     """The one thread in which the model works."""
@@ -29,8 +40,22 @@ class Runner:
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self.engine, self.metrics = engine, metrics
         self.prefill_rate: float | None = None
-        """Tokens of a prompt a second, last measured; None = not yet."""
+        """Tokens of a prompt a second, last measured where all of it was read; None = not yet."""
+        self._speed = _speed(engine.model)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ixc-answer")
+
+    def seconds(self, tokens: int, flops: int) -> float:
+        """How long a prompt will take to read: by the last one, before the first one by a product's speed.
+
+        Args:
+            tokens: of the prompt.
+            flops: of reading it.
+        """
+        return flops / (GUESS_SHARE * self._speed) if self.prefill_rate is None else tokens / self.prefill_rate
+
+    def alone(self, work: Callable[[], T]) -> Future[T]:
+        """Something else for the model to do, between answers."""
+        return self._pool.submit(work)
 
     def start(self, stream: Stream) -> None:
         """The model begins; the place in the queue is free when its thread has ended."""
@@ -61,14 +86,29 @@ class Runner:
             self._count(job, piece, ticket, first=first, seconds=perf_counter() - start)
 
     def _count(self, job: Job, last: Piece, ticket: Ticket, *, first: float, seconds: float) -> None:
-        if job.sampling.num_beams == 1:  # with beams the first piece is the last
+        if job.sampling.num_beams == 1 and not last.cached_tokens:  # with beams the first piece is the last
             self.prefill_rate = job.prompt_tokens / first
         ticket.queue.measured(job.prompt_tokens + last.new_tokens, seconds)
         self.metrics.first_token.observe(first)
         self.metrics.add("ixc_prompt_tokens_total", job.prompt_tokens)
+        self.metrics.add("ixc_prompt_tokens_cached_total", last.cached_tokens)
         self.metrics.add("ixc_image_tokens_total", sum(job.image_tokens))
         self.metrics.add("ixc_images_total", len(job.image_tokens))
         self.metrics.add("ixc_generation_tokens_total", last.new_tokens)
+
+
+@torch.inference_mode()
+def _speed(model: Any) -> float:
+    """FLOP a second of a product of the model's own width and numbers, the second of two."""
+    width = model.config.text_config.hidden_size
+    side = torch.ones(width, 4 * width, dtype=model.dtype, device=model.device)
+    rows = torch.ones(GUESS_ROWS, width, dtype=model.dtype, device=model.device)
+    found = 0.0
+    for _ in range(2):
+        start = perf_counter()
+        float((rows @ side)[0, 0])  # waits for the device
+        found = 2 * rows.numel() * 4 * width / max(perf_counter() - start, 1e-9)
+    return found
 
 
 class Stream:
