@@ -1,0 +1,30 @@
+"""What vLLM is told about a folder: our architecture, and our names for the published weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ixc.model.config import READER, IxcConfig
+from ixc.model.model import IxcForConditionalGeneration
+from ixc.model.names import own_name, published_name
+
+PUBLISHED = Path(__file__).parents[1] / "goldens" / "reference" / "checkpoint" / "config.json"
+
+
+def test_a_published_folder_is_ours() -> None:
+    flat = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    assert flat["architectures"] != [READER]
+    assert IxcConfig(**flat).architectures == [READER] == [IxcForConditionalGeneration.__name__]
+
+
+def test_names_go_both_ways(tiny_folder: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(tiny_folder / "model.safetensors", "pt") as file:
+        published = set(file.keys())
+    assert {published_name(own_name(key)) for key in published} == published
+    assert all(own_name(own_name(key)) == own_name(key) for key in published)
+    config = IxcConfig(**json.loads((tiny_folder / "config.json").read_text(encoding="utf-8")))
+    own = set(dict(IxcForConditionalGeneration(config).named_parameters()))
+    assert {own_name(key) for key in published} == own
