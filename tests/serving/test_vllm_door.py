@@ -110,6 +110,7 @@ BAD = {
     "audio": (chat({"type": "input_audio", "input_audio": {}}), 400),
     "prompt embeddings": (chat({"type": "prompt_embeds", "data": "x"}), 400),
     "template": (chat("?", chat_template="{{ 1 }}"), 400),
+    "template words": (chat("?", chat_template_kwargs={"published": True, "x": 1}), 400),
     "media options": (chat("?", media_io_kwargs={"image": {}}), 400),
     "transfer": (chat("?", kv_transfer_params={}), 400),
     "hd": (chat("?", hd=10), 400),

@@ -130,7 +130,7 @@ def prepare(
     image_tokens = tuple(engine.processor.num_image_tokens(grid.grid_h, grid.grid_w) for grid in grids)
     _room(engine, sum(image_tokens), None)
     inputs = engine.processor.encode_segments(
-        [_prompt(messages, form, system=engine.processor.system)],
+        [prompt(messages, form, system=engine.processor.system)],
         bos_once=form.published,
         hd=hd,
         partition=partition,
@@ -149,7 +149,7 @@ def prepare(
     )
 
 
-def _prompt(messages: Sequence[chat.Message], form: Form, *, system: str) -> list[chat.Segment]:
+def prompt(messages: Sequence[chat.Message], form: Form, *, system: str) -> list[chat.Segment]:
     """Messages in the wanted form, as segments."""
     found = chat.render(messages, system="" if form.published else system, continue_final_message=form.begun)
     if not form.published:

@@ -142,7 +142,9 @@ class _Tiling(_Strict):
     partition: str | None = None
 
 
-class _Template(_Strict):
+class Template(_Strict):
+    """`chat_template_kwargs`; see `answer.Form`."""
+
     published: bool | None = None
     assistant: str | None = None
 
@@ -186,7 +188,7 @@ class _Body(_Tiling):
     use_beam_search: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: _Template | None = None
+    chat_template_kwargs: Template | None = None
 
 
 def read_json(body: bytes) -> Mapping[str, Any]:
@@ -322,10 +324,18 @@ def _form(body: _Body, last: chat.Message) -> Form:
     if not begun and last.role != "user":
         raise Refused(f"the last message is by the {last.role}; end with the user's, or set continue_final_message",
                       param="messages")  # fmt: skip
-    return _template(body.chat_template_kwargs or _Template(), begun=begun)
+    return form_of(body.chat_template_kwargs or Template(), begun=begun)
 
 
-def _template(given: _Template, *, begun: bool) -> Form:
+def form_of(given: Template, *, begun: bool) -> Form:
+    """What the words mean.
+
+    Args:
+        begun: the last message is an answer begun.
+
+    Raises:
+        Refused: another name of the assistant, or one that has no place.
+    """
     if given.assistant is None:
         return Form(begun=begun, published=bool(given.published))
     blanks = len(given.assistant) <= LONGEST_QUOTE and given.assistant.strip(" ") == "assistant"

@@ -8,7 +8,6 @@ those of images that really came, one each (`vllm_inputs` makes them as many as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,13 @@ from vllm.renderers.base import BaseRenderer
 from vllm.renderers.chat_utils import parse_chat_messages, parse_chat_messages_async
 from vllm.tokenizers.hf import get_cached_tokenizer
 
-from ixc import chat
 from ixc.errors import IxcError
 from ixc.inference.folder import read_processor
 from ixc.processing.prompt import PromptEncoder
+from ixc.serving import vllm_prompt
 
 AS_FILED = {"image": {"image_mode": None}}
 """Pictures arrive in the mode of their file; our own reading makes them RGB, as everywhere in this package."""
-
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-"""Role on the wire -> role of `chat`."""
 
 
 class Tokens:
@@ -73,34 +69,9 @@ class IxcRenderer(BaseRenderer[Any]):
         """A conversation -> the ids of its prompt, one placeholder an image.
 
         Raises:
-            VLLMValidationError: a role or a part this model has not.
+            VLLMValidationError: a role, a part or an option this model has not.
         """
         try:
-            segments = chat.render(
-                [_message(message) for message in conversation],
-                system=self.system,
-                add_generation_prompt=options.get("add_generation_prompt", True),
-                continue_final_message=options.get("continue_final_message", False),
-            )
-            return self.prompts.row(segments, counts=repeat(1), bos=True, bos_once=False).ids
+            return vllm_prompt.ids(self.prompts, conversation, options, system=self.system)
         except IxcError as error:
             raise VLLMValidationError(str(error)) from None
-
-
-def _message(message: Mapping[str, Any]) -> chat.Message:
-    role = ROLES.get(str(message["role"]))
-    if role is None:
-        raise VLLMValidationError(f"unknown role {str(message['role'])[:20]!r}; use one of {', '.join(ROLES)}")
-    content = message.get("content") or []
-    parts = [content] if isinstance(content, str) else content
-    return chat.Message(role, tuple(_part(part) for part in parts))  # type: ignore[arg-type]
-
-
-def _part(part: Any) -> str | chat.Image:
-    if isinstance(part, str):
-        return part
-    if part["type"] == "image":
-        return chat.Image()
-    if part["type"] == "text":
-        return part["text"]
-    raise VLLMValidationError(f"unknown part {str(part['type'])[:20]!r} of a message; use text or image_url")

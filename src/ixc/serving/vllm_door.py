@@ -27,7 +27,7 @@ from ixc.serving.door import Door, Limits
 from ixc.serving.fetch import Fetcher
 from ixc.serving.guard import Guard, Receive, Scope, Send
 from ixc.serving.metrics import Metrics
-from ixc.serving.openai import MAX_STOPS, Refused, error_body, quote, read_json
+from ixc.serving.openai import MAX_STOPS, Refused, Template, error_body, quote, read_json
 from ixc.serving.vllm_settings import KEY, SETTINGS
 
 CHAT = "/v1/chat/completions"
@@ -43,6 +43,7 @@ FIELDS = {
     *("add_generation_prompt", "continue_final_message", "mm_processor_kwargs", "hd", "partition", "priority", "user"),
     *("metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls", "tools"),
     *("tool_choice", "ignore_eos", "min_tokens", "stop_token_ids", "include_stop_str_in_output", "return_token_ids"),
+    "chat_template_kwargs",
 }
 """Fields handed on to vLLM. Not among them: what loads templates, media options, cache names or foreign processors."""
 
@@ -137,6 +138,7 @@ class _Requests:
             )
         self._numbers(asked)
         asked["mm_processor_kwargs"] = self._tiling(asked)
+        _check_template(asked.get("chat_template_kwargs"))
         if not isinstance(asked.get("messages"), list):
             raise Refused("messages is no list; send at least one message", param="messages")
         parts = [
@@ -199,6 +201,13 @@ def _address(part: Any) -> str:
     if not isinstance(url, str) or set(part) - {"type", "image_url"}:
         raise Refused(f"a part of type {quote(kind)} is not supported; use text or image_url", param="messages")
     return url
+
+
+def _check_template(given: Any) -> None:
+    """Our own words only; what they hold is checked by `vllm_prompt`."""
+    known = set(Template.model_fields)
+    if given is not None and not (isinstance(given, dict) and set(given) <= known):
+        raise Refused(f"chat_template_kwargs takes {' and '.join(sorted(known))}", param="chat_template_kwargs")
 
 
 def _with_length(scope: Scope, length: int) -> Scope:

@@ -1,0 +1,80 @@
+"""Prompts inside vLLM in ids; vLLM itself is not needed. Oracle: the ids of the local model's benchmark runs."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_beams import PUBLISHED, question
+
+from ixc.chat import IMAGE_PLACEHOLDER
+from ixc.errors import IxcError
+from ixc.evals import endpoint
+from ixc.evals.question import Question
+from ixc.inference import batch
+from ixc.inference.engine import Engine
+from ixc.processing.image import open_image
+from ixc.processing.prompt import PromptEncoder
+from ixc.serving import vllm_prompt
+
+
+def local(engine: Engine, asked: Question) -> list[int]:
+    """The local model's ids, one for each image."""
+    request = batch.Request(name="own", images=asked.images, text=asked.text, hd=asked.hd, raw=asked.raw)
+    segments = batch.segments(request, [open_image(image) for image in asked.images], system=engine.processor.system)
+    inputs = engine.processor.encode_segments([segments], bos_once=asked.raw, hd=asked.hd, return_tensors="pt")
+    ids, types = (inputs[name][0].tolist() for name in ("input_ids", "mm_token_type_ids"))
+    runs = [(kind, [token for token, _ in run]) for kind, run in groupby(zip(ids, types, strict=True), lambda p: p[1])]
+    return [token for kind, run in runs for token in (run[:1] if kind else run)]
+
+
+def served(engine: Engine, asked: Question, *, quirks: bool = False) -> list[int]:
+    """vLLM's ids of what `ixc eval` sends; vLLM reads a picture's part as one of type image."""
+    said, begun, form = endpoint.messages(asked)
+    for message in said:
+        if isinstance(message["content"], list):
+            message["content"] = [part if part["type"] == "text" else {"type": "image"} for part in message["content"]]
+    options = {"add_generation_prompt": not begun, "continue_final_message": begun, "tools": None, **form}
+    return ids(engine, said, options, quirks=quirks)
+
+
+def ids(engine: Engine, said: Any, options: dict[str, Any], *, quirks: bool = False) -> list[int]:
+    encoder = PromptEncoder(engine.processor.tokenizer, published_quirks=quirks)
+    return vllm_prompt.ids(encoder, said, options, system=engine.processor.system)
+
+
+@pytest.mark.parametrize("quirks", [False, True])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_prompts_have_the_local_models_ids(engine: Engine, page: Path, name: str, quirks: bool) -> None:
+    asked = question(page, PUBLISHED[name])
+    found = served(engine, asked, quirks=quirks)
+    assert found == local(engine, asked)
+    image = engine.processor.image_token_id
+    assert found.index(image) == 1  # behind <s>, before the first turn
+    assert found.count(image) == 1
+
+
+def test_a_users_words_have_the_ids_of_ask(engine: Engine, page: Path) -> None:
+    asked = question(page, f"Title?{IMAGE_PLACEHOLDER}", raw=False)
+    assert served(engine, asked) == local(engine, asked)
+
+
+USER = [{"role": "user", "content": "Title?"}]
+
+
+@pytest.mark.parametrize(
+    ("said", "options", "word"),
+    [
+        (USER, {"published": True, "assistant": "[UNUSED_TOKEN_145]assistant"}, "blanks"),
+        (USER, {"assistant": " assistant"}, "published"),
+        (USER, {"published": "yes"}, "published"),
+        ([{"role": "tool", "content": "x"}], {}, "role"),
+        ([{"role": "user", "content": [{"type": "video"}]}], {}, "part"),
+    ],
+)
+def test_what_is_refused(engine: Engine, said: Any, options: dict[str, Any], word: str) -> None:
+    with pytest.raises(IxcError, match=word) as caught:
+        ids(engine, said, options)
+    assert "\n" not in str(caught.value)
