@@ -22,7 +22,7 @@ from ixc.train import state
 from ixc.train.language import Reader, answer_logits
 from ixc.train.lessons import LESSONS, lesson_page
 from ixc.train.muon import orthogonalise
-from ixc.train.packing import encode, markup, pack
+from ixc.train.packing import attend_packed, encode, markup, pack
 from ixc.train.recipe import read_recipe
 from ixc.train.sight import Spotter, window_batch
 from ixc.train.spelling import SpellingRecipe, misspelt, windows
@@ -82,6 +82,21 @@ def test_packed_questions_equal_questions_asked_alone() -> None:
         packed = pack([[q]], prefix=prefix)
         alone = answer_logits(decoder, image, packed)[0]
         assert torch.allclose(together[i, : len(alone)], alone, atol=1e-5)  # sums in another order
+
+
+@pytest.mark.parametrize("questions", [0, 1, 5])
+def test_the_packed_kernel_equals_attention_under_the_mask(questions: int) -> None:
+    torch.manual_seed(1)
+    prefix, length = 13, 7
+    query, key, value = torch.randn(3, 2, 4, prefix + questions * length, 8).unbind()
+    mask = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).tril()
+    group = torch.arange(questions).repeat_interleave(length)
+    mask[prefix:, prefix:] &= group[:, None] == group
+    found, _ = attend_packed(
+        torch.nn.Module(), query, key, value, None, scaling=0.3, prefix=prefix, questions=questions
+    )
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.3)
+    torch.testing.assert_close(found, wanted.transpose(1, 2))
 
 
 def test_training_reads_the_prompt_that_asking_writes() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ixc.data.synth import fonts
-from ixc.data.synth.compose import HELD_OUT, SETTINGS, check_drawn, compose
+from ixc.data.synth.compose import HELD_OUT, SETTINGS, WIDER, check_drawn, compose
 from ixc.data.synth.page import Page, Question
 from ixc.data.synth.paint import paint
 from ixc.errors import DataError, UsageError
@@ -138,7 +138,9 @@ def held_out(index: int, *, kind: str | None = None, hd: int | None = None) -> t
         hd: setting it is drawn for; None: each in turn.
     """
     number = HELD_OUT + index
-    names = [*fonts.TRAIN_FONTS] if index % 2 else [*fonts.TEST_FONTS]
+    wide = kind in WIDER
+    trained, held = (fonts.TRAIN_FONTS, fonts.TEST_FONTS) if wide else (fonts.FIRST_FONTS, fonts.FIRST_HELD_OUT)
+    names = [*trained] if index % 2 else [*held]
     rng = np.random.default_rng([number, 13])
     hd = hd or SETTINGS[(index // 2) % len(SETTINGS)]
     while True:

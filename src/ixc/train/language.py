@@ -22,7 +22,7 @@ from ixc.model.decoder import Decoder
 from ixc.train import state
 from ixc.train.lessons import LESSONS, draw_lesson, same_shape
 from ixc.train.muon import Muon
-from ixc.train.packing import IGNORE, Packed, choose, markup, pack
+from ixc.train.packing import IGNORE, KERNEL, Packed, choose, markup, pack
 from ixc.train.symbols import SymbolEmbedding, Symbols
 
 log = logging.getLogger(__name__)
@@ -83,13 +83,19 @@ def answer_logits(decoder: Decoder, image: Tensor, packed: Packed) -> Tensor:
     x = torch.cat([start, image, table(packed.ids)], 1)  # (B, S, D)
     types = torch.zeros(x.shape[:2], dtype=torch.long)
     types[:, start.shape[1] : start.shape[1] + image.shape[1]] = 1
-    hidden = decoder(
-        inputs_embeds=x,
-        mm_token_type_ids=types,
-        attention_mask=packed.mask.expand(len(x), -1, -1, -1),
-        position_ids=packed.positions.expand(len(x), -1),
-        use_cache=False,
-    ).last_hidden_state
+    kernel, decoder.config._attn_implementation = decoder.config._attn_implementation, KERNEL
+    try:
+        hidden = decoder(
+            inputs_embeds=x,
+            mm_token_type_ids=types,
+            attention_mask=packed.mask.expand(len(x), -1, -1, -1),
+            position_ids=packed.positions.expand(len(x), -1),
+            use_cache=False,
+            prefix=start.shape[1] + image.shape[1],
+            questions=packed.questions,
+        ).last_hidden_state
+    finally:
+        decoder.config._attn_implementation = kernel
     return hidden[:, start.shape[1] + image.shape[1] :] @ table.weight.T
 
 

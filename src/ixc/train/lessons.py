@@ -86,7 +86,7 @@ def pairs(sheet: Sheet, tiny: bool) -> None:
 def small_page(number: int, lesson: Lesson) -> Page:
     """A page of a fixed grid; lines one token apart or more, at any height inside their token row."""
     rng = np.random.default_rng([number, 11])
-    names = list(fonts.TRAIN_FONTS)
+    names = fonts.FIRST_FONTS
     size = int(rng.integers(lesson.letters[0], lesson.letters[1] + 1))
     page = Page(
         kind="lesson", width=lesson.columns * TOKEN, height=lesson.rows * TOKEN, font=names[rng.integers(len(names))]

@@ -14,12 +14,16 @@ from functools import lru_cache
 
 import torch
 from numpy.random import Generator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ixc.data.synth.page import Question
 from ixc.processing.tokenizer import character_tokenizer
 
 IGNORE = -100
+KERNEL = "ixc_packed_questions"
+"""Name of `attend_packed` among the attention kernels of transformers."""
 
 
 @lru_cache(maxsize=1)
@@ -44,12 +48,16 @@ def encode(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """ids (B, Q * T), labels (B, Q * T) with -100 where nothing is asked, positions (S,), mask (1, 1, S, S) bool."""
+    """ids (B, Q * T), labels (B, Q * T) with -100 where nothing is asked, positions (S,), mask (1, 1, S, S) bool.
+
+    questions: Q.
+    """
 
     ids: Tensor
     labels: Tensor
     positions: Tensor
     mask: Tensor
+    questions: int
 
 
 def choose(rng: Generator, questions: list[Question], count: int) -> list[Question]:
@@ -85,4 +93,44 @@ def pack(pages: list[list[Question]], *, prefix: int, short: bool = False) -> Pa
     mask = torch.ones(len(positions), len(positions), dtype=torch.bool).tril()
     question = torch.arange(count).repeat_interleave(length)
     mask[prefix:, prefix:] &= question[:, None] == question
-    return Packed(ids=ids.flatten(1), labels=labels.flatten(1), positions=positions, mask=mask[None, None])
+    return Packed(
+        ids=ids.flatten(1), labels=labels.flatten(1), positions=positions, mask=mask[None, None], questions=count
+    )
+
+
+def attend_packed(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    prefix: int,
+    questions: int,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """Attention of `pack` without the places that its mask hides: the prefix is causal, a question sees it and itself.
+
+    Args:
+        query, key, value: (B, H, S, D). attention_mask: not read; it says the same. prefix: P. questions: Q.
+
+    Returns:
+        (B, S, H, D), equal to the masked whole up to rounding, and no weights.
+    """
+    seen, shown = key[:, :, :prefix], value[:, :, :prefix]
+    head = F.scaled_dot_product_attention(query[:, :, :prefix], seen, shown, is_causal=True, scale=scaling)
+    if not questions:
+        return head.transpose(1, 2), None
+    asked = query[:, :, prefix:] * scaling
+    own_q, own_k, own_v = (x.unflatten(2, (questions, -1)) for x in (asked, key[:, :, prefix:], value[:, :, prefix:]))
+    length = own_q.shape[3]
+    later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
+    near = (own_q @ own_k.transpose(-1, -2)).masked_fill(later, -torch.inf).flatten(2, 3)  # (B, H, Q * T, T)
+    weights = torch.cat([asked @ seen.transpose(-1, -2), near], -1).softmax(-1)  # (B, H, Q * T, P + T)
+    far, near = weights.split([prefix, length], -1)
+    tail = far @ shown + (near.unflatten(2, (questions, length)) @ own_v).flatten(2, 3)
+    return torch.cat([head, tail], 2).transpose(1, 2), None
+
+
+ALL_ATTENTION_FUNCTIONS.register(KERNEL, attend_packed)

@@ -88,7 +88,7 @@ def text_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     if rng.random() < 0.06:
         sx *= float(rng.uniform(0.6, 1.0))
     size = max(8, round(seen / sy))
-    names = list(fonts.TRAIN_FONTS)
+    names = fonts.FIRST_FONTS
     ink, paper = colours(rng)
     width, height = round(CANVAS / sx), round(CANVAS / sy)
     page = Page(kind="sight", width=width, height=height, font=names[rng.integers(len(names))], ink=ink, paper=paper)

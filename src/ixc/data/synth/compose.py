@@ -133,7 +133,7 @@ def compose(number: int, *, kind: str | None = None, hd: int | None = None, font
     rng = np.random.default_rng([number, 7])
     kind = kind or str(rng.choice(list(SHARES), p=list(SHARES.values())))
     hd = hd or SETTINGS[int(rng.integers(len(SETTINGS)))]
-    names = list(fonts.TRAIN_FONTS)
+    names = fonts.FIRST_FONTS if kind in KINDS or kind in UNSEEN else tuple(fonts.TRAIN_FONTS)
     chosen = names[int(rng.integers(len(names)))]
     width, height, scale = canvas(rng, hd)
     ink, paper = colours(rng)
