@@ -31,9 +31,9 @@ def test_it_reads_pages_it_never_saw(engine: Engine) -> None:
     def answers(image: Image.Image, question: str, hd: int) -> str:
         return engine.ask([image], question, hd=hd).text
 
-    own = synth.row("all", [case for i in range(48) for case in synth.ask(answers, i, settings=())])
+    own = synth.row("all", [case for i in range(36) for case in synth.ask(answers, i, settings=())])
     kept = json.loads((NANO / "scores.json").read_text())["groups"]["all, at the page's own HD"][0]
-    assert own.high >= kept["low"], f"{own.percent:.0f} % of 48 pages, the model card says {kept['percent']:.0f} %"
+    assert own.high >= kept["low"], f"{own.percent:.0f} % of 36 pages, the model card says {kept['percent']:.0f} %"
 
 
 def test_streaming_says_the_same(engine: Engine) -> None:
@@ -68,6 +68,7 @@ def test_the_readme_s_picture_is_one_that_training_never_drew() -> None:
     assert open_image(ROOT / "examples" / "receipt.png").tobytes() == paint(page).tobytes()
 
 
+@pytest.mark.slow  # a clock says nothing while other tests run beside it
 def test_the_first_command_answers_in_ten_seconds() -> None:
     command = [sys.executable, "-m", "ixc", "ask", "examples/receipt.png", shown()[0][0]]
     for _ in range(2):  # the first run may find cold files
