@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import devtools
 import pytest
-from talk import Running, wait
+from PIL import Image, ImageDraw
+from talk import Running, data_url, image_part, text_part, wait
 
 from ixc.inference.engine import Engine
-from ixc.serving.app import PAGE
+from ixc.serving.window import PAGE, PAGE_KINDS
 
 
 def test_the_page_names_no_other_host() -> None:
@@ -23,7 +26,8 @@ def test_the_page_names_no_other_host() -> None:
 
 
 def test_its_files_are_served(server: Running) -> None:
-    for path, kind in (("/", "text/html"), ("/page/page.css", "text/css"), ("/page/page.js", "text/javascript")):
+    assert {path.name for path in PAGE.iterdir()} == {"index.html", *PAGE_KINDS}
+    for path, kind in (("/", "text/html"), *((f"/page/{name}", kind) for name, kind in PAGE_KINDS.items())):
         status, text, headers = server.call("GET", path)
         assert (status, headers["content-type"].split(";")[0]) == (200, kind)
         assert text == (PAGE / (Path(path).name or "index.html")).read_text(encoding="utf-8")
@@ -34,6 +38,86 @@ def test_the_plan_is_what_the_answer_uses(server: Running) -> None:
     assert (status, plan["hd"], plan["partition"], plan["grid_h"], plan["grid_w"]) == (200, 9, "native", 1, 2)
     one = server.call("GET", "/plan?width=400&height=300&hd=1&partition=original")[1]
     assert (one["tiles"], one["picture_box"][2] - one["picture_box"][0]) == (1, 336)
+    assert 0 < one["seconds"] < plan["seconds"]  # a guess from the start, before anything has been read
+
+
+def looked(page: Path, said: str, **fields: Any) -> dict[str, Any]:
+    turns = [{"role": "user", "content": [image_part(data_url(page.read_bytes())), text_part()]}]
+    turns += [{"role": "assistant", "content": said}] if said else []
+    begun = {"add_generation_prompt": False, "continue_final_message": True, "max_tokens": 1} if said else {}
+    return {"model": "tiny", "messages": turns, **begun, **fields}
+
+
+def test_where_an_answer_looked(server: Running, page: Path) -> None:
+    """The numbers are `test_gaze`'s; here the way they go. A letter is a token of the tiny model."""
+    status, found, _ = server.call("POST", "/attention", looked(page, "Delivery", hd=4))
+    assert (status, found["answer_tokens"]) == (200, 8)
+    (image,) = found["images"]
+    rows = image["local"]
+    assert (len(rows), len(rows[0])) == (12 * image["grid_h"], 12 * image["grid_w"])
+    assert (len(image["overview"]), len(image["overview"][0])) == (12, 12)
+    assert max(max(row) for row in (*rows, *image["overview"])) == 1
+    assert 0 < image["tiles_share"] + image["overview_share"] < 1
+    assert server.call("GET", "/v1/models")[1]["data"][0]["attention"] is True
+    assert server.call("POST", "/attention", looked(page, ""))[0] == 400
+
+
+def test_no_attention_without_kept_prefixes(engine: Engine, tiny_folder: Path, page: Path) -> None:
+    from talk import running
+
+    blind = Engine(model=engine.model, processor=engine.processor, prefix_cache=0)
+    with running(blind, tiny_folder) as server:
+        assert server.call("GET", "/v1/models")[1]["data"][0]["attention"] is False
+        status, found, _ = server.call("POST", "/attention", looked(page, "x"))
+    assert (status, found["error"]["code"]) == (501, "no_attention")
+
+
+def pages(*words: str) -> bytes:
+    """A PDF of pages of 3 x 2 inches."""
+    out, drawn = BytesIO(), [Image.new("RGB", (600, 400), "white") for _ in words]
+    for image, word in zip(drawn, words, strict=True):
+        ImageDraw.Draw(image).text((40, 40), word, fill="black", font_size=60)
+    drawn[0].save(out, "PDF", save_all=True, append_images=drawn[1:], resolution=200)
+    return out.getvalue()
+
+
+def asked(file: bytes, page: Any = 1) -> dict[str, Any]:
+    return {"file": f"data:application/pdf;base64,{base64.b64encode(file).decode()}", "page": page}
+
+
+def test_a_page_of_a_pdf(server: Running) -> None:
+    pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
+    status, found, _ = server.call("POST", "/pdf", asked(pages("One", "Two"), 2))
+    assert (status, found["pages"], found["page"]) == (200, 2, 2)
+    with Image.open(BytesIO(base64.b64decode(found["image"].split(",")[1]))) as image:
+        assert image.size == (600, 400)
+        assert image.convert("L").getextrema() == (0, 255)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"file": "data:image/png;base64,AA=="}, "must begin with data:application/pdf"),
+        ({"file": "data:application/pdf;base64,!!"}, "base64 is broken"),
+        (asked(b"no PDF"), "is no PDF"),
+        (asked(b"%PDF-1.7\nbroken"), "cannot be read"),
+        (asked(b"%PDF-", "1"), "a whole number"),
+        ([1], "a JSON object is needed"),
+    ],
+)
+def test_no_pdf(server: Running, body: Any, words: str) -> None:
+    pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
+    status, found, _ = server.call("POST", "/pdf", body)
+    assert status == 400
+    assert words in found["error"]["message"]
+
+
+def test_a_pdf_without_its_extra(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    status, found, _ = server.call("POST", "/pdf", asked(b"%PDF-"))
+    assert (status, found["error"]["message"]) == (
+        400, "pypdfium2 is missing, which reads PDFs; pip install 'ixc-4khd[pdf]'"
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -57,38 +141,128 @@ def until(tab: devtools.Page, expression: str, value: Any) -> None:
     wait(lambda: tab.value(expression) == value, seconds=60)
 
 
+SET = "(() => {{ const e = document.querySelector('{0}'); e.value = {1}; e.dispatchEvent(new Event('input')); }})()"
+CHECK = "document.querySelector('{0}').click()"
+
+
+def ask(tab: devtools.Page, question: str) -> None:
+    tab.click("#question")
+    tab.write(question)
+    tab.click("#ask")
+
+
 @pytest.mark.slow
-def test_in_a_browser(server: Running, engine: Engine, page: Path, tab: devtools.Page, tmp_path: Path) -> None:
+def test_in_a_browser(server: Running, engine: Engine, page: Path, tab: devtools.Page) -> None:
     """Drop a picture, see its grid, change HD and see the grid change, ask, read the answer, ask again."""
     tab.open(server.url)
     tab.value(DROP % base64.b64encode(page.read_bytes()).decode())
     until(tab, "document.querySelector('#plan').dataset.grid", "1x2")
-    tab.value(
-        "(() => { const e = document.querySelector('#hd'); e.value = 1; e.dispatchEvent(new Event('input')); })()"
-    )
+    tab.value(SET.format("#hd", 1))
     until(tab, "document.querySelector('#plan').dataset.grid", "1x1")
-    assert "1 × 1 = 1 tiles + overview" in tab.value("document.querySelector('#plan').textContent")
+    words = tab.value("document.querySelector('#plan').textContent")
+    assert re.search(r"1 × 1 = 1 tiles \+ overview, 313 tokens, about [\d.e-]+ s to read$", words), words
 
-    tab.click("#question")
-    tab.write("What is the title?")
-    tab.click("#ask")
+    ask(tab, "What is the title?")
     until(tab, "document.querySelectorAll('.usage').length", 1)
     answer = engine.ask([page], "What is the title?", hd=1)
     assert tab.value("document.querySelector('.answered').firstChild.data") == answer.text
     assert f"{answer.prompt_tokens} tokens read" in tab.value("document.querySelector('.usage').textContent")
 
-    tab.click("#question")
-    tab.write("<b>What</b> is the date?")  # the page shows it as it was written
-    tab.click("#ask")
+    ask(tab, "<b>What</b> is the date?")  # the page shows it as it was written
     until(tab, "document.querySelectorAll('.usage').length", 2)
     again = engine.ask([page], "<b>What</b> is the date?", hd=1, history=[("What is the title?", answer.text)])
     assert tab.value("document.querySelectorAll('.answered')[1].firstChild.data") == again.text
     assert tab.value("document.querySelectorAll('#turns b').length") == 0
+    assert "known already" in tab.value("document.querySelectorAll('.usage')[1].textContent")
+    stayed_at_home(tab, server)
 
-    shot = base64.b64decode(tab.send("Page.captureScreenshot")["data"])
-    (tmp_path / "page.png").write_bytes(shot)
-    assert len(shot) > 10_000
-    asked = [address for address in tab.requests() if not address.startswith(("data:", "blob:", "about:"))]
-    assert asked
-    assert all(address.startswith(server.url) for address in asked), asked
+
+def stayed_at_home(tab: devtools.Page, server: Running) -> None:
+    addresses = [address for address in tab.requests() if not address.startswith(("data:", "blob:", "about:"))]
+    assert addresses
+    assert all(address.startswith(server.url) for address in addresses), addresses
     assert tab.complaints() == []
+
+
+@pytest.mark.slow
+def test_what_the_model_sees(server: Running, page: Path, tab: devtools.Page) -> None:
+    """Zoom by keyboard and button, overview, where an answer looked, two settings side by side."""
+    tab.open(server.url)
+    tab.value(DROP % base64.b64encode(page.read_bytes()).decode())
+    until(tab, "document.querySelector('#plan').dataset.grid", "1x2")
+    width = "document.querySelector('#view').getBoundingClientRect().width"
+    fitted = tab.value(width)
+    tab.value("document.querySelector('#frame').focus()")
+    for _ in range(3):
+        tab.key("+")
+    assert tab.value(width) > 1.8 * fitted
+    assert tab.value("document.querySelector('#zoom-shown').textContent").endswith("%")
+    tab.click("#zoom-fit")
+    assert tab.value(width) == fitted
+    assert tab.value("document.querySelector('#whole').getBoundingClientRect().width") == 0
+    tab.click("#show-overview")
+    assert tab.value("document.querySelector('#whole').getBoundingClientRect().width") > 100
+
+    ask(tab, "What is the title?")
+    until(tab, "document.querySelectorAll('.look').length", 1)
+    warm = (
+        "(() => { const v = document.querySelector('#view'); const k = document.createElement('canvas');"
+        "[k.width, k.height] = [v.width, v.height]; const pen = k.getContext('2d', {willReadFrequently: true});"
+        "pen.drawImage(v, 0, 0); const d = pen.getImageData(0, 0, k.width, k.height).data; let n = 0;"
+        "for (let i = 0; i < d.length; i += 4) n += d[i] > d[i + 2] + 20; return n; })()"
+    )
+    tiles_alone = tab.value(warm)
+    tab.click(".look")
+    until(tab, "document.querySelector('.look').getAttribute('aria-pressed')", "true")
+    assert tab.value(warm) > 5 * tiles_alone
+    tab.click(".look")
+    until(tab, warm, tiles_alone)
+
+    tab.click("#compare")
+    tab.value(SET.format("#hd-b", 1))
+    until(tab, "document.querySelector('#plan-b').dataset.grid", "1x1")
+    assert tab.value("document.querySelector('#plan').dataset.grid") == "1x2"
+    ask(tab, "What is the date?")
+    until(tab, "document.querySelectorAll('.usage').length", 3)
+    settings = "[...document.querySelectorAll('[data-setting]')].map((e) => e.dataset.setting)"
+    assert tab.value(settings) == ["HD-9 native", "HD-1 native"]
+    stayed_at_home(tab, server)
+
+
+@pytest.mark.slow
+def test_a_pdf_in_a_browser(server: Running, tab: devtools.Page) -> None:
+    pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
+    tab.open(server.url)
+    file = DROP.replace("page.png", "page.pdf").replace("image/png", "application/pdf")
+    tab.value(file % base64.b64encode(pages("One", "Two")).decode())
+    until(tab, "Boolean(document.querySelector('#plan').dataset.grid)", True)
+    assert tab.value("document.querySelector('#page-count').textContent") == "2"
+    tab.click("#page-on")
+    until(tab, "document.querySelector('#page-number').value", "2")
+    until(tab, "document.querySelector('#plan').textContent.startsWith('600 × 400 px')", True)
+    stayed_at_home(tab, server)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone(server: Running, page: Path, tab: devtools.Page, scheme: str) -> None:
+    """Nothing is wider than the screen, and fingers find the buttons; by keyboard alone an answer comes."""
+    tab.send("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    tab.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    tab.open(server.url)
+    tab.value(DROP % base64.b64encode(page.read_bytes()).decode())
+    until(tab, "document.querySelector('#plan').dataset.grid", "1x2")
+    tab.click("#compare")
+    assert tab.value("document.documentElement.scrollWidth") <= 390
+    low = (
+        "[...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.offsetHeight < 40).map((b) => b.id)"
+    )
+    assert tab.value(low) == []
+    tab.click("#compare")
+    tab.value("document.querySelector('#question').focus()")
+    tab.write("What is the title?")
+    tab.send("Input.dispatchKeyEvent", type="keyDown", key="Enter", windowsVirtualKeyCode=13)
+    until(tab, "document.querySelectorAll('.usage').length", 1)
+    back = tab.value("getComputedStyle(document.body).backgroundColor")
+    assert back == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 22, 26)"}[scheme]
+    stayed_at_home(tab, server)

@@ -1,9 +1,8 @@
 """The application: its routes, and the way of one request through them.
 
 /v1/chat/completions  /v1/models      OpenAI's
-/plan                                 what a picture's size costs, for the page
 /health  /ready  /metrics             for machines
-/  /page/...                          for people
+/  /page/...  and what they ask       for people: `window`
 """
 
 from __future__ import annotations
@@ -14,19 +13,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from ixc import chat
 from ixc.errors import CapacityError, ContextError, ImageError, IxcError, UsageError
 from ixc.geometry import RULES
+from ixc.inference import gaze
 from ixc.inference.engine import Engine
 from ixc.inference.plan import ModelGeometry
-from ixc.inference.plan import plan as plan_of
 from ixc.serving import answer, metrics, reply
 from ixc.serving.answer import Job, Piece
 from ixc.serving.body import Bodies
@@ -35,12 +33,7 @@ from ixc.serving.guard import Guard
 from ixc.serving.openai import Chat, Refused, error_body, quote, read_chat, read_json
 from ixc.serving.queue import Queue
 from ixc.serving.run import Runner, Stream
-
-PAGE = Path(__file__).parent / "page"
-"""The files of the page."""
-
-PAGE_KINDS = {"page.css": "text/css", "page.js": "text/javascript"}
-"""File beside index.html -> its type."""
+from ixc.serving.window import add_window
 
 READERS = 8
 """Threads that read images' addresses."""
@@ -171,32 +164,6 @@ class Desk:
             ("ixc_tokens_per_second", "Prompt and answer tokens a second, smoothed.", self.queue.rate),
         ]
 
-    def plan(self, width: int, height: int, hd: int | None, partition: str | None) -> dict[str, Any]:
-        """What a picture of this size costs; sizes in px and tokens.
-
-        Raises:
-            UsageError: no such rule, or no partition.
-        """
-        most = self.door.limits.max_hd
-        if hd is not None and not 1 <= hd <= most:
-            raise Refused(f"hd is {quote(hd)}; use 1 to {most}", param="hd")
-        found = plan_of(
-            width,
-            height,
-            hd=hd or self.settings.hd or 1,
-            rule=partition or self.settings.partition or "",
-            geometry=self.settings.geometry,
-        )
-        part, seconds = found.partition, self.runner.seconds(found.image_tokens, sum(found.flops().values()))
-        return {
-            "width": width, "height": height, "hd": part.hd, "partition": part.rule,
-            "grid_h": part.grid_h, "grid_w": part.grid_w, "tiles": part.tiles, "overview": found.layout.overview,
-            "canvas_width": part.canvas_width, "canvas_height": part.canvas_height,
-            "picture_box": list(part.picture_box), "image_tokens": found.image_tokens,
-            "positions": found.model.max_positions, "fits": found.fits,
-            "seconds": float(f"{seconds:.2g}"),
-        }  # fmt: skip
-
 
 class Reading:
     """An answer, and an eye on whether its reader is still there."""
@@ -245,7 +212,7 @@ def create_app(desk: Desk) -> Guard:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     _add_api(app, desk)
     _add_machines(app, desk)
-    _add_page(app)
+    add_window(app, desk)
     app.add_exception_handler(Exception, _refused)
     for kind in (IxcError, HTTPException):
         app.add_exception_handler(kind, _refused)
@@ -268,6 +235,7 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
 
     def model() -> dict[str, Any]:
         about = {"hd": desk.settings.hd, "partition": desk.settings.partition, "rules": list(RULES)}
+        about["attention"] = gaze.possible(desk.engine)
         limits = {"max_model_len": desk.engine.context, "max_hd": desk.door.limits.max_hd}
         return {"id": name, "object": "model", "created": started, "owned_by": "ixc", **limits, **about}
 
@@ -296,34 +264,6 @@ def _add_machines(app: FastAPI, desk: Desk) -> None:
     @app.get("/metrics")
     async def numbers() -> Response:
         return PlainTextResponse(desk.metrics.text(desk.gauges()), media_type=metrics.CONTENT_TYPE)
-
-    @app.get("/plan")
-    async def plan(request: Request) -> Response:
-        asked = request.query_params
-        width, height, hd = (_number(asked.get(key), key) for key in ("width", "height", "hd"))
-        if width is None or height is None:
-            raise Refused("width and height are missing; ask /plan?width=3840&height=2160&hd=25")
-        return JSONResponse(desk.plan(width, height, hd, asked.get("partition")))
-
-
-def _add_page(app: FastAPI) -> None:
-    @app.get("/")
-    async def index() -> Response:
-        return FileResponse(PAGE / "index.html", media_type="text/html")
-
-    @app.get("/page/{name}")
-    async def file(name: str) -> Response:
-        if name not in PAGE_KINDS:
-            raise HTTPException(404)
-        return FileResponse(PAGE / name, media_type=PAGE_KINDS[name])
-
-
-def _number(text: str | None, name: str) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) > 0):
-        raise Refused(f"{name} is {quote(text)}; a whole number from 1 to 999999 is needed", param=name)
-    return int(text)
 
 
 async def _told(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

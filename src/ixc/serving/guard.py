@@ -22,7 +22,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN = ("/", "/health", "/ready")
 """Routes without a key: the page asks for the key itself, and its files hold nothing but the page."""
 
-ROUTES = ("/", "/health", "/ready", "/metrics", "/plan", "/v1/models", "/v1/chat/completions")
+ROUTES = ("/", "/health", "/ready", "/metrics", "/plan", "/pdf", "/attention", "/v1/models", "/v1/chat/completions")
 """What the metrics tell apart."""
 
 PAGE_FILES = "/page/"

@@ -1,8 +1,10 @@
-"use strict";
 // The page: shows how a picture will be cut, asks, and shows the answer while it comes. Talks to its own server only.
 
+import { asCurl, asPython } from "/page/elsewhere.js";
+import { View } from "/page/view.js";
+
 const at = (id) => document.getElementById(id);
-const state = { url: null, bitmap: null, plan: null, turns: [], running: null, model: "", planned: 0 };
+const state = { url: null, running: null, model: "", attention: false, pdf: null };
 
 function headers() {
   const key = at("key").value;
@@ -23,18 +25,37 @@ async function failure(response) {
   }
 }
 
+/** JSON of the server; null where it refuses, and says so on the page. */
+async function server(path, body) {
+  const kind = body ? { "Content-Type": "application/json" } : {};
+  const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
+  try {
+    const response = await fetch(path, { ...options, headers: { ...kind, ...headers() } });
+    if (response.ok) return await response.json();
+    note(await failure(response), true);
+  } catch (error) {
+    note(error.message, true);
+  }
+  return null;
+}
+
+const first = new View("", server, note);
+const second = new View("-b", server, note);
+const shown = () => (at("compare").checked ? [first, second] : [first]);
+
 async function start() {
-  const response = await fetch("/v1/models", { headers: headers() });
-  if (!response.ok) return note(await failure(response), true);
-  const model = (await response.json()).data[0];
-  state.model = model.id;
+  const found = await server("/v1/models");
+  if (!found) return;
+  const model = found.data[0];
+  Object.assign(state, { model: model.id, attention: model.attention });
   at("model").textContent = model.id;
-  at("hd").max = model.max_hd;
-  at("hd").value = model.hd;
-  at("rule").replaceChildren(...model.rules.map((rule) => new Option(rule, rule, false, rule === model.partition)));
-  at("hd-shown").textContent = at("hd").value;
+  for (const view of [first, second]) {
+    view.hd.max = model.max_hd;
+    view.hd.value = view === first ? model.hd : 1;
+    view.rule.replaceChildren(...model.rules.map((rule) => new Option(rule, rule, false, rule === model.partition)));
+    view.replan();
+  }
   note("");
-  if (state.bitmap) plan();
   document.documentElement.dataset.ready = "yes";
 }
 
@@ -51,88 +72,84 @@ function asDataUrl(file) {
 
 async function take(file) {
   if (!file) return;
+  if (file.type === "application/pdf" || /\.pdf$/i.test(file.name || "")) {
+    const url = (await asDataUrl(file)).replace(/^[^,]*,/, "data:application/pdf;base64,");
+    return turnTo(1, url);
+  }
+  at("pager").hidden = true;
+  state.pdf = null;
+  await see(file, await asDataUrl(file));
+}
+
+async function turnTo(number, pdf = state.pdf) {
+  note("Drawing the page …");
+  const found = await server("/pdf", { file: pdf, page: number });
+  if (!found) return;
+  state.pdf = pdf;
+  at("page-number").value = found.page;
+  at("page-number").max = at("page-count").textContent = found.pages;
+  at("page-back").disabled = found.page === 1;
+  at("page-on").disabled = found.page === found.pages;
+  at("pager").hidden = false;
+  const bytes = Uint8Array.from(atob(found.image.split(",")[1]), (letter) => letter.charCodeAt(0));
+  await see(new Blob([bytes], { type: "image/png" }), found.image);
+}
+
+async function see(file, url) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
   } catch {
     return note(`${file.name || "this"} is no image the browser can show`, true);
   }
-  state.bitmap = bitmap;
-  state.url = await asDataUrl(file);
-  state.turns = [];
-  at("turns").replaceChildren();
-  at("clear").disabled = false;
+  state.url = url;
+  forget();
+  for (const view of [first, second]) view.take(bitmap);
+  at("drop").hidden = true;
+  at("tools").hidden = at("clear").disabled = false;
   note("");
-  await plan();
+  await Promise.all([first.replan(), second.replan()]);
 }
 
 function remove() {
-  Object.assign(state, { bitmap: null, url: null, plan: null, turns: [] });
-  at("turns").replaceChildren();
-  at("view").hidden = true;
-  at("hint").hidden = false;
-  at("clear").disabled = true;
-  at("plan").textContent = "No image yet.";
+  Object.assign(state, { url: null, pdf: null });
+  forget();
+  for (const view of [first, second]) view.take(null);
+  at("tools").hidden = at("clear").disabled = true;
+  at("pager").hidden = true;
+  at("drop").hidden = false;
 }
 
-async function plan() {
-  at("hd-shown").textContent = at("hd").value;
-  if (!state.bitmap) return;
-  const turn = ++state.planned; // an older answer may come later
-  const { width, height } = state.bitmap;
-  const asked = new URLSearchParams({ width, height, hd: at("hd").value, partition: at("rule").value });
-  const response = await fetch(`/plan?${asked}`, { headers: headers() });
-  if (turn !== state.planned || !state.bitmap) return;
-  if (!response.ok) return note(await failure(response), true);
-  state.plan = await response.json();
-  note("");
-  draw();
-  describe(state.plan);
-}
-
-function describe(plan) {
-  const overview = plan.overview ? " + overview" : "";
-  const seconds = plan.seconds === null ? "" : `, about ${plan.seconds} s to read`;
-  const room = plan.fits ? "" : `: more than the model's ${plan.positions.toLocaleString("en")} positions`;
-  at("plan").textContent =
-    `${plan.width} × ${plan.height} px → ${plan.grid_w} × ${plan.grid_h} = ${plan.tiles} tiles${overview}, ` +
-    `${plan.image_tokens.toLocaleString("en")} tokens${seconds}${room}`;
-  at("plan").dataset.grid = `${plan.grid_h}x${plan.grid_w}`;
-}
-
-function draw() {
-  const { plan, bitmap } = state;
-  const view = at("view");
-  const pen = view.getContext("2d");
-  [view.width, view.height] = [plan.canvas_width, plan.canvas_height];
-  const [x0, y0, x1, y1] = plan.picture_box;
-  pen.fillStyle = "white";
-  pen.fillRect(0, 0, view.width, view.height);
-  pen.drawImage(bitmap, x0, y0, x1 - x0, y1 - y0);
-  pen.strokeStyle = "#e0452b";
-  pen.lineWidth = Math.max(2, view.width / 400);
-  const [w, h] = [view.width / plan.grid_w, view.height / plan.grid_h];
-  for (let row = 0; row < plan.grid_h; row++) {
-    for (let column = 0; column < plan.grid_w; column++) pen.strokeRect(column * w, row * h, w, h);
+function forget() {
+  state.running?.abort();
+  for (const view of [first, second]) {
+    view.turns = [];
+    view.look(null);
   }
-  view.hidden = false;
-  at("hint").hidden = true;
+  at("turns").replaceChildren();
+}
+
+function zoom(factor) {
+  const found = [first, second].map((view) => (view.bitmap ? view.scale(factor) : 0))[0];
+  at("zoom-shown").textContent = found ? `${Math.round(100 * found)} %` : "fit";
 }
 
 // -- the conversation -----------------------------------------------------------------------------------------------
 
-function request(question) {
-  const messages = [...state.turns, { role: "user", content: question }].map((turn) => ({ ...turn }));
-  if (state.url) {
-    const first = messages[0];
-    first.content = [
-      { type: "image_url", image_url: { url: state.url } },
-      { type: "text", text: first.content },
-    ];
-  }
-  const body = { model: state.model, messages, hd: Number(at("hd").value) };
-  if (at("rule").value) body.partition = at("rule").value;
-  return body;
+function request(view, question, turns = view.turns) {
+  const messages = [...turns, { role: "user", content: question }];
+  return { model: state.model, messages: pictured(messages), ...tiling(view) };
+}
+
+function tiling(view) {
+  return { hd: Number(view.hd.value), ...(view.rule.value ? { partition: view.rule.value } : {}) };
+}
+
+/** The image stands in the first turn. */
+function pictured([turn, ...rest]) {
+  if (!state.url) return [turn, ...rest];
+  const picture = { type: "image_url", image_url: { url: state.url } };
+  return [{ ...turn, content: [picture, { type: "text", text: turn.content }] }, ...rest];
 }
 
 function line(kind, text) {
@@ -140,6 +157,7 @@ function line(kind, text) {
   item.className = kind;
   item.textContent = text; // never HTML: pictures and models write what they like
   at("turns").append(item);
+  item.scrollIntoView({ block: "nearest" });
   return item;
 }
 
@@ -161,20 +179,27 @@ async function* events(response) {
 }
 
 async function ask(question) {
-  const body = { ...request(question), stream: true, stream_options: { include_usage: true } };
   line("asked", question);
-  const item = line("answered", "");
   state.running = new AbortController();
+  const { signal } = state.running;
   at("ask").disabled = !(at("stop").disabled = false);
   note("Reading …");
+  const views = shown();
+  const items = views.map((view) => line("answered", ""));
+  if (views.length > 1) views.forEach((view, i) => (items[i].dataset.setting = `HD-${view.hd.value} ${view.rule.value}`));
+  await Promise.all(views.map((view, i) => answer(view, question, items[i], signal)));
+  if (state.running?.signal === signal) state.running = null;
+  at("stop").disabled = !(at("ask").disabled = false);
+  if (at("note").textContent === "Reading …") note("");
+  for (const view of views) view.replan(); // the time is known better now
+}
+
+async function answer(view, question, item, signal) {
+  const body = { ...request(view, question), stream: true, stream_options: { include_usage: true } };
   let text = "";
   try {
-    const response = await fetch("/v1/chat/completions", {
-      method: "POST",
-      headers: { "Content-Type": "application/json", ...headers() },
-      body: JSON.stringify(body),
-      signal: state.running.signal,
-    });
+    const options = { method: "POST", headers: { "Content-Type": "application/json", ...headers() }, signal };
+    const response = await fetch("/v1/chat/completions", { ...options, body: JSON.stringify(body) });
     if (!response.ok) throw new Error(await failure(response));
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
@@ -182,71 +207,74 @@ async function ask(question) {
       item.firstChild ? (item.firstChild.data = text) : item.append(text);
       if (event.usage) usage(item, event.usage);
     }
-    state.turns.push({ role: "user", content: question }, { role: "assistant", content: text });
-    note("");
+    view.turns.push({ role: "user", content: question }, { role: "assistant", content: text });
+    if (state.attention && state.url && text) item.append(looker(view, [...view.turns]));
   } catch (error) {
     if (error.name !== "AbortError") item.classList.add("wrong");
     item.append(error.name === "AbortError" ? " (stopped)" : error.message);
-    note("");
-  } finally {
-    state.running = null;
-    at("stop").disabled = !(at("ask").disabled = false);
-    if (state.bitmap) plan(); // the time is known better now
   }
 }
 
 function usage(item, used) {
   const words = document.createElement("span");
   words.className = "usage";
-  const seen = used.prompt_tokens_details.image_tokens;
-  words.textContent = `${used.prompt_tokens} tokens read (${seen} of images), ${used.completion_tokens} written`;
+  const { image_tokens: seen, cached_tokens: kept } = used.prompt_tokens_details;
+  const known = kept ? `, ${kept} known already` : "";
+  words.textContent = `${used.prompt_tokens} tokens read (${seen} of images${known}), ${used.completion_tokens} written`;
   item.append(words);
 }
 
-// -- the request elsewhere ------------------------------------------------------------------------------------------
-
-function forCopying() {
-  const body = request(at("question").value.trim() || "What is the title?");
-  const text = JSON.stringify(body, null, 2);
-  return state.url ? text.replaceAll(state.url, "data:image/png;base64,IMAGE") : text;
+/** A button that shows where the last of these turns looked; pressed again, it takes that away. */
+function looker(view, turns) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "look";
+  button.textContent = "Where it looked";
+  button.setAttribute("aria-pressed", "false");
+  const asked = { model: state.model, messages: pictured(turns), ...tiling(view), max_tokens: 1 };
+  const body = { ...asked, add_generation_prompt: false, continue_final_message: true };
+  button.addEventListener("click", async () => {
+    const on = button.getAttribute("aria-pressed") === "false";
+    for (const other of document.querySelectorAll(".look")) other.setAttribute("aria-pressed", "false");
+    if (!on) return view.look(null);
+    note("Looking …");
+    const found = await server("/attention", body);
+    if (!found) return;
+    note("");
+    button.setAttribute("aria-pressed", "true");
+    const [image] = found.images;
+    if (view.plan?.grid_h === image.grid_h && view.plan?.grid_w === image.grid_w) view.look(image);
+    else note(`HD is another now; that answer saw ${image.grid_w} × ${image.grid_h} tiles`, true);
+  });
+  return button;
 }
 
-function asCurl() {
-  const key = at("key").value ? " -H 'Authorization: Bearer KEY'" : "";
-  const body = forCopying().replaceAll("'", "'\\''").replaceAll("base64,IMAGE", `base64,'"$(base64 -w0 page.png)"'`);
-  return `printf '%s' '${body}' |\n  curl -s ${location.origin}/v1/chat/completions -H 'Content-Type: application/json'${key} -d @-`;
-}
+// -- hands ----------------------------------------------------------------------------------------------------------
 
-function asPython() {
-  const { model, messages, hd, partition } = JSON.parse(forCopying());
-  const extra = JSON.stringify(partition ? { hd, partition } : { hd });
-  const list = JSON.stringify(messages, null, 4);
-  const picture = list.includes('base64,IMAGE"')
-    ? 'import base64\nimage = base64.b64encode(open("page.png", "rb").read()).decode()\n'
-    : "";
-  return (
-    `from openai import OpenAI\n${picture}client = OpenAI(base_url="${location.origin}/v1", api_key="KEY")\n` +
-    `answer = client.chat.completions.create(\n    model=${JSON.stringify(model)},\n    messages=` +
-    `${list.replaceAll('base64,IMAGE"', 'base64," + image')},\n    extra_body=${extra},\n)\n` +
-    "print(answer.choices[0].message.content)\n"
-  );
-}
-
-async function copy(text, what) {
+async function copy(write, what) {
+  const body = request(first, at("question").value.trim() || "What is the title?");
+  const text = write(body, state.url, Boolean(at("key").value));
   try {
     await navigator.clipboard.writeText(text);
-    note(`${what} copied; it reads page.png`);
+    note(`${what} copied${state.url ? "; it reads page.png" : ""}`);
   } catch {
     line("asked", text); // no clipboard without https: show it instead
   }
 }
 
-// -- hands ----------------------------------------------------------------------------------------------------------
+function compare() {
+  at("second").hidden = !at("compare").checked;
+  at("sides").classList.toggle("two", at("compare").checked);
+  for (const view of shown()) view.draw();
+}
 
 const drop = at("drop");
-drop.addEventListener("click", () => at("file").click());
+const choose = () => at("file").click();
+drop.addEventListener("click", choose);
 drop.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" || event.key === " ") at("file").click();
+  if (event.key !== "Enter" && event.key !== " ") return;
+  event.preventDefault();
+  choose();
 });
 drop.addEventListener("dragleave", () => drop.classList.remove("over"));
 document.addEventListener("dragover", (event) => {
@@ -259,20 +287,30 @@ document.addEventListener("drop", (event) => {
   take(event.dataTransfer.files[0]);
 });
 document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
-at("file").addEventListener("change", (event) => take(event.target.files[0]));
-at("hd").addEventListener("input", plan);
-at("rule").addEventListener("change", plan);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") state.running?.abort();
+});
+at("looking").addEventListener("keydown", (event) => {
+  if (event.target.tagName === "INPUT" || event.target.tagName === "SELECT" || event.ctrlKey || event.metaKey) return;
+  const factor = { "+": 1.25, "=": 1.25, "-": 0.8, 0: 0 }[event.key];
+  if (factor !== undefined) zoom(factor);
+});
+const clicks = {
+  choose, clear: remove, curl: () => copy(asCurl, "curl"), python: () => copy(asPython, "Python"), new: forget,
+  stop: () => state.running?.abort(), "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), "zoom-fit": () => zoom(0),
+  "page-back": () => turnTo(Number(at("page-number").value) - 1),
+  "page-on": () => turnTo(Number(at("page-number").value) + 1),
+};
+for (const [id, work] of Object.entries(clicks)) at(id).addEventListener("click", work);
+at("page-number").addEventListener("change", (event) => turnTo(Number(event.target.value)));
+at("file").addEventListener("change", (event) => {
+  take(event.target.files[0]);
+  event.target.value = ""; // the same file may be chosen again
+});
+for (const id of ["show-tiles", "show-overview"]) at(id).addEventListener("change", () => shown().forEach((v) => v.draw()));
+at("compare").addEventListener("change", compare);
 at("key").addEventListener("change", start);
 at("key-row").addEventListener("submit", (event) => event.preventDefault()); // Enter has changed the key already
-at("clear").addEventListener("click", remove);
-at("stop").addEventListener("click", () => state.running?.abort());
-at("new").addEventListener("click", () => {
-  state.running?.abort();
-  state.turns = [];
-  at("turns").replaceChildren();
-});
-at("curl").addEventListener("click", () => copy(asCurl(), "curl"));
-at("python").addEventListener("click", () => copy(asPython(), "Python"));
 at("question").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey) {
     event.preventDefault();
