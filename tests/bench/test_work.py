@@ -36,8 +36,9 @@ def test_flops_of_a_prefill_are_those_torch_counts() -> None:
 def test_bytes_of_a_step_are_the_weights_a_decoder_reads() -> None:
     sizes = Subject(geometry="7b", layers=2).sizes
     assert work.step_bytes(sizes, bits=32, tokens=0) == 4 * (2 * sizes.matrices_per_layer + sizes.width * sizes.vocab)
-    four = work.step_bytes(sizes, bits=4, tokens=0) - sizes.width * sizes.vocab
-    assert four / (2 * sizes.matrices_per_layer) == pytest.approx(0.53125)
+    # two bfloat16 for 128 weights of half a byte: 4.25 bits
+    four, whole = (work.step_bytes(sizes, bits=bits, tokens=0) for bits in (4, 32))
+    assert four / whole == pytest.approx(4.25 / 32)
 
 
 def test_line_fit_is_numpys() -> None:

@@ -14,9 +14,6 @@ from ixc.inference.plan import ModelGeometry, Plan
 SCALE_BYTES = {32: 0.0, 16: 0.0, 8: 0.0, 4: 4 / 128}
 """Bytes of scales a weight carries: in 4 bits two bfloat16 for 128 weights, in 8 bits two bytes a row."""
 
-HEAD_BITS = 8
-"""The head of quantised weights is held in 8 bits."""
-
 
 def prefill_flops(plan: Plan) -> int:
     """FLOP of reading the prompt."""
@@ -33,12 +30,11 @@ def step_bytes(geometry: ModelGeometry, *, bits: int, tokens: int, value_bytes: 
     """Bytes one decode step must read.
 
     Args:
-        bits: of the decoder's maps: 32, 16, 8 or 4.
+        bits: of the decoder's maps and the head: 32, 16, 8 or 4.
         tokens: positions in the cache.
         value_bytes: of a cached key or value.
         rows: sequences decoded side by side; they share the weights and not the cache.
     """
-    maps = geometry.layers * geometry.matrices_per_layer * (bits / 8 + SCALE_BYTES[bits])
-    head = geometry.width * geometry.vocab * (HEAD_BITS if bits < 16 else bits) / 8
+    weights = geometry.layers * geometry.matrices_per_layer + geometry.width * geometry.vocab
     cache = 2 * geometry.layers * geometry.kv_heads * geometry.head_dim * tokens * value_bytes * rows
-    return int(maps + head) + cache
+    return int(weights * (bits / 8 + SCALE_BYTES[bits])) + cache

@@ -1,4 +1,4 @@
-"""A folder of small weights from one of floats: 8 or 4 bits for the decoder's linear maps, see `ixc.model.quantised`.
+"""A folder of small weights from one of floats: the decoder and its head in 8 or 4 bits, see `ixc.model.quantised`.
 
     folder --check--> file after file, tensor after tensor --quantised--> shards, config.json --> folder
 
@@ -21,12 +21,12 @@ from safetensors.torch import save_file
 from ixc.errors import UsageError, WeightsError
 from ixc.model import weights
 from ixc.model.names import is_ignored, published_name
-from ixc.model.quantised import HALVES, HEAD_BITS, Quantisation, group_size, quantisation, quantised
+from ixc.model.quantised import HALVES, Quantisation, group_size, quantisation, quantised
 
 SHARD = 1 << 31
 """Bytes after which a file of weights is closed."""
 
-HEAD = "output.weight"
+HEAD = "output"
 """The output head."""
 
 Progress = Callable[[int, int], None]
@@ -46,7 +46,7 @@ def quantize(
     Args:
         source: published or native folder.
         destination: a folder that does not exist.
-        bits: of the decoder's maps, 8 or 4; the output head is held in 8.
+        bits: of the decoder's maps and the output head, 8 or 4.
         progress: called after every tensor.
         complete: called with the folder before it appears, to add what other rooms know how to write.
 
@@ -102,7 +102,7 @@ def _bases(config: object) -> list[str]:
 
     layers = range(config.text_config.num_hidden_layers)  # type: ignore[attr-defined]
     maps = [f"model.language_model.layers.{layer}.{name}.base" for layer in layers for name in PLORA_LINEARS]
-    return [*maps, HEAD.removesuffix(".weight")]
+    return [*maps, HEAD]
 
 
 def _tensors(source: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -127,8 +127,7 @@ def _small(name: str, tensor: torch.Tensor, settings: Quantisation, maps: dict[s
     """One tensor as it is written."""
     if name not in maps:
         return {name: tensor.contiguous()}
-    bits = HEAD_BITS if name == HEAD else settings.bits
-    parts = quantised(tensor, bits=bits, group_size=settings.group_size)
+    parts = quantised(tensor, bits=settings.bits, group_size=settings.group_size)
     return {f"{maps[name]}.{part}": value.contiguous() for part, value in parts.items()}
 
 

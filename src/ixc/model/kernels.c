@@ -1,13 +1,17 @@
-/* Linear maps over small weights, for a few rows of float32 (the decode step of a CPU).
+/* Linear maps over small weights, by products of whole numbers.
 
    x (rows, in) float32, y (rows, out) float32; in is a multiple of 32.
    8 bits   q (out, in) int8                      scale (out) bfloat16                   w = q * scale
+            x is rounded to 16 bits, one scale a row: next to nothing beside the rounding of the weights.
    4 bits   q (out, in / 2) uint8, two a byte     scale, low (out, in / group) bfloat16   w = q * scale + low
             byte i of 16 holds weight i of its 32 in the low nibble and weight i + 16 in the high one.
-   sums (rows, in / group): x added up over each group, so that `low` costs one product a group.
+            x is rounded to 8 bits, one scale a group; `low` meets the sum of the group's rounded x.
 
-   A weight is unpacked once for ROWS rows. Compiled on first use by `ixc.model.kernels`, beside torch's OpenMP. */
+   No sum can overflow: 4 bits add at most 4 times 2 * 15 * 127 in 16 bits, 8 bits at most 128 times 2 * 127 * 32767 in 32.
+   A weight is unpacked once for up to ROWS rows of x, and STRIP rows of weights stay in a core's cache while all of x
+   passes. Compiled on first use by `ixc.model.kernels`, beside torch's OpenMP. */
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -15,142 +19,185 @@
 #include <immintrin.h>
 #endif
 
-#define LANES 8
 #define ROWS 4
+#define STRIP 64
 #define BLOCK 32
+#define LONGEST 2048
+#define AHEAD 1024
+#define INLINE static inline __attribute__((always_inline))
 
-typedef float f32 __attribute__((vector_size(4 * LANES)));
-typedef int32_t i32 __attribute__((vector_size(4 * LANES)));
+typedef float f32 __attribute__((vector_size(32)));
+typedef int32_t i32 __attribute__((vector_size(32)));
+typedef int16_t i16 __attribute__((vector_size(32)));
+typedef uint8_t u8 __attribute__((vector_size(32)));
 
-static inline float wide(uint16_t half) {
+#ifdef __AVX2__
+/* 32 weights in their order: both lanes take the same 16 bytes, the upper one shifts. */
+INLINE u8 nibbles(const uint8_t *at) {
+    __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)at));
+    __m256i moved = _mm256_srlv_epi32(twice, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
+    return (u8)_mm256_and_si256(moved, _mm256_set1_epi8(15));
+}
+INLINE i16 widened(const int8_t *at) { return (i16)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)at)); }
+INLINE i16 pairs8(u8 w, const int8_t *x) {
+    return (i16)_mm256_maddubs_epi16((__m256i)w, _mm256_loadu_si256((const __m256i *)x));
+}
+INLINE i32 pairs16(i16 w, const int16_t *x) {
+    return (i32)_mm256_madd_epi16((__m256i)w, _mm256_loadu_si256((const __m256i *)x));
+}
+INLINE i32 paired(i16 v) { return (i32)_mm256_madd_epi16((__m256i)v, _mm256_set1_epi16(1)); }
+INLINE f32 number(i32 v) { return (f32)_mm256_cvtepi32_ps((__m256i)v); }
+#else
+INLINE u8 nibbles(const uint8_t *at) {
+    u8 w;
+    for (int i = 0; i < 16; i++) w[i] = at[i] & 15, w[i + 16] = at[i] >> 4;
+    return w;
+}
+INLINE i16 widened(const int8_t *at) {
+    i16 w;
+    for (int i = 0; i < 16; i++) w[i] = at[i];
+    return w;
+}
+INLINE i16 pairs8(u8 w, const int8_t *x) {
+    i16 v;
+    for (int i = 0; i < 16; i++) v[i] = (int16_t)(w[2 * i] * x[2 * i] + w[2 * i + 1] * x[2 * i + 1]);
+    return v;
+}
+INLINE i32 pairs16(i16 w, const int16_t *x) {
+    i32 v;
+    for (int i = 0; i < 8; i++) v[i] = w[2 * i] * x[2 * i] + w[2 * i + 1] * x[2 * i + 1];
+    return v;
+}
+INLINE i32 paired(i16 v) {
+    i32 w;
+    for (int i = 0; i < 8; i++) w[i] = v[2 * i] + v[2 * i + 1];
+    return w;
+}
+INLINE f32 number(i32 v) {
+    f32 w;
+    for (int i = 0; i < 8; i++) w[i] = (float)v[i];
+    return w;
+}
+#endif
+
+INLINE float wide(uint16_t half) {
     uint32_t bits = (uint32_t)half << 16;
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static inline f32 load(const float *at) {
-    f32 value;
-    memcpy(&value, at, sizeof value);
-    return value;
+INLINE float total(f32 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+
+INLINE float largest(const float *x, long count) {
+    float most = 0;
+    for (long k = 0; k < count; k++) most = fmaxf(most, fabsf(x[k]));
+    return most;
 }
 
-static inline float total(f32 values) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += values[i];
-    return sum;
+static void round16(const float *x, int16_t *q, float *scale, long in) {
+    float most = largest(x, in), each = most > 0 ? 32767 / most : 0;
+    *scale = most / 32767;
+    for (long k = 0; k < in; k++) q[k] = (int16_t)rintf(x[k] * each);
 }
 
-#ifdef __AVX2__
-/* gcc's own conversion of narrow vectors goes through memory and is eight times slower. */
-static inline i32 bytes(const uint8_t *at) { return (i32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)at)); }
-static inline f32 number(i32 v) { return (f32)_mm256_cvtepi32_ps((__m256i)v); }
-static inline f32 signs(const int8_t *at) {
-    return (f32)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)at)));
+static void round8(const float *x, int8_t *q, float *scale, float *sum, long in, long group) {
+    for (long g = 0; g < in / group; g++) {
+        const float *at = x + g * group;
+        float most = largest(at, group), each = most > 0 ? 127 / most : 0;
+        int32_t whole = 0;
+        for (long k = 0; k < group; k++) {
+            int8_t value = (int8_t)rintf(at[k] * each);
+            q[g * group + k] = value;
+            whole += value;
+        }
+        scale[g] = most / 127;
+        sum[g] = scale[g] * (float)whole;
+    }
 }
-#else
-static inline i32 bytes(const uint8_t *at) {
-    i32 v;
-    for (int i = 0; i < LANES; i++) v[i] = at[i];
-    return v;
-}
-static inline f32 number(i32 v) {
-    f32 w;
-    for (int i = 0; i < LANES; i++) w[i] = (float)v[i];
-    return w;
-}
-static inline f32 signs(const int8_t *at) {
-    f32 w;
-    for (int i = 0; i < LANES; i++) w[i] = (float)at[i];
-    return w;
-}
-#endif
 
-static inline __attribute__((always_inline)) void row4(const float *x, const uint8_t *q, const uint16_t *scale,
-                                                       const uint16_t *low, const float *sums, float *y, int rows,
-                                                       long in, long out, long group) {
+INLINE void tile4(const int8_t *x, const float *xs, const float *sums, const uint8_t *q, const uint16_t *scale,
+                  const uint16_t *low, float *y, const int rows, long in, long out, const int group) {
     long groups = in / group;
+    float s[groups], rest[ROWS] = {0};
     f32 whole[ROWS] = {0};
-    float rest[ROWS] = {0};
+    for (long g = 0; g < groups; g++) s[g] = wide(scale[g]);
+    for (int m = 0; m < rows; m++)
+        for (long g = 0; g < groups; g++) rest[m] += wide(low[g]) * sums[m * groups + g];
     for (long g = 0; g < groups; g++) {
-        f32 a[2][ROWS] = {0}, b[2][ROWS] = {0};
-        for (long k = g * group; k < (g + 1) * group; k += BLOCK)
-            for (int half = 0; half < 2; half++) {
-                i32 pair = bytes(q + k / 2 + LANES * half);
-                f32 first = number(pair & 15), second = number(pair >> 4);
-                for (int m = 0; m < rows; m++) {
-                    const float *at = x + m * in + k + LANES * half;
-                    a[half][m] += first * load(at);
-                    b[half][m] += second * load(at + BLOCK / 2);
-                }
-            }
-        float s = wide(scale[g]), l = wide(low[g]);
+        u8 w[4];
+        __builtin_prefetch(q + g * group / 2 + AHEAD);
+        for (int p = 0; p < group / BLOCK; p++) w[p] = nibbles(q + (g * group + p * BLOCK) / 2);
         for (int m = 0; m < rows; m++) {
-            whole[m] += s * ((a[0][m] + b[0][m]) + (a[1][m] + b[1][m]));
-            rest[m] += l * sums[m * groups + g];
+            const int8_t *at = x + m * in + g * group;
+            i16 sum = pairs8(w[0], at);
+            for (int p = 1; p < group / BLOCK; p++) sum += pairs8(w[p], at + p * BLOCK);
+            whole[m] += (s[g] * xs[m * groups + g]) * number(paired(sum));
         }
     }
     for (int m = 0; m < rows; m++) y[m * out] = total(whole[m]) + rest[m];
 }
 
-void ixc_linear4(const float *x, const uint8_t *q, const uint16_t *scale, const uint16_t *low, const float *sums,
-                 float *y, long rows, long in, long out, long group) {
-    long groups = in / group;
-#pragma omp parallel for schedule(static)
-    for (long n = 0; n < out; n++) {
-        const uint8_t *qn = q + n * in / 2;
-        const uint16_t *sn = scale + n * groups, *ln = low + n * groups;
-        long m = 0;
-        for (; m + ROWS <= rows; m += ROWS)
-            row4(x + m * in, qn, sn, ln, sums + m * groups, y + m * out + n, ROWS, in, out, group);
-        for (; m < rows; m++) row4(x + m * in, qn, sn, ln, sums + m * groups, y + m * out + n, 1, in, out, group);
-    }
-}
-
-static inline __attribute__((always_inline)) void row8(const float *x, const int8_t *q, float scale, float *y,
-                                                       int rows, long in, long out) {
-    f32 sum[4][ROWS] = {0};
-    for (long k = 0; k < in; k += BLOCK)
-        for (int part = 0; part < 4; part++) {
-            f32 w = signs(q + k + LANES * part);
-            for (int m = 0; m < rows; m++) sum[part][m] += w * load(x + m * in + k + LANES * part);
-        }
-    for (int m = 0; m < rows; m++)
-        y[m * out] = scale * total((sum[0][m] + sum[1][m]) + (sum[2][m] + sum[3][m]));
-}
-
-void ixc_linear8(const float *x, const int8_t *q, const uint16_t *scale, float *y, long rows, long in, long out) {
-#pragma omp parallel for schedule(static)
-    for (long n = 0; n < out; n++) {
-        const int8_t *qn = q + n * in;
-        long m = 0;
-        for (; m + ROWS <= rows; m += ROWS) row8(x + m * in, qn, wide(scale[n]), y + m * out + n, ROWS, in, out);
-        for (; m < rows; m++) row8(x + m * in, qn, wide(scale[n]), y + m * out + n, 1, in, out);
-    }
-}
-
-/* Rows `0 .. out` as float32 (out, in), for matrix products of many rows. */
-void ixc_unpack4(const uint8_t *q, const uint16_t *scale, const uint16_t *low, float *w, long in, long out,
-                 long group) {
-    long groups = in / group;
-#pragma omp parallel for schedule(static)
-    for (long n = 0; n < out; n++)
-        for (long k = 0; k < in; k += BLOCK) {
-            float s = wide(scale[n * groups + k / group]), l = wide(low[n * groups + k / group]);
+INLINE void tile8(const int16_t *x, const float *xs, const int8_t *q, float scale, float *y, const int rows, long in,
+                  long out) {
+    f32 whole[ROWS] = {0};
+    for (long start = 0; start < in; start += LONGEST) {
+        long stop = start + LONGEST < in ? start + LONGEST : in;
+        i32 sum[ROWS] = {0};
+        for (long k = start; k < stop; k += BLOCK) {
+            __builtin_prefetch(q + k + AHEAD);
             for (int half = 0; half < 2; half++) {
-                i32 pair = bytes(q + (n * in + k) / 2 + LANES * half);
-                f32 first = s * number(pair & 15) + l, second = s * number(pair >> 4) + l;
-                memcpy(w + n * in + k + LANES * half, &first, sizeof first);
-                memcpy(w + n * in + k + BLOCK / 2 + LANES * half, &second, sizeof second);
+                i16 w = widened(q + k + half * BLOCK / 2);
+                for (int m = 0; m < rows; m++) sum[m] += pairs16(w, x + m * in + k + half * BLOCK / 2);
             }
         }
+        for (int m = 0; m < rows; m++) whole[m] += number(sum[m]);
+    }
+    for (int m = 0; m < rows; m++) y[m * out] = scale * xs[m] * total(whole[m]);
 }
 
-void ixc_unpack8(const int8_t *q, const uint16_t *scale, float *w, long in, long out) {
+#define FOR_ROWS(rows, call) \
+    switch (rows) { \
+    case 1: call(1); break; \
+    case 2: call(2); break; \
+    case 3: call(3); break; \
+    default: call(ROWS); \
+    }
+
+/* y = x w; xq (rows, in) int8, xs and sums (rows, in / group) are written over. */
+void ixc_linear4(const float *x, const uint8_t *q, const uint16_t *scale, const uint16_t *low, int8_t *xq, float *xs,
+                 float *sums, float *y, long rows, long in, long out, long group) {
+    long groups = in / group;
+#pragma omp parallel for schedule(static) if (rows > ROWS)
+    for (long m = 0; m < rows; m++) round8(x + m * in, xq + m * in, xs + m * groups, sums + m * groups, in, group);
 #pragma omp parallel for schedule(static)
-    for (long n = 0; n < out; n++)
-        for (long k = 0; k < in; k += LANES) {
-            f32 values = wide(scale[n]) * signs(q + n * in + k);
-            memcpy(w + n * in + k, &values, sizeof values);
-        }
+    for (long strip = 0; strip < out; strip += STRIP)
+        for (long m = 0; m < rows; m += ROWS)
+            for (long n = strip; n < strip + STRIP && n < out; n++) {
+                long left = rows - m;
+#define TILE(count, size) \
+    tile4(xq + m * in, xs + m * groups, sums + m * groups, q + n * in / 2, scale + n * groups, low + n * groups, \
+          y + m * out + n, count, in, out, size)
+#define TILE128(count) TILE(count, 128)
+#define TILE64(count) TILE(count, 64)
+#define TILE32(count) TILE(count, 32)
+                if (group == 128) FOR_ROWS(left, TILE128)
+                else if (group == 64) FOR_ROWS(left, TILE64)
+                else FOR_ROWS(left, TILE32)
+            }
+}
+
+/* y = x w; xq (rows, in) int16 and xs (rows) are written over. */
+void ixc_linear8(const float *x, const int8_t *q, const uint16_t *scale, int16_t *xq, float *xs, float *y, long rows,
+                 long in, long out) {
+#pragma omp parallel for schedule(static) if (rows > ROWS)
+    for (long m = 0; m < rows; m++) round16(x + m * in, xq + m * in, xs + m, in);
+#pragma omp parallel for schedule(static)
+    for (long strip = 0; strip < out; strip += STRIP)
+        for (long m = 0; m < rows; m += ROWS)
+            for (long n = strip; n < strip + STRIP && n < out; n++) {
+                long left = rows - m;
+#define TILE8(count) tile8(xq + m * in, xs + m, q + n * in, wide(scale[n]), y + m * out + n, count, in, out)
+                FOR_ROWS(left, TILE8)
+            }
 }

@@ -1,16 +1,17 @@
-"""Small weights: linear maps held in 8 or 4 bits, computed in the activations' own precision.
+"""Small weights: linear maps held in 8 or 4 bits.
 
     8 bits   q8 (out, in) int8                        scale (out, 1) bfloat16                 w = q8 * scale
     4 bits   q4 (out, in / 2) uint8, two a byte       scale, low (out, in / group) bfloat16    w = q4 * scale + low
 
-Which maps: the ``base`` of every PLoRA map of the decoder in ``bits``, the output head in 8 bits. PLoRA, embeddings,
+Which maps: the ``base`` of every PLoRA map of the decoder, and the output head. PLoRA, embeddings,
 vision tower and projector keep their values; where the source held them in 16 bits they are held so and widened when
 used, which changes no result and halves their memory. Stored under the published names with ``.base.q4``,
 ``.base.scale``, ``.base.low`` (``output.q8``, ``output.scale``) in place of ``.weight``; config.json says
 ``"quantization_config": {"quant_method": "ixc", "bits": 4, "group_size": 128, "half": "bfloat16"}``.
 
-Few rows (decode) multiply the stored weights in place (``kernels``); many (prefill) unpack a strip and use the
-matrix product of float32. On a GPU every call unpacks the whole map in torch: correct, and untested for speed.
+On a CPU the stored weights are multiplied as whole numbers (``kernels``), by activations rounded to 16 bits a row
+(8 bits) or 8 bits a group (4 bits). Elsewhere, and without a compiler, every call unpacks the whole map in torch: the
+activations keep their precision; untested for speed on a GPU.
 """
 
 from __future__ import annotations
@@ -36,17 +37,8 @@ BITS = (8, 4)
 GROUPS = (128, 64, 32)
 """Weights that share a scale and a low end in 4 bits; the widest that divides every width is taken."""
 
-HEAD_BITS = 8
-"""Of the output head, whose rounding goes straight into the choice of a token; 4 bits there were not measured."""
-
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """What ``half`` may be: how the other weights are held."""
-
-KERNEL_ROWS = 32
-"""Up to so many rows the kernel on stored weights is faster than unpacking and multiplying."""
-
-STRIP = 1024
-"""Rows of weights unpacked at once: bounds the memory of a prefill, and stays near the caches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +46,7 @@ class Quantisation:
     """How the weights of a folder are held."""
 
     bits: int
-    """Of the decoder's maps: 8 or 4."""
+    """Of the decoder's maps and the output head: 8 or 4."""
     group_size: int = GROUPS[0]
     """Weights that share a scale, in 4 bits; in 8 bits a whole row does."""
     half: str | None = None
@@ -125,11 +117,9 @@ class QuantisedLinear(nn.Module):
         """(..., in) -> (..., out), in x's dtype."""
         if not kernels.usable(x):
             return F.linear(x, self.unpacked(x.dtype))
-        if x.numel() <= KERNEL_ROWS * self.in_features:
-            if self.low is None:
-                return kernels.linear8(x, self.q, self.scale)
-            return kernels.linear4(x, self.q, self.scale, self.low)
-        return self._strips(x)
+        if self.low is None:
+            return kernels.linear8(x, self.q, self.scale)
+        return kernels.linear4(x, self.q, self.scale, self.low)
 
     def unpacked(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """The weights as numbers. (out, in)"""
@@ -139,19 +129,6 @@ class QuantisedLinear(nn.Module):
         blocks = self.q.view(self.out_features, -1, 1, GROUPS[-1] // 2)
         numbers = torch.cat([blocks & 15, blocks >> 4], dim=2).view(*self.scale.shape, -1)  # (out, groups, group)
         return (numbers * scale + self.low.float().unsqueeze(-1)).flatten(1).to(dtype)
-
-    def _strips(self, x: torch.Tensor) -> torch.Tensor:
-        """Many rows: strips of weights become float32 one after the other."""
-        rows = x.reshape(-1, self.in_features)
-        y = x.new_empty(len(rows), self.out_features)
-        buffer = x.new_empty(min(STRIP, self.out_features), self.in_features)
-        for start in range(0, self.out_features, STRIP):
-            part = slice(start, min(start + STRIP, self.out_features))
-            strip = buffer[: part.stop - start]
-            low = None if self.low is None else self.low[part]
-            kernels.unpack(self.q[part], self.scale[part], low, strip)
-            torch.mm(rows, strip.T, out=y[:, part])
-        return y.view(*x.shape[:-1], self.out_features)
 
 
 class HeldLinear(nn.Linear):
@@ -222,7 +199,7 @@ def prepare(model: nn.Module, settings: Quantisation, *, dtype: torch.dtype = to
     for module in model.modules():
         if isinstance(module, PLoRALinear):
             module.base = _like(module.base, settings.bits, settings.group_size)  # type: ignore[assignment]
-    model.output = _like(model.output, HEAD_BITS, settings.group_size)  # type: ignore[assignment, arg-type]
+    model.output = _like(model.output, settings.bits, settings.group_size)  # type: ignore[assignment, arg-type]
     if settings.half is not None:
         _hold(model, HALVES[settings.half], dtype)
 
