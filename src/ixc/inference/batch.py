@@ -3,6 +3,7 @@
     requests --open, count--> items --_groups--> one setting each, tokens bounded --generate--> answers in order
 
 Rows of a group are padded on the left and masked, so that an answer does not depend on its neighbours. Spec (i).
+Pictures are looked at through the engine's store: several questions on one page see it once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from PIL import Image
 from ixc import chat
 from ixc.errors import ContextError, ImageError, UsageError
 from ixc.geometry import partition as partition_of
-from ixc.inference.engine import Engine, _device, _dtype, memory
+from ixc.inference.engine import Engine, device_of, dtype_of, memory
 from ixc.inference.sampling import Sampling
 from ixc.processing.picture import open_image
 
@@ -95,7 +96,7 @@ def number_type(device: str, dtype: str) -> str:
     Raises:
         UsageError: no such device or type.
     """
-    return str(_dtype(dtype, _device(device))).removeprefix("torch.")
+    return str(dtype_of(dtype, device_of(device))).removeprefix("torch.")
 
 
 def segments(request: Request, images: Sequence[Image.Image], *, system: str = "") -> list[chat.Segment]:
@@ -166,8 +167,10 @@ def _generate(engine: Engine, group: Sequence[_Item], rule: str) -> list[str]:
     device, dtype = engine.model.device, engine.model.dtype
     what = f"{len(group)} x {length:,} tokens of prompt with {first.num_beams} beams"
     with memory(what, device, dtype, f"lower --hd ({first.hd} now)"):
-        tensors = {name: value.to(device) for name, value in inputs.items()}
-        output = engine.model.generate(**tensors, max_new_tokens=first.max_new_tokens, **chosen)
+        if engine.compiled is not None:
+            rows = len(group) * first.num_beams
+            chosen |= engine.compiled.arguments(length + first.max_new_tokens, rows=rows)
+        output = engine.model.generate(**engine.reader.look(inputs), max_new_tokens=first.max_new_tokens, **chosen)
     return [engine.processor.decode_answer(row) for row in output[:, length:]]
 
 

@@ -1,39 +1,82 @@
-"""torch.compile on the tower and the decode step: off by default: the first answer waits for the compiler.
+"""torch.compile on tower, reading and decode step: off by default, as the first answers wait for the compiler.
 
-    tower         one graph a pass: passes have one shape (`IxcModel.see`), so it is compiled once
-    decode step   transformers compiles it for a static cache; its length is rounded up to `ROUND` positions, so that
-                  a context of 32,768 has at most 32 shapes, and a conversation of usual length one or two
-    prefill       uncompiled: its length is another for every layout, and its products, nine tenths of the time, are
-                  the library's in either case
+    tower         one graph: passes have one shape (`IxcModel.see`)
+    reading       one graph for every length: the layers of the decoder with a dynamic length; where image tokens are
+                  comes as a mask, as spans would be a graph a layout
+    decode step   one graph for every length, over a static cache
 
-A static cache belongs to one call: kept prefixes and compile exclude each other.
+A static cache has a power of two of positions, so that few are made, and is used again by the next call: kept prefixes
+and compile exclude each other. On a GPU its address is fixed and the decode step becomes CUDA graphs, one a length.
+Only what goes through the engine has such a cache; a bare `generate` of the model would compile for every length.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from transformers import CompileConfig
+from transformers import CompileConfig, StaticCache
 
-ROUND = 1024
-"""Positions to which a static cache is rounded up."""
+SHORTEST = 1024
+"""Positions of the smallest static cache."""
+
+MARK = "_dynamo_static_input_type"
+"""What `torch._dynamo.mark_static_address` sets."""
+
+
+def length_of(tokens: int, limit: int) -> int:
+    """Positions of the cache of so many tokens: a power of two from `SHORTEST`, at most the limit, or the tokens."""
+    return max(tokens, min(limit, max(SHORTEST, 1 << (tokens - 1).bit_length())))
 
 
 class Compiled:
-    """Compiles the tower in place and says what `generate` needs for a compiled decode step."""
+    """Compiles tower and decoder in place, and says what `generate` needs for compiled steps."""
 
     def __init__(self, model: Any) -> None:
-        self.limit = model.config.text_config.max_position_embeddings
+        self.model = model
+        graphs = model.device.type == "cuda"
         model.model.vision_tower.compile(dynamic=False)
-        self.config = CompileConfig(mode=None, fullgraph=False, dynamic=False)
+        model.model.language_model.compile(dynamic=True)
+        mode: Any = "reduce-overhead" if graphs else None
+        self.config: Any = CompileConfig(mode=mode, fullgraph=False, dynamic=not graphs)
         self.config._compile_all_devices = True
+        self._fixed = graphs
+        self._cache: tuple[tuple[int, int], StaticCache] | None = None
 
-    def arguments(self, tokens: int, *, beams: int) -> dict[str, Any]:
+    def arguments(self, tokens: int, *, rows: int) -> dict[str, Any]:
         """What `generate` takes.
 
         Args:
             tokens: prompt and longest answer.
-            beams: with several the cache is read by rows in turn, which a static cache does too.
+            rows: of the batch, times beams.
         """
-        length = min(-(-tokens // ROUND) * ROUND, max(self.limit, tokens))
-        return {"cache_implementation": "static", "compile_config": self.config, "max_cache_len": length}
+        text = self.model.config.text_config
+        key = (rows, length_of(tokens, text.max_position_embeddings))
+        if self._cache is None or self._cache[0] != key:
+            self._cache = None  # first let go of the old one
+            self._cache = key, self._made(*key)
+        cache = self._cache[1]
+        cache.reset()
+        return {"past_key_values": cache, "compile_config": self.config}
+
+    def _made(self, rows: int, length: int) -> StaticCache:
+        text = self.model.config.text_config
+        cache = StaticCache(config=text, max_cache_len=length)
+        cache.early_initialization(
+            batch_size=rows,
+            num_heads=text.num_key_value_heads,
+            head_dim=text.head_dim,
+            dtype=self.model.dtype,
+            device=self.model.device,
+        )
+        if not self._fixed:
+            _let_vary(cache)
+        return cache
+
+
+def _let_vary(cache: StaticCache) -> None:
+    """Takes the mark of a fixed address away: with it every length would be a graph."""
+    layers: Any = cache.layers
+    for layer in layers:
+        for tensor in (layer.keys, layer.values, layer.cumulative_length):
+            if hasattr(tensor, MARK):
+                delattr(tensor, MARK)

@@ -8,7 +8,8 @@ Options of speed and memory, of `load` and of `Engine`:
     tile_cache     bytes of tile features kept (default 512 MB; 0: off), `cache.py`
     prefix_cache   bytes of keys and values kept (default 2 GB; 0: off), `prefix.py`
     plora          "low_rank" (default), "folded" (a second copy of the decoder's matrices, of `load` only), or "auto"
-    compile        True: tower and decode step through torch.compile, a static cache, no kept prefixes, `compile.py`
+    compile        True: tower, reading and decode step through torch.compile, a static cache, no kept prefixes,
+                   `compile.py`
 
 Spec (i): greedy unless `sampling` says otherwise; generation stops at </s> or at the end of a turn; the answer is what
 stands before the first stop token. Pictures belong to the first turn of a conversation, before its text.
@@ -109,8 +110,8 @@ def load(
         UsageError: a device or dtype that does not exist here, an option with a value it cannot have.
         CapacityError: too little memory.
     """
-    where = _device(device)
-    number = _dtype(dtype, where)
+    where = device_of(device)
+    number = dtype_of(dtype, where)
     check_plora(plora)
     path = found(folder)
     check_settings(path)
@@ -160,7 +161,9 @@ class Engine:
         self.model = model
         self.processor = processor
         self.compiled = Compiled(model) if compile else None
-        self.reader = Reader(model, processor, tile_cache=tile_cache, prefix_cache=prefix_cache)
+        self.reader = Reader(
+            model, processor, tile_cache=tile_cache, prefix_cache=prefix_cache, by_mask=self.compiled is not None
+        )
 
     @property
     def context(self) -> int:
@@ -321,7 +324,7 @@ class Engine:
         if logits_processor:
             chosen["logits_processor"] = [*chosen.get("logits_processor", ()), *logits_processor]
         if self.compiled is not None:
-            chosen |= self.compiled.arguments(length + max_new_tokens, beams=sampling.num_beams)
+            chosen |= self.compiled.arguments(length + max_new_tokens, rows=sampling.num_beams)
         what = f"{length:,} tokens of prompt and up to {max_new_tokens:,} of answer"
         own = [device] if device.type == "cuda" else []
         with (
@@ -459,7 +462,8 @@ def _conversation(pictures: list[Image.Image], question: str, history: History) 
     return turns
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a word as of `load`. Raises: UsageError: none such here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, colon, number = name.partition(":")
@@ -471,7 +475,8 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """The number type of a word as of `load`. Raises: UsageError: none such."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in DTYPES:

@@ -40,6 +40,8 @@ class Reader:
         processor: its processor, which knows how many tokens an image has.
         tile_cache: bytes of tile features kept.
         prefix_cache: bytes of keys and values kept.
+        by_mask: where image tokens are goes to the model as a mask and a count, which compiled code wants, and not as
+            spans.
     """
 
     def __init__(
@@ -49,18 +51,27 @@ class Reader:
         *,
         tile_cache: int = TILE_CACHE_BYTES,
         prefix_cache: int = PREFIX_CACHE_BYTES,
+        by_mask: bool = False,
     ) -> None:
-        self.model, self.processor = model, processor
+        self.model, self.processor, self.by_mask = model, processor, by_mask
         self.tiles, self.prefixes = TileCache(tile_cache), PrefixCache(prefix_cache)
 
     def look(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        """The inputs with pictures turned into features, which `generate` then only places. Rows of any number."""
+        """The inputs with pictures turned into features, which `generate` then only places, waiting for no device.
+
+        Rows of any number, their images at any places; inputs on the CPU.
+        """
         given = {name: value for name, value in inputs.items() if name not in ("pixel_values", "image_grids")}
         given = {name: value.to(self.model.device) for name, value in given.items()}
         if "pixel_values" in inputs:
             features = self.tiles.features(self.model.model, inputs["pixel_values"], inputs["image_grids"])
             given["mm_encoder_outputs"] = {"image": features}
-        return given
+        return given | self._places(inputs["mm_token_type_ids"].cpu())
+
+    def _places(self, types: torch.Tensor) -> dict[str, Any]:
+        """Where the image tokens are: spans where all rows have the same, else how many, beside the mask."""
+        spans = None if self.by_mask else spans_of(types)
+        return {"image_count": int((types == 1).sum())} if spans is None else {"image_spans": spans}
 
     @torch.inference_mode()
     def generate(self, inputs: Mapping[str, torch.Tensor], *, max_new_tokens: int, **chosen: Any) -> torch.Tensor:
@@ -83,8 +94,7 @@ class Reader:
     def _plan(self, inputs: Mapping[str, torch.Tensor]) -> _Plan:
         spans = spans_of(inputs["mm_token_type_ids"].cpu())
         if spans is None or len(inputs["input_ids"]) != 1 or not self.prefixes.limit:
-            given = self.look(inputs)
-            return _Plan(given=given if spans is None else given | {"image_spans": spans}, numbers=None)
+            return _Plan(given=self.look(inputs), numbers=None)
         pictured = "pixel_values" in inputs
         counts = (
             [self.processor.num_image_tokens(*grid) for grid in grids_of(inputs["image_grids"])] if pictured else []

@@ -61,6 +61,22 @@ def attend(
     Returns:
         (B, T, H, D), and the weights where the kernel makes them.
     """
-    kernel = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention)
+    name = module.config._attn_implementation
     chance = dropout if module.training else 0.0
+    if name == "sdpa" and query.shape[2] == 1 and query.shape[1] > key.shape[1] and not chance:
+        return _one_query(query, key, value, mask, scaling=module.head_dim**-0.5), None
+    kernel = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
     return kernel(module, query, key, value, mask, dropout=chance, scaling=module.head_dim**-0.5, **kwargs)
+
+
+def _one_query(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, *, scaling: float
+) -> torch.Tensor:
+    """A decode step: the query heads of one key head are its queries, so that keys are read once and never repeated.
+
+    Repeating them, as the general door does under a mask, copies the whole cache in every step. -> (B, 1, H, D)
+    """
+    batch, heads, _, width = query.shape
+    grouped = query.reshape(batch, key.shape[1], -1, width)  # (B, K, H / K, D)
+    found = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
+    return found.reshape(batch, 1, heads, width)

@@ -215,7 +215,7 @@ def _positions(embeds: torch.Tensor, cache: Cache | None) -> torch.Tensor:
 
 
 def _image_mask(embeds: torch.Tensor | None, image_mask: Places, types: torch.Tensor | None) -> Places:
-    """Where the image tokens are; None where there are none (of a mask that is only asked where nothing trains)."""
+    """Where the image tokens are; None where spans say that there are none. A mask is not asked: that would wait."""
     if image_mask is None and types is not None:
         image_mask = types == 1
     if embeds is None and image_mask is None:
@@ -225,12 +225,7 @@ def _image_mask(embeds: torch.Tensor | None, image_mask: Places, types: torch.Te
             "inputs_embeds came without image_mask or mm_token_type_ids, so PLoRA would be off without a word; "
             "pass mm_token_type_ids of shape (B, T) with 1 at image tokens, all zeros for text"
         )
-    if not isinstance(image_mask, torch.Tensor):
-        return image_mask or None
-    # In training a batch of text still runs the additions: their parameters then have zero gradients, not none.
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or image_mask.is_meta:
-        return image_mask
-    return image_mask if bool(image_mask.any()) else None
+    return image_mask if isinstance(image_mask, torch.Tensor) else image_mask or None
 
 
 __all__ = ["Decoder"]

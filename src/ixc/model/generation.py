@@ -107,6 +107,8 @@ class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
         # A static cache has a fixed number of rows, and a filled one may hold a row for each copy already.
         if not isinstance(cache, DynamicCache) or _rows(cache) == len(input_ids):
             _repeat_images(input_ids, model_kwargs, self.config.image_token_id, copies)
+            if model_kwargs.get("image_count") is not None:
+                model_kwargs["image_count"] *= copies
             return super()._prefill(input_ids, generation_config, model_kwargs, *args, **kwargs)
         once = {key: _first_copies(value, len(input_ids), copies) for key, value in model_kwargs.items()}
         outputs = super()._prefill(input_ids[::copies], generation_config, once, *args, **kwargs)
@@ -118,13 +120,18 @@ class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
     def _tell_places(self, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
         """Puts ``image_spans`` into ``model_kwargs`` where all rows have the same, from types that came without."""
         types = model_kwargs.get("mm_token_type_ids")
-        if model_kwargs.get("image_spans") is None and types is not None and input_ids.shape[1] > 0:
+        told = model_kwargs.get("image_spans") is not None or model_kwargs.get("image_count") is not None
+        if not told and types is not None and input_ids.shape[1] > 0:
             model_kwargs["image_spans"] = spans_of(types.cpu())
 
 
 def _decodes(given: dict[str, Any]) -> bool:
     """True behind the reading of the prompt, where only new tokens are given."""
-    return not given.get("is_first_iteration", False) and bool(given.get("use_cache")) and _seen(given) > 0
+    if given.get("is_first_iteration", False) or not given.get("use_cache"):
+        return False
+    cache = given.get("past_key_values")
+    # A static cache counts on the device; behind the first iteration it always holds something, and nobody waits.
+    return bool(getattr(cache, "is_compileable", False)) or _seen(given) > 0
 
 
 def _seen(given: dict[str, Any]) -> int:

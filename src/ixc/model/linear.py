@@ -7,6 +7,8 @@ plain product is the faster one again.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -24,7 +26,8 @@ def linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """
     if not _pays(module, x):
         return module(x)
-    return torch.ops.mkldnn._linear_pointwise(x, module.weight, module.bias, "none", [], "")
+    kernel: Any = torch.ops.mkldnn._linear_pointwise
+    return kernel(x, module.weight, module.bias, "none", [], "")
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -32,7 +35,7 @@ def is_plain(module: nn.Module) -> bool:
     return type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
 
 
-def _pays(module: nn.Module, x: torch.Tensor) -> bool:
+def _pays(module: Any, x: torch.Tensor) -> bool:
     return (
         is_plain(module)
         and x.device.type == "cpu"

@@ -163,6 +163,8 @@ class IxcModel(IxcPreTrainedModel):
         return self.merge(self.vision_tower(pictures))
 
     def _projected(self, tokens: torch.Tensor) -> torch.Tensor:
+        if type(self.vision_proj) is not nn.Sequential:  # an adapter around it
+            return self.vision_proj(tokens)
         first, activation, second = self.vision_proj
         return linear(second, activation(linear(first, tokens)))
 
@@ -182,6 +184,7 @@ class IxcModel(IxcPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         tiles_per_pass: int | None = None,
         image_spans: Spans | None = None,
+        image_count: int | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Reads words and pictures; arguments as ``IxcForConditionalGeneration.forward``."""
@@ -196,9 +199,11 @@ class IxcModel(IxcPreTrainedModel):
         if image_spans is not None:
             image_mask = image_spans
         if features is not None:
-            inputs_embeds = self._place(input_ids, inputs_embeds, image_mask, features.pooler_output)
-        elif input_ids is not None:
-            if _text_only(image_mask):
+            inputs_embeds = self._place(input_ids, inputs_embeds, image_mask, features.pooler_output, image_count)
+        elif image_count == 0 or _text_only(image_mask):
+            image_mask = ()
+        if inputs_embeds is None and input_ids is not None:
+            if isinstance(image_mask, tuple) and not image_mask:
                 return self.language_model(input_ids=input_ids, **kwargs)
             _refuse_placeholders(image_mask)
             inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -224,21 +229,17 @@ class IxcModel(IxcPreTrainedModel):
         embeds: torch.Tensor | None,
         image_mask: Places,
         images: list[torch.Tensor],
+        count: int | None,
     ) -> torch.Tensor:
         """Word embeddings with the placeholders' rows replaced by the images' tokens. (B, T, W)"""
         if image_mask is None:
             raise UsageError("inputs_embeds came with images but without mm_token_type_ids; pass (B, T), 1 at images")
         words = self.get_input_embeddings()(ids) if embeds is None else embeds
         rows = torch.cat(images).to(device=words.device, dtype=words.dtype)
-        spans = not isinstance(image_mask, torch.Tensor)
-        places = len(words) * sum(b - a for a, b in image_mask) if spans else int(image_mask.sum())
-        if places != len(rows):
-            raise UsageError(
-                f"the prompt has {places} image tokens but the images give {len(rows)} "
-                f"({', '.join(str(len(image)) for image in images)}); one placeholder a token is needed"
-            )
-        if not spans:
+        if isinstance(image_mask, torch.Tensor):
+            _check_places(int(image_mask.sum()) if count is None else count, images)
             return words.masked_scatter(image_mask.unsqueeze(-1), rows)
+        _check_places(len(words) * sum(last - first for first, last in image_mask), images)
         words = words.clone()
         start = 0
         for row in words:
@@ -282,6 +283,7 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         mm_token_type_ids: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, Any] | None = None,
         image_spans: Spans | None = None,
+        image_count: int | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
@@ -303,6 +305,8 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
             mm_encoder_outputs: {"image": ImageFeatures} made before, instead of ``pixel_values``.
             image_spans: (start, stop) of the image tokens, the same in every row, for callers that know them on the
                 host; () for text alone. Then nothing waits for the device, and ``mm_token_type_ids`` is not looked at.
+            image_count: image tokens of all rows, for callers that know them on the host where rows differ: nothing
+                waits for the device then either.
             attention_mask: (B, S) with 0 at padding, or (B, 1, T, S) bool or additive, taken as it is.
             position_ids: (B, T) long.
             labels: (B, T) long, not shifted; ``IGNORED`` where nothing is learned.
@@ -325,6 +329,7 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
             mm_token_type_ids=mm_token_type_ids,
             mm_encoder_outputs=mm_encoder_outputs,
             image_spans=image_spans,
+            image_count=image_count,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
@@ -356,6 +361,16 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         if num_items is None:
             return F.cross_entropy(logits, targets[learned])
         return F.cross_entropy(logits, targets[learned], reduction="sum") / num_items
+
+
+def _check_places(places: int, images: list[torch.Tensor]) -> None:
+    """As many placeholders as image tokens."""
+    tokens = [len(image) for image in images]
+    if places != sum(tokens):
+        raise UsageError(
+            f"the prompt has {places} image tokens but the images give {sum(tokens)} ({', '.join(map(str, tokens))}); "
+            "one placeholder a token is needed"
+        )
 
 
 def _refuse_placeholders(image_mask: Places) -> None:
