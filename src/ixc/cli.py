@@ -30,14 +30,19 @@ from ixc.cli_serve import SERVE_EXAMPLES, serve
 from ixc.cli_synth import SYNTH_EXAMPLES, synth
 from ixc.cli_train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, merge, plan_train, train
 from ixc.cli_words import (
+    Compile,
     Device,
     Dtype,
     Hd,
     Json,
     Model,
     NewTokens,
+    Plora,
+    PrefixCache,
     Rule,
+    TileCache,
     add_processor,
+    engine_options,
     examples,
     load_engine,
     quiet_libraries,
@@ -109,13 +114,15 @@ def ask(
     max_new_tokens: NewTokens = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    plora: Plora = "low_rank",
+    compile: Compile = False,
     as_json: Json = False,
 ) -> None:
     """Answer a question about one or more images; the answer is printed while it is written."""
     names = images or []
     _check_question(names, question)
     pictures = [read_standard_input() if name == "-" else existing(name) for name in names]
-    engine = load_engine(model, device=device, dtype=dtype)
+    engine = load_engine(model, device=device, dtype=dtype, **engine_options(plora=plora, compile=compile))
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
     if not as_json:
         write_pieces(engine.stream(pictures, question, **options))
@@ -154,10 +161,16 @@ def chat(
     max_new_tokens: NewTokens = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    plora: Plora = "low_rank",
+    compile: Compile = False,
+    tile_cache: TileCache = None,
+    prefix_cache: PrefixCache = None,
 ) -> None:
     """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
     pictures = [existing(str(image)) for image in images]
-    talk = _Talk(load_engine(model, device=device, dtype=dtype), pictures, hd, partition, max_new_tokens)
+    wanted = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
+    engine = load_engine(model, device=device, dtype=dtype, **wanted)
+    talk = _Talk(engine, pictures, hd, partition, max_new_tokens)
     for line in lines():
         try:
             if not talk.turn(line):

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ixc.cli_words import Device, Dtype, Hd, Model, Rule, examples, load_engine
+from ixc.cli_words import (
+    Compile,
+    Device,
+    Dtype,
+    Hd,
+    Model,
+    Plora,
+    PrefixCache,
+    Rule,
+    TileCache,
+    engine_options,
+    examples,
+    load_engine,
+)
 from ixc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +69,10 @@ def serve(
     ] = 120,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    plora: Plora = "low_rank",
+    compile: Compile = False,
+    tile_cache: TileCache = None,
+    prefix_cache: PrefixCache = None,
     engine: Annotated[
         str, typer.Option("--engine", help="light: one answer at a time, with a page; vllm; auto: vllm if installed.")
     ] = "auto",
@@ -68,6 +85,12 @@ def serve(
 
     _check(hd, partition)
     chosen = choose(engine)
+    own = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
+    if chosen == "vllm" and own != engine_options(plora="low_rank", compile=False):
+        raise UsageError(
+            "--plora, --compile, --tile-cache and --prefix-cache are of the light server, and vLLM has its own ways; "
+            "leave them out or use --engine light"
+        )
     _need_extra()
     from ixc.serving.door import Door, Limits
     from ixc.serving.fetch import Fetcher
@@ -88,7 +111,7 @@ def serve(
     if chosen == "vllm":
         _become_vllm(model, name, door, hd, partition, key, host, port, drain_seconds, device=device, dtype=dtype)
     listening = listen(host, port)
-    desk = _desk(model, name, door, hd, partition, key, host, device=device, dtype=dtype)
+    desk = _desk(model, name, door, hd, partition, key, host, device=device, dtype=dtype, own=own)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}"
     run(desk, listening=listening, drain_seconds=drain_seconds, ready=lambda: print(f"ready: {address}", flush=True))
@@ -105,6 +128,7 @@ def _desk(
     *,
     device: str,
     dtype: str,
+    own: dict[str, Any],
 ) -> Desk:
     """The loaded model behind its door."""
     from ixc.inference.folder import found
@@ -122,7 +146,7 @@ def _desk(
         api_key=key,
         hosts=LOOPBACK if host in LOOPBACK else (),
     )
-    return Desk(load_engine(model, device=device, dtype=dtype), settings)
+    return Desk(load_engine(model, device=device, dtype=dtype, **own), settings)
 
 
 def _become_vllm(

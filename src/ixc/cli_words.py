@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,15 +28,38 @@ Rule = Annotated[
 NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+Plora = Annotated[
+    str,
+    typer.Option("--plora", help="low_rank, folded (faster reading, the decoder's matrices twice in memory) or auto."),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the model at the first answer: minutes; for many answers.")
+]
+TileCache = Annotated[
+    int | None, typer.Option("--tile-cache", min=0, help="Megabytes of tile features kept; default: 512, 0: none.")
+]
+PrefixCache = Annotated[
+    int | None,
+    typer.Option("--prefix-cache", min=0, help="Megabytes of read beginnings kept; default: 2048, 0: none."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 
 
-def load_engine(model: Path | None, *, device: str, dtype: str) -> Engine:
-    """The model of a folder; None = the embedded one."""
+def load_engine(model: Path | None, *, device: str, dtype: str, **options: Any) -> Engine:
+    """The model of a folder; None = the embedded one. Further options as of `inference.engine.load`."""
     quiet_libraries()
     from ixc.inference.engine import load
 
-    return load(model, device=device, dtype=dtype)
+    return load(model, device=device, dtype=dtype, **options)
+
+
+def engine_options(
+    *, plora: str, compile: bool, tile_cache: int | None = None, prefix_cache: int | None = None
+) -> dict[str, Any]:
+    """Words of the command line as options of `load`; megabytes as bytes, and nothing for what was not said."""
+    sizes = {"tile_cache": tile_cache, "prefix_cache": prefix_cache}
+    kept = {name: size << 20 for name, size in sizes.items() if size is not None}
+    return {"plora": plora, "compile": compile, **kept}
 
 
 def quiet_libraries() -> None:
