@@ -299,9 +299,9 @@ def test_all_sixteen_through_ixc_serve_as_the_local_model_and_killed_half_way(
         _killed_half_way(data, part, "--endpoint", url)
     assert _answers(whole) == _answers(local)
     assert files(part) == files(whole)
-    one, two = _reports(run, data, whole, part)
+    one, two, home = _reports(run, data, whole, part, local)
     assert one == two
-    scores = [json.loads((folder.parent / "report" / "report.json").read_text()) for folder in (whole, local)]
+    scores = [json.loads(report["report.json"]) for report in (one, home)]
     figures = [[result["headline"] for result in each["runs"][0]["results"]] for each in scores]
     assert len(figures[0]) == len(PAPER_TASKS)
     assert figures[0] == figures[1]
