@@ -12,15 +12,12 @@ import sys
 import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
-from talk import data_url
+from vllm_ask import Question, own_tokens, tokens
 from vllm_process import Vllm, vllm_command
 
 pytestmark = [
@@ -31,48 +28,6 @@ pytestmark = [
 
 CONTEXT, BLOCK = 20_000, 32
 """Positions of the server: two images at HD-55; tokens of a block of its cache."""
-
-ANSWER = 24
-"""Tokens of an answer."""
-
-
-@dataclass(frozen=True)
-class Question:
-    text: str
-    sizes: tuple[tuple[int, int], ...] = ()
-    hd: int | None = None
-    partition: str | None = None
-
-    def images(self) -> list[bytes]:
-        return [page(size, number) for number, size in enumerate(self.sizes)]
-
-    def body(self) -> dict[str, Any]:
-        parts: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": data_url(image)}} for image in self.images()
-        ]
-        tiling = {"hd": self.hd, "partition": self.partition}
-        return {
-            "model": "nano",
-            "messages": [{"role": "user", "content": [*parts, {"type": "text", "text": self.text}]}],
-            "temperature": 0,
-            "max_tokens": ANSWER,
-            "return_token_ids": True,
-            "mm_processor_kwargs": {key: value for key, value in tiling.items() if value is not None},
-        }
-
-
-def page(size: tuple[int, int], number: int) -> bytes:
-    """Lines of large text on a coloured ground."""
-    image = Image.new("RGB", size, (250, 250 - 9 * number, 240))
-    draw = ImageDraw.Draw(image)
-    step = max(24, size[1] // 9)
-    for line in range(size[1] // step):
-        text = f"Item {line}: {size[0] * (line + 3) % 997}.{number}"
-        draw.text((step, line * step), text, "black", font_size=step // 2)
-    out = BytesIO()
-    image.save(out, "PNG", compress_level=1)
-    return out.getvalue()
-
 
 QUESTIONS = (
     *(Question(f"What is the value of {name}?") for name in ("tea", "[UNUSED_TOKEN_145]", "<ImageHere>", "x" * 300)),
@@ -92,21 +47,7 @@ QUESTIONS = (
 @pytest.fixture(scope="module")
 def own() -> list[list[int]]:
     """Token ids of our own answers."""
-    from ixc.inference.engine import Engine, load
-
-    class Recording(Engine):
-        def _before_stop(self, tokens: list[int]) -> list[int]:
-            self.tokens = super()._before_stop(tokens)
-            return self.tokens
-
-    loaded = load(device="cpu")
-    engine = Recording(model=loaded.model, processor=loaded.processor)
-    answers = []
-    for question in QUESTIONS:
-        tiling = {"hd": question.hd, "partition": question.partition}
-        engine.ask(question.images(), question.text, **tiling, max_new_tokens=ANSWER)
-        answers.append(engine.tokens)
-    return answers
+    return own_tokens(None, QUESTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +71,7 @@ def test_32_at_once_answer_as_our_own_engine(server: Vllm, own: list[list[int]])
     assert len(QUESTIONS) == 32
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(server.post, [question.body() for question in QUESTIONS]))
-    stops = {2, 104}
-    found = [[token for token in answer["choices"][0]["token_ids"] if token not in stops] for answer in answers]
+    found = [tokens(answer) for answer in answers]
     wrong = [number for number, (theirs, ours) in enumerate(zip(found, own, strict=True)) if theirs != ours]
     assert not wrong, [(QUESTIONS[number], found[number], own[number]) for number in wrong]
 
@@ -141,12 +81,12 @@ def test_the_second_question_on_an_image_reads_only_its_text(server: Vllm) -> No
     second = Question("How much is that in the end?", ((1344, 1008),))
     server.post(first.body())
     asked, hit = (server.metric(f"vllm:prefix_cache_{name}_total") for name in ("queries", "hits"))
-    tokens = server.post(second.body())["usage"]["prompt_tokens"]
+    length = server.post(second.body())["usage"]["prompt_tokens"]
     read = (server.metric("vllm:prefix_cache_queries_total") - asked) - (
         server.metric("vllm:prefix_cache_hits_total") - hit
     )
-    print(f"{tokens:,} tokens of prompt, {read:.0f} read anew")
-    assert tokens > 1000
+    print(f"{length:,} tokens of prompt, {read:.0f} read anew")
+    assert length > 1000
     assert read <= len(second.text) + 2 * BLOCK  # the text, and what fills the last whole block of the image
 
 

@@ -25,9 +25,10 @@ ENDING = 60
 
 @dataclass(frozen=True)
 class Vllm:
-    """A server and its address."""
+    """A server, its address, and the process where a test has started one."""
 
     url: str
+    process: subprocess.Popen[bytes] | None = None
 
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
         """One answer."""
@@ -50,24 +51,32 @@ class Vllm:
 
 @contextmanager
 def vllm_command(
-    command: Callable[[int], Sequence[str]], *, given: str | None, environment: Mapping[str, str]
+    command: Callable[[int], Sequence[str]],
+    *,
+    given: str | None = None,
+    environment: Mapping[str, str],
+    port: int | None = None,
 ) -> Iterator[Vllm]:
-    """The server of a command, or the one at a given address."""
+    """The server of a command in a group of its own, or the one at a given address; on a free port if none is named."""
     if given:
         yield Vllm(given)
         return
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with subprocess.Popen(command(port), env={**os.environ, **environment}) as process:
+    port = port or free_port()
+    with subprocess.Popen(command(port), env={**os.environ, **environment}, start_new_session=True) as process:
         try:
-            yield _ready(Vllm(f"http://127.0.0.1:{port}"), process)
+            yield _ready(Vllm(f"http://127.0.0.1:{port}", process), process)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
                 process.wait(ENDING)
             except subprocess.TimeoutExpired:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _ready(server: Vllm, process: subprocess.Popen[bytes]) -> Vllm:

@@ -8,14 +8,15 @@ cached prefix leaves, a preempted request begun again, a batch of prompts and an
 placeholders (`vllm_model` never lets one be sampled), so answers never use PLoRA.
 
 Tensor parallel: W is cut by vLLM. A column map keeps A whole and cuts B; a row map cuts A and keeps B whole, whose
-partial sums join those of W before the one reduction. `wqkv` is published fused by key head and cut on loading.
+partial sums join those of W before the one reduction. `wqkv` stays fused by key head as published, so its cut is that
+of any column map, and adapters (LoRA) that were trained beside it fit without a change.
 
-Legend: T tokens of all requests together, C width, r rank, R ranks of the tensor parallel group.
+Legend: T tokens of all requests together, C width, r rank, R ranks of the tensor parallel group, H query and K key
+heads, D width of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -23,18 +24,18 @@ import torch.nn.functional as F
 from torch import nn
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import VllmConfig
-from vllm.distributed import tensor_model_parallel_all_reduce
+from vllm.distributed import get_tensor_model_parallel_world_size, tensor_model_parallel_all_reduce
 from vllm.model_executor.layers.attention import Attention as PagedAttention
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.linear import (
     ColumnParallelLinear,
-    QKVParallelLinear,
     ReplicatedLinear,
     RowParallelLinear,
 )
 from vllm.model_executor.layers.rotary_embedding import get_rope
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
+from ixc.errors import UsageError
 from ixc.model.config import IxcTextConfig
 
 PLAIN: dict[str, Any] = {"bias": False, "return_bias": False}
@@ -58,24 +59,13 @@ class _PLoRA(nn.Module):
 
 
 class ColumnPLoRA(_PLoRA):
-    """Cut by output: w1 and w3."""
+    """Cut by output: wqkv, w1 and w3."""
 
     def __init__(self, inner: int, outer: int, *, r: int, alpha: float, quant: Any, prefix: str) -> None:
         super().__init__(r=r, alpha=alpha)
         self.base = ColumnParallelLinear(inner, outer, quant_config=quant, prefix=f"{prefix}.base", **PLAIN)
         self.Plora_A = ReplicatedLinear(inner, r, prefix=f"{prefix}.Plora_A", **PLAIN)
         self.Plora_B = ColumnParallelLinear(r, outer, prefix=f"{prefix}.Plora_B", **PLAIN)
-
-
-class QkvPLoRA(_PLoRA):
-    """Cut by key head: wqkv."""
-
-    def __init__(self, config: IxcTextConfig, *, quant: Any, prefix: str) -> None:
-        super().__init__(r=config.plora_qkv_r, alpha=config.plora_qkv_alpha)
-        heads = (config.head_dim, config.num_attention_heads, config.num_key_value_heads)
-        self.base = QKVParallelLinear(config.hidden_size, *heads, quant_config=quant, prefix=f"{prefix}.base", **PLAIN)
-        self.Plora_A = ReplicatedLinear(config.hidden_size, config.plora_qkv_r, prefix=f"{prefix}.Plora_A", **PLAIN)
-        self.Plora_B = QKVParallelLinear(config.plora_qkv_r, *heads, prefix=f"{prefix}.Plora_B", **PLAIN)
 
 
 class RowPLoRA(_PLoRA):
@@ -100,12 +90,19 @@ class Attention(nn.Module):
         super().__init__()
         assert config.head_dim is not None  # both are filled in by the config itself
         assert config.rope_parameters is not None
-        quant, width = vllm_config.quant_config, config.head_dim
-        self.wqkv = QkvPLoRA(config, quant=quant, prefix=f"{prefix}.wqkv")
-        heads, key_heads = self.wqkv.base.num_heads, self.wqkv.base.num_kv_heads  # of this rank
-        self.sizes = [heads * width, key_heads * width, key_heads * width]
+        quant, self.width = vllm_config.quant_config, config.head_dim
+        width, heads, key_heads = self.width, config.num_attention_heads, _key_heads(config)
+        self.group = heads // key_heads
+        self.wqkv = ColumnPLoRA(
+            config.hidden_size,
+            (heads + 2 * key_heads) * width,
+            r=config.plora_qkv_r,
+            alpha=config.plora_qkv_alpha,
+            quant=quant,
+            prefix=f"{prefix}.wqkv",
+        )
         self.wo = RowPLoRA(
-            config.num_attention_heads * width,
+            heads * width,
             config.hidden_size,
             r=config.plora_r,
             alpha=config.plora_alpha,
@@ -119,18 +116,20 @@ class Attention(nn.Module):
             max_position=config.max_position_embeddings,
             rope_parameters={"rope_type": "default", "rope_theta": theta},
         )
+        ranks = get_tensor_model_parallel_world_size()
         self.attn = PagedAttention(
-            heads,
+            heads // ranks,
             width,
             width**-0.5,
-            num_kv_heads=key_heads,
+            num_kv_heads=key_heads // ranks,
             cache_config=vllm_config.cache_config,
             quant_config=quant,
             prefix=f"{prefix}.attn",
         )
 
     def forward(self, x: torch.Tensor, positions: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
-        q, k, v = self.wqkv(x, image_mask).split(self.sizes, dim=-1)
+        fused = self.wqkv(x, image_mask).view(x.shape[0], -1, self.group + 2, self.width)  # (T, K / R, H/K + 2, D)
+        q, k, v = (part.flatten(1) for part in fused.split([self.group, 1, 1], dim=2))
         q, k = self.rotary(positions, q, k)
         return self.wo(self.attn(q, k, v), image_mask)
 
@@ -204,14 +203,12 @@ class Decoder(nn.Module):
         return self.norm(x, residual)[0]
 
 
-def cut_qkv(published: torch.Tensor, config: IxcTextConfig) -> Iterable[tuple[str, torch.Tensor]]:
-    """wqkv's rows as published, by key head its query heads, key, value -> ("q" | "k" | "v", rows), as vLLM cuts them.
-
-    Args:
-        published: ((H + 2K) D, C or r).
-    """
-    assert config.num_key_value_heads is not None  # filled in by the config itself
-    group = config.num_attention_heads // config.num_key_value_heads
-    rows = published.view(config.num_key_value_heads, group + 2, config.head_dim, -1)  # (K, H/K + 2, D, C)
-    for name, part in zip("qkv", rows.split([group, 1, 1], dim=1), strict=True):
-        yield name, part.reshape(-1, published.shape[-1])
+def _key_heads(config: IxcTextConfig) -> int:
+    """K. Raises UsageError where the ranks cannot share them."""
+    found, ranks = config.num_key_value_heads, get_tensor_model_parallel_world_size()
+    assert found is not None  # filled in by the config itself
+    if found % ranks:
+        raise UsageError(
+            f"{ranks} ranks cannot share {found} key heads; use a --tensor-parallel-size that divides them"
+        )
+    return found

@@ -18,7 +18,8 @@ from vllm.config import VllmConfig
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.weight_utils import default_weight_loader
-from vllm.model_executor.models.interfaces import SupportsMultiModal, SupportsQuant
+from vllm.model_executor.models.interfaces import SupportsLoRA, SupportsMultiModal, SupportsQuant
+from vllm.model_executor.models.module_mapping import MultiModelKeys
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from ixc.chat import IMAGE_PLACEHOLDER
@@ -27,7 +28,7 @@ from ixc.model.config import IxcConfig
 from ixc.model.model import IxcModel
 from ixc.model.names import is_ignored, own_name
 from ixc.serving.vllm_inputs import Dummies, Pictures, Reading
-from ixc.serving.vllm_layers import Decoder, cut_qkv
+from ixc.serving.vllm_layers import Decoder
 
 
 def eyes(vllm_config: VllmConfig, prefix: str) -> IxcModel:
@@ -42,8 +43,8 @@ def eyes(vllm_config: VllmConfig, prefix: str) -> IxcModel:
 
 
 @MULTIMODAL_REGISTRY.register_processor(Pictures, info=Reading, dummy_inputs=Dummies)
-class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
-    """InternLM-XComposer2-4KHD as vLLM runs it. No pipeline parallelism, no LoRA adapters: merge them first."""
+class IxcForVllm(nn.Module, SupportsMultiModal, SupportsLoRA, SupportsQuant):
+    """InternLM-XComposer2-4KHD as vLLM runs it. No pipeline parallelism; LoRA adapters of the reader alone."""
 
     requires_raw_input_tokens = True
     """The ids come with the embeddings: PLoRA's mask is made of them."""
@@ -62,6 +63,12 @@ class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
 
     def get_language_model(self) -> Any:
         return self.model.language_model
+
+    def get_mm_mapping(self) -> MultiModelKeys:
+        """Where vLLM finds the parts; adapters act on the first."""
+        return MultiModelKeys.from_string_field(
+            language_model="model.language_model", connector="model.vision_proj", tower_model="model.vision_tower"
+        )
 
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
         """pixel_values (N, 3, S, S) uint8 and image_grids (n, 2) -> n of (tokens, C), in order."""
@@ -98,14 +105,6 @@ class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
             name = own_name(published)
             if name not in parameters:
                 raise WeightsError(f"the weights hold {published}, which this model has no place for; fetch them again")
-            self._load(name, parameters[name], tensor)
+            getattr(parameters[name], "weight_loader", default_weight_loader)(parameters[name], tensor)
             loaded.add(name)
         return loaded
-
-    def _load(self, name: str, parameter: nn.Parameter, tensor: torch.Tensor) -> None:
-        load = getattr(parameter, "weight_loader", default_weight_loader)
-        if ".attention.wqkv." not in name or name.endswith("Plora_A.weight"):
-            load(parameter, tensor)
-            return
-        for shard, rows in cut_qkv(tensor, self.config.text_config):
-            load(parameter, rows, shard)
