@@ -22,7 +22,9 @@ LEVELS = {
     **dict.fromkeys(["model", "processing"], 1),
     **dict.fromkeys(["inference", "data", "train", "evals"], 2),
     **dict.fromkeys(["serving", "bench"], 3),
-    **dict.fromkeys(["cli", "cli_bench", "cli_data", "cli_train", "cli_eval", "cli_serve", "cli_synth", "cli_words"], 4),
+    **dict.fromkeys(
+        ["cli", "cli_bench", "cli_data", "cli_train", "cli_eval", "cli_read", "cli_serve", "cli_synth", "cli_words"], 4
+    ),
     **dict.fromkeys(["terminal", "auto", "__init__", "__main__"], 4),
 }
 """Room -> level. A new room is entered here first."""

@@ -6,6 +6,7 @@
     eval      scores: see `cli_eval`                serve         an OpenAI API and a page: see `cli_serve`
     data      is data fit to learn from: see `cli_data`   plan-train    a run, beforehand: see `cli_train`
     quantize, bench   smaller weights, time and memory: see `cli_bench`
+    read      questions over pages of PDFs and images: see `cli_read`
 
 Rooms are imported inside the commands: `ixc --help` and `ixc plan` must answer without torch and transformers.
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. An `IxcError` becomes one line on stderr.
@@ -26,6 +27,7 @@ from ixc import __version__
 from ixc.cli_bench import QUANTIZE_EXAMPLES, bench, quantize
 from ixc.cli_data import data
 from ixc.cli_eval import evals
+from ixc.cli_read import READ_EXAMPLES, read
 from ixc.cli_serve import SERVE_EXAMPLES, serve
 from ixc.cli_synth import SYNTH_EXAMPLES, synth
 from ixc.cli_train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, merge, plan_train, train
@@ -78,6 +80,7 @@ app.command(name="synth", epilog=examples(*SYNTH_EXAMPLES))(synth)
 app.command(name="train", epilog=examples(*TRAIN_EXAMPLES))(train)
 app.command(name="merge", epilog=examples(*MERGE_EXAMPLES))(merge)
 app.command(name="plan-train", epilog=examples(*PLAN_TRAIN_EXAMPLES))(plan_train)
+app.command(name="read", epilog=examples(*READ_EXAMPLES))(read)
 app.command(name="serve", epilog=SERVE_EXAMPLES)(serve)
 
 

@@ -1,0 +1,144 @@
+"""The command `ixc read`: questions over the pages of PDFs and images."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ixc.cli_words import Device, Dtype, Hd, Model, NewTokens, Rule, load_engine
+from ixc.errors import IxcError, UsageError
+from ixc.terminal import existing, ticker
+
+if TYPE_CHECKING:
+    from ixc.inference.documents import Found, Page, State
+
+READ_EXAMPLES = (
+    'ixc read report.pdf --ask "What is the title?" --pages 1-5',
+    'ixc read scans/*.png --ask "What is the date?" --ask "What is the Total?" --format json --out totals.json',
+    "ixc read book.pdf --model ./ixc-4khd-7b --hd 25 --out book.md",
+)
+
+FORMATS = ("markdown", "json")
+
+
+def read(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="PDFs and images.")],
+    ask: Annotated[
+        list[str] | None,
+        typer.Option("--ask", help="Question about every page, again for more; without it the page is transcribed."),
+    ] = None,
+    pages: Annotated[str | None, typer.Option("--pages", help="Pages of PDFs: 1-5 or 1,3,7-9; default: all.")] = None,
+    form: Annotated[str, typer.Option("--format", help="markdown or json.")] = "markdown",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for the answers; a run that was killed goes on from there.")
+    ] = None,
+    dpi: Annotated[int, typer.Option("--dpi", min=1, max=1200, help="Pixels an inch of a PDF's pages.")] = 200,
+    model: Model = None,
+    hd: Hd = None,
+    partition: Rule = None,
+    max_new_tokens: NewTokens = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Answer a question about every page of PDFs and images, or write the pages down.
+
+    A page that fails does not stop the others: the command then ends with 1, and the same command tries it again.
+    """
+    from ixc.inference import documents as room
+
+    _check(form, hd, partition, max_new_tokens)
+    questions = tuple(ask or [room.TRANSCRIBE])
+    if not all(question.strip() for question in questions):
+        raise UsageError("a question is empty; write it behind --ask, in quotes")
+    numbers = None if pages is None else room.numbers_of(pages)
+    wanted = room.pages_of([existing(name) for name in files], numbers=numbers)
+    options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
+    settings = {"questions": list(questions), "model": None if model is None else str(model.resolve()), "dpi": dpi}
+    with nullcontext() if out is None else _state(out, {**settings, **options}) as state:
+        engine = load_engine(model, device=device, dtype=dtype)
+        found = _read(room.read(engine, wanted, questions, state=state, dpi=dpi, **options), len(wanted), questions,
+                      shown=out is None and form == "markdown")  # fmt: skip
+        if form == "json":
+            _write(out, room.as_json(found, questions))
+        elif out is not None:
+            _write(out, "".join(room.as_markdown(each, questions) for each in found))
+        failed = [each for each in found if each.error is not None]
+        if failed:
+            raise IxcError(_failure(failed, found))
+        if state is not None:
+            state.done()
+
+
+def _read(coming: Iterator[Found], total: int, questions: tuple[str, ...], *, shown: bool) -> list[Found]:
+    """All pages, told on stderr as they come, and printed where they are to be shown."""
+    from ixc.inference.documents import as_markdown
+
+    start, found = perf_counter(), []
+    with ticker() as show:
+        for each in coming:
+            found.append(each)
+            if shown:
+                sys.stdout.write(as_markdown(each, questions))
+                sys.stdout.flush()
+            show(_words(found, start), len(found), total)
+    if sys.stderr.isatty():  # the bar has gone, and the last line stays
+        print(_words(found, start), file=sys.stderr)
+    return found
+
+
+def _check(form: str, hd: int | None, partition: str | None, max_new_tokens: int | None) -> None:
+    """What would be wrong on every page is told once."""
+    from ixc.geometry import RULES
+
+    if form not in FORMATS:
+        raise UsageError(f"no format {form!r}; use one of {', '.join(FORMATS)}")
+    if partition is not None and partition not in RULES:
+        raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")
+    for name, value in (("--hd", hd), ("--max-new-tokens", max_new_tokens)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}, at least 1 needed")
+
+
+def _state(out: Path, settings: dict[str, Any]) -> State:
+    from ixc.inference.documents import State
+
+    if not out.parent.is_dir():
+        raise UsageError(f"no folder {out.parent} for {out.name}; make it first")
+    return State(out.with_name(f"{out.name}.state"), settings)
+
+
+def _words(found: list[Found], start: float) -> str:
+    """Pages a second of this run; what an earlier one read takes no time."""
+    fresh, seconds = sum(not each.kept for each in found), perf_counter() - start
+    kept = f", {len(found) - fresh} from before" if fresh < len(found) else ""
+    return f"{len(found)} pages{kept}, {seconds:.1f} s, {fresh / max(seconds, 1e-9):.2f} pages/s"
+
+
+def _write(out: Path | None, text: str) -> None:
+    """Whole or not at all."""
+    if out is None:
+        sys.stdout.write(text)
+        return
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(out)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise UsageError(f"{out} cannot be written ({error.strerror}); choose another --out") from error
+
+
+def _failure(failed: list[Found], found: list[Found]) -> str:
+    page: Page = failed[0].page
+    return (
+        f"{len(found) - len(failed)} of {len(found)} pages were read, {len(failed)} failed; the first is {page.name}: "
+        f"{failed[0].error}"
+    )

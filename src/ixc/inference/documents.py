@@ -1,0 +1,264 @@
+"""Questions over the pages of documents, one page after the other; what was read survives a kill.
+
+    files --pages_of--> Page, Page, ... --read--> Found (answers, or what went wrong), written to the state at once
+
+The state is a file of JSON lines: settings first, then a line a page, each flushed to the disk before the next page
+begins. A page is known by its file's bytes and its number. Pages that failed are not in it: they are tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from ixc.errors import ImageError, IxcError, UsageError
+from ixc.processing.pdf import DPI, Pdf, is_pdf
+
+if TYPE_CHECKING:
+    from ixc.inference.engine import Engine
+
+TRANSCRIBE = "Write down all the text of this page, line by line."
+"""Asked where no question is given; for a model that was taught to transcribe."""
+
+VERSION = 1
+"""Of the state's form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One picture to be read."""
+
+    file: Path
+    """Where it lies."""
+    number: int
+    """1 .. pages of a PDF; 1 for an image."""
+    of_pdf: bool
+    """Whether the file is a PDF."""
+    digest: str = ""
+    """Of the file's bytes; empty where it cannot be read."""
+    error: str | None = None
+    """Why the file cannot be opened at all."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.file}, page {self.number}" if self.of_pdf else str(self.file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What came of a page."""
+
+    page: Page
+    answers: tuple[str, ...] = ()
+    """One a question; empty where it failed."""
+    error: str | None = None
+    """One line; None where it was read."""
+    seconds: float = 0.0
+    """Wall time, drawing the page included."""
+    kept: bool = False
+    """Whether it was read by an earlier run."""
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    """ "1-3,7" -> (1, 2, 3, 7), in order, each once.
+
+    Raises:
+        UsageError: something else.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 100_000):
+            raise UsageError(f"--pages {text!r}: {part.strip()!r} is no page; write 1-5 or 1,3,7-9")
+        found |= set(range(int(first), int(last) + 1))
+    return tuple(sorted(found))
+
+
+def pages_of(files: Sequence[Path], *, numbers: tuple[int, ...] | None = None) -> list[Page]:
+    """Every page of every file, in order; a file that cannot be opened is one page with an error.
+
+    Args:
+        files: images and PDFs.
+        numbers: of the pages of PDFs; None = all. A PDF with fewer pages gives those it has.
+
+    Raises:
+        UsageError: the extra `pdf` is missing; no page is left; pages were named and no PDF was.
+    """
+    found: list[Page] = []
+    for file in files:
+        of_pdf = is_pdf(file)
+        try:
+            whole = _bytes(file)
+            count = Pdf(whole, name=str(file)).pages if of_pdf else 1
+        except ImageError as error:
+            found.append(Page(file=file, number=1, of_pdf=of_pdf, error=str(error)))
+            continue
+        digest = blake2b(whole, digest_size=16).hexdigest()
+        there = [n for n in range(1, count + 1) if not of_pdf or numbers is None or n in numbers]
+        found += [Page(file=file, number=n, of_pdf=of_pdf, digest=digest) for n in there]
+    if numbers is not None and not any(is_pdf(file) for file in files):
+        raise UsageError(f"pages are named and none of {len(files)} files is a PDF; leave --pages out")
+    if not found:
+        raise UsageError(f"none of the pages named is in the {len(files)} files; the first one is page {numbers}")
+    return found
+
+
+def read(
+    engine: Engine,
+    pages: Sequence[Page],
+    questions: Sequence[str],
+    *,
+    state: State | None = None,
+    dpi: int = DPI,
+    **options: Any,
+) -> Iterator[Found]:
+    """The pages in order; a page that fails does not stop the others.
+
+    Args:
+        questions: asked about each page by itself; the page is read once.
+        state: where answers are kept, and found again.
+        dpi: pixels an inch of a PDF's pages.
+        options: of `Engine.ask`.
+    """
+    source = _Source(dpi)
+    for page in pages:
+        kept = None if state is None else state.answers(page)
+        if kept is not None:
+            yield Found(page=page, answers=kept, kept=True)
+            continue
+        start = perf_counter()
+        try:
+            picture = source.picture(page)
+            answers = tuple(engine.ask([picture], question, **options).text for question in questions)
+        except IxcError as error:
+            yield Found(page=page, error=" ".join(str(error).split()), seconds=perf_counter() - start)
+            continue
+        if state is not None:
+            state.add(page, answers)
+        yield Found(page=page, answers=answers, seconds=perf_counter() - start)
+
+
+class _Source:
+    """Pictures of pages; of PDFs the last one stays open."""
+
+    def __init__(self, dpi: int) -> None:
+        self.dpi = dpi
+        self._open: tuple[Path, Pdf] | None = None
+
+    def picture(self, page: Page) -> Any:
+        """What `Engine.ask` reads. Raises: ImageError."""
+        if page.error is not None:
+            raise ImageError(page.error)
+        if not page.of_pdf:
+            return page.file
+        if self._open is None or self._open[0] != page.file:
+            self._open = page.file, Pdf(_bytes(page.file), name=str(page.file))
+        return self._open[1].page(page.number, dpi=self.dpi)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{file} cannot be read ({error.strerror}); check the path") from error
+
+
+class State:
+    """What has been read so far, in a file."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """
+        Args:
+            path: of the file; made if it is not there.
+            settings: what the answers depend on, for JSON.
+
+        Raises:
+            UsageError: it was written with other settings, is no state, or cannot be written.
+        """
+        self.path = path
+        self._settings = {"ixc read": VERSION, **settings}
+        self._found: dict[tuple[str, int], tuple[str, ...]] = {}
+        try:
+            whole = self._lines()
+            for line in whole[1:]:
+                self._found[line["digest"], line["page"]] = tuple(line["answers"])
+            self._file = path.open("r+b" if whole else "wb")
+            self._file.truncate(self._end)
+            self._file.seek(self._end)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
+        if not whole:
+            self._write(self._settings)
+
+    def answers(self, page: Page) -> tuple[str, ...] | None:
+        """Those of an earlier run; None where there are none."""
+        return None if page.error else self._found.get((page.digest, page.number))
+
+    def add(self, page: Page, answers: tuple[str, ...]) -> None:
+        """Keeps a page's answers; on the disk when this returns."""
+        self._write({"digest": page.digest, "page": page.number, "answers": answers})
+
+    def done(self) -> None:
+        """Nobody needs it any more."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> State:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Whole lines; a last one that a kill cut off is left out, and written over."""
+        self._end = 0
+        text = self.path.read_bytes() if self.path.exists() else b""
+        found: list[dict[str, Any]] = []
+        for line in text.splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            self._end += len(line)
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                raise UsageError(f"{self.path} is no state of ixc read; move it away or choose another --out") from None
+        if found and found[0] != self._settings:
+            ours, theirs = self._settings, found[0]
+            other = [key for key in ours if theirs.get(key) != ours[key]] or ["form"]
+            raise UsageError(
+                f"{self.path} was begun with another {other[0]} ({theirs.get(other[0])!r}, now "
+                f"{ours.get(other[0])!r}); delete it to begin anew, or choose another --out"
+            )
+        return found
+
+
+def as_json(found: Sequence[Found], questions: Sequence[str]) -> str:
+    """One object: the questions, and a list of pages with answers or an error."""
+    pages = [
+        {"file": str(each.page.file), "page": each.page.number}
+        | ({"answers": list(each.answers)} if each.error is None else {"error": each.error})
+        for each in found
+    ]
+    return json.dumps({"questions": list(questions), "pages": pages}, ensure_ascii=False, indent=1) + "\n"
+
+
+def as_markdown(found: Found, questions: Sequence[str]) -> str:
+    """A page as a chapter; questions stand over their answers where there are several."""
+    if found.error is not None:
+        return f"## {found.page.name}\n\n*Not read: {found.error}*\n\n"
+    several = len(questions) > 1
+    parts = [f"**{q}**\n\n{a}" if several else a for q, a in zip(questions, found.answers, strict=True)]
+    return f"## {found.page.name}\n\n" + "\n\n".join(parts) + "\n\n"
