@@ -17,11 +17,13 @@ ARGUMENTS = {
 }
 TRAINING = {"trainer.py": "transformers", "trl_sft.py": "trl"}
 """Examples that learn -> the package they show."""
+SERVERS = {"docling_server.py", "lmms_eval_server.py"}
+"""Examples that need a server and a package of its own environment: run by `serving/test_backends.py`."""
 LONGEST = 40
 
 
 def test_every_example_is_run() -> None:
-    assert {f.name for f in (ROOT / "examples").glob("*.py")} == {*ARGUMENTS, *TRAINING}
+    assert {f.name for f in (ROOT / "examples").glob("*.py")} == {*ARGUMENTS, *TRAINING, *SERVERS}
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
