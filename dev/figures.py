@@ -13,7 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 NANO = ROOT / "src/ixc/models/nano"
 METRICS = ROOT / "src/ixc/evals/metrics"
-DOCUMENTS = (ROOT / "README.md", NANO / "README.md", ROOT / "docs/benchmarks.md", ROOT / "docs/speed.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    NANO / "README.md",
+    *(ROOT / f"docs/{name}.md" for name in ("benchmarks", "speed", "training")),
+)
 
 
 def nano() -> str:
@@ -91,6 +95,24 @@ def speed() -> str:
     return newest.read_text().split("\n", 2)[2].replace("](speed_", "](../benchmarks/speed_").strip()
 
 
+def plans() -> str:
+    """What the recipes of the 7B train and need, from dev/plans.py."""
+    found = json.loads((ROOT / "benchmarks/plans_7b.json").read_text())
+    lines = []
+    for name, plan in found.items():
+        memory = plan["gpu_memory"] / 1e9
+        lines += [f"**`recipes/{name}.py`**, {plan['gpus']} x {memory:g} GB", ""]
+        lines += ["| part | learns | of | peak rate |", "|---|---:|---:|---:|"]
+        for part, many in plan["parts"].items():
+            rates = [group["rate"] for group in plan["groups"] if group["name"].split(",")[0] == part]
+            shown = " to ".join(f"{rate:.2e}" for rate in sorted({min(rates), max(rates)})) if rates else ""
+            lines.append(f"| {part} | {many['learning']:,} | {many['all']:,} | {shown} |")
+        lines += ["", "| memory of one device | GB | arithmetic |", "|---|---:|---|"]
+        lines += [f"| {item['what']} | {item['size'] / 1e9:.2f} | {item['formula']} |" for item in plan["memory"]]
+        lines += [f"| **all** | **{plan['needed'] / 1e9:.1f}** of {memory:g} | |", ""]
+    return "\n".join(lines).rstrip()
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "boarding": boarding,
     "nano": nano,
@@ -98,6 +120,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rules": rules,
     "small": small,
     "speed": speed,
+    "plans": plans,
 }
 
 

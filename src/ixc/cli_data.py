@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 data = typer.Typer(help="Conversations to learn from.", no_args_is_help=True, rich_markup_mode="rich")
 
 
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Parquet too large to convert: read in its own order, never shuffled.")
+]
+
+
 @data.callback()
 def _root() -> None:
     pass
@@ -29,6 +34,7 @@ def _root() -> None:
         "ixc data check talks.jsonl",
         "ixc data check talks.jsonl --model ./ixc-4khd-7b --hd 25 --context 4096",
         "ixc data check ./parquet --images ./pictures --json",
+        "ixc data check ./parquet --stream",
     ),
 )
 def check(
@@ -42,13 +48,14 @@ def check(
     context: Annotated[
         int | None, typer.Option("--context", help="Most tokens of a conversation; default: the model's positions.")
     ] = None,
+    stream: Stream = False,
     as_json: Json = False,
 ) -> None:
     """Read every record and image header; say by line what is wrong. Exit code 1 where something is."""
     quiet_libraries()
     from ixc.data.check import examine
 
-    records, (encoder, usual) = read_records(file, images), _encoder(model, context)
+    records, (encoder, usual) = read_records(file, images, stream=stream), _encoder(model, context)
     steps = examine(records, encoder, hd=usual if hd is None else hd, rule=partition)
     report = watch(steps, total=len(records), what="checking")
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else "\n".join(report.text()))
@@ -56,11 +63,14 @@ def check(
         raise typer.Exit(1)
 
 
-def read_records(file: Path, images: Path | None) -> Records:
-    """A file of conversations, or a table."""
+def read_records(file: Path, images: Path | None, *, stream: bool = False) -> Records:
+    """A file of conversations, or a table, held or read as it goes."""
+    from ixc.data import tables
     from ixc.data.conversations import JsonLines
     from ixc.data.tables import Table
 
+    if stream:
+        return tables.Stream(file, images=images)
     return Table(file, images=images) if file.is_dir() or file.suffix == ".parquet" else JsonLines(file, images=images)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ixc.cli_data import read_records
+from ixc.cli_data import Stream, read_records
 from ixc.cli_words import Device, Json, quiet_libraries
 from ixc.errors import UsageError
 from ixc.terminal import existing, ticker, watch
@@ -81,6 +81,7 @@ def train(
     fold: Annotated[
         bool, typer.Option("--merge", help="Fold the adapter in at the end: the whole model in OUT/model.")
     ] = False,
+    stream: Stream = False,
     held_out: Annotated[
         list[str] | None,
         typer.Option("--held-out", metavar="FILE[:HD]", help="Conversations to be tested on at every checkpoint."),
@@ -124,6 +125,7 @@ def train(
             images=images,
             save_every=SAVE_EVERY if save_every is None else save_every,
             skip_broken=skip_broken,
+            stream=stream,
             fold=fold,
             held_out=held_out or [],
             track=track or [],
@@ -134,7 +136,7 @@ def train(
         return
     _refuse(path, {"--data": data, "--model": model, "--hd": hd, "--images": images, "--save-every": save_every,
                    "--skip-broken": skip_broken or None, "--bf16": bf16, "--recompute": recompute,
-                   "--8-bit-optimizer": eight_bit or None, "--merge": fold or None,
+                   "--8-bit-optimizer": eight_bit or None, "--merge": fold or None, "--stream": stream or None,
                    "--dry-run": dry_run or None, "--held-out": held_out, "--track": track})  # fmt: skip
     from ixc import train as room
 
@@ -162,6 +164,7 @@ def _tune(
     images: Path | None,
     save_every: int,
     skip_broken: bool,
+    stream: bool,
     fold: bool,
     held_out: list[str],
     track: list[str],
@@ -192,7 +195,7 @@ def _tune(
     check_settings(folder)
     stage, processor = stage_for(stage, folder), read_processor(folder)
     check_agreement(folder, stage.model, processor)
-    sources = _sources(stage, data, encoder(stage, processor), hd=hd, images=images, skip=skip_broken)
+    sources = _sources(stage, data, encoder(stage, processor), hd=hd, images=images, skip=skip_broken, stream=stream)
     if dry_run:
         return _rehearse(stage, sources, processor, out, how)
     test = None
@@ -250,7 +253,14 @@ def _rehearse(stage: Stage, sources: list[Source], processor: IxcProcessor, out:
 
 
 def _sources(
-    stage: Stage, data: list[str], encoder: Encoder, *, hd: int | None, images: Path | None, skip: bool
+    stage: Stage,
+    data: list[str],
+    encoder: Encoder,
+    *,
+    hd: int | None,
+    images: Path | None,
+    skip: bool,
+    stream: bool = False,
 ) -> list[Source]:
     """The files of `--data`, every record of them checked."""
     from ixc.data.check import accepted, examine
@@ -265,10 +275,20 @@ def _sources(
         raise UsageError(f"--data {twice} is named {names.count(twice)} times; name each file once")
     sources = []
     for path, own in files:
-        setting, records = resolution(stage, hd if own is None else own), read_records(path, images)
+        setting = resolution(stage, hd if own is None else own)
+        records = read_records(path, images, stream=stream)
         checked = watch(examine(records, encoder, hd=setting.hd), total=len(records), what=f"checking {path.name}")
         keep = accepted(checked, skip=skip)
-        sources.append(Source(name=str(path), records=records, hd=setting.hd, dynamic=setting.dynamic, keep=keep))
+        sources.append(
+            Source(
+                name=str(path),
+                records=records,
+                hd=setting.hd,
+                dynamic=setting.dynamic,
+                keep=keep,
+                shuffle=not stream,
+            )
+        )
     return sources
 
 

@@ -275,7 +275,7 @@ def test_tables_and_streams(tmp_path: Path, encoder: Encoder) -> None:
     data.save_to_disk(str(tmp_path / "saved"))
     (tmp_path / "parquet").mkdir()
     data.to_parquet(str(tmp_path / "parquet" / "part.parquet"))
-    stream = Stream(tmp_path / "parquet", count=5)
+    stream = Stream(tmp_path / "parquet")
     for table in (Table(tmp_path / "saved"), Table(tmp_path / "parquet", cache=tmp_path / "cache"), stream):
         assert len(table) == 5
         for i in (0, 1, 4, 2):
@@ -286,3 +286,5 @@ def test_tables_and_streams(tmp_path: Path, encoder: Encoder) -> None:
     assert [draw.index for _, draw in islice(mixture.walk(), 7)] == [0, 1, 2, 3, 4, 0, 1]
     with pytest.raises(DataError, match="5 rows, 6 were promised"):
         Stream(tmp_path / "parquet", count=6)[5]
+    with pytest.raises(UsageError, match=r"is no parquet.*; leave out --stream"):
+        Stream(tmp_path / "talks.jsonl")

@@ -5,6 +5,8 @@ through a graph cannot fork others that do.
 
     python fleet.py losses FOLDER     20 steps on 1 and on 2 ranks; 10 on 2, then resumed on 1 and on 4
     python fleet.py kills FOLDER N    N runs, each killed once at a random moment and resumed, beside an unbroken one
+    python fleet.py shards FOLDER     2 ranks read their shards of a folder, once with an adapter and once without
+    python fleet.py ended FOLDER      2 ranks told to end by SIGTERM, and what they leave
 
 FOLDER holds `tiny`, a model folder. Prints one JSON object.
 """
@@ -39,10 +41,14 @@ from ixc.data.conversations import JsonLines
 from ixc.data.mixture import Source
 from ixc.model.weights import read_config
 from ixc.processing.processor import IxcProcessor
+from ixc.train.groups import freeze
 from ixc.train.held_out import NAME, HeldOut
 from ixc.train.journal import read
-from ixc.train.stage import Part, Resolution, Stage, Trained, read_stage
-from ixc.train.tune import encoder, tune
+from ixc.train.loss import Learner
+from ixc.train.parallel import joined, shard, whole
+from ixc.train.shards import bare, fill
+from ixc.train.stage import Adapter, Part, Resolution, Stage, Trained, read_stage
+from ixc.train.tune import SEED, build, encoder, tune
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SIZES = [(300, 200), (700, 400), (336, 1000), (1200, 300), (40, 40), (500, 900)]
@@ -53,7 +59,9 @@ CODE_OF_FAILURE = 3
 def main() -> None:
     torch.set_num_threads(1)
     what, folder, *more = sys.argv[1:]
-    made = {"losses": losses, "kills": kills}[what](Path(folder), *map(int, more))
+    made = {"losses": losses, "kills": kills, "shards": shards, "ended": told_to_end}[what](
+        Path(folder), *map(int, more)
+    )
     print(json.dumps(made))
 
 
@@ -143,14 +151,18 @@ def forked(work: Callable[[], None], **variables: object) -> int:
 
 
 def together(work: Callable[[], None], *, ranks: int) -> None:
-    """One process a rank, as a launcher would start them."""
+    """One process a rank, to the end of all."""
+    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in launch(work, ranks=ranks)]
+    assert not any(ends), f"exit codes by rank: {ends}"
+
+
+def launch(work: Callable[[], None], *, ranks: int) -> list[int]:
+    """One process a rank, as a launcher would start them; their numbers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     told = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    children = [forked(work, RANK=rank, LOCAL_RANK=rank, **told) for rank in range(ranks)]
-    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert not any(ends), f"exit codes by rank: {ends}"
+    return [forked(work, RANK=rank, LOCAL_RANK=rank, **told) for rank in range(ranks)]
 
 
 def sum_of(path: Path) -> str:
@@ -184,13 +196,56 @@ def stop_after_10(glance: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def shards(folder: Path) -> dict[str, Any]:
+    """Name -> (tensors, tensors of which a rank holds fewer rows, tensors that differ from those read whole)."""
+    prepare(folder, steps=1, samples=2, hd=1)
+    stage = stage_of(folder / "tiny", steps=1, samples=2, hd=1)
+    lora = replace(stage, trained=(Trained(part="LoRA"),), adapter=Adapter(r=4, alpha=4, dropout=0.0),
+                   sources={**stage.sources, "adapter": "[O]"})  # fmt: skip
+    for name, one in (("all", stage), ("lora", lora)):
+        together(partial(compare, one, folder / "tiny", folder / f"{name}.json"), ranks=2)
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in ("all", "lora")}
+
+
+def compare(stage: Stage, base: Path, report: Path) -> None:
+    with joined("cpu") as team:
+        model, drawn = bare(base, stage.adapter, seed=SEED)
+        freeze(model, stage)
+        shard(Learner(model), team, half=False)
+        fill(model, base, drawn, device=team.device)
+        read_whole = dict(build(stage, base, team.device).named_parameters())
+        mine: dict[str, Any] = dict(model.named_parameters())
+        cut = sum(value.to_local().numel() < value.numel() for value in mine.values())
+        wrong = [name for name, value in mine.items() if not torch.equal(whole(value.detach()), read_whole[name])]
+        assert mine.keys() == read_whole.keys()
+        if team.leads:
+            report.write_text(json.dumps([len(mine), cut, wrong]))
+
+
+def told_to_end(folder: Path) -> dict[str, Any]:
+    """SIGTERM from outside at both ranks, as a launcher passes it on; their exit codes, and the steps of the log."""
+    train, _ = prepare(folder, steps=40, samples=2, hd=1, parts=("projector",))
+    out = folder / "ended"
+    told = launch(lambda: train(out, save_every=1000), ranks=2)
+    appears(out / "log.jsonl")
+    for child in told:
+        os.kill(child, signal.SIGTERM)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in told]
+    before = len(list(read(out / "log.jsonl")))
+    checkpoints = [path.name for path in out.glob("step-*")]
+    together(lambda: train(out, save_every=1000), ranks=2)
+    return {"codes": codes, "steps": before, "checkpoints": checkpoints, "then": len(list(read(out / "log.jsonl")))}
+
+
 # -- kills ------------------------------------------------------------------------------------------------------------
+
+
+STEPS_KILLED = 8
 
 
 def kills(folder: Path, number: int) -> dict[str, Any]:
     """How many of the killed runs ended as the unbroken one did, and where they were when it happened."""
-    # Few weights, for a checkpoint of all takes longer than the step it follows.
-    train, _ = prepare(folder, steps=8, samples=2, hd=1, parts=("projector", "newline and separator", "head"))
+    train, _ = prepare(folder, steps=STEPS_KILLED, samples=2, hd=1)
     whole, begun = folder / "whole", time.monotonic()
     wait(forked(lambda: train(whole, save_every=1)))
     seconds = time.monotonic() - begun
@@ -199,14 +254,25 @@ def kills(folder: Path, number: int) -> dict[str, Any]:
     for i in range(number):
         shutil.rmtree(out, ignore_errors=True)
         child = forked(lambda: train(out, save_every=1))
-        time.sleep(chance.uniform(0, seconds))
+        if i % 2:  # any moment of its life
+            time.sleep(chance.uniform(0, seconds))
+        else:  # any moment of the writing of a checkpoint
+            appears(out / f".step-{chance.randint(1, STEPS_KILLED):08d}.partial")
+            time.sleep(chance.uniform(0, seconds / STEPS_KILLED / 2))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        stopped = len(list(read(out / "log.jsonl")))
+        stopped, writing = len(list(read(out / "log.jsonl"))), any(out.glob(".step-*.partial"))
         wait(forked(lambda: train(out, save_every=1)))
-        found.append({"run": i, "stopped": stopped, "same": ended(folder, out) == wanted})
+        found.append({"run": i, "stopped": stopped, "writing": writing, "same": ended(folder, out) == wanted})
         print(found[-1], file=sys.stderr, flush=True)
     return {"seconds": seconds, "samples": len(wanted["samples"]), "runs": found}
+
+
+def appears(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until, f"{path.name} never came"
+        time.sleep(0.001)
 
 
 def wait(child: int) -> None:

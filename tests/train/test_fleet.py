@@ -51,6 +51,24 @@ def test_fifty_killed_runs_end_as_the_unbroken_one(tiny_folder: Path, tmp_path: 
     assert [run["run"] for run in found["runs"] if not run["same"]] == []
     assert len(found["runs"]) == 50
     assert len({run["stopped"] for run in found["runs"]}) > 3  # at many moments
+    assert sum(run["writing"] for run in found["runs"]) >= 15  # with a checkpoint half written
+
+
+@pytest.mark.slow
+def test_ranks_read_no_more_than_their_shards(tiny_folder: Path, tmp_path: Path) -> None:
+    found = told("shards", folder=tmp_path, tiny_folder=tiny_folder)
+    for name, (tensors, cut, wrong) in found.items():
+        assert (cut, wrong) == (tensors - 2, []), name  # newline and separator, of one row, stay whole
+    assert found["lora"][0] == found["all"][0] + 20  # A and B of five linear maps in two blocks
+
+
+@pytest.mark.slow
+def test_ranks_told_to_end_write_a_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:
+    found = told("ended", folder=tmp_path, tiny_folder=tiny_folder)
+    assert found["codes"] == [0, 0]
+    assert 0 < found["steps"] < 40
+    assert found["checkpoints"] == [f"step-{found['steps']:08d}"]
+    assert found["then"] == 40
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ Pictures stay undecoded bytes until a batch needs them. Extra `train`: pip insta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def _library() -> Any:
         import datasets
     except ImportError as error:
         raise UsageError("tables need the package datasets; install it: pip install 'ixc-4khd[train]'") from error
+    datasets.disable_progress_bars()
     return datasets
 
 
@@ -89,24 +91,39 @@ class Table:
         return _record(self._rows[index], self.path, index, self.images)
 
 
+def _rows_of(path: Path, builder: str, files: Sequence[str]) -> int:
+    """Rows of all files, from their heads."""
+    if builder != "parquet":
+        raise UsageError(f"{path} is no parquet, which alone can be read as a stream here; leave out --stream")
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import read_metadata
+
+    try:
+        return sum(read_metadata(file).num_rows for file in files)
+    except (OSError, ArrowInvalid) as error:
+        raise DataError(f"{path} cannot be read as a data set ({_line(error)}); save it again") from error
+
+
 class Stream:
     """A parquet data set too large to hold: read in its own order, once through after once through.
 
     Args:
         path: file or folder of parquet.
-        count: rows of one pass; a mixture must know it beforehand. Mix it with `Source(shuffle=False)`.
+        count: rows of one pass; a mixture must know it beforehand; None: what the heads of the parquet files say. Mix
+            it with `Source(shuffle=False)`.
 
     Raises:
         As `Table`.
     """
 
-    def __init__(self, path: Path, *, count: int, images: Path | None = None) -> None:
+    def __init__(self, path: Path, *, count: int | None = None, images: Path | None = None) -> None:
         library = _library()
-        if count < 1:
-            raise UsageError(f"count is {count}, at least 1 needed: the rows of one pass")
         if not path.exists():
             raise DataError(f"no data set {path}; check the path")
         builder, files = _files(path)
+        count = _rows_of(path, builder, files) if count is None else count
+        if count < 1:
+            raise UsageError(f"{path} has {count} rows, at least 1 needed in one pass; is the data set whole?")
         self.path, self.count = path, count
         self.images = images or (path if path.is_dir() else path.parent)
         self._data = _undecoded(library.load_dataset(builder, data_files=files, split="train", streaming=True))
@@ -117,15 +134,16 @@ class Stream:
         return self.count
 
     def __getitem__(self, index: int) -> Record:
-        """Row `index`; a jump begins the stream anew and skips up to it.
+        """Row `index`; a jump ahead reads on to it, a jump back begins anew.
 
         Raises:
             RecordError: the row breaks a rule. DataError: fewer rows than promised.
         """
-        if index != self._next:
+        if not 0 <= self._next <= index:
             self._rows = iter(self._data.skip(index))
+            self._next = index
+        row = next(islice(self._rows, index - self._next, None), None)
         self._next = index + 1
-        row = next(self._rows, None)
         if row is None:
             raise DataError(f"{self.path} has {index:,} rows, {self.count:,} were promised; give the right count")
         return _record(row, self.path, index, self.images)

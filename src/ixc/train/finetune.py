@@ -70,6 +70,7 @@ class Finetune:
         team: the ranks that train together; None: this process alone.
         how: number format, memory.
         marks: what the run began with (`fingerprints`), kept with every checkpoint; another at resume is refused.
+        fill: gives a model on the meta device its weights, once it is sharded.
 
     Raises:
         UsageError: data for another number of ranks; a part that shall learn and is not there.
@@ -86,6 +87,7 @@ class Finetune:
         team: Team | None = None,
         how: Engine = FOR_DEVICE,
         marks: Mapping[str, Any] | None = None,
+        fill: Callable[[nn.Module], None] | None = None,
     ) -> None:
         team = team or Team(device=next(model.parameters()).device)
         if batches.settings.ranks != team.ranks:
@@ -98,6 +100,8 @@ class Finetune:
         self.model, self.stage, self.batches, self.steps, self.seed = model, stage, batches, steps, seed
         self.team, self.marks, self.how = team, marks or {}, how.settled(team.device)
         self.learner = self._prepared()
+        if fill is not None:
+            fill(model)
         self.optimizer = engine.adamw(groups(model, stage), betas=stage.betas, eight_bit=how.eight_bit)
         self.step, self.place = 0, Place()
 
@@ -108,7 +112,7 @@ class Finetune:
             engine.halve_frozen(self.model)
         if self.how.recompute:
             engine.recompute(self.model)
-        learner = Learner(self.model)
+        learner = Learner(self.model, anchored=self.team.ranks > 1)
         shard(learner, self.team, half=bool(self.how.bfloat16))
         return learner
 
@@ -180,7 +184,8 @@ class Finetune:
             batch = {name: value.to(self.team.device) for name, value in self.batches.tensors(pack).items()}
             with engine.computing(self.team.device, half=bool(self.how.bfloat16) and ranks == 1):
                 loss = self.learner(batch, divisor=step.num_items, with_tower=with_tower)
-            (loss * ranks).backward()  # FSDP2 divides by the ranks again
+            if loss.requires_grad:  # not where only the projector learns and a pack has no pictures
+                (loss * ranks).backward()  # FSDP2 divides by the ranks again
         return float(loss.detach())
 
     def _update(self) -> None:
@@ -230,7 +235,7 @@ class Finetune:
 
     def _save(self, out: Path) -> None:
         progress = {"step": self.step, "place": asdict(self.place), "settings": self._settings()}
-        checkpoints.save(snapshot.taken(self._trained(), self.optimizer), progress, out, team=self.team)
+        checkpoints.save(snapshot.taken(self._trained(), self.optimizer, team=self.team), progress, out, team=self.team)
         if self.team.leads:
             checkpoints.prune(out)
 
@@ -247,9 +252,9 @@ class Finetune:
         mine = self._trained()
         if not snapshot.fits(last, mine):
             raise UsageError(_other(out, ["parts that learn"]))
-        tensors = snapshot.room_for(last, mine)
+        tensors = snapshot.room_for(last, mine, team=self.team)
         checkpoints.read_into(tensors, last.folder, team=self.team)
-        snapshot.put_back(tensors, mine, self.optimizer)
+        snapshot.put_back(tensors, mine, self.optimizer, team=self.team)
         self.step, self.place = last.progress["step"], Place(**last.progress["place"])
 
     def _check_same(self, theirs: Mapping[str, Any], out: Path) -> None:

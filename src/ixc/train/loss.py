@@ -68,11 +68,16 @@ class Learner(nn.Module):
     Args:
         model: the model, with its adapter if it has one.
         chunk: as `cross_entropy`.
+        anchored: gradients reach the first block whatever learns and whatever a pack holds. Ranks need it: blocks are
+            gathered by all in the backward pass or by none, and where only the projector learns, a pack without
+            pictures would send nothing back through them.
     """
 
-    def __init__(self, model: nn.Module, *, chunk: int = CHUNK) -> None:
+    def __init__(self, model: nn.Module, *, chunk: int = CHUNK, anchored: bool = False) -> None:
         super().__init__()
         self.model, self.chunk = model, chunk
+        if anchored:
+            self.core.get_input_embeddings().register_forward_hook(_anchored)
 
     @property
     def core(self) -> Any:
@@ -96,6 +101,13 @@ class Learner(nn.Module):
         if with_tower and "pixel_values" not in batch:
             loss = loss + sum(weight.flatten()[0] * 0.0 for weight in seeing(core) if weight.requires_grad)
         return loss
+
+
+def _anchored(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
+    """The same values, with a gradient; a leaf could not have pictures written into it."""
+    if embedded.requires_grad or not torch.is_grad_enabled():
+        return embedded
+    return embedded + torch.zeros((), dtype=embedded.dtype, device=embedded.device, requires_grad=True)
 
 
 def seeing(core: Any) -> list[nn.Parameter]:

@@ -27,6 +27,9 @@ STATE_8_BIT = 4 + 4 + 2
 HALF = 2
 """Bytes of a bfloat16 value."""
 
+SUMMED = 2 + 4
+"""Bytes of a gathered gradient: as computed, and the float32 copy that is summed over the ranks."""
+
 NF4 = 0.516
 """Bytes of a weight in nf4 with scales quantised too (QLoRA, arXiv 2305.14314, section 3: 4.127 bits)."""
 
@@ -96,7 +99,7 @@ IN_BLOCKS: tuple[Part, ...] = ("LLM", "PLoRA", "LoRA")
 
 
 def _gathered(stage: Stage, counts: Mapping[Part, tuple[int, int]]) -> list[Item]:
-    """What FSDP2 holds whole: two blocks, this and the next, with this one's gradient; and all that is no block."""
+    """What FSDP2 holds whole: two blocks, this and the next, and all that is no block; gradients as they are summed."""
     inside = {part: counts[part] for part in IN_BLOCKS if part in counts}
     block = sum(every for _, every in inside.values()) // stage.model.text_config.num_hidden_layers
     learning = sum(some for some, _ in inside.values()) // stage.model.text_config.num_hidden_layers
@@ -104,12 +107,14 @@ def _gathered(stage: Stage, counts: Mapping[Part, tuple[int, int]]) -> list[Item
     rest, rest_learning = sum(every for _, every in others), sum(some for some, _ in others)
     return [
         _item(
-            "gathered blocks, a gradient", f"(2 x {block:,} + {learning:,}) x {HALF} B", (2 * block + learning) * HALF
+            "gathered blocks, a gradient",
+            f"2 x {block:,} x {HALF} B + {learning:,} x {SUMMED} B",
+            2 * block * HALF + learning * SUMMED,
         ),
         _item(
             "gathered all the while, gradients",
-            f"({rest:,} + {rest_learning:,}) x {HALF} B",
-            (rest + rest_learning) * HALF,
+            f"{rest:,} x {HALF} B + {rest_learning:,} x {SUMMED} B",
+            rest * HALF + rest_learning * SUMMED,
         ),
     ]
 

@@ -69,6 +69,17 @@ class Team:
         return found
 
 
+def present(device: torch.device) -> Team:
+    """The team this process is in at the moment.
+
+    Args:
+        device: its own.
+    """
+    if not dist.is_initialized():
+        return Team(device=device)
+    return Team(rank=dist.get_rank(), ranks=dist.get_world_size(), device=device)
+
+
 def launched() -> tuple[int, int, int]:
     """(rank, ranks, number among those of this machine), as torchrun and accelerate tell it; (0, 1, 0) without them."""
     number = {name: int(os.environ.get(name) or default) for name, default in _TOLD.items()}

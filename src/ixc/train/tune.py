@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from ixc.errors import UsageError
 from ixc.model.config import IxcConfig
 from ixc.model.weights import load, read_config
 from ixc.processing.processor import IxcProcessor
-from ixc.train import engine, nf4
+from ixc.train import engine, nf4, shards
 from ixc.train.engine import FOR_DEVICE, Engine
 from ixc.train.finetune import Done, Finetune
 from ixc.train.fingerprints import of_data, of_model
@@ -280,9 +281,20 @@ class _Tuning:
         stage, team = self.stage, self.team
         batches = batches_of(stage, self.mixture, self.processor, ranks=team.ranks)
         marks = {"base": of_model(self.base), "data": of_data(self.mixture.sources)}
-        # A model that will be sharded waits on the CPU: no GPU need ever hold the whole.
-        model = build(stage, self.base, team.device if team.ranks == 1 else CPU, half=bool(self.how.bfloat16))
-        return Finetune(model, stage, batches, steps=self.steps, seed=SEED, team=team, how=self.how, marks=marks)
+        model, fill = self._begun()
+        return Finetune(
+            model, stage, batches, steps=self.steps, seed=SEED, team=team, how=self.how, marks=marks, fill=fill
+        )
+
+    def _begun(self) -> tuple[nn.Module, Callable[[nn.Module], None] | None]:
+        """The model, and what gives it its weights after it is sharded, where it has none yet."""
+        stage, team, half = self.stage, self.team, bool(self.how.bfloat16)
+        if team.ranks == 1:
+            return build(stage, self.base, team.device, half=half), None
+        if not shards.can_slice(self.base, stage.model):
+            return build(stage, self.base, CPU, half=half), None  # no GPU need ever hold the whole
+        model, drawn = shards.bare(self.base, stage.adapter, seed=SEED)
+        return model, partial(shards.fill, base=self.base, drawn=drawn, device=team.device)
 
     def _leave(self, model: nn.Module, base_name: str | None) -> Path:
         """An adapter, or a model folder; written by the rank that leads, from the shards of all."""

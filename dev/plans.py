@@ -1,0 +1,29 @@
+"""What the recipes of the 7B need, for docs/training.md: `python dev/plans.py` writes benchmarks/plans_7b.json.
+
+Nothing is measured: it is the arithmetic of `ixc plan-train`, kept so that the document can be made without torch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ixc.train.outlook import outlook
+from ixc.train.stage import read_stage
+
+ROOT = Path(__file__).parents[1]
+DEVICES = {"pretrain_4khd": (8, 80), "sft_4khd": (8, 80), "lora": (1, 24), "qlora": (1, 24)}
+"""Recipe -> (devices, memory of one in GB)."""
+
+
+def plan(name: str) -> dict[str, Any]:
+    """Parts, groups, memory and devices of one recipe."""
+    gpus, memory = DEVICES[name]
+    found = outlook(read_stage(ROOT / "recipes" / f"{name}.py"), gpus=gpus, gpu_memory=memory * 1e9).as_dict()
+    return {key: found[key] for key in ("parts", "groups", "memory", "needed", "gpus", "gpu_memory", "fits")}
+
+
+if __name__ == "__main__":
+    made = {name: plan(name) for name in DEVICES}
+    (ROOT / "benchmarks/plans_7b.json").write_text(json.dumps(made, indent=1) + "\n")
