@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import pytest
 from talk import data_url
@@ -26,10 +27,15 @@ from ixc.errors import UsageError
 
 
 @contextmanager
-def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server as users start it; (process, address)."""
-    command = [sys.executable, "-m", "ixc", "serve", "--port", "0", *arguments]
+def process(*arguments: str, port: int = 0, folder: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server as users start it; (process, address).
+
+    Args:
+        folder: where it is to put temporary files.
+    """
+    command = [sys.executable, "-m", "ixc", "serve", "--port", str(port), *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "IXC_API_KEY"}
+    environment |= {} if folder is None else {"TMPDIR": str(folder)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as found:
         try:
             assert found.stdout is not None
@@ -68,6 +74,35 @@ def test_sigterm_under_load(tiny_folder: Path) -> None:
         assert server.stderr.read() == ""
     assert len(answers) == 4
     assert all(text.endswith("data: [DONE]\n\n") and '"error"' not in text for text in answers)
+
+
+@pytest.mark.slow
+def test_kill_and_restart(tiny_folder: Path, page: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of an answer about an image: the port is free at once, and no file is left behind."""
+    part = {"type": "image_url", "image_url": {"url": data_url(page.read_bytes())}}
+    content = [part, {"type": "text", "text": "What is the title?"}]
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": content}]}
+    folders = [tiny_folder, tmp_path]
+
+    def post(address: str, **fields: object) -> Any:
+        body = json.dumps({**asked, **fields}).encode()
+        return urllib.request.Request(f"{address}/v1/chat/completions", body, {"Content-Type": "application/json"})
+
+    before = [sorted(path.name for path in folder.rglob("*")) for folder in folders]
+    with process("--model", str(tiny_folder), folder=tmp_path) as (server, address):
+        with urllib.request.urlopen(post(address, max_tokens=4), timeout=60) as response:
+            first = json.load(response)["choices"][0]["message"]["content"]
+        running = urllib.request.urlopen(post(address, max_tokens=900, temperature=2, stream=True), timeout=60)
+        with running:
+            running.readline()
+            server.send_signal(signal.SIGKILL)
+            assert server.wait(10) == -signal.SIGKILL
+    port = int(address.rpartition(":")[2])
+    with process("--model", str(tiny_folder), port=port, folder=tmp_path) as (_, again):
+        assert again == address
+        with urllib.request.urlopen(post(again, max_tokens=4), timeout=60) as response:
+            assert json.load(response)["choices"][0]["message"]["content"] == first
+    assert [sorted(path.name for path in folder.rglob("*")) for folder in folders] == before
 
 
 @pytest.mark.parametrize(
