@@ -283,6 +283,8 @@ def _as_dict(planned: Plan) -> dict[str, Any]:
     """A plan for JSON: sizes in px and tokens, work in FLOP, memory in bytes."""
     from dataclasses import asdict
 
+    from ixc.inference.plan import SMALL
+
     return asdict(planned.partition) | {
         "tiles": planned.partition.tiles,
         "image_tokens": planned.image_tokens,
@@ -292,6 +294,7 @@ def _as_dict(planned: Plan) -> dict[str, Any]:
         "flops": planned.flops(),
         "dtype": planned.dtype,
         "weight_bytes": planned.weight_bytes(),
+        "folded_bytes": None if planned.dtype in SMALL else planned.folded_bytes,
         "kv_bytes": planned.kv_bytes,
         "activation_bytes": planned.activation_bytes,
     }

@@ -51,7 +51,9 @@ def speed(
         list[str] | None,
         typer.Option("--only", help="phases, bits, second, changed, beams, batch, memory; may be repeated."),
     ] = None,
-    hds: Annotated[list[int] | None, typer.Option("--hd", help="Of the sweep: 1 4 9 16 25 36 55 81; repeated.")] = None,
+    hds: Annotated[
+        list[int] | None, typer.Option("--hd", help="Of the sweep: 1 4 9 16 25 55, default, 36 81; repeated.")
+    ] = None,
     at: Annotated[int, typer.Option("--at", help="HD of the sections without a sweep.")] = 25,
     repeats: Annotated[int, typer.Option("--repeats", help="Measurements a figure.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Small HDs, one repeat.")] = False,

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from ixc.errors import UsageError
+from ixc.inference import folding
 from ixc.inference.cache import TileCache
 from ixc.inference.engine import Engine, _conversation, _open, load
+from ixc.inference.plan import read_geometry
 from ixc.inference.prefix import PrefixCache, common, roomy_cache, signature
 from ixc.inference.sampling import Sampling
 from ixc.model.config import IxcVisionConfig
@@ -20,6 +24,8 @@ from ixc.model.vision import VisionTower
 
 QUESTION = "What is the title?"
 BEAMS = Sampling(num_beams=3)
+SHORT: Any = {"hd": 1, "max_new_tokens": 4}
+"""One tile, a few tokens: what is kept does not depend on how much it is."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +77,7 @@ def test_kept_features_are_fresh_ones_bit_by_bit(engine: Engine, seen: list[int]
 def test_a_picture_does_not_depend_on_its_company(engine: Engine, size: int) -> None:
     pictures = torch.randn(5, 3, 336, 336, generator=torch.Generator().manual_seed(0))
     together = engine.model.model.see(pictures, tiles_per_pass=size)
-    for place in range(5):
+    for place in (4, 1):
         assert torch.equal(engine.model.model.see(pictures[place : place + 1], tiles_per_pass=size)[0], together[place])
 
 
@@ -124,37 +130,40 @@ def test_changed_weights_see_anew(engine: Engine, seen: list[int]) -> None:
 
 
 def test_a_second_question_reads_only_what_is_new(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
-    assert engine.ask([page], QUESTION).text == plain.ask([page], QUESTION).text
+    assert engine.ask([page], QUESTION, **SHORT).text == plain.ask([page], QUESTION, **SHORT).text
     seen.clear()
     before = engine.reader.prefixes.tokens_reused
-    answer = engine.ask([page], "How much is Tea?")
+    answer = engine.ask([page], "How much is Tea?", **SHORT)
     assert seen == []
     assert engine.reader.prefixes.tokens_reused - before >= answer.image_tokens[0]
-    assert answer.text == plain.ask([page], "How much is Tea?").text
+    assert answer.text == plain.ask([page], "How much is Tea?", **SHORT).text
 
 
 def test_the_next_turn_and_other_pictures(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
-    first = engine.ask([page], QUESTION)
+    first = engine.ask([page], QUESTION, **SHORT)
     before = engine.reader.prefixes.tokens_reused
     history = [(QUESTION, first.text)]
-    assert engine.ask([page], "b", history=history).text == plain.ask([page], "b", history=history).text
+    assert (
+        engine.ask([page], "b", history=history, **SHORT).text == plain.ask([page], "b", history=history, **SHORT).text
+    )
     assert engine.reader.prefixes.tokens_reused - before >= first.image_tokens[0]
-    other = Image.new("RGB", (300, 400), "navy")
-    for images in ([page, other], [page, page], []):
-        assert engine.ask(images, QUESTION).text == plain.ask(images, QUESTION).text
+    other = Image.new("RGB", (300, 200), "navy")
+    for images in ([page, other], []):
+        assert engine.ask(images, QUESTION, **SHORT).text == plain.ask(images, QUESTION, **SHORT).text
 
 
 def test_beams_after_a_kept_beginning(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+    beams: Any = {"sampling": BEAMS, **SHORT}
     for question in (QUESTION, "x"):
-        assert engine.ask([page], question, sampling=BEAMS).text == plain.ask([page], question, sampling=BEAMS).text
-    assert engine.ask([page], "x").text == plain.ask([page], "x").text
+        assert engine.ask([page], question, **beams).text == plain.ask([page], question, **beams).text
+    assert engine.ask([page], "x", **SHORT).text == plain.ask([page], "x", **SHORT).text
 
 
 def test_streams_and_conversations_share_the_stores(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
-    wanted = plain.ask([page], QUESTION)
-    assert "".join(engine.stream([page], QUESTION)) == wanted.text
-    job = plain._prepare([page], QUESTION, None, None, None, ())
-    steps = list(engine.converse(_conversation([_open(page)], QUESTION, ()), logprobs=True))
+    wanted = plain.ask([page], QUESTION, **SHORT)
+    assert "".join(engine.stream([page], QUESTION, **SHORT)) == wanted.text
+    job = plain._prepare([page], QUESTION, 1, None, 4, ())
+    steps = list(engine.converse(_conversation([_open(page)], QUESTION, ()), logprobs=True, **SHORT))
     tokens = plain._generate(job, Sampling())[0, job.prompt_tokens :].tolist()
     assert [step.token for step in steps] == tokens
     assert all(int(step.logprobs.argmax()) == step.token for step in steps if step.logprobs is not None)
@@ -195,6 +204,55 @@ def test_numbers_below_zero(tiny_folder: Path) -> None:
         load(tiny_folder, device="cpu", plora="x")
     with pytest.raises(UsageError, match="compiled steps keep none"):
         load(tiny_folder, device="cpu", prefix_cache=1, compile=True)
+    with pytest.raises(UsageError, match="compiled reading uses low-rank"):
+        load(tiny_folder, device="cpu", plora="folded", compile=True)
+
+
+def test_auto_folds_where_the_copy_fits(engine: Engine, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = read_geometry(tiny_folder)
+    # 2 layers of (32 x 64 qkv, 32 x 32 out, 3 x 32 x 64) and 2,048 positions of one key head of 16, in float32
+    need = 4 * (2 * (32 * 64 + 32 * 32 + 3 * 32 * 64) + 2 * 2 * 16 * 2048)
+    assert folding.folded_need(sizes, engine.model) == need
+    for free, wanted in ((need, True), (need - 1, False)):
+        monkeypatch.setattr(folding, "room", lambda device, free=free: free)
+        assert folding.wants_folding("auto", tiny_folder, engine.model, compile=False) is wanted
+        assert not folding.wants_folding("auto", tiny_folder, engine.model, compile=True)
+    monkeypatch.setattr(folding, "room", lambda device: 10 * need)
+    monkeypatch.setattr(folding, "is_plain", lambda part: False)
+    assert not folding.wants_folding("auto", tiny_folder, engine.model, compile=False)
+
+
+WAITING = tuple(getattr(torch.Tensor, name) for name in ("__bool__", "__int__", "item", "tolist", "nonzero", "cpu"))
+
+
+class Waits(TorchFunctionMode):
+    """Counts what would wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in WAITING
+        return func(*args, **(kwargs or {}))
+
+
+def test_rows_of_different_places_wait_for_no_device(engine: Engine) -> None:
+    types = torch.zeros(2, 700, dtype=torch.long)
+    types[0, 5:318], types[1, 300:613] = 1, 1
+    ids = torch.where(types == 1, engine.model.config.image_token_id, 5)
+    pixels, grids = noise(2), torch.tensor([[1, 1], [1, 1]])
+    inputs = {"input_ids": ids, "mm_token_type_ids": types, "pixel_values": pixels, "image_grids": grids}
+    with torch.inference_mode():
+        given = engine.reader.look(inputs)
+        assert given["image_count"] == 626
+        with Waits() as none:
+            found = engine.model(**given, logits_to_keep=1).logits
+        del given["image_count"]
+        with Waits() as some:
+            wanted = engine.model(**given, logits_to_keep=1).logits
+    assert (none.count, some.count > 0) == (0, True)
+    assert torch.equal(found, wanted)
 
 
 def test_the_model_class_is_the_one_kept_features_belong_to(engine: Engine) -> None:
@@ -209,17 +267,10 @@ def test_folded_answers_are_the_low_rank_ones(tiny_folder: Path, page: Path) -> 
             one.add_(torch.randn(one.shape, generator=generator) * 0.05)
             other.copy_(one)
     fold(folded.model)
-    inputs = dict(low._prepare([page], QUESTION, None, None, None, ()).inputs)
+    inputs = dict(low._prepare([page], QUESTION, 1, None, None, ()).inputs)
     given = {**inputs, "image_spans": spans_of(inputs.pop("mm_token_type_ids"))}
     with torch.inference_mode():
         wanted, found = low.model(**given).logits, folded.model(**given).logits
     # Another order of the same sums in float32, through two layers.
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
     assert not torch.equal(found, wanted)
-
-
-@pytest.mark.slow
-def test_compiled_answers_are_the_same(tiny_folder: Path, page: Path, plain: Engine) -> None:
-    compiled = load(tiny_folder, device="cpu", compile=True)
-    for question in (QUESTION, "x"):
-        assert compiled.ask([page], question).text == plain.ask([page], question).text

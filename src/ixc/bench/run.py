@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -123,7 +123,9 @@ def _measure(
     for number, section in enumerate(todo):
         tell(f"{name}, {bits} bits: {report.TITLES[section]}", number, len(todo))
         rows = []
-        for row in speed.SECTIONS[section](bench):
+        missing = tuple(hd for hd in bench.hds if options.again or not result.has(name, section, bits, hd))
+        given = replace(bench, hds=missing) if section == "phases" else bench
+        for row in speed.SECTIONS[section](given):
             rows.append(row)
             if section == "phases":  # long: every HD is kept as soon as it is there
                 result.add([each for each in rows if each.hd == row.hd])

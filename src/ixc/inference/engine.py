@@ -31,10 +31,10 @@ from PIL import Image
 from ixc import chat
 from ixc.errors import CapacityError, ContextError, UsageError
 from ixc.geometry import partition as partition_of
-from ixc.inference.cache import TILE_CACHE_BYTES
+from ixc.inference.cache import TILE_CACHE_BYTES, check_bytes
 from ixc.inference.compile import Compiled
 from ixc.inference.folder import check_agreement, check_settings, found, read_processor
-from ixc.inference.folding import check_plora, fits_folded
+from ixc.inference.folding import check_plora, wants_folding
 from ixc.inference.prefix import PREFIX_CACHE_BYTES
 from ixc.inference.reading import Reader
 from ixc.inference.sampling import GREEDY, Record, Sampling
@@ -112,7 +112,9 @@ def load(
     """
     where = device_of(device)
     number = dtype_of(dtype, where)
-    check_plora(plora)
+    check_plora(plora, compile=compile)
+    check_bytes("tile_cache", tile_cache)
+    prefix_cache = _kept_prefixes(prefix_cache, compile=compile)
     path = found(folder)
     check_settings(path)
     weights.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
@@ -122,7 +124,7 @@ def load(
         model = weights.load(path, dtype=number)
         check_agreement(path, model.config, processor)
         model = model.to(where).eval()
-        if plora == "folded" or (plora == "auto" and fits_folded(path, model)):
+        if wants_folding(plora, path, model, compile=compile):
             fold(model)
         return Engine(
             model=model, processor=processor, tile_cache=tile_cache, prefix_cache=prefix_cache, compile=compile
@@ -152,12 +154,7 @@ class Engine:
         prefix_cache: int | None = None,
         compile: bool = False,
     ) -> None:
-        if compile and prefix_cache:
-            raise UsageError(
-                f"prefix_cache is {prefix_cache} bytes, but compiled steps keep none; leave one of them out"
-            )
-        if prefix_cache is None:
-            prefix_cache = 0 if compile else PREFIX_CACHE_BYTES
+        prefix_cache = _kept_prefixes(prefix_cache, compile=compile)
         self.model = model
         self.processor = processor
         self.compiled = Compiled(model) if compile else None
@@ -460,6 +457,15 @@ def _conversation(pictures: list[Image.Image], question: str, history: History) 
         if answered is not None:
             turns.append(chat.Message("assistant", (answered,)))
     return turns
+
+
+def _kept_prefixes(wanted: int | None, *, compile: bool) -> int:
+    """Bytes of prefixes kept. Raises: UsageError: below 0, or beside compiled steps."""
+    if compile and wanted:
+        raise UsageError(f"prefix_cache is {wanted} bytes, but compiled steps keep none; leave one of them out")
+    if wanted is None:
+        return 0 if compile else PREFIX_CACHE_BYTES
+    return check_bytes("prefix_cache", wanted)
 
 
 def device_of(name: str) -> torch.device:

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from ixc.errors import UsageError
-from ixc.inference.plan import read_geometry
+from ixc.inference.plan import ModelGeometry, read_geometry
+from ixc.model.linear import is_plain
+from ixc.model.plora import PLoRALinear
 
 PLORA = ("low_rank", "folded", "auto")
 """What `load` takes."""
@@ -23,19 +25,36 @@ SPARE = 0.1
 """Share of the free memory left alone."""
 
 
-def check_plora(value: str) -> None:
-    """Raises: UsageError: no such way."""
+def check_plora(value: str, *, compile: bool) -> None:
+    """Raises: UsageError: no such way; folded beside compiled steps, which are told of images by a mask."""
     if value not in PLORA:
         raise UsageError(f"plora is {value!r}; use one of {', '.join(PLORA)}")
+    if value == "folded" and compile:
+        raise UsageError("plora is 'folded', but compiled reading uses low-rank products; leave one of them out")
 
 
-def fits_folded(folder: Path, model: Any) -> bool:
-    """True if the copy and the longest prompt fit the free memory beside the model, which is loaded already."""
-    m = read_geometry(folder)
+def wants_folding(value: str, folder: Path, model: Any, *, compile: bool) -> bool:
+    """Whether to fold. `auto` does so where the copy and the longest prompt fit the free memory beside the model."""
+    if value != "auto":
+        return value == "folded"
+    return not compile and _is_whole(model) and folded_need(read_geometry(folder), model) <= room(model.device)
+
+
+def folded_need(sizes: ModelGeometry, model: Any) -> int:
+    """Bytes of the copy, and of the keys and values of the longest prompt."""
     size = model.dtype.itemsize
-    copy = m.layers * m.matrices_per_layer * size
-    longest = 2 * m.layers * m.kv_heads * m.head_dim * m.max_positions * size
-    return copy + longest <= (1 - SPARE) * free_bytes(model.device)
+    copy = sizes.layers * sizes.matrices_per_layer * size
+    return copy + 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * sizes.max_positions * size
+
+
+def room(device: torch.device) -> int:
+    """Bytes that may be taken."""
+    return int((1 - SPARE) * free_bytes(device))
+
+
+def _is_whole(model: Any) -> bool:
+    """True if no map of the decoder is quantised."""
+    return all(is_plain(part.base) for part in model.modules() if isinstance(part, PLoRALinear))
 
 
 def free_bytes(device: torch.device) -> int:

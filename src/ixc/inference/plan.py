@@ -39,6 +39,8 @@ DTYPES: dict[str, tuple[float, int]] = {
 """Name -> bytes of a weight in the decoder's matrices, and of every other weight, activation and cached key or value.
 int8 and int4: only the decoder's matrices are quantised; the scales (1 to 6 % more) are not counted."""
 
+SMALL = ("int8", "int4")
+"""Keys of `DTYPES` whose matrices are quantised: PLoRA cannot be folded into them."""
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 """Where a folder keeps the tiling of its image processor: alone, or inside the processor's settings, which count."""
@@ -265,6 +267,18 @@ class Plan:
         return 2 * m.layers * m.kv_heads * m.head_dim * self.tokens * DTYPES[self.dtype][1]
 
     @property
+    def folded_bytes(self) -> int:
+        """Bytes of PLoRA folded into a second copy of the decoder's matrices; of small weights it cannot be made."""
+        m = self.model
+        return m.layers * m.matrices_per_layer * DTYPES[self.dtype][1]
+
+    @property
+    def folded_saving(self) -> float:
+        """Share of the prefill's FLOP that the copy saves: all of PLoRA's."""
+        flops = self.flops()
+        return flops["PLoRA"] / sum(flops.values())
+
+    @property
     def activation_bytes(self) -> int:
         """Bytes at the widest moment of the prefill, inside an MLP: the larger of
 
@@ -338,10 +352,18 @@ def text(plan: Plan) -> list[str]:
         "prompt": prompt if plan.fits else f"{prompt}: does not fit, lower hd",
         "prefill": f"{_si(sum(flops.values()))}FLOP ({_parts(flops)})",
         "weights": f"{_gb(plan.weight_bytes())} in {plan.dtype}",
+        "plora=folded": _folded(plan),
         "KV cache": f"{_gb(plan.kv_bytes)} a beam",
         "activations": f"{_gb(plan.activation_bytes)} at least; eager attention {_gb(plan.eager_scores_bytes)} more",
     }
     return [f"{label:<14}{value}" for label, value in rows.items()]
+
+
+def _folded(plan: Plan) -> str:
+    if plan.dtype in SMALL:
+        return f"not with {plan.dtype} weights"
+    saved = plan.flops()["PLoRA"]
+    return f"{_gb(plan.folded_bytes)} more of weights, {_si(saved)}FLOP of the prefill less ({plan.folded_saving:.1%})"
 
 
 def _used(plan: Plan) -> str:
