@@ -1,8 +1,10 @@
-"""What 8 and 4 bits cost the embedded model, as benchmarks/small_weights_nano_202611.json: `python dev/small_weights.py`.
+"""What 8 and 4 bits cost the embedded model, as benchmarks/small_weights_nano_202611.json.
+
+    python dev/small_weights.py RUN.jsonl [DOCUMENTS]
 
 The documents of `ixc eval synth`, each drawn and looked at once, the same questions asked of float32, 8 and 4 bits (and
-of 4 bits with the head in 8); differences with a paired cluster bootstrap over documents. A page and its answers a line in
-RUN, behind which an interrupted run goes on: `python dev/small_weights.py RUN.jsonl`.
+of 4 bits with the head in 8); differences with a paired cluster bootstrap over documents. A line of RUN holds a page
+and its answers; an interrupted run goes on behind the last one.
 """
 
 import json
@@ -24,6 +26,7 @@ from ixc.model.quantised import QuantisedLinear, quantised
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "small_weights_nano_202611.json"
 DOCUMENTS = 300
+"""Asked by default."""
 KINDS = ("float32", "8", "4", "4, head 8")
 """Who is asked."""
 
@@ -63,13 +66,13 @@ def answers(found: dict[str, Engine], said: list[list[str]]) -> Callable[[Image.
     return reply
 
 
-def asked(keep: Path) -> Iterator[dict[str, list[Case]]]:
+def asked(keep: Path, count: int) -> Iterator[dict[str, list[Case]]]:
     """Cases of every kind, page after page."""
     lines = keep.read_text().splitlines() if keep.exists() else []
-    for line in lines[:DOCUMENTS]:
+    for line in lines[:count]:
         yield {kind: [Case(**case) for case in cases] for kind, cases in json.loads(line).items()}
-    found = engines() if len(lines) < DOCUMENTS else {}
-    for index in range(len(lines), DOCUMENTS):
+    found = engines() if len(lines) < count else {}
+    for index in range(len(lines), count):
         said: list[list[str]] = []
         cases = ask(answers(found, said), index)
         page = {
@@ -81,7 +84,7 @@ def asked(keep: Path) -> Iterator[dict[str, list[Case]]]:
         }
         with keep.open("a") as file:
             file.write(json.dumps({kind: [asdict(case) for case in cases] for kind, cases in page.items()}) + "\n")
-        print(f"\r{index + 1} of {DOCUMENTS}", end="", file=sys.stderr)
+        print(f"\r{index + 1} of {count}", end="", file=sys.stderr)
         yield page
 
 
@@ -115,9 +118,7 @@ def difference(pages: list[dict[str, list[Case]]], kind: str, *, own: bool) -> d
 
 def main() -> None:
     """Asks, compares, writes."""
-    with tempfile.TemporaryDirectory() as scratch:
-        keep = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(scratch) / "run.jsonl"
-        pages = list(asked(keep))
+    pages = list(asked(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else DOCUMENTS))
     rows = [difference(pages, kind, own=own) for kind in KINDS[1:] for own in (True, False)]
     about = {"model": "embedded", "method": f"paired bootstrap over documents, {RESAMPLES} resamples, 95 %"}
     RESULT.write_text(json.dumps({**about, "differences": rows}, indent=1) + "\n")

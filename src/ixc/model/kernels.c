@@ -7,7 +7,7 @@
             byte i of 16 holds weight i of its 32 in the low nibble and weight i + 16 in the high one.
             x is rounded to 8 bits, one scale a group; `low` meets the sum of the group's rounded x.
 
-   No sum can overflow: 4 bits add at most 4 times 2 * 15 * 127 in 16 bits, 8 bits at most 128 times 2 * 127 * 32767 in 32.
+   No sum can overflow: 4 bits add at most 4 times 2 * 15 * 127 in 16 bits, 8 bits 128 times 2 * 127 * 32767 in 32.
    A weight is unpacked once for up to ROWS rows of x, and STRIP rows of weights stay in a core's cache while all of x
    passes. Compiled on first use by `ixc.model.kernels`, beside torch's OpenMP. */
 
@@ -23,7 +23,8 @@
 #define STRIP 64
 #define BLOCK 32
 #define LONGEST 2048
-#define AHEAD 1024
+#define AHEAD 2048
+#define SOON 8
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float f32 __attribute__((vector_size(32)));
@@ -87,7 +88,18 @@ INLINE float wide(uint16_t half) {
     return value;
 }
 
-INLINE float total(f32 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+/* bfloat16 is the upper half of a float32; written so that gcc makes vectors of it. */
+INLINE void widen(const uint16_t *half, float *values, long count) {
+    typedef uint32_t __attribute__((may_alias)) bits;
+    for (long i = 0; i < count; i++) ((bits *)values)[i] = (uint32_t)half[i] << 16;
+}
+
+INLINE float total(f32 v) {
+    typedef float f128 __attribute__((vector_size(16)));
+    f128 half = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+    half += __builtin_shufflevector(half, half, 2, 3, 0, 1);
+    return half[0] + half[1];
+}
 
 INLINE float largest(const float *x, long count) {
     float most = 0;
@@ -119,11 +131,14 @@ static void round8(const float *x, int8_t *q, float *scale, float *sum, long in,
 INLINE void tile4(const int8_t *x, const float *xs, const float *sums, const uint8_t *q, const uint16_t *scale,
                   const uint16_t *low, float *y, const int rows, long in, long out, const int group) {
     long groups = in / group;
-    float s[groups], rest[ROWS] = {0};
+    float s[groups], l[groups], rest[ROWS] = {0};
     f32 whole[ROWS] = {0};
-    for (long g = 0; g < groups; g++) s[g] = wide(scale[g]);
+    __builtin_prefetch(scale + SOON * groups);
+    __builtin_prefetch(low + SOON * groups);
+    widen(scale, s, groups);
+    widen(low, l, groups);
     for (int m = 0; m < rows; m++)
-        for (long g = 0; g < groups; g++) rest[m] += wide(low[g]) * sums[m * groups + g];
+        for (long g = 0; g < groups; g++) rest[m] += l[g] * sums[m * groups + g];
     for (long g = 0; g < groups; g++) {
         u8 w[4];
         __builtin_prefetch(q + g * group / 2 + AHEAD);

@@ -112,5 +112,5 @@ def linear8(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tens
 
 
 def linear4(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
-    """x (..., in), rounded to 8 bits a group, times 4-bit weights (out, in / 2) of scale, low (out, groups). -> (..., out)"""
+    """x (..., in), rounded to 8 bits a group, times 4-bit weights (out, in / 2) of scale and low. -> (..., out)"""
     return torch.ops.ixc.linear4(x, q, scale, low)
