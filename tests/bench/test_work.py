@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ixc.bench import work
+from ixc.bench import machine, speed, work
 from ixc.bench.report import line_fit
 from ixc.bench.result import Result, Row, read
 from ixc.bench.run import Options
 from ixc.bench.subject import Subject
 from ixc.errors import DataError, IxcError, UsageError
+from ixc.geometry import partition
 from ixc.inference.plan import plan
+from ixc.processing.picture import open_image, resize_to_canvas, tiles
 
 
 def test_flops_of_a_prefill_are_those_torch_counts() -> None:
@@ -73,3 +75,19 @@ def test_a_subject_is_a_folder_or_a_geometry() -> None:
     for wrong in ({"geometry": "70b"}, {"geometry": "7b", "folder": Path()}, {"layers": 2}):
         with pytest.raises(IxcError):
             Subject(**wrong)
+
+
+def test_a_changed_screenshot_changes_two_tiles() -> None:
+    width, height = speed.SIZES[55]
+    part = partition(width, height, hd=55)
+    pages = [open_image(speed.picture(55, changed=changed)) for changed in (False, True)]
+    one, other = (tiles(resize_to_canvas(page, partition=part), tile=part.tile) for page in pages)
+    assert (part.grid_h, part.grid_w) == (speed.ROWS, speed.COLUMNS)
+    changed = [place for place in range(len(one)) if not np.array_equal(one[place], other[place])]
+    assert changed == [row * speed.COLUMNS + column for column, row in speed.CHANGED]
+
+
+def test_the_peak_of_memory_is_seen_however_short() -> None:
+    with machine.peak(torch.device("cpu")) as most:
+        torch.ones(1 << 24)
+    assert 0.9 * (4 << 24) < most[0] < 2 * (4 << 24)
