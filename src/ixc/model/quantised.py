@@ -89,6 +89,7 @@ def quantisation(config: Any) -> Quantisation | None:
 class QuantisedLinear(nn.Module):
     """A linear map without bias over small weights. Buffers ``q8`` or ``q4``, ``scale``, ``low``; see the file."""
 
+    scale: torch.Tensor
     low: torch.Tensor | None
 
     def __init__(self, in_features: int, out_features: int, *, bits: int, group_size: int) -> None:
@@ -216,7 +217,7 @@ def _hold(model: nn.Module, half: torch.dtype, wide: torch.dtype) -> None:
             module.__class__ = HeldLinear
             module.to(half)
         elif type(module) is nn.Embedding and module.padding_idx is not None:
-            module.__class__, module.wide = HeldEmbedding, wide
+            module.__class__, module.wide = HeldEmbedding, wide  # pyright: ignore[reportArgumentType]
             module.to(half)
 
 
