@@ -26,6 +26,7 @@ from ixc.bench.subject import WHOLE, Subject
 from ixc.inference.engine import Engine
 from ixc.inference.plan import ModelGeometry, Plan, plan
 from ixc.inference.sampling import GREEDY, Sampling
+from ixc.model.generation import NeverSample
 from ixc.processing.picture import open_image
 
 HDS = (1, 4, 9, 16, 25, 55)
@@ -146,14 +147,17 @@ class Bench:
         turn = chat.Message("user", (chat.Image(open_image(picture)), question))
         return dict(self.engine.processor.encode([turn], hd=hd, partition="original", return_tensors="pt"))
 
+    def endless(self) -> list[NeverSample]:
+        """Keeps an answer from ending early, at a cost that does not grow with the vocabulary."""
+        ends = self.engine.model.generation_config.eos_token_id
+        return [NeverSample(end) for end in (ends if isinstance(ends, list) else [ends]) if end is not None]
+
     def steps(self, inputs: Any, new: int, sampling: Sampling = GREEDY) -> list[float]:
         """Seconds until the first token, and between each two."""
         clock = Clock(self.device)
         machine.wait(self.device)
         start = perf_counter()
-        self.engine.generate(
-            inputs, max_new_tokens=new, sampling=sampling, logits_processor=[clock], min_new_tokens=new
-        )
+        self.engine.generate(inputs, max_new_tokens=new, sampling=sampling, logits_processor=[clock, *self.endless()])
         times = [start, *clock.times]
         return [after - before for before, after in pairwise(times)]
 
@@ -308,8 +312,8 @@ def batch(bench: Bench) -> Iterator[Row]:
         for _ in range(max(2, bench.repeats)):
             clock = Clock(bench.device)
             bench.engine.model.generate(
-                ids, attention_mask=torch.ones_like(ids), min_new_tokens=9, max_new_tokens=9, do_sample=False,
-                logits_processor=[clock],
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=9, do_sample=False,
+                logits_processor=[clock, *bench.endless()],
             )  # fmt: skip
             steps = [after - before for before, after in pairwise(clock.times)]
             found.append(count / median(steps))
