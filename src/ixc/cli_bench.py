@@ -19,9 +19,9 @@ QUANTIZE_EXAMPLES = ("ixc quantize ./ixc-4khd-7b ./ixc-4khd-7b-int4 --bits 4", "
 def quantize(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Model folder, published or native.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="New folder; it loads like any other.")],
-    bits: Annotated[int, typer.Option("--bits", help="Of the decoder's matrices: 8 or 4.")] = 8,
+    bits: Annotated[int, typer.Option("--bits", help="Of the decoder's matrices and its head: 8 or 4.")] = 8,
 ) -> None:
-    """Write a folder of smaller weights: the decoder's matrices in 8 or 4 bits, everything else as it was."""
+    """Write a folder of smaller weights: the decoder's matrices and head in 8 or 4 bits, everything else as it was."""
     quiet_libraries()
     from ixc.inference.quantize import quantize as run
 

@@ -36,8 +36,8 @@ DTYPES: dict[str, tuple[float, int]] = {
     "int8": (1, 2),
     "int4": (0.5, 2),
 }
-"""Name -> bytes of a weight in the decoder's matrices, and of every other weight, activation and cached key or value.
-int8 and int4: only the decoder's matrices are quantised; the scales (1 to 6 % more) are not counted."""
+"""Name -> bytes of a weight in the decoder's matrices and head, and of every other weight, activation and cached key or value.
+int8 and int4: only these are quantised (`ixc quantize`); the scales (1 to 6 % more) are not counted."""
 
 SMALL = ("int8", "int4")
 """Keys of `DTYPES` whose matrices are quantised: PLoRA cannot be folded into them."""
@@ -257,7 +257,7 @@ class Plan:
     def weight_bytes(self, dtype: str | None = None) -> int:
         """Bytes of the weights under `dtype` (default: the plan's)."""
         matrix, other = DTYPES[dtype or self.dtype]
-        quantised = self.model.layers * self.model.matrices_per_layer
+        quantised = self.model.layers * self.model.matrices_per_layer + self.model.width * self.model.vocab
         return int(quantised * matrix) + (sum(self.model.weights().values()) - quantised) * other
 
     @property
