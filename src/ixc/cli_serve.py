@@ -25,8 +25,6 @@ from ixc.cli_words import (
 from ixc.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ixc.serving.app import Desk
     from ixc.serving.door import Door
 
@@ -37,7 +35,6 @@ SERVE_EXAMPLES = examples(
     "ixc serve",
     "ixc serve --model ./ixc-4khd-7b --hd 25 --port 8080",
     "ixc serve --engine light",
-    "ixc serve --engine vllm --lora passes=runs/passes",
     "IXC_API_KEY=secret ixc serve --host 0.0.0.0 --fetch-from images.example.org",
 )
 
@@ -79,10 +76,6 @@ def serve(
     engine: Annotated[
         str, typer.Option("--engine", help="light: one answer at a time, with a page; vllm; auto: vllm if installed.")
     ] = "auto",
-    lora: Annotated[
-        list[str] | None,
-        typer.Option("--lora", help="NAME=DIR: a LoRA adapter that clients ask for as model NAME; vLLM only."),
-    ] = None,
 ) -> None:
     """Serve an OpenAI API, with vLLM where it is installed, else one answer at a time and with a page at /.
 
@@ -98,7 +91,6 @@ def serve(
             "--plora, --compile, --tile-cache and --prefix-cache are of the light server, and vLLM has its own ways; "
             "leave them out or use --engine light"
         )
-    adapters = _adapters(lora or [], chosen)
     _need_extra()
     from ixc.serving.door import Door, Limits
     from ixc.serving.fetch import Fetcher
@@ -117,9 +109,7 @@ def serve(
     door = Door(limits=limits, fetcher=Fetcher(hosts=_hosts(fetch_from or [])))
     key = api_key or os.environ.get(KEY_VARIABLE) or None
     if chosen == "vllm":
-        _become_vllm(
-            model, name, door, hd, partition, key, host, port, drain_seconds, adapters, device=device, dtype=dtype
-        )
+        _become_vllm(model, name, door, hd, partition, key, host, port, drain_seconds, device=device, dtype=dtype)
     listening = listen(host, port)
     desk = _desk(model, name, door, hd, partition, key, host, device=device, dtype=dtype, own=own)
     shown = f"[{host}]" if ":" in host else host
@@ -169,7 +159,6 @@ def _become_vllm(
     host: str,
     port: int,
     drain_seconds: int,
-    adapters: Mapping[str, Path],
     *,
     device: str,
     dtype: str,
@@ -200,19 +189,10 @@ def _become_vllm(
             fetch_from=door.fetcher.hosts,
             hosts=LOOPBACK if host in LOOPBACK else (),
             api_key=key,
-            adapters=adapters,
         )
     )
     print(*launch.lines, sep="\n", flush=True)
     start(launch)
-
-
-def _adapters(words: list[str], engine: str) -> dict[str, Path]:
-    from ixc.serving.adapters import parse
-
-    if words and engine != "vllm":
-        raise UsageError("the light server serves no adapters by name; fold one in with `ixc merge`, or use vLLM")
-    return parse(words)
 
 
 def _check(hd: int | None, partition: str | None) -> None:
