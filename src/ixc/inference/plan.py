@@ -36,7 +36,7 @@ DTYPES: dict[str, tuple[float, int]] = {
     "int8": (1, 2),
     "int4": (0.5, 2),
 }
-"""Name -> bytes of a weight in the decoder's matrices and head, and of every other weight, activation, cached key, value.
+"""Name -> bytes of a weight in the decoder's matrices and head, and of every other weight, activation, key and value.
 int8 and int4: only these are quantised (`ixc quantize`); the scales (1 to 6 % more) are not counted."""
 
 SMALL = ("int8", "int4")
