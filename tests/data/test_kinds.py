@@ -34,6 +34,14 @@ def test_every_kind_asks_at_every_setting() -> None:
     assert compose(1, kind="form", hd=55).questions
 
 
+def test_a_small_page_still_shows_what_it_is_named_after() -> None:
+    own = {"pie": "slice", "bars": "bar", "curve": "point", "infographic": "panel_number", "invoice": "cell"}
+    for kind, asks in own.items():
+        drawn = [compose(n, kind=kind, hd=1) for n in range(12)]
+        assert all(any(q.kind == asks for q in page.questions) for page in drawn), kind
+        assert min(text.size for page in drawn for text in page.texts) >= 9
+
+
 def answers(kind):
     return [(page, q) for page in PAGES for q in page.questions if q.kind == kind]
 

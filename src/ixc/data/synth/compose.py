@@ -8,6 +8,7 @@ quarters of their size.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
@@ -50,6 +51,10 @@ UNSEEN = {"boarding": boarding_pass}
 """Kinds that training from nothing never draws: what fine-tuning can teach."""
 DRAWN = (*KINDS, *WIDER, *UNSEEN)
 """Every kind that can be named."""
+ATTEMPTS = 8
+"""How often a page of a wider kind is set anew where it does not fit."""
+SMALLER = 0.88
+"""Letters of one attempt as a share of those before: at the last one, 9 px for 22."""
 HELD_OUT = 1 << 40
 """Numbers from here on are for testing; training draws below."""
 
@@ -138,10 +143,30 @@ def compose(number: int, *, kind: str | None = None, hd: int | None = None, font
     width, height, scale = canvas(rng, hd)
     ink, paper = colours(rng)
     page = Page(kind=kind, width=width, height=height, font=font or chosen, ink=ink, paper=paper, number=number, hd=hd)
+    if kind in WIDER:
+        return _fitted(rng, page, scale)
     sheet = Sheet(rng=rng, page=page, style=style(rng, scale, height))
-    if kind not in UNSEEN:
+    if kind in KINDS:
         title(sheet)
-    (KINDS | WIDER | UNSEEN)[kind](sheet)
-    if kind in WIDER and page.texts:
-        general(sheet)
+    (KINDS | UNSEEN)[kind](sheet)
     return page
+
+
+def _fitted(rng: Generator, page: Page, scale: float) -> Page:
+    """A page of a wider kind: set anew on the same canvas, smaller each time, until there is room for what it is."""
+    first = style(rng, scale, page.height)
+    for attempt in range(ATTEMPTS):
+        found = replace(page, texts=[], rules=[], shapes=[], questions=[])
+        sheet = Sheet(rng=rng, page=found, style=_smaller(first, SMALLER**attempt, titled=attempt < ATTEMPTS // 2))
+        title(sheet)
+        WIDER[page.kind](sheet)
+        if any(question.kind != "title" for question in found.questions):
+            general(sheet)
+            break
+    return found
+
+
+def _smaller(whole: Style, factor: float, *, titled: bool) -> Style:
+    """The same setting in smaller letters; without its title where room is short."""
+    sizes = {name: round(getattr(whole, name) * factor) for name in ("size", "pitch", "margin", "title_size")}
+    return Style(**sizes | ({} if titled else {"title_size": 0}))
