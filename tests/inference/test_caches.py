@@ -13,10 +13,10 @@ from torch.overrides import TorchFunctionMode
 from ixc.errors import UsageError
 from ixc.inference import folding
 from ixc.inference.cache import TileCache
-from ixc.inference.engine import Engine, _conversation, _open, load
+from ixc.inference.engine import Engine, load
 from ixc.inference.plan import read_geometry
 from ixc.inference.prefix import PrefixCache, common, roomy_cache, signature
-from ixc.inference.sampling import Sampling
+from ixc.inference.sampling import Record, Sampling
 from ixc.model.config import IxcVisionConfig
 from ixc.model.model import IxcModel
 from ixc.model.plora import fold, spans_of
@@ -159,15 +159,14 @@ def test_beams_after_a_kept_beginning(engine: Engine, plain: Engine, page: Path,
     assert engine.ask([page], "x", **SHORT).text == plain.ask([page], "x", **SHORT).text
 
 
-def test_streams_and_conversations_share_the_stores(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
     wanted = plain.ask([page], QUESTION, **SHORT)
     assert "".join(engine.stream([page], QUESTION, **SHORT)) == wanted.text
-    job = plain._prepare([page], QUESTION, 1, None, 4, ())
-    steps = list(engine.converse(_conversation([_open(page)], QUESTION, ()), logprobs=True, **SHORT))
-    tokens = plain._generate(job, Sampling())[0, job.prompt_tokens :].tolist()
-    assert [step.token for step in steps] == tokens
-    assert all(int(step.logprobs.argmax()) == step.token for step in steps if step.logprobs is not None)
-    assert abs(float(steps[0].logprobs.exp().sum()) - 1) < 1e-4  # pyright: ignore[reportOptionalMemberAccess]
+    job, record = plain._prepare([page], QUESTION, 1, None, 4, ()), Record()
+    found = engine.generate(job.inputs, max_new_tokens=4, logits_processor=[record])[0, job.prompt_tokens :].tolist()
+    assert found == plain._generate(job, Sampling())[0, job.prompt_tokens :].tolist()
+    assert [int(row.argmax()) for row in record.rows] == found
+    assert abs(float(record.rows[0].exp().sum()) - 1) < 1e-4
 
 
 def test_signatures_keep_images_whole() -> None:

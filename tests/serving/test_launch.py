@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from ixc.errors import CapacityError, UsageError
 from ixc.inference.folder import EMBEDDED
 from ixc.inference.plan import ModelGeometry
-from ixc.serving import adapters, launch
+from ixc.serving import launch
 from ixc.serving.door import Limits
 from ixc.serving.launch import Launch, Order, settings
 
@@ -72,47 +69,3 @@ def test_which_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_that_is_none(order: Order) -> None:
     with pytest.raises(Exception, match="nowhere"):
         settings(replace(order, folder=Path("nowhere")))
-
-
-def adapter(
-    folder: Path, *, r: int = 8, part: str = "language_model.layers.0.attention.wqkv.base", **more: Any
-) -> Path:
-    """A run that left an adapter of one map."""
-    made = folder / "adapter"
-    made.mkdir(parents=True)
-    (made / "adapter_config.json").write_text(json.dumps({"r": r, "lora_alpha": r, "target_modules": "x", **more}))
-    names = [f"base_model.model.model.{part}.lora_{side}.weight" for side in "AB"]
-    save_file({name: np.zeros((1, 1), np.float32) for name in names}, made / "adapter_model.safetensors")
-    return folder
-
-
-def test_adapters_are_named_to_vllm(order: Order, tmp_path: Path) -> None:
-    words = [f"small={adapter(tmp_path / 'a')}", f"large={adapter(tmp_path / 'b', r=20)}"]
-    found = settings(replace(order, adapters=adapters.parse(words)))
-    at = found.command.index("--lora-modules")
-    modules = [json.loads(word) for word in found.command[at + 1 : at + 3]]
-    assert [(each["name"], Path(each["path"])) for each in modules] == [
-        ("small", tmp_path / "a" / "adapter"),
-        ("large", tmp_path / "b" / "adapter"),
-    ]
-    assert (option(found, "--max-lora-rank"), option(found, "--max-loras")) == ("32", "2")
-    assert "--enable-lora" in found.command
-    assert "--enable-lora" not in settings(order).command
-
-
-def test_adapters_vllm_cannot_serve(order: Order, tmp_path: Path) -> None:
-    eyes = adapter(tmp_path / "eyes", part="vision_tower.encoder.layers.0.self_attn.q_proj")
-    for made, word in (
-        (eyes, "ixc merge"),
-        (adapter(tmp_path / "whole", modules_to_save=["vision_proj"]), "ixc merge"),
-        (adapter(tmp_path / "rank", r=600), "512"),
-        (adapter(tmp_path / "none", r=0), "whole number"),
-    ):
-        with pytest.raises(UsageError, match=word) as caught:
-            settings(replace(order, adapters={"a": made / "adapter"}))
-        assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="another name"):
-        settings(replace(order, adapters={order.name: eyes / "adapter"}))
-    for words in (["x"], [f"a={eyes}", f"a={eyes}"], [f"a={tmp_path}"]):
-        with pytest.raises(UsageError):
-            adapters.parse(words)

@@ -37,7 +37,7 @@ from ixc.inference.folder import check_agreement, check_settings, found, read_pr
 from ixc.inference.folding import check_plora, wants_folding
 from ixc.inference.prefix import PREFIX_CACHE_BYTES
 from ixc.inference.reading import Reader
-from ixc.inference.sampling import GREEDY, Record, Sampling
+from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.streaming import text_pieces, token_stream
 from ixc.model import weights
 from ixc.model.plora import fold
@@ -332,45 +332,6 @@ class Engine:
                 torch.manual_seed(sampling.seed)
             return self.reader.generate(inputs, max_new_tokens=max_new_tokens, **chosen, **extra)
 
-    def converse(
-        self,
-        messages: Sequence[chat.Message],
-        *,
-        hd: int | None = None,
-        partition: str | None = None,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-        logprobs: bool = False,
-    ) -> Iterator[Step]:
-        """A conversation whose turns hold images anywhere, answered token by token, the stop token included.
-
-        Closing the iterator ends the answer at its next token.
-
-        Args:
-            messages: oldest first, the last one the user's; images as PIL pictures, paths or bytes.
-            logprobs: whether a step tells the logarithms of all tokens' probabilities.
-            others: as `ask`.
-
-        Raises:
-            As `ask`, at the first step; UsageError: more than one beam.
-        """
-        chosen = sampling or GREEDY
-        if chosen.num_beams > 1:
-            raise UsageError(f"{chosen.num_beams} beams cannot be streamed, 1 can; call ask(), or set num_beams=1")
-        looks = self.processor.image_processor
-        hd = looks.hd if hd is None else hd
-        rule = looks.partition if partition is None else partition
-        inputs = dict(self.processor.encode(list(messages), hd=hd, partition=rule, return_tensors="pt"))
-        room = self._room(inputs["input_ids"].shape[1], max_new_tokens)
-        record = Record() if logprobs else None
-
-        def generate(**extra: Any) -> None:
-            watched = [] if record is None else [record]
-            self.generate(inputs, max_new_tokens=room, sampling=chosen, hd=hd, logits_processor=watched, **extra)
-
-        for token in token_stream(generate):
-            yield Step(token=token, logprobs=None if record is None else record.rows.popleft())
-
     @property
     def _stops(self) -> set[int]:
         """</s> and the end of a turn."""
@@ -397,16 +358,6 @@ class Engine:
             new_tokens=len(tokens),
             seconds=round(seconds, 3),
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """A token of an answer."""
-
-    token: int
-    """Its id; a stop token is the last one."""
-    logprobs: torch.Tensor | None
-    """(V,) float32 natural logarithms, before temperature and top_p; None if not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

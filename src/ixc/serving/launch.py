@@ -17,14 +17,13 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from ixc.chat import CHAT_DEFAULTS
 from ixc.errors import CapacityError, UsageError
 from ixc.inference.plan import ModelGeometry, Plan, plan, read_geometry, read_tiling
-from ixc.serving import adapters
 from ixc.serving.door import Limits
 from ixc.serving.vllm_settings import KEY, MIDDLEWARE, SETTINGS, settings_text
 
@@ -75,8 +74,6 @@ class Order:
     """Names clients may call the server by; empty = any."""
     api_key: str | None = None
     """What clients must send."""
-    adapters: Mapping[str, Path] = field(default_factory=dict)
-    """LoRA folders by the names clients ask for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +110,7 @@ def settings(order: Order) -> Launch:
     """Context, memory and command.
 
     Raises:
-        CapacityError: not even one context fits the memory. UsageError: an adapter that vLLM cannot serve.
+        CapacityError: not even one context fits the memory.
     """
     geometry, tiling = read_geometry(order.folder), read_tiling(order.folder)
     hd = order.hd or tiling.get("hd", CHAT_DEFAULTS.hd)
@@ -184,8 +181,6 @@ def _command(
     # On a processor compiling takes minutes at every start and gains little: the products dominate.
     eager = () if order.accelerated else ("--enforce-eager",)
     flat = [word for option in options.items() for word in option]
-    beside_it = adapters.options(order.adapters, model=order.name)
-    flat += [word for option, words in beside_it.items() for word in (option, *words)]
     # hd and partition of a request come in this way; `vllm_inputs` lets nothing else through, and bounds both.
     trusted = ("--trust-request-mm-kwargs", "--enable-prompt-tokens-details")
     return (program, "serve", str(order.folder), *flat, *eager, *trusted)
@@ -216,6 +211,4 @@ def _lines(order: Order, usual: Plan, largest: Plan, *, images: int, context: in
         size = f"{token * context / 1e9:.2f} GB a context; vLLM takes what the GPU leaves"
     else:
         size = f"{kv / 1e9:.2f} GB = {kv // token:,} tokens = {kv / token / context:.1f} contexts"
-    if order.adapters:
-        lines.append(f"adapters      {', '.join(order.adapters)}")
     return (*lines, f"KV cache      {token:,} bytes a token, {size}")

@@ -18,8 +18,7 @@ from vllm.config import VllmConfig
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.weight_utils import default_weight_loader
-from vllm.model_executor.models.interfaces import SupportsLoRA, SupportsMultiModal, SupportsQuant
-from vllm.model_executor.models.module_mapping import MultiModelKeys
+from vllm.model_executor.models.interfaces import SupportsMultiModal, SupportsQuant
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from ixc.chat import IMAGE_PLACEHOLDER
@@ -43,8 +42,8 @@ def eyes(vllm_config: VllmConfig, prefix: str) -> IxcModel:
 
 
 @MULTIMODAL_REGISTRY.register_processor(Pictures, info=Reading, dummy_inputs=Dummies)
-class IxcForVllm(nn.Module, SupportsMultiModal, SupportsLoRA, SupportsQuant):
-    """InternLM-XComposer2-4KHD as vLLM runs it. No pipeline parallelism; LoRA adapters of the reader alone."""
+class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
+    """InternLM-XComposer2-4KHD as vLLM runs it. No pipeline parallelism, no LoRA adapters beside it."""
 
     requires_raw_input_tokens = True
     """The ids come with the embeddings: PLoRA's mask is made of them."""
@@ -63,12 +62,6 @@ class IxcForVllm(nn.Module, SupportsMultiModal, SupportsLoRA, SupportsQuant):
 
     def get_language_model(self) -> Any:
         return self.model.language_model
-
-    def get_mm_mapping(self) -> MultiModelKeys:
-        """Where vLLM finds the parts; adapters act on the first."""
-        return MultiModelKeys.from_string_field(
-            language_model="model.language_model", connector="model.vision_proj", tower_model="model.vision_tower"
-        )
 
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
         """pixel_values (N, 3, S, S) uint8 and image_grids (n, 2) -> n of (tokens, C), in order."""
