@@ -18,7 +18,8 @@ from PIL import Image
 from ixc import chat
 from ixc.errors import ContextError, ImageError, UsageError
 from ixc.geometry import partition as partition_of
-from ixc.inference.engine import Engine, device_of, dtype_of, memory
+from ixc.inference.device import device_of, dtype_of, memory
+from ixc.inference.engine import Engine
 from ixc.inference.sampling import Sampling
 from ixc.processing.picture import open_image
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -29,10 +28,11 @@ import torch
 from PIL import Image
 
 from ixc import chat
-from ixc.errors import CapacityError, ContextError, UsageError
+from ixc.errors import ContextError, UsageError
 from ixc.geometry import partition as partition_of
 from ixc.inference.cache import TILE_CACHE_BYTES, check_bytes
 from ixc.inference.compile import Compiled
+from ixc.inference.device import device_of, dtype_of, memory
 from ixc.inference.folder import check_agreement, check_settings, found, read_processor
 from ixc.inference.folding import check_plora, wants_folding
 from ixc.inference.prefix import PREFIX_CACHE_BYTES
@@ -45,12 +45,6 @@ from ixc.processing.picture import open_image, to_rgb
 
 MAX_NEW_TOKENS = chat.CHAT_DEFAULTS.max_new_tokens
 """Longest answer where neither the caller nor the folder's generation config says: the original chat's (spec i)."""
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What `load` accepts besides "auto"."""
-
-DEVICES = ("cpu", "cuda", "mps")
-"""What `load` accepts besides "auto"; "cuda:1" and the like as well."""
 
 Picture = str | os.PathLike[str] | bytes | Image.Image
 """What `ask` reads: a path, the bytes of a file, or a PIL image."""
@@ -383,22 +377,6 @@ def _check_text(text: str) -> None:
         raise UsageError(f"character {error.start + 1} of {len(text)} of the text is none; write it in UTF-8") from None
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What the allocators of CUDA, MPS and the CPU say; only CUDA's error has a class of its own."""
-
-
-@contextmanager
-def memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Iterator[None]:
-    """A full memory as one line."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
-            raise
-        kind = str(dtype).removeprefix("torch.")
-        raise CapacityError(f"{what} in {kind} do not fit the memory of {device}; {remedy}") from error
-
-
 def _conversation(pictures: list[Image.Image], question: str, history: History) -> list[chat.Message]:
     """Turns; the pictures stand before the text of the first one."""
     turns: list[chat.Message] = []
@@ -417,25 +395,3 @@ def _kept_prefixes(wanted: int | None, *, compile: bool) -> int:
     if wanted is None:
         return 0 if compile else PREFIX_CACHE_BYTES
     return check_bytes("prefix_cache", wanted)
-
-
-def device_of(name: str) -> torch.device:
-    """The device of a word as of `load`. Raises: UsageError: none such here."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, colon, number = name.partition(":")
-    if kind not in DEVICES or (colon and not number.isdecimal()):
-        raise UsageError(f"no device {name!r}; use auto, {', '.join(DEVICES)}")
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
-    if int(number or 0) >= there:
-        raise UsageError(f"device {name} asked for, {there} {kind} devices found; use --device cpu")
-    return torch.device(name)
-
-
-def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """The number type of a word as of `load`. Raises: UsageError: none such."""
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if name not in DTYPES:
-        raise UsageError(f"no dtype {name!r}; use auto, {', '.join(DTYPES)}")
-    return DTYPES[name]

@@ -1,0 +1,53 @@
+"""Where a model runs and in which numbers: the words a user may say for it, and a memory that is full, as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ixc.errors import CapacityError, UsageError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What `load` accepts besides "auto"."""
+
+DEVICES = ("cpu", "cuda", "mps")
+"""What `load` accepts besides "auto"; "cuda:1" and the like as well."""
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What the allocators of CUDA, MPS and the CPU say; only CUDA's error has a class of its own."""
+
+
+@contextmanager
+def memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Iterator[None]:
+    """A full memory as one line."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        kind = str(dtype).removeprefix("torch.")
+        raise CapacityError(f"{what} in {kind} do not fit the memory of {device}; {remedy}") from error
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a word as of `load`. Raises: UsageError: none such here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICES or (colon and not number.isdecimal()):
+        raise UsageError(f"no device {name!r}; use auto, {', '.join(DEVICES)}")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(number or 0) >= there:
+        raise UsageError(f"device {name} asked for, {there} {kind} devices found; use --device cpu")
+    return torch.device(name)
+
+
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """The number type of a word as of `load`. Raises: UsageError: none such."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in DTYPES:
+        raise UsageError(f"no dtype {name!r}; use auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
