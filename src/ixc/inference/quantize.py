@@ -8,9 +8,7 @@ One tensor is in memory at a time beside the shard being written, so a 7B needs 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,29 +56,20 @@ def quantize(
         WeightsError: missing or damaged weights.
     """
     source, destination = Path(source), Path(destination)
-    if destination.exists():
-        raise UsageError(f"{destination} exists already; name a folder that does not, or remove it first")
+    weights.refuse_taken(destination)
     config = weights.check(source)
     if (already := quantisation(config)) is not None:
         raise UsageError(f"{source} holds weights of {already.bits} bits already; quantise the original folder")
     settings = Quantisation(bits=bits, group_size=group_size(config), half=_half(source))
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
-    try:
+    with weights.new_folder(destination) as partial:
         _write(source, partial, settings, _maps(config), progress or (lambda done, total: None))
         config.quantization_config = settings.as_dict()
         config.architectures, config.dtype = ["IxcForConditionalGeneration"], settings.half or "float32"
         config.save_pretrained(partial)
-        for pattern in weights.COPIED:
-            for path in (each for each in source.glob(pattern) if each.is_file() and each.suffix != ".py"):
-                shutil.copyfile(path, partial / path.name)
+        for path in weights.carried(source):
+            shutil.copyfile(path, partial / path.name)
         if complete is not None:
             complete(partial)
-        partial.chmod(0o755)  # mkdtemp makes folders for their owner alone
-        os.rename(partial, destination)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return destination
 
 

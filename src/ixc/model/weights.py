@@ -17,6 +17,7 @@ import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -183,25 +184,37 @@ def import_weights(
         WeightsError: as ``check``.
     """
     source, destination = Path(source), Path(destination)
-    if destination.exists():
-        raise UsageError(f"{destination} exists already; name a folder that does not, or remove it first")
+    refuse_taken(destination)
     config = check(source)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
-    try:
+    with new_folder(destination) as partial:
         dtype = _write_shards(source, partial, progress or (lambda done, total: None))
         config.architectures, config.dtype = [IxcForConditionalGeneration.__name__], dtype
         config.save_pretrained(partial)
-        for path in _carried(source):
+        for path in carried(source):
             shutil.copyfile(path, partial / path.name)
         if complete is not None:
             complete(partial)
+    return destination
+
+
+def refuse_taken(destination: Path) -> None:
+    """Told before a source of gigabytes is looked at. Raises: UsageError: `destination` is there already."""
+    if destination.exists():
+        raise UsageError(f"{destination} exists already; name a folder that does not, or remove it first")
+
+
+@contextmanager
+def new_folder(destination: Path) -> Iterator[Path]:
+    """A draft beside `destination` that takes its name when the block ends well, and is gone when it does not."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
+    try:
+        yield partial
         partial.chmod(0o755)  # mkdtemp makes folders for their owner alone
         os.rename(partial, destination)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return destination
 
 
 def _write_shards(source: Path, target: Path, progress: Progress) -> torch.dtype:
@@ -224,7 +237,8 @@ def _write_shards(source: Path, target: Path, progress: Progress) -> torch.dtype
     return dtype
 
 
-def _carried(source: Path) -> Iterator[Path]:
+def carried(source: Path) -> Iterator[Path]:
+    """The files beside the weights that a new folder takes over; never code."""
     for pattern in COPIED:
         yield from (path for path in sorted(source.glob(pattern)) if path.is_file() and path.suffix != ".py")
 
