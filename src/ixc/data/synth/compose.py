@@ -1,8 +1,9 @@
-"""From a number to a page: size, setting, kind, font, style. The family of documents that the embedded model reads.
+"""From a number to a page: size, setting, kind, font, style. The family that the embedded model reads, and wider kinds.
 
-A page is drawn for a setting HD-1, HD-4 or HD-9: under the `native` partition its body text is then seen at 22 to 34
-pixels, its lines at least one token (28 pixels) apart. A quarter of the HD-9 pages are 1344 x 1008, seen at three
-quarters of their size.
+A page is drawn for a setting: under the `native` partition its body text is then seen at 22 to 34 pixels, its lines at
+least one token (28 pixels) apart. The family is drawn for HD-1, HD-4 and HD-9; a quarter of its HD-9 pages are
+1344 x 1008, seen at three quarters of their size. The wider kinds are drawn where they are named, to HD-55 as well, and
+in smaller letters where a page has no room for what it is named after.
 """
 
 from __future__ import annotations
