@@ -116,7 +116,11 @@ def test_broken_and_foreign_folders_get_one_line(small: Path, tmp_path: Path) ->
     with pytest.raises(WeightsError, match="int16"):
         load(folder, device="cpu")
     config = json.loads((folder / "config.json").read_text())
-    for wrong, words in (({"quant_method": "gptq"}, "gptq"), ({"quant_method": "ixc", "bits": 3}, "bits is 3")):
+    for wrong, words in (
+        ({"quant_method": "gptq"}, "gptq"),
+        ({"quant_method": "ixc", "version": 2, "bits": 3}, "bits is 3"),
+        ({"quant_method": "ixc", "bits": 4}, "version 1"),
+    ):
         (folder / "config.json").write_text(json.dumps(config | {"quantization_config": wrong}))
         with pytest.raises(WeightsError, match=words):
             load(folder, device="cpu")

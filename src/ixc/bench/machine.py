@@ -16,14 +16,20 @@ from threading import Event, Thread
 from time import perf_counter
 
 import torch
+from torch import nn
+
+from ixc.model.linear import linear
 
 MATRIX = (1024, 4096, 14336)
 """Rows, inner and outer width of the measured product: a prefill through the 7B's w1."""
 
 READ_BYTES = 1 << 30
-"""Size of the tensor that is read through."""
+"""Size of the matrix that is read through."""
 
-TRIES = 5
+READ_WIDTH = 4096
+"""Its columns."""
+
+TRIES = 9
 """Runs of a ceiling, the best of which counts."""
 
 SAMPLED = 0.005
@@ -89,9 +95,11 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 @torch.inference_mode()
 def read_rate(device: torch.device) -> float:
-    """Bytes a second of reading memory once through."""
-    values = torch.ones(READ_BYTES // 4, device=device)
-    return READ_BYTES / best(values.sum, device)
+    """Bytes a second of reading memory once through: the best of a sum and of a matrix with one row."""
+    matrix = nn.Linear(READ_WIDTH, READ_BYTES // 4 // READ_WIDTH, bias=False, device=device)
+    matrix.weight.fill_(1.0)
+    row = torch.ones(1, READ_WIDTH, device=device)
+    return READ_BYTES / min(best(matrix.weight.sum, device), best(lambda: linear(matrix, row), device))
 
 
 def resident(device: torch.device) -> int:

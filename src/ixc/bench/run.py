@@ -29,7 +29,7 @@ class Options:
     subject: Subject
     """The model."""
     bits: tuple[int, ...] = (WHOLE,)
-    """Of the weights; smaller ones in the sections of `speed.SMALL` only."""
+    """Of the weights; smaller ones in the section `speed.BITS` only."""
     only: tuple[str, ...] = ()
     """Sections; none = all."""
     hds: tuple[int, ...] = ()
@@ -46,9 +46,9 @@ class Options:
     """As of `load`."""
 
     def __post_init__(self) -> None:
-        unknown = set(self.only) - set(speed.SECTIONS)
+        unknown = set(self.only) - {*speed.SECTIONS, speed.BITS}
         if unknown:
-            raise UsageError(f"no section {', '.join(sorted(unknown))}; use {', '.join(speed.SECTIONS)}")
+            raise UsageError(f"no section {', '.join(sorted(unknown))}; use {speed.BITS}, {', '.join(speed.SECTIONS)}")
         wrong = {*self.hds, self.hd} - set(speed.SIZES)
         if wrong:
             raise UsageError(f"no picture for HD {sorted(wrong)}; use {', '.join(map(str, speed.SIZES))}")
@@ -78,10 +78,11 @@ def run(
     path = out or Path("benchmarks") / f"speed_{machine.slug(device)}_{today:%Y%m}.json"
     tell("ceilings: matrix product, memory read", 0, 0)
     result = _opened(path, device, today)
-    sections = options.only or tuple(speed.SECTIONS)
-    jobs = [(bits, section) for bits in options.bits for section in sections if bits == WHOLE or section in speed.SMALL]
-    for bits in options.bits:
-        _measure(options, result, path, bits, [job for job in jobs if job[0] == bits], tell)
+    sections = options.only or (*speed.SECTIONS, speed.BITS)
+    if WHOLE in options.bits:
+        _measure(options, result, path, [section for section in sections if section != speed.BITS], tell)
+    if speed.BITS in sections:
+        _compare(options, result, path, tell)
     _write(result, path)
     return result, path
 
@@ -101,16 +102,9 @@ def _opened(path: Path, device: torch.device, today: date) -> Result:
     return Result(machine=about | ceilings, rows=rows)
 
 
-def _measure(
-    options: Options, result: Result, path: Path, bits: int, jobs: Sequence[tuple[int, str]], tell: Tell
-) -> None:
-    """Every section of one model."""
-    name = options.subject.name
-    todo = [section for _, section in jobs if options.again or not _done(options, result, section, bits)]
-    if not todo:
-        return
-    tell(f"{name}, {bits} bits: loading", 0, len(todo))
-    bench = speed.Bench(
+def _bench(options: Options, result: Result, bits: int) -> speed.Bench:
+    """Loaded."""
+    return speed.Bench(
         subject=options.subject,
         engine=options.subject.engine(bits, device=options.device),
         bits=bits,
@@ -120,10 +114,20 @@ def _measure(
         flops=result.machine["flops"],
         read=result.machine["read"],
     )
+
+
+def _measure(options: Options, result: Result, path: Path, sections: Sequence[str], tell: Tell) -> None:
+    """Every section of the whole weights."""
+    name = options.subject.name
+    todo = [section for section in sections if options.again or not _done(options, result, section)]
+    if not todo:
+        return
+    tell(f"{name}: loading", 0, len(todo))
+    bench = _bench(options, result, WHOLE)
     for number, section in enumerate(todo):
-        tell(f"{name}, {bits} bits: {report.TITLES[section]}", number, len(todo))
+        tell(f"{name}: {report.TITLES[section]}", number, len(todo))
         rows = []
-        missing = tuple(hd for hd in bench.hds if options.again or not result.has(name, section, bits, hd))
+        missing = tuple(hd for hd in bench.hds if options.again or not result.has(name, section, WHOLE, hd))
         given = replace(bench, hds=missing) if section == "phases" else bench
         for row in speed.SECTIONS[section](given):
             rows.append(row)
@@ -132,12 +136,23 @@ def _measure(
                 result.write(path)
         result.add(rows)
         result.write(path)
-    tell(f"{name}, {bits} bits: done", len(todo), len(todo))
+    tell(f"{name}: done", len(todo), len(todo))
 
 
-def _done(options: Options, result: Result, section: str, bits: int) -> bool:
+def _compare(options: Options, result: Result, path: Path, tell: Tell) -> None:
+    """Weights of all bits side by side: measured apart, the machine's own changes would pass for theirs."""
+    name, bits = options.subject.name, sorted(options.bits, reverse=True)
+    if not options.again and all(result.has(name, speed.BITS, each) for each in bits):
+        return
+    tell(f"{name}: {report.TITLES[speed.BITS]}, {', '.join(map(str, bits))} bits", 0, 1)
+    result.add(list(speed.bits([_bench(options, result, each) for each in bits])))
+    result.write(path)
+    tell(f"{name}: {report.TITLES[speed.BITS]}, done", 1, 1)
+
+
+def _done(options: Options, result: Result, section: str) -> bool:
     hds = options.sweep if section == "phases" else (None,)
-    return all(result.has(options.subject.name, section, bits, hd) for hd in hds)
+    return all(result.has(options.subject.name, section, WHOLE, hd) for hd in hds)
 
 
 def _write(result: Result, path: Path) -> None:

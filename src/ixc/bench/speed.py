@@ -1,7 +1,7 @@
 """`ixc bench speed`: sections of measurements, each of them warm, repeated, and against the machine's own ceilings.
 
 phases    picture -> tiles, tower, prefill, first token, further tokens, for several HD
-bits      time per token of smaller weights         second    a second question on the same image
+bits      tokens per second of smaller weights      second    a second question on the same image
 changed   a screenshot with two changed tiles       beams     three beams against one
 batch     tokens per second side by side            memory    most memory of a prefill beyond the weights
 """
@@ -38,6 +38,9 @@ SIZES = {1: (336, 336), 4: (672, 672), 9: (1008, 1008), 16: (1344, 1344), 25: (1
 
 NEW_TOKENS = 16
 """Tokens decoded after the first."""
+
+TURNS = 5
+"""Turns that weights of several bits take, at least."""
 
 BATCHES = (1, 2, 4, 8)
 """Sequences decoded side by side."""
@@ -234,21 +237,33 @@ def _size(bench: Bench) -> int:
 
 
 @torch.inference_mode()
-def bits(bench: Bench) -> Iterator[Row]:
-    """Tokens per second after a short prompt, by bits of the weights."""
-    inputs = bench.encode(picture(1), QUESTIONS[0], 1)
-    bench.engine.reader.look(inputs)
-    bench.steps(inputs, 3)
-    found = []
-    for _ in range(max(3, bench.repeats)):
-        found.append(median(bench.steps(inputs, NEW_TOKENS + 1)[1:]))
+def bits(benches: Sequence[Bench]) -> Iterator[Row]:
+    """Tokens per second of one model in several bits, taking turns, after a small picture and after the usual one."""
+    for hd in sorted({1, benches[0].hd}):
+        yield from _bits_at(benches, hd)
+    for bench in benches:
+        weights = sum(v.nbytes for v in [*bench.engine.model.parameters(), *bench.engine.model.buffers()])
+        yield bench.row("bits", "weights in memory", [weights / 1e9], "GB")
+
+
+def _bits_at(benches: Sequence[Bench], hd: int) -> Iterator[Row]:
+    inputs = benches[0].encode(picture(hd), QUESTIONS[0], hd)
+    found: list[list[float]] = [[] for _ in benches]
+    for bench in benches:
+        bench.forget()
+        bench.engine.reader.look(inputs)
+        bench.steps(inputs, 3)
+    for _ in range(max(TURNS, benches[0].repeats)):
+        for bench, times in zip(benches, found, strict=True):
+            times.append(median(bench.steps(inputs, NEW_TOKENS + 1)[1:]))
     tokens = inputs["input_ids"].shape[1]
-    needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=tokens, value_bytes=_size(bench))
-    share = needed / median(found) / bench.read
-    more: dict[str, Any] = {"hd": 1, "share": share, "of": "memory read"}
-    yield bench.row("bits", "tokens per second", [1 / value for value in found], "tokens/s", **more)
-    weights = sum(v.nbytes for v in [*bench.engine.model.parameters(), *bench.engine.model.buffers()])
-    yield bench.row("bits", "weights in memory", [weights / 1e9], "GB", hd=1)
+    for bench, times in zip(benches, found, strict=True):
+        needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=tokens, value_bytes=_size(bench))
+        more: dict[str, Any] = {"hd": hd, "share": needed / median(times) / bench.read, "of": "memory read"}
+        yield bench.row("bits", "tokens per second", [1 / value for value in times], "tokens/s", **more)
+        if bench.bits != WHOLE and benches[0].bits == WHOLE:
+            ratios = [whole / small for whole, small in zip(found[0], times, strict=True)]
+            yield bench.row("bits", "times the rate of 32 bits", ratios, "x", hd=hd)
 
 
 def second(bench: Bench) -> Iterator[Row]:
@@ -348,14 +363,13 @@ def _memory(bench: Bench, hd: int) -> list[Row]:
 
 SECTIONS: dict[str, Body] = {
     "phases": phases,
-    "bits": bits,
     "second": second,
     "changed": changed,
     "beams": beams,
     "batch": batch,
     "memory": memory,
 }
-"""What `--only` may name."""
+"""What `--only` may name, and "bits"."""
 
-SMALL = ("bits",)
-"""Sections that are measured for 8 and 4 bits too."""
+BITS = "bits"
+"""The section that compares weights of several bits; it alone is measured for 8 and 4."""

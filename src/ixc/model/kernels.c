@@ -4,7 +4,8 @@
    8 bits   q (out, in) int8                      scale (out) bfloat16                   w = q * scale
             x is rounded to 16 bits, one scale a row: next to nothing beside the rounding of the weights.
    4 bits   q (out, in / 2) uint8, two a byte     scale, low (out, in / group) bfloat16   w = q * scale + low
-            byte i of 16 holds weight i of its 32 in the low nibble and weight i + 16 in the high one.
+            byte i of 32 holds weight i of its 64 in the low nibble and weight i + 32 in the high one (groups of 32:
+            byte i of 16, weights i and i + 16).
             x is rounded to 8 bits, one scale a group; `low` meets the sum of the group's rounded x.
 
    No sum can overflow: 4 bits add at most 4 times 2 * 15 * 127 in 16 bits, 8 bits 128 times 2 * 127 * 32767 in 32.
@@ -20,11 +21,13 @@
 #endif
 
 #define ROWS 4
-#define STRIP 64
+#define STREAMS8 4
+#define STREAMS4 2
+#define AHEAD 1024
+#define EIGHT 8
+#define STRIP 128
 #define BLOCK 32
 #define LONGEST 2048
-#define AHEAD 2048
-#define SOON 8
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float f32 __attribute__((vector_size(32)));
@@ -33,11 +36,17 @@ typedef int16_t i16 __attribute__((vector_size(32)));
 typedef uint8_t u8 __attribute__((vector_size(32)));
 
 #ifdef __AVX2__
-/* 32 weights in their order: both lanes take the same 16 bytes, the upper one shifts. */
+/* 32 weights of 16 bytes: both lanes take the same bytes, the upper one shifts. */
 INLINE u8 nibbles(const uint8_t *at) {
     __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)at));
     __m256i moved = _mm256_srlv_epi32(twice, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
     return (u8)_mm256_and_si256(moved, _mm256_set1_epi8(15));
+}
+/* 64 weights of 32 bytes. */
+INLINE void halves(const uint8_t *at, u8 *first, u8 *second) {
+    __m256i both = _mm256_loadu_si256((const __m256i *)at);
+    *first = (u8)_mm256_and_si256(both, _mm256_set1_epi8(15));
+    *second = (u8)_mm256_and_si256(_mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
 }
 INLINE i16 widened(const int8_t *at) { return (i16)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)at)); }
 INLINE i16 pairs8(u8 w, const int8_t *x) {
@@ -53,6 +62,9 @@ INLINE u8 nibbles(const uint8_t *at) {
     u8 w;
     for (int i = 0; i < 16; i++) w[i] = at[i] & 15, w[i + 16] = at[i] >> 4;
     return w;
+}
+INLINE void halves(const uint8_t *at, u8 *first, u8 *second) {
+    for (int i = 0; i < 32; i++) (*first)[i] = at[i] & 15, (*second)[i] = at[i] >> 4;
 }
 INLINE i16 widened(const int8_t *at) {
     i16 w;
@@ -128,55 +140,94 @@ static void round8(const float *x, int8_t *q, float *scale, float *sum, long in,
     }
 }
 
-INLINE void tile4(const int8_t *x, const float *xs, const float *sums, const uint8_t *q, const uint16_t *scale,
-                  const uint16_t *low, float *y, const int rows, long in, long out, const int group) {
+/* `count` groups, at most EIGHT; sums of w * x go to `whole`, of low * x to `rest`. */
+INLINE void groups4(const int8_t *x, const float *xs, const float *sums, const uint8_t *q, const uint16_t *scale,
+                    const uint16_t *low, f32 *whole, f32 *rest, const int rows, long in, const int group,
+                    const int count) {
     long groups = in / group;
-    float s[groups], l[groups], rest[ROWS] = {0};
-    f32 whole[ROWS] = {0};
-    __builtin_prefetch(scale + SOON * groups);
-    __builtin_prefetch(low + SOON * groups);
-    widen(scale, s, groups);
-    widen(low, l, groups);
+    float s[EIGHT] = {0}, l[EIGHT] = {0}, both[rows][EIGHT];
+    widen(scale, s, count);
+    widen(low, l, count);
     for (int m = 0; m < rows; m++)
-        for (long g = 0; g < groups; g++) rest[m] += l[g] * sums[m * groups + g];
-    for (long g = 0; g < groups; g++) {
+        for (int g = 0; g < count; g++) {
+            both[m][g] = s[g] * xs[m * groups + g];
+            rest[m][g] += l[g] * sums[m * groups + g];
+        }
+    for (int g = 0; g < count; g++) {
         u8 w[4];
         __builtin_prefetch(q + g * group / 2 + AHEAD);
-        for (int p = 0; p < group / BLOCK; p++) w[p] = nibbles(q + (g * group + p * BLOCK) / 2);
+        if (group == BLOCK) w[0] = nibbles(q + g * group / 2);
+        else
+            for (int p = 0; p < group / BLOCK; p += 2) halves(q + (g * group + p * BLOCK) / 2, w + p, w + p + 1);
         for (int m = 0; m < rows; m++) {
             const int8_t *at = x + m * in + g * group;
             i16 sum = pairs8(w[0], at);
             for (int p = 1; p < group / BLOCK; p++) sum += pairs8(w[p], at + p * BLOCK);
-            whole[m] += (s[g] * xs[m * groups + g]) * number(paired(sum));
+            whole[m] += both[m][g] * number(paired(sum));
         }
     }
-    for (int m = 0; m < rows; m++) y[m * out] = total(whole[m]) + rest[m];
 }
 
-INLINE void tile8(const int16_t *x, const float *xs, const int8_t *q, float scale, float *y, const int rows, long in,
-                  long out) {
-    f32 whole[ROWS] = {0};
+/* rows of x against the rows n, n + apart, ... of the weights: as many streams are read side by side, for memory answers
+   several at once faster than one. */
+INLINE void tile4(const int8_t *x, const float *xs, const float *sums, const uint8_t *q, const uint16_t *scale,
+                  const uint16_t *low, float *y, const int rows, const int streams, long apart, long in, long out,
+                  const int group) {
+    long groups = in / group, g = 0;
+    f32 whole[streams][rows], rest[streams][rows];
+    for (int t = 0; t < streams; t++)
+        for (int m = 0; m < rows; m++) whole[t][m] = rest[t][m] = (f32){0};
+#define GROUPS(count) \
+    for (int t = 0; t < streams; t++) \
+    groups4(x + g * group, xs + g, sums + g, q + (t * apart * in + g * group) / 2, scale + t * apart * groups + g, \
+            low + t * apart * groups + g, whole[t], rest[t], rows, in, group, count)
+    for (; g + EIGHT <= groups; g += EIGHT) GROUPS(EIGHT);
+    for (; g < groups; g++) GROUPS(1);
+    for (int t = 0; t < streams; t++)
+        for (int m = 0; m < rows; m++) y[m * out + t * apart] = total(whole[t][m]) + total(rest[t][m]);
+}
+
+INLINE void tile8(const int16_t *x, const float *xs, const int8_t *q, const uint16_t *scale, float *y, const int rows,
+                  const int streams, long apart, long in, long out) {
+    f32 whole[streams][rows];
+    for (int t = 0; t < streams; t++)
+        for (int m = 0; m < rows; m++) whole[t][m] = (f32){0};
     for (long start = 0; start < in; start += LONGEST) {
         long stop = start + LONGEST < in ? start + LONGEST : in;
-        i32 sum[ROWS] = {0};
-        for (long k = start; k < stop; k += BLOCK) {
-            __builtin_prefetch(q + k + AHEAD);
-            for (int half = 0; half < 2; half++) {
-                i16 w = widened(q + k + half * BLOCK / 2);
-                for (int m = 0; m < rows; m++) sum[m] += pairs16(w, x + m * in + k + half * BLOCK / 2);
-            }
-        }
-        for (int m = 0; m < rows; m++) whole[m] += number(sum[m]);
+        i32 sum[streams][rows];
+        for (int t = 0; t < streams; t++)
+            for (int m = 0; m < rows; m++) sum[t][m] = (i32){0};
+        for (long k = start; k < stop; k += BLOCK)
+            for (int t = 0; t < streams; t++)
+                for (long half = k; half < k + BLOCK; half += BLOCK / 2) {
+                    i16 w = widened(q + t * apart * in + half);
+                    for (int m = 0; m < rows; m++) sum[t][m] += pairs16(w, x + m * in + half);
+                }
+        for (int t = 0; t < streams; t++)
+            for (int m = 0; m < rows; m++) whole[t][m] += number(sum[t][m]);
     }
-    for (int m = 0; m < rows; m++) y[m * out] = scale * xs[m] * total(whole[m]);
+    for (int t = 0; t < streams; t++)
+        for (int m = 0; m < rows; m++) y[m * out + t * apart] = wide(scale[t * apart]) * xs[m] * total(whole[t][m]);
 }
 
-#define FOR_ROWS(rows, call) \
-    switch (rows) { \
-    case 1: call(1); break; \
-    case 2: call(2); break; \
-    case 3: call(3); break; \
-    default: call(ROWS); \
+/* Strip after strip of the weights, all rows of x in each. Few rows take `streams` of a whole strip side by side. */
+#define FOR_STRIPS(rows, streams, tile) \
+    _Pragma("omp parallel for schedule(static)") for (long strip = 0; strip < out; strip += STRIP) { \
+        long end = strip + STRIP < out ? strip + STRIP : out; \
+        if (rows <= ROWS && end - strip == STRIP) { \
+            for (long m = 0, n = strip; n < strip + STRIP / streams; n++) FOR_ROWS(rows, streams, tile) \
+        } else { \
+            for (long m = 0; m < rows; m += ROWS) \
+                for (long n = strip; n < end; n++) FOR_ROWS(rows - m, 1, tile) \
+        } \
+    }
+
+#define FOR_ROWS(left, streams, tile) \
+    switch (left) { \
+    case 1: tile(1, streams); break; \
+    case 2: tile(2, streams); break; \
+    case 3: tile(3, streams); break; \
+    default: tile(ROWS, streams); \
     }
 
 /* y = x w; xq (rows, in) int8, xs and sums (rows, in / group) are written over. */
@@ -185,21 +236,15 @@ void ixc_linear4(const float *x, const uint8_t *q, const uint16_t *scale, const 
     long groups = in / group;
 #pragma omp parallel for schedule(static) if (rows > ROWS)
     for (long m = 0; m < rows; m++) round8(x + m * in, xq + m * in, xs + m * groups, sums + m * groups, in, group);
-#pragma omp parallel for schedule(static)
-    for (long strip = 0; strip < out; strip += STRIP)
-        for (long m = 0; m < rows; m += ROWS)
-            for (long n = strip; n < strip + STRIP && n < out; n++) {
-                long left = rows - m;
-#define TILE(count, size) \
+#define TILE(count, streams, size) \
     tile4(xq + m * in, xs + m * groups, sums + m * groups, q + n * in / 2, scale + n * groups, low + n * groups, \
-          y + m * out + n, count, in, out, size)
-#define TILE128(count) TILE(count, 128)
-#define TILE64(count) TILE(count, 64)
-#define TILE32(count) TILE(count, 32)
-                if (group == 128) FOR_ROWS(left, TILE128)
-                else if (group == 64) FOR_ROWS(left, TILE64)
-                else FOR_ROWS(left, TILE32)
-            }
+          y + m * out + n, count, streams, STRIP / streams, in, out, size)
+#define TILE128(count, streams) TILE(count, streams, 128)
+#define TILE64(count, streams) TILE(count, streams, 64)
+#define TILE32(count, streams) TILE(count, streams, 32)
+    if (group == 128) FOR_STRIPS(rows, STREAMS4, TILE128)
+    else if (group == 64) FOR_STRIPS(rows, STREAMS4, TILE64)
+    else FOR_STRIPS(rows, STREAMS4, TILE32)
 }
 
 /* y = x w; xq (rows, in) int16 and xs (rows) are written over. */
@@ -207,12 +252,7 @@ void ixc_linear8(const float *x, const int8_t *q, const uint16_t *scale, int16_t
                  long in, long out) {
 #pragma omp parallel for schedule(static) if (rows > ROWS)
     for (long m = 0; m < rows; m++) round16(x + m * in, xq + m * in, xs + m, in);
-#pragma omp parallel for schedule(static)
-    for (long strip = 0; strip < out; strip += STRIP)
-        for (long m = 0; m < rows; m += ROWS)
-            for (long n = strip; n < strip + STRIP && n < out; n++) {
-                long left = rows - m;
-#define TILE8(count) tile8(xq + m * in, xs + m, q + n * in, wide(scale[n]), y + m * out + n, count, in, out)
-                FOR_ROWS(left, TILE8)
-            }
+#define TILE8(count, streams) \
+    tile8(xq + m * in, xs + m, q + n * in, scale + n, y + m * out + n, count, streams, STRIP / streams, in, out)
+    FOR_STRIPS(rows, STREAMS8, TILE8)
 }

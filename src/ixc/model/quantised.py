@@ -2,12 +2,13 @@
 
     8 bits   q8 (out, in) int8                        scale (out, 1) bfloat16                 w = q8 * scale
     4 bits   q4 (out, in / 2) uint8, two a byte       scale, low (out, in / group) bfloat16    w = q4 * scale + low
+             of a run of 64 weights (32 in groups of 32) the first half in the low nibbles, the second in the high ones
 
 Which maps: the ``base`` of every PLoRA map of the decoder, and the output head. PLoRA, embeddings,
 vision tower and projector keep their values; where the source held them in 16 bits they are held so and widened when
 used, which changes no result and halves their memory. Stored under the published names with ``.base.q4``,
 ``.base.scale``, ``.base.low`` (``output.q8``, ``output.scale``) in place of ``.weight``; config.json says
-``"quantization_config": {"quant_method": "ixc", "bits": 4, "group_size": 128, "half": "bfloat16"}``.
+``"quantization_config": {"quant_method": "ixc", "version": 2, "bits": 4, "group_size": 128, "half": "bfloat16"}``.
 
 On a CPU the stored weights are multiplied as whole numbers (``kernels``), by activations rounded to 16 bits a row
 (8 bits) or 8 bits a group (4 bits). Elsewhere, and without a compiler, every call unpacks the whole map in torch: the
@@ -37,6 +38,9 @@ BITS = (8, 4)
 GROUPS = (128, 64, 32)
 """Weights that share a scale and a low end in 4 bits; the widest that divides every width is taken."""
 
+VERSION = 2
+"""Of the way weights are packed."""
+
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """What ``half`` may be: how the other weights are held."""
 
@@ -62,7 +66,7 @@ class Quantisation:
 
     def as_dict(self) -> dict[str, Any]:
         """For config.json."""
-        return {"quant_method": METHOD, **asdict(self)}
+        return {"quant_method": METHOD, "version": VERSION, **asdict(self)}
 
 
 def quantisation(config: Any) -> Quantisation | None:
@@ -79,7 +83,12 @@ def quantisation(config: Any) -> Quantisation | None:
             f"the weights were quantised by {found.get('quant_method')!r}, which is not read here; "
             "quantise the original folder: ixc quantize SRC DST --bits 4"
         )
-    rest = {key: value for key, value in found.items() if key != "quant_method"}
+    if found.get("version") != VERSION:
+        raise WeightsError(
+            f"the weights are packed in version {found.get('version', 1)}, this package reads {VERSION}; quantise the "
+            "original folder again"
+        )
+    rest = {key: value for key, value in found.items() if key not in ("quant_method", "version")}
     try:
         return Quantisation(**rest)
     except (TypeError, UsageError) as error:
@@ -127,7 +136,7 @@ class QuantisedLinear(nn.Module):
         scale = self.scale.float().unsqueeze(-1)  # (out, groups, 1)
         if self.low is None:
             return (self.q.unsqueeze(1) * scale).flatten(1).to(dtype)
-        blocks = self.q.view(self.out_features, -1, 1, GROUPS[-1] // 2)
+        blocks = self.q.view(self.out_features, -1, 1, _run(self.group_size) // 2)
         numbers = torch.cat([blocks & 15, blocks >> 4], dim=2).view(*self.scale.shape, -1)  # (out, groups, group)
         return (numbers * scale + self.low.float().unsqueeze(-1)).flatten(1).to(dtype)
 
@@ -165,8 +174,13 @@ def quantised(weight: torch.Tensor, *, bits: int, group_size: int) -> dict[str, 
     scale = ((groups.amax(-1) - low.float()) / 15).bfloat16()
     # Rounded against the scale and the low end as they are stored, so that their own rounding costs nothing more.
     steps = (groups - low.float().unsqueeze(-1)) / _divisor(scale).unsqueeze(-1)
-    blocks = steps.round().clamp(0, 15).to(torch.uint8).view(rows, width // GROUPS[-1], 2, GROUPS[-1] // 2)
+    blocks = steps.round().clamp(0, 15).to(torch.uint8).view(rows, -1, 2, _run(group_size) // 2)
     return {"q4": (blocks[:, :, 0] | blocks[:, :, 1] << 4).reshape(rows, -1), "scale": scale, "low": low}
+
+
+def _run(group_size: int) -> int:
+    """Weights whose two halves share their bytes: a vector's worth, where a group is as long."""
+    return min(group_size, GROUPS[1])
 
 
 def _divisor(scale: torch.Tensor) -> torch.Tensor:
