@@ -164,7 +164,7 @@ def quantised(weight: torch.Tensor, *, bits: int, group_size: int) -> dict[str, 
     Returns:
         Tensors of ``QuantisedLinear``: q8 and scale, or q4, scale and low.
     """
-    rows, width = weight.shape
+    rows = len(weight)
     wide = weight.float()
     if bits == 8:
         scale = (wide.abs().amax(1, keepdim=True) / 127).bfloat16()
