@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ixc.data.mixture import Source
     from ixc.processing.processor import IxcProcessor
     from ixc.train.gauge import Gauge
+    from ixc.train.glance import Glance
     from ixc.train.stage import Stage
     from ixc.train.trackers import Tracker
-    from ixc.train.tune import Glance
 
 TRAIN_EXAMPLES = (
     "ixc train recipes/lora_nano.py --data talks.jsonl --out runs/mine",

@@ -8,10 +8,8 @@ data --check.accepted--> sources --Batches--> Finetune --every step--> OUT/log.j
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -32,6 +30,7 @@ from ixc.train.engine import FOR_DEVICE, Engine
 from ixc.train.finetune import Done, Finetune
 from ixc.train.fingerprints import of_data, of_model
 from ixc.train.folder import ADAPTER, MODEL, dtype_of, library, write_adapter, write_model
+from ixc.train.glance import Glance, Watcher
 from ixc.train.groups import add_adapter
 from ixc.train.journal import LOG, Journal
 from ixc.train.parallel import Team, callable_alone, joined, whole
@@ -46,35 +45,8 @@ SEED = 0
 CPU = torch.device("cpu")
 """Where a model waits to be sharded, or to be written."""
 
-WINDOW = 20
-"""Steps that tokens/s and the time left are taken from."""
-
 FROZEN_BITS = (16, nf4.BITS)
 """Bits of frozen weights this loop trains beside."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Glance:
-    """A step as a person watches it."""
-
-    done: Done
-    """What was learned."""
-    steps: int
-    """Of the whole run."""
-    tokens_per_second: float
-    """Over the last steps."""
-    seconds_left: float
-    """At their pace."""
-    scores: Mapping[str, float] = field(default_factory=dict)
-    """What an evaluation found behind this step; empty: none was due."""
-
-    def text(self) -> str:
-        """One line."""
-        return (
-            f"step {self.done.step} of {self.steps}, loss {self.done.loss:.4f}, rate {self.done.rate:.2e}, "
-            f"{self.tokens_per_second:,.0f} tokens/s, {_duration(self.seconds_left)} left"
-            + "".join(f", {name} {value:.4g}" for name, value in self.scores.items())
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +238,7 @@ class _Tuning:
     ) -> Tuned:
         """Trains and leaves the result behind."""
         loop = self._loop()
-        watcher = _Watcher(Journal(self.out / LOG), self.steps, watch) if self.team.leads else None
+        watcher = Watcher(Journal(self.out / LOG), self.steps, watch) if self.team.leads else None
         if evaluate is None:
             outcome = loop.run(self.out, resume=resume, save_every=save_every, watch=watcher)
         else:
@@ -360,36 +332,10 @@ def build(stage: Stage, base: Path, where: torch.device, *, half: bool | None = 
     return model.to(where)
 
 
-class _Watcher:
-    """Every step into the log, and to whoever watches."""
-
-    def __init__(self, journal: Journal, steps: int, watch: Callable[[Glance], Any] | None) -> None:
-        self.journal, self.steps, self.watch = journal, steps, watch
-        self.recent: deque[tuple[int, float]] = deque(maxlen=WINDOW)  # (tokens, seconds) of the last steps
-        self.last = time.monotonic()
-
-    def __call__(self, done: Done, scores: Mapping[str, float] | None = None) -> None:
-        now, scores = time.monotonic(), scores or {}
-        self.recent.append((done.tokens, now - self.last))
-        self.journal.add(asdict(done) | {"seconds": round(now - self.last, 3)} | dict(scores))
-        self.last = now
-        if self.watch is not None:
-            self.watch(replace(self._glance(done), scores=scores))
-
-    def _glance(self, done: Done) -> Glance:
-        seconds = sum(took for _, took in self.recent)
-        return Glance(
-            done=done,
-            steps=self.steps,
-            tokens_per_second=sum(tokens for tokens, _ in self.recent) / max(seconds, 1e-9),
-            seconds_left=(self.steps - done.step) * seconds / len(self.recent),
-        )
-
-
 class _Evaluation:
     """Between the loop and the watcher: the model is put to the test behind some steps."""
 
-    def __init__(self, loop: Finetune, evaluate: Evaluate, every: int, watcher: _Watcher | None) -> None:
+    def __init__(self, loop: Finetune, evaluate: Evaluate, every: int, watcher: Watcher | None) -> None:
         if every < 1:
             raise UsageError(f"evaluate_every is {every}, at least 1 needed")
         self.loop, self.evaluate, self.every, self.watcher = loop, evaluate, every, watcher
@@ -403,11 +349,3 @@ class _Evaluation:
             model.train()
         if self.watcher is not None:
             self.watcher(done, scores)
-
-
-def _duration(seconds: float) -> str:
-    """As a person says it: 40 s, 12 min, 3 h 05 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
