@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from ixc.data.synth import fonts, values
+from ixc.data.synth import values
 from ixc.data.synth.compose import compose
+from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.kinds import KINDS, Sheet, Style, title
 from ixc.data.synth.page import Page, characters
 from ixc.train.symbols import TOKEN, Symbols, grid_symbols, page_symbols, with_newlines
@@ -55,15 +56,15 @@ ALL_REACHED = (0.01, 0.01, 0.01, 0.01, 0.02, 0.04, 0.06, 0.20, 0.26, 0.38)
 """Shares of the lessons once the ladder has been climbed: the largest pages are the slowest to learn."""
 
 
-def draw_lesson(rng: Generator, reached: int) -> int:
-    """Which lesson a step takes."""
-    if reached == len(LESSONS) - 1:
-        return int(rng.choice(len(LESSONS), p=ALL_REACHED))
+def draw_lesson(rng: Generator, reached: int, shares: tuple[float, ...] = ALL_REACHED) -> int:
+    """Which lesson a step takes; `shares`: of every lesson once the last one is reached."""
+    if reached == len(shares) - 1:
+        return int(rng.choice(len(shares), p=shares))
     r = rng.random()
     if r < 0.5:
         return reached
     if r < 0.75:
-        return min(len(LESSONS) - 1, reached + 1)
+        return min(len(shares) - 1, reached + 1)
     return max(0, reached - 1) if r < 0.85 else int(rng.integers(0, reached + 1))
 
 
@@ -83,19 +84,18 @@ def pairs(sheet: Sheet, tiny: bool) -> None:
         sheet.ask("value", f"What is the {k}?", v)
 
 
-def small_page(number: int, lesson: Lesson) -> Page:
+def small_page(number: int, lesson: Lesson, family: Family) -> Page:
     """A page of a fixed grid; lines one token apart or more, at any height inside their token row."""
     rng = np.random.default_rng([number, 11])
-    names = fonts.FIRST_FONTS
+    names = family.fonts
     size = int(rng.integers(lesson.letters[0], lesson.letters[1] + 1))
     page = Page(
         kind="lesson", width=lesson.columns * TOKEN, height=lesson.rows * TOKEN, font=names[rng.integers(len(names))]
     )
     pitch = TOKEN if lesson.words != "page" else max(TOKEN, round(size * rng.uniform(0.9, 1.3)))
     titled = round(size * 1.3) if lesson.words == "page" and lesson.rows >= 12 and rng.random() < 0.8 else 0
-    sheet = Sheet(
-        rng=rng, page=page, style=Style(size=size, pitch=pitch, margin=int(rng.integers(0, 10)), title_size=titled)
-    )
+    setting = Style(size=size, pitch=pitch, margin=int(rng.integers(0, 10)), title_size=titled)
+    sheet = Sheet(rng=rng, page=page, style=setting, family=family)
     first = round(0.35 * size) + int(rng.integers(2, TOKEN - 1))
     if lesson.words != "page":
         sheet.y = first
@@ -104,25 +104,25 @@ def small_page(number: int, lesson: Lesson) -> Page:
         title(sheet)
         if not titled:
             sheet.y = first
-        page.kind = list(KINDS)[rng.integers(len(KINDS))]
+        page.kind = family.shares[rng.integers(len(family.shares))][0]
         KINDS[page.kind](sheet)
     return page
 
 
-def lesson_page(number: int, lesson: Lesson) -> tuple[Page, Symbols]:
+def lesson_page(number: int, lesson: Lesson, family: Family = FAMILY) -> tuple[Page, Symbols]:
     """A page of a lesson and what a perfect eye sees of it."""
     if lesson.hd:
-        page = compose(number, hd=lesson.hd)
+        page = compose(number, hd=lesson.hd, family=family)
         return page, page_symbols(page, hd=lesson.hd)
-    page = small_page(number, lesson)
+    page = small_page(number, lesson, family)
     return page, with_newlines(*grid_symbols(*characters(page), rows=lesson.rows, columns=lesson.columns))
 
 
-def same_shape(rng: Generator, lesson: Lesson) -> list[tuple[Page, Symbols]]:
+def same_shape(rng: Generator, lesson: Lesson, family: Family = FAMILY) -> list[tuple[Page, Symbols]]:
     """Pages for one step, all with the same number of image tokens and at least one question."""
     found: list[tuple[Page, Symbols]] = []
     for _ in range(60 * lesson.pages):
-        page, symbols = lesson_page(int(rng.integers(1 << 39)), lesson)
+        page, symbols = lesson_page(int(rng.integers(1 << 39)), lesson, family)
         if page.questions and (not found or len(symbols.marks) == len(found[0][1].marks)):
             found.append((page, symbols))
         if len(found) == lesson.pages:

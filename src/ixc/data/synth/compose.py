@@ -18,6 +18,7 @@ from ixc.data.synth import fonts
 from ixc.data.synth.asking import general
 from ixc.data.synth.boarding import boarding_pass
 from ixc.data.synth.charts import bars, curve, pie
+from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.invoices import invoice
 from ixc.data.synth.kinds import KINDS, Sheet, Style, title
 from ixc.data.synth.page import Page
@@ -28,14 +29,10 @@ from ixc.errors import UsageError
 
 TILE = 336  # pixels of a tile (spec a)
 TOKEN = 28  # pixels of a token: two 14-px patches
-SETTINGS = (1, 4, 9)
+SETTINGS = FAMILY.settings
 """Settings that the family of the embedded model is drawn for."""
 LARGER = (16, 25, 55)
 """Further settings, drawn where they are named."""
-SEEN = (22, 34)
-"""Body font sizes in pixels as the model sees them."""
-SHARES = {"form": 0.3, "receipt": 0.3, "table": 0.25, "notice": 0.15}
-"""How often each kind of page is drawn."""
 WIDER: dict[str, Callable[[Sheet], None]] = {
     "letter": letter,
     "article": article,
@@ -104,9 +101,10 @@ def _large(rng: Generator, hd: int) -> tuple[int, int, float]:
     return across * TILE - int(short[0]), down * TILE - int(short[1]), 1.0
 
 
-def style(rng: Generator, scale: float, height: int) -> Style:
+def style(rng: Generator, scale: float, height: int, family: Family = FAMILY) -> Style:
     """Font sizes and distances for a page seen at `scale`."""
-    seen = float(np.clip(np.exp(rng.normal(np.log(27), 0.12)), *SEEN))
+    least, median, most = family.letters
+    seen = float(np.clip(np.exp(rng.normal(np.log(median), family.spread)), least, most))
     size = round(seen / scale)
     pitch = max(int(np.ceil(TOKEN / scale)), round(size * rng.uniform(1.2, 1.6)))
     titled = rng.random() < 0.85 and height > 5 * pitch
@@ -118,35 +116,43 @@ def style(rng: Generator, scale: float, height: int) -> Style:
     )
 
 
-def colours(rng: Generator) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Ink and paper: mostly black on white, else any dark colour on any light one."""
-    if rng.random() < 0.5:
+def colours(rng: Generator, coloured: float = 0.5) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Ink and paper: black on white, in a share of the cases any dark colour on any light one."""
+    if rng.random() < 1 - coloured:
         return (0, 0, 0), (255, 255, 255)
     ink = tuple(int(v) for v in rng.integers(0, 100, size=3))
     paper = tuple(int(v) for v in rng.integers(222, 256, size=3))
     return ink, paper  # type: ignore[return-value]
 
 
-def compose(number: int, *, kind: str | None = None, hd: int | None = None, font: str | None = None) -> Page:
+def compose(
+    number: int,
+    *,
+    kind: str | None = None,
+    hd: int | None = None,
+    font: str | None = None,
+    family: Family = FAMILY,
+) -> Page:
     """The page of a number.
 
     Args:
         number: any integer from 0; from `HELD_OUT` on for pages that training never sees.
         kind: one of DRAWN; None draws one of the family.
-        hd: one of SETTINGS or LARGER, which the page is drawn for; None draws one of SETTINGS.
+        hd: one of SETTINGS or LARGER, which the page is drawn for; None draws one of the family's.
         font: a name of `fonts`; None draws one of the training fonts.
+        family: what is drawn where nothing is named; how the pages of its kinds look.
     """
     rng = np.random.default_rng([number, 7])
-    kind = kind or str(rng.choice(list(SHARES), p=list(SHARES.values())))
-    hd = hd or SETTINGS[int(rng.integers(len(SETTINGS)))]
-    names = fonts.FIRST_FONTS if kind in KINDS or kind in UNSEEN else tuple(fonts.TRAIN_FONTS)
+    kind = kind or str(rng.choice([k for k, _ in family.shares], p=[share for _, share in family.shares]))
+    hd = hd or family.settings[int(rng.integers(len(family.settings)))]
+    names = family.fonts if kind in KINDS or kind in UNSEEN else tuple(fonts.TRAIN_FONTS)
     chosen = names[int(rng.integers(len(names)))]
     width, height, scale = canvas(rng, hd)
-    ink, paper = colours(rng)
+    ink, paper = colours(rng, family.coloured)
     page = Page(kind=kind, width=width, height=height, font=font or chosen, ink=ink, paper=paper, number=number, hd=hd)
     if kind in WIDER:
         return _fitted(rng, page, scale)
-    sheet = Sheet(rng=rng, page=page, style=style(rng, scale, height))
+    sheet = Sheet(rng=rng, page=page, style=style(rng, scale, height, family), family=family)
     if kind in KINDS:
         title(sheet)
     (KINDS | UNSEEN)[kind](sheet)

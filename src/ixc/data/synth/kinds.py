@@ -13,6 +13,7 @@ from itertools import pairwise
 from numpy.random import Generator
 
 from ixc.data.synth import lexicon, values
+from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.page import Page, Question, Text, text_width
 
 BLOCK = 12  # narrowest block, in ems
@@ -41,6 +42,7 @@ class Sheet:
     page: Page
     style: Style
     y: int = 0
+    family: Family = FAMILY
 
     def width_of(self, string: str) -> float:
         return text_width(string, self.page.font, self.style.size)
@@ -51,6 +53,10 @@ class Sheet:
 
     def ask(self, kind: str, question: str, answer: str) -> None:
         self.page.questions.append(Question(kind=kind, question=question, answer=answer))
+
+    def value(self) -> str:
+        """One that the family writes behind a key."""
+        return values.value(self.rng, self.family.values, longest=self.family.longest)
 
 
 def title(sheet: Sheet) -> None:
@@ -103,7 +109,7 @@ def form(sheet: Sheet) -> None:
         tab = max((sheet.width_of(k + colon) for k in mine), default=0) + sheet.style.size * rng.uniform(0.5, 1.5)
         for k, y in zip(mine, lines, strict=False):
             start = tab if aligned else sheet.width_of(k + colon + " ") + (0 if colon else sheet.style.size * 0.8)
-            fitting = (v for v in (values.value(rng) for _ in range(12)) if start + sheet.width_of(v) <= width)
+            fitting = (v for v in (sheet.value() for _ in range(12)) if start + sheet.width_of(v) <= width)
             v = next(fitting, None)
             if v is None:
                 continue
@@ -158,14 +164,14 @@ def table(sheet: Sheet) -> None:
     names = values.distinct(
         rng, values.item, len(lines) - 1, fits=lambda k: sheet.width_of(k) <= name_width - style.size
     )
-    kinds = [values.pick(rng, tuple(values.VALUES)) for _ in heads]
+    kinds = [values.pick(rng, sheet.family.values) for _ in heads]
     for k, y in zip(names, lines[1:], strict=False):
         sheet.put(k, style.margin, y)
         for h, x, kind in zip(heads, left, kinds, strict=True):
             fitting = (
                 v
                 for v in (values.VALUES[kind][1](rng) for _ in range(8))
-                if len(v) <= values.LONGEST and sheet.width_of(v) < step - style.size / 2
+                if len(v) <= sheet.family.longest and sheet.width_of(v) < step - style.size / 2
             )
             v = next(fitting, None) or values.letters(rng, values.DIGITS, 1, 3)
             sheet.put(v, x, y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import accumulate
 
 from numpy.random import Generator
@@ -100,15 +101,21 @@ VALUES: dict[str, tuple[float, Callable[[Generator], str]]] = {
 }
 LONGEST = 11
 """Characters of the longest value."""
-_NAMES = list(VALUES)
-_EDGES = list(accumulate(share for share, _ in VALUES.values()))
+_NAMES = tuple(VALUES)
 
 
-def value(rng: Generator) -> str:
-    """The answer beside a key of a form, at most LONGEST characters."""
-    chosen = _NAMES[bisect_left(_EDGES, rng.random() * _EDGES[-1])]
-    drawn = VALUES[chosen][1](rng)
-    return drawn if len(drawn) <= LONGEST else value(rng)
+@lru_cache(maxsize=64)
+def _edges(names: tuple[str, ...]) -> list[float]:
+    return list(accumulate(VALUES[name][0] for name in names))
+
+
+def value(rng: Generator, names: tuple[str, ...] = _NAMES, *, longest: int = LONGEST) -> str:
+    """The answer beside a key of a form: one of the named sorts, at most `longest` characters."""
+    edges = _edges(names)
+    while True:
+        drawn = VALUES[names[bisect_left(edges, rng.random() * edges[-1])]][1](rng)
+        if len(drawn) <= longest:
+            return drawn
 
 
 def key(rng: Generator) -> str:
