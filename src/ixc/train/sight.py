@@ -10,7 +10,6 @@ Shapes: N windows, P = 144 patches of a window, R = RANKS, K = 96 codes (0 = not
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +17,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.random import Generator
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ixc.data.synth import fonts, values
-from ixc.data.synth.compose import colours, compose
-from ixc.data.synth.page import SPACE, Page, Text, characters
-from ixc.data.synth.paint import paint
+from ixc.data.synth.family import FAMILY, Family
+from ixc.data.synth.page import SPACE
 from ixc.model.config import IxcVisionConfig
 from ixc.model.vision import VisionTower
-from ixc.processing.picture import resize_to_canvas
 from ixc.train import state
+from ixc.train.canvases import CANVAS, LETTERING, Lettering, page_canvas, text_canvas
 from ixc.train.language import optimisers, rate_at, set_rate
-from ixc.train.symbols import PATCH, RANKS, ranks, seen_by
+from ixc.train.report import Log, Watch, running
+from ixc.train.symbols import PATCH, RANKS, ranks
 
-log = logging.getLogger(__name__)
 CODES = SPACE + 1
 WINDOW = 12  # patches
-CANVAS = 336
-PAGES = 0.4  # share of canvases that are pages of the family; the others are full of text, more labels each
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(1, 3, 1, 1)  # CLIP, spec (a) 9
 DEVIATION = torch.tensor((0.26862954, 0.26130258, 0.27577711)).view(1, 3, 1, 1)
 
@@ -52,88 +46,42 @@ class SightRecipe:
     decay_from: int = 3300
     canvases: int = 12
     """Canvases a step; four windows are cut from each."""
+    family: Family = FAMILY
+    lettering: Lettering = LETTERING
+    pages: float = 0.4
+    """Share of canvases that are tiles of pages; the others are full of text, more labels each."""
     muon_lr: float = 0.02
     adam_lr: float = 2e-3
     blank: float = 0.3
     """Weight of the label `nothing`."""
     save_every: int = 200
+    pace: float = 1.0
+    """Seconds that a step is expected to take, for the time left."""
 
 
-def line_of_text(rng: Generator, length: int) -> str:
-    """Values, words and scrambled characters up to a length."""
-    line = ""
-    while len(line) < length:
-        r = rng.random()
-        piece = values.scramble(rng) if r < 0.08 else values.key(rng) if r < 0.35 else values.value(rng)
-        line += piece + (":" if rng.random() < 0.1 else "") + " " * int(rng.integers(1, 3))
-    return line
-
-
-def page_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A tile of a page of the family, white padding and all; the same outputs as `text_canvas`."""
-    hd = 1 if rng.random() < 0.6 else 4
-    page = compose(int(rng.integers(1 << 39)), hd=hd)
-    place, codes, x, y, _ = seen_by(page, hd=hd)
-    canvas = resize_to_canvas(paint(page), partition=place)
-    left, top = (CANVAS * int(rng.integers(n)) for n in (place.grid_w, place.grid_h))
-    return canvas[top : top + CANVAS, left : left + CANVAS], codes, x - left, y - top
-
-
-def text_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A canvas full of text: pixels (336, 336, 3) uint8, codes, x, y of its characters in canvas pixels."""
-    seen = float(np.clip(np.exp(rng.normal(np.log(27), 0.15)), 18, 38))
-    if rng.random() < 0.12:
-        seen = float(rng.uniform(26, 48))
-    sx = sy = float(np.exp(rng.uniform(np.log(0.6), 0.0))) if rng.random() < 0.25 else 1.0
-    if rng.random() < 0.06:
-        sx *= float(rng.uniform(0.6, 1.0))
-    size = max(8, round(seen / sy))
-    names = fonts.FIRST_FONTS
-    ink, paper = colours(rng)
-    width, height = round(CANVAS / sx), round(CANVAS / sy)
-    page = Page(kind="sight", width=width, height=height, font=names[rng.integers(len(names))], ink=ink, paper=paper)
-    y = float(rng.uniform(0.2, 1.2)) * size
-    while y < height + size * 0.3:
-        x = int(rng.integers(-size, 2 * size))
-        page.texts.append(
-            Text(
-                string=line_of_text(rng, int(2.4 * width / size)),
-                x=x,
-                y=round(y),
-                size=size,
-                bold=bool(rng.random() < 0.08),
-            )
-        )
-        if rng.random() < 0.05:
-            page.rules.append((0, round(y + size * 0.45), width, round(y + size * 0.45)))
-        y += size * rng.uniform(1.1, 1.9)
-    image = paint(page)
-    if (width, height) != (CANVAS, CANVAS):
-        image = image.resize((CANVAS, CANVAS), Image.Resampling.BILINEAR)
-    codes, cx, cy = characters(page)
-    return np.asarray(image), codes, cx * CANVAS / width, cy * CANVAS / height
-
-
-def window_labels(codes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Characters at window pixels -> (P, R) codes."""
-    side = WINDOW * PATCH
-    labels = np.zeros((WINDOW * WINDOW, RANKS), np.int64)
+def window_labels(codes: np.ndarray, x: np.ndarray, y: np.ndarray, *, window: int = WINDOW) -> np.ndarray:
+    """Characters at pixels of a window of so many patches a side -> (P, R) codes."""
+    side = window * PATCH
+    labels = np.zeros((window * window, RANKS), np.int64)
     inside = (x >= 0) & (y >= 0) & (x < side) & (y < side)
     codes, x, y = codes[inside], x[inside], y[inside]
     order = np.lexsort((x, y))
     codes, x, y = codes[order], x[order], y[order]
-    patch = (y // PATCH).astype(np.int64) * WINDOW + (x // PATCH).astype(np.int64)
+    patch = (y // PATCH).astype(np.int64) * window + (x // PATCH).astype(np.int64)
     rank = ranks(patch)
     kept = rank < RANKS
     labels[patch[kept], rank[kept]] = codes[kept]
     return labels
 
 
-def window_batch(rng: Generator, canvases: int) -> tuple[Tensor, Tensor, Tensor]:
+def window_batch(
+    rng: Generator, canvases: int, *, pages: float = 0.4, family: Family = FAMILY, lettering: Lettering = LETTERING
+) -> tuple[Tensor, Tensor, Tensor]:
     """Four windows from each canvas: pixels (N, 3, 168, 168) normalised, places (N, P), labels (N, P, R)."""
     side, pixels, places, labels = WINDOW * PATCH, [], [], []
     for _ in range(canvases):
-        image, codes, x, y = page_canvas(rng) if rng.random() < PAGES else text_canvas(rng)
+        is_page = rng.random() < pages
+        image, codes, x, y = page_canvas(rng, family) if is_page else text_canvas(rng, family, lettering)
         for _ in range(4):
             left, top = (int(v) for v in rng.integers(0, CANVAS - side + 1, size=2))
             pixels.append(image[top : top + side, left : left + side])
@@ -155,9 +103,14 @@ def sincos(side: int, width: int) -> Tensor:
 
 
 @torch.no_grad()
-def prepare(tower: VisionTower, *, seed: int) -> None:
-    """Whitened patches (principal components, randomly rotated) and sine-cosine positions; silent residual branches."""
-    pixels, _, _ = window_batch(np.random.default_rng([seed, 1]), 24)
+def prepare(tower: VisionTower, *, seed: int, pixels: Tensor | None = None) -> None:
+    """Whitened patches (principal components, randomly rotated) and sine-cosine positions; silent residual branches.
+
+    Args:
+        pixels: (N, 3, S, S) normalised, pictures of the kind that will be seen; None = windows of this stage.
+    """
+    if pixels is None:
+        pixels, _, _ = window_batch(np.random.default_rng([seed, 1]), 24)
     patches = F.unfold(pixels.mean(1, keepdim=True), PATCH, stride=PATCH).transpose(1, 2).reshape(-1, PATCH * PATCH)
     mean = patches.mean(0)
     _, s, v = torch.linalg.svd(patches - mean, full_matrices=False)
@@ -168,7 +121,7 @@ def prepare(tower: VisionTower, *, seed: int) -> None:
     filters = torch.linalg.qr(torch.randn(width, width, generator=generator))[0] @ filters  # (C, 196)
     embeddings = tower.embeddings
     embeddings.patch_embedding.weight.copy_((filters / 3).view(width, 1, PATCH, PATCH).expand(-1, 3, -1, -1))
-    embeddings.position_embedding.weight[1:] = 0.5 * sincos(24, width) - filters @ mean
+    embeddings.position_embedding.weight[1:] = 0.5 * sincos(tower.config.patches_per_side, width) - filters @ mean
     for layer in tower.encoder.layers:
         for linear in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, layer.mlp.fc1):
             nn.init.normal_(linear.weight, std=width**-0.5, generator=generator)
@@ -179,57 +132,59 @@ def prepare(tower: VisionTower, *, seed: int) -> None:
 class Spotter(nn.Module):
     """The tower and its throw-away head."""
 
-    def __init__(self, config: IxcVisionConfig, *, seed: int) -> None:
+    def __init__(self, config: IxcVisionConfig, *, seed: int, pixels: Tensor | None = None) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.tower = VisionTower(config)
         self.norm = nn.LayerNorm(config.hidden_size)
         self.head = nn.Linear(config.hidden_size, RANKS * CODES)
-        prepare(self.tower, seed=seed)
+        prepare(self.tower, seed=seed, pixels=pixels)
 
     def forward(self, pixels: Tensor, places: Tensor | None) -> Tensor:
         """Windows (N, 3, 168, 168) -> logits (N, P, R, K)."""
         return self.head(self.norm(self.tower(pixels, window=places))).unflatten(-1, (RANKS, CODES))
 
 
-def run(recipe: SightRecipe, out: Path, *, stop_after: float = float("inf")) -> Spotter:
+def batch(recipe: SightRecipe, *numbers: int, canvases: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`window_batch` of a recipe, drawn from its seed and further numbers."""
+    rng = np.random.default_rng([recipe.seed, *numbers])
+    return window_batch(rng, canvases, pages=recipe.pages, family=recipe.family, lettering=recipe.lettering)
+
+
+def run(recipe: SightRecipe, out: Path, *, watch: Watch | None = None, stop_after: float = float("inf")) -> Spotter:
     """Train, or go on from `out/sight.pt`. `stop_after` bounds this call in seconds."""
-    spotter = Spotter(recipe.vision, seed=recipe.seed)
+    spotter = Spotter(recipe.vision, seed=recipe.seed, pixels=batch(recipe, 1, canvases=24)[0])
     optims = optimisers(spotter, spotter.tower.encoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
-    step, accuracy, path = 0, 0.0, out / "sight.pt"
+    step, path, means = 0, out / "sight.pt", {}
     if (saved := state.load(path)) is not None:
         spotter.load_state_dict(saved["spotter"])
         for optim, kept in zip(optims, saved["optims"], strict=True):
             optim.load_state_dict(kept)
-        step, accuracy = saved["step"], saved["accuracy"]
-    weight = torch.ones(CODES)
-    weight[0] = recipe.blank
-    began, since = time.monotonic(), step
+        step, means = saved["step"], {"characters": saved["accuracy"]}
+    began, tell = time.monotonic(), Log("sight", recipe.steps, out, watch)
     while step < recipe.steps and time.monotonic() - began < stop_after:
-        pixels, places, labels = window_batch(np.random.default_rng([recipe.seed, 2, step]), recipe.canvases)
-        logits = spotter(pixels, places)
-        loss = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), weight=weight)
-        loss.backward()
-        nn.utils.clip_grad_norm_(spotter.parameters(), 1.0)
+        pixels, places, labels = batch(recipe, 2, step, canvases=recipe.canvases)
+        loss, right = spot(spotter, pixels, places, labels, blank=recipe.blank)
         set_rate(optims, rate_at(step, steps=recipe.steps, decay_from=recipe.decay_from))
         for optim in optims:
             optim.step()
             optim.zero_grad(set_to_none=True)
         step += 1
-        right = (logits.argmax(-1) == labels)[labels > 0].float().mean().item()
-        accuracy = right if step - since < 3 else 0.95 * accuracy + 0.05 * right
-        if step % 50 == 0:
-            pace = (time.monotonic() - began) / (step - since)
-            log.info("step %d loss %.3f characters %.3f  %.3f s/step", step, loss.item(), accuracy, pace)
+        running(means, "characters", right)
+        tell(step, loss=loss, tokens=labels.shape[0] * labels.shape[1] // 4, scores=means)
         if step % recipe.save_every == 0 or step == recipe.steps:
-            state.save(
-                {
-                    "spotter": spotter.state_dict(),
-                    "optims": [o.state_dict() for o in optims],
-                    "step": step,
-                    "accuracy": accuracy,
-                },
-                path,
-            )
+            weights, optimised = spotter.state_dict(), [o.state_dict() for o in optims]
+            state.save({"spotter": weights, "optims": optimised, "step": step, "accuracy": means["characters"]}, path)
     return spotter
+
+
+def spot(spotter: Spotter, pixels: Tensor, places: Tensor, labels: Tensor, *, blank: float) -> tuple[float, float]:
+    """Gradients of one step -> loss, share of characters named rightly."""
+    weight = torch.ones(CODES)
+    weight[0] = blank
+    logits = spotter(pixels, places)
+    loss = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), weight=weight)
+    loss.backward()
+    nn.utils.clip_grad_norm_(spotter.parameters(), 1.0)
+    return loss.item(), (logits.argmax(-1) == labels)[labels > 0].float().mean().item()

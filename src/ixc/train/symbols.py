@@ -9,6 +9,7 @@ Shapes: B pages, G = rows * columns tokens of a grid, SLOTS places, N image toke
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -69,45 +70,64 @@ def grid_symbols(
     return chars, flags
 
 
-def with_newlines(chars: np.ndarray, flags: np.ndarray) -> Symbols:
-    """A grid in reading order with a newline behind every row."""
+def with_newlines(chars: np.ndarray, flags: np.ndarray, *, newline: bool = True) -> Symbols:
+    """A grid in reading order with a newline behind every row, or without any."""
     rows, columns = chars.shape[:2]
-    marks = np.zeros((rows, columns + 1), np.int64)
-    marks[:, columns] = MARK_NEWLINE
+    marks = np.zeros((rows, columns + newline), np.int64)
+    marks[:, columns:] = MARK_NEWLINE
     return Symbols(
-        chars=np.pad(chars, ((0, 0), (0, 1), (0, 0))).reshape(-1, SLOTS),
-        rows=np.pad(flags, ((0, 0), (0, 1), (0, 0))).reshape(-1, 2),
+        chars=np.pad(chars, ((0, 0), (0, int(newline)), (0, 0))).reshape(-1, SLOTS),
+        rows=np.pad(flags, ((0, 0), (0, int(newline)), (0, 0))).reshape(-1, 2),
         marks=marks.reshape(-1),
     )
+
+
+def seen_on(page: Page, place: Partition) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Codes, x, y on the canvas, and the font size in canvas pixels of every character."""
+    codes, x, y = characters(page)
+    sx, sy = place.resized_width / page.width, place.resized_height / page.height
+    sizes = np.concatenate([np.full(len(t.string), t.size * min(sx, sy)) for t in page.texts] or [np.zeros(0)])
+    return codes, x * sx + place.pad_left, y * sy + place.pad_top, sizes
 
 
 def seen_by(
     page: Page, *, hd: int, rule: str = "native"
 ) -> tuple[Partition, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Partition, codes, x, y on the canvas, and the font size in canvas pixels of every character."""
-    codes, x, y = characters(page)
     place = partition(page.width, page.height, hd=hd, rule=rule)
-    sx, sy = place.resized_width / page.width, place.resized_height / page.height
-    sizes = np.concatenate([np.full(len(t.string), t.size * min(sx, sy)) for t in page.texts] or [np.zeros(0)])
-    return place, codes, x * sx + place.pad_left, y * sy + place.pad_top, sizes
+    return place, *seen_on(page, place)
+
+
+Grid = tuple[np.ndarray, np.ndarray]
+"""What `grid_symbols` gives."""
+
+
+def page_grids(
+    page: Page, place: Partition, *, side: int = SIDE, legible: tuple[float, float] = (LEGIBLE, inf)
+) -> tuple[Grid, Grid]:
+    """What a perfect eye sees in the overview and in the tiles, letters outside of `legible` canvas pixels left out."""
+    codes, x, y, sizes = seen_on(page, place)
+    near = (sizes >= legible[0]) & (sizes <= legible[1])
+    local = grid_symbols(codes[near], x[near], y[near], rows=side * place.grid_h, columns=side * place.grid_w)
+    shrink_x, shrink_y = 1 / place.grid_w, 1 / place.grid_h
+    far = (sizes * min(shrink_x, shrink_y) >= legible[0]) & (sizes * min(shrink_x, shrink_y) <= legible[1])
+    return grid_symbols(codes[far], x[far] * shrink_x, y[far] * shrink_y, rows=side, columns=side), local
+
+
+def joined(view: Symbols, local: Symbols, *, separator: bool = True) -> Symbols:
+    """Overview, separator, tiles."""
+    between = int(separator)
+    return Symbols(
+        chars=np.concatenate([view.chars, np.zeros((between, SLOTS), np.int64), local.chars]),
+        rows=np.concatenate([view.rows, np.zeros((between, 2), bool), local.rows]),
+        marks=np.concatenate([view.marks, [MARK_SEPARATOR] * between, local.marks]).astype(np.int64),
+    )
 
 
 def page_symbols(page: Page, *, hd: int, rule: str = "native") -> Symbols:
     """A whole image as the model reads it: overview, separator, tiles (spec e)."""
-    place, codes, x, y, sizes = seen_by(page, hd=hd, rule=rule)
-    legible = sizes >= LEGIBLE
-    local = with_newlines(
-        *grid_symbols(codes[legible], x[legible], y[legible], rows=SIDE * place.grid_h, columns=SIDE * place.grid_w)
-    )
-    shrink_x, shrink_y = 1 / place.grid_w, 1 / place.grid_h
-    small = sizes * min(shrink_x, shrink_y) >= LEGIBLE
-    view = with_newlines(*grid_symbols(codes[small], x[small] * shrink_x, y[small] * shrink_y, rows=SIDE, columns=SIDE))
-    nothing = np.zeros((1, SLOTS), np.int64)
-    symbols = Symbols(
-        chars=np.concatenate([view.chars, nothing, local.chars]),
-        rows=np.concatenate([view.rows, np.zeros((1, 2), bool), local.rows]),
-        marks=np.concatenate([view.marks, [MARK_SEPARATOR], local.marks]),
-    )
+    place = partition(page.width, page.height, hd=hd, rule=rule)
+    symbols = joined(*(with_newlines(*grid) for grid in page_grids(page, place)))
     assert len(symbols.marks) == Layout(grid_h=place.grid_h, grid_w=place.grid_w).num_tokens
     return symbols
 

@@ -1,0 +1,149 @@
+"""The tower of the studies, trained once: every patch of a tile names the letters and digits whose centre it holds.
+
+    canvas full of words, or a page of the studies -> tiles and overviews -> VisionTower -> head -> characters a patch
+
+All variants look through this tower and none changes it (the paper starts from CLIP and lets it learn). The method is
+that of `train.sight`; the head is thrown away.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from math import exp, log
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ixc.bench.ablate import pages, views
+from ixc.bench.ablate.scale import LEGIBLE, TILE, VISION
+from ixc.bench.ablate.views import View
+from ixc.data.synth.page import Page, Text, text_width
+from ixc.geometry import Partition
+from ixc.train import state
+from ixc.train.language import optimisers, rate_at, set_rate
+from ixc.train.sight import CODES, Spotter, window_labels
+from ixc.train.symbols import PATCH, seen_on
+
+log_to = logging.getLogger(__name__)
+CANVAS, CUT = 16, 4  # tiles of a canvas and on its side
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+SEEN = (6.5, 46.0)  # font sizes of a canvas, canvas pixels
+FROM = 10**9  # page numbers from here on are for training the start
+
+
+@dataclass(frozen=True, kw_only=True)
+class EyesRecipe:
+    """Numbers of the stage."""
+
+    seed: int = 3
+    steps: int = 1800
+    decay_from: int = 900
+    canvases: int = 3
+    """Canvases full of words a step, 16 tiles each."""
+    pages: int = 2
+    """Pages of the studies a step: the overview and the six tiles with most letters."""
+    tiles: int = 6
+    """Tiles of a page."""
+    muon_lr: float = 0.02
+    adam_lr: float = 2e-3
+    blank: float = 0.3
+    """Weight of the label `nothing`."""
+    save_every: int = 100
+
+
+def canvas(rng: Generator) -> tuple[Page, Partition]:
+    """A square full of words that is seen as 4 x 4 tiles."""
+    seen = exp(rng.uniform(log(SEEN[0]), log(SEEN[1])))
+    size = max(9, round(seen / rng.uniform(0.3, 1.3)))
+    side = round(CUT * TILE * size / seen)
+    page = Page(kind="words", width=side, height=side, font=pages.FONT, ink=pages.PALE)
+    y = rng.uniform(0.5, 1.5) * size
+    while y < side + 0.3 * size:
+        x = rng.uniform(-1, 1) * size
+        while x < side:
+            word = "".join(LETTERS[i] for i in rng.integers(0, len(LETTERS), int(rng.integers(1, 5))))
+            page.texts.append(Text(string=word, x=round(x), y=round(y), size=size, bold=True, ink=pages.BLACK))
+            x += text_width(word, pages.FONT, size) + rng.uniform(0.3, 2.5) * size
+        y += rng.uniform(1.0, 2.5) * size
+    return page, View(hd=CANVAS).place(side, side)
+
+
+def labels(page: Page, place: Partition) -> np.ndarray:
+    """Characters of every patch of overview and tiles: (1 + h * w, P, R) codes, 0 = nothing."""
+    codes, x, y, sizes = seen_on(page, place)
+    window = TILE // PATCH
+    near = (sizes >= LEGIBLE[0]) & (sizes <= LEGIBLE[1])
+    shrink = np.array([1 / place.grid_w, 1 / place.grid_h])
+    far = (sizes * shrink.min() >= LEGIBLE[0]) & (sizes * shrink.min() <= LEGIBLE[1])
+    found = [window_labels(codes[far], x[far] * shrink[0], y[far] * shrink[1], window=window)]
+    for row in range(place.grid_h):
+        for column in range(place.grid_w):
+            local = codes[near], x[near] - column * TILE, y[near] - row * TILE
+            found.append(window_labels(*local, window=window))
+    return np.stack(found)
+
+
+def batch(rng: Generator, recipe: EyesRecipe) -> tuple[Tensor, Tensor]:
+    """Pictures (N, 3, 112, 112) normalised, labels (N, P, R)."""
+    pictures, named = [], []
+    for _ in range(recipe.canvases):
+        page, place = canvas(rng)
+        pictures.append(views.shown(page, place)[1:])
+        named.append(torch.from_numpy(labels(page, place)[1:]))
+    for _ in range(recipe.pages):
+        page = pages.draw(FROM + int(rng.integers(FROM)))
+        place = View(hd=int(rng.choice((9, 16, 25, 55)))).place(page.width, page.height)
+        found = torch.from_numpy(labels(page, place))
+        full = (found > 0).flatten(1).sum(1).float() + 0.5 * torch.from_numpy(rng.random(len(found))).float()
+        full[0] = torch.inf  # the overview
+        kept = full.topk(min(len(full), 1 + recipe.tiles)).indices
+        pictures.append(views.shown(page, place)[kept])
+        named.append(found[kept])
+    return torch.cat(pictures), torch.cat(named)
+
+
+def run(recipe: EyesRecipe, out: Path) -> tuple[Spotter, float]:
+    """Train, or go on from `out/eyes.pt`; the tower with its head, and the share of characters it names (a mean)."""
+    first = batch(np.random.default_rng([recipe.seed, 1]), recipe)[0]
+    spotter = Spotter(VISION, seed=recipe.seed, pixels=first)
+    optims = optimisers(spotter, spotter.tower.encoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
+    set_rate(optims, 1.0)
+    step, accuracy, path = 0, 0.0, out / "eyes.pt"
+    if (saved := state.load(path)) is not None:
+        spotter.load_state_dict(saved["spotter"])
+        for optim, kept in zip(optims, saved["optims"], strict=True):
+            optim.load_state_dict(kept)
+        step, accuracy = saved["step"], saved["accuracy"]
+    while step < recipe.steps:
+        loss, right = _step(spotter, optims, recipe, step)
+        step += 1
+        accuracy = right if step < 3 else 0.97 * accuracy + 0.03 * right
+        if step % 50 == 0:
+            log_to.info("eyes: step %d loss %.3f characters %.3f", step, loss, accuracy)
+        if step % recipe.save_every == 0 or step == recipe.steps:
+            kept = {"spotter": spotter.state_dict(), "optims": [o.state_dict() for o in optims]}
+            state.save(kept | {"step": step, "accuracy": accuracy}, path)
+    return spotter, accuracy
+
+
+def _step(
+    spotter: Spotter, optims: list[torch.optim.Optimizer], recipe: EyesRecipe, number: int
+) -> tuple[float, float]:
+    """Loss, and the share of characters named rightly."""
+    pixels, named = batch(np.random.default_rng([recipe.seed, 2, number]), recipe)
+    weight = torch.ones(CODES)
+    weight[0] = recipe.blank
+    logits = spotter(pixels, None)
+    loss = F.cross_entropy(logits.flatten(0, 2), named.flatten(), weight=weight)
+    loss.backward()
+    nn.utils.clip_grad_norm_(spotter.parameters(), 1.0)
+    set_rate(optims, rate_at(number, steps=recipe.steps, decay_from=recipe.decay_from))
+    for optim in optims:
+        optim.step()
+        optim.zero_grad(set_to_none=True)
+    return loss.item(), (logits.argmax(-1) == named)[named > 0].float().mean().item()

@@ -1,0 +1,196 @@
+"""The language model of the studies, trained once, without pixels: the ladder of `train.lessons` on their own pages.
+
+    page -> symbols (what a perfect eye would read) -> SymbolEmbedding -> Decoder -> answers to packed questions
+
+From cut-outs of a few tokens to whole pages at HD-55. Newlines, overview and the any-resolution order are drawn at
+random for every step, so that the start favours no variant.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import islice
+from math import exp, log
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import nn
+
+from ixc.bench.ablate import pages, views
+from ixc.bench.ablate.scale import LEGIBLE, TEXT
+from ixc.bench.ablate.views import ANYRES, View
+from ixc.data.synth.page import CENTRE, Page, Question, Text, characters
+from ixc.train import state
+from ixc.train.language import Reader, optimisers, rate_at, score, set_rate
+from ixc.train.packing import choose, markup, pack
+from ixc.train.symbols import TOKEN, Symbols, grid_symbols, with_newlines
+
+log_to = logging.getLogger(__name__)
+FROM = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """One size of page: a cut-out of rows x columns tokens, or, with `hd`, a whole page."""
+
+    rows: int = 0
+    columns: int = 0
+    letters: tuple[int, int] = (0, 0)
+    """Font sizes of a cut-out, canvas pixels."""
+    hd: int = 0
+    pages: int
+    """A step."""
+    questions: int
+    """A page."""
+
+
+LESSONS = (
+    Lesson(rows=1, columns=8, letters=(20, 34), pages=160, questions=2),
+    Lesson(rows=3, columns=6, letters=(16, 34), pages=96, questions=4),
+    Lesson(rows=5, columns=9, letters=(10, 34), pages=40, questions=8),
+    Lesson(rows=8, columns=12, letters=(9, 36), pages=24, questions=10),
+    Lesson(hd=9, pages=16, questions=12),
+    Lesson(hd=16, pages=10, questions=14),
+    Lesson(hd=25, pages=6, questions=16),
+    Lesson(hd=55, pages=3, questions=16),
+)
+
+CLIMBED = (0.01, 0.03, 0.06, 0.08, 0.2, 0.2, 0.22, 0.2)
+"""Shares of the lessons once all are reached."""
+
+ORDERS = ((True, True, "original"), (False, True, "original"), (True, False, "original"), (True, True, ANYRES))
+"""Newline, overview, rule: one of them for each step on whole pages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandRecipe:
+    """Numbers of the stage."""
+
+    seed: int = 5
+    steps: int = 2000
+    decay_from: int = 1300
+    muon_lr: float = 0.01
+    adam_lr: float = 2e-3
+    noise: float = 0.3
+    """Deviation of the noise on a symbol, as a share of a letter's length."""
+    advance: float = 0.8
+    """Exact match (running mean) at which the next lesson begins."""
+    save_every: int = 100
+
+
+def draw_lesson(rng: Generator, reached: int) -> int:
+    """Half of the steps on the lesson reached, a quarter on the one above, the rest below."""
+    if reached == len(LESSONS) - 1:
+        return int(rng.choice(len(LESSONS), p=CLIMBED))
+    r = rng.random()
+    return reached if r < 0.5 else min(reached + 1, len(LESSONS) - 1) if r < 0.75 else int(rng.integers(0, reached + 1))
+
+
+def cut_out(rng: Generator, lesson: Lesson, *, newline: bool) -> tuple[list[Question], Symbols]:
+    """Questions and symbols of a small grid of tokens with items in rows, or in rows and columns."""
+    size = round(exp(rng.uniform(*(log(v) for v in lesson.letters))))
+    width, height = lesson.columns * TOKEN, lesson.rows * TOKEN
+    page = Page(kind="cut", width=width, height=height, font=pages.FONT)
+    high, wide = max(1, int(height / max(TOKEN, pages.PITCH * size))), max(1, int(width / (pages.CELL * size)))
+    slots = np.sort(rng.choice(high, int(rng.integers(1, high + 1)), replace=False))
+    columns = int(rng.integers(1, wide + 1)) if rng.random() < 0.5 else 0
+    names = zip(rng.permutation(26), rng.choice(np.arange(10, 100), 26, replace=False), strict=True)
+    shift, lines = rng.uniform(0, width - wide * pages.CELL * size), []
+    for slot in slots:
+        y = round((slot + rng.uniform(0.2, 0.8)) * height / high + CENTRE * size)
+        count = columns or int(rng.integers(1, wide + 1))
+        line = [(chr(65 + key), str(value)) for key, value in islice(names, count)]
+        for i, (key, value) in enumerate(line):
+            x = shift + i * pages.CELL * size + (0 if columns else rng.uniform(0, 1.5) * size)
+            page.texts.append(Text(string=key + value, x=round(x), y=y, size=size))
+        lines.append(line)
+    pages.ask(page, [line for line in lines if line], bool(columns))
+    grid = grid_symbols(*characters(page), rows=lesson.rows, columns=lesson.columns)
+    return page.questions, with_newlines(*grid, newline=newline)
+
+
+def whole(rng: Generator, lesson: Lesson) -> tuple[list[list[Question]], list[Symbols]]:
+    """Pages of one form under one order of tokens, all of them legible, with the questions asked of each."""
+    newline, overview, rule = ORDERS[int(rng.integers(len(ORDERS)))]
+    form = int(rng.integers(pages.FORMS))
+    place = View(hd=lesson.hd, rule=rule).place(*pages.shape(form))
+    questions, found = [], []
+    while len(found) < lesson.pages:
+        page = pages.draw(FROM + int(rng.integers(FROM // pages.FORMS)) * pages.FORMS + form)
+        if pages.letter_size(page) * place.resized_width / page.width >= LEGIBLE[0]:
+            found.append(views.symbols(page, place, newline=newline, overview=overview))
+            questions.append(pages.asked(rng, page, lesson.questions, large=overview))
+    return questions, found
+
+
+def lesson_batch(rng: Generator, lesson: Lesson) -> tuple[list[list[Question]], list[Symbols]]:
+    """Questions and symbols of the pages of one step."""
+    if lesson.hd:
+        return whole(rng, lesson)
+    newline, questions, found = bool(rng.random() < 0.7), [], []
+    while len(found) < lesson.pages:
+        here, symbols = cut_out(rng, lesson, newline=newline)
+        if here:
+            questions.append(choose(rng, here, lesson.questions))
+            found.append(symbols)
+    return questions, found
+
+
+class Hand:
+    """The reader and where its ladder stands."""
+
+    def __init__(self, recipe: HandRecipe, out: Path) -> None:
+        self.recipe, self.path = recipe, out / "hand.pt"
+        self.reader = Reader(TEXT, seed=recipe.seed)
+        layers = self.reader.decoder.layers
+        self.optims = optimisers(self.reader, layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
+        set_rate(self.optims, 1.0)
+        self.step, self.reached, self.exact = 0, 0, [0.0] * len(LESSONS)
+        if (saved := state.load(self.path)) is not None:
+            self.reader.load_state_dict(saved["reader"])
+            for optim, kept in zip(self.optims, saved["optims"], strict=True):
+                optim.load_state_dict(kept)
+            self.step, self.reached, self.exact = saved["step"], saved["reached"], saved["exact"]
+
+    def save(self) -> None:
+        """Write the state."""
+        kept = {"reader": self.reader.state_dict(), "optims": [o.state_dict() for o in self.optims]}
+        state.save(kept | {"step": self.step, "reached": self.reached, "exact": self.exact}, self.path)
+
+    def train_step(self) -> float:
+        """One step on one lesson; its loss."""
+        recipe, reader = self.recipe, self.reader
+        rng = np.random.default_rng([recipe.seed, self.step])
+        torch.manual_seed(recipe.seed * 1_000_003 + self.step)
+        number = draw_lesson(rng, self.reached)
+        questions, symbols = lesson_batch(rng, LESSONS[number])
+        image = reader.embed_image(symbols, noise=recipe.noise)
+        packed = pack(questions, prefix=len(markup()[0]) + image.shape[1], short=True)
+        loss, exact = score(reader(image, packed), packed.labels, packed.questions)
+        loss.backward()
+        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+        set_rate(self.optims, rate_at(self.step, steps=recipe.steps, decay_from=recipe.decay_from))
+        for optim in self.optims:
+            optim.step()
+            optim.zero_grad(set_to_none=True)
+        self.step += 1
+        self.exact[number] = exact if self.exact[number] == 0 else 0.96 * self.exact[number] + 0.04 * exact
+        if self.exact[self.reached] >= recipe.advance and self.reached < len(LESSONS) - 1:
+            self.reached += 1
+        return loss.item()
+
+
+def run(recipe: HandRecipe, out: Path) -> Hand:
+    """Train, or go on from `out/hand.pt`."""
+    hand = Hand(recipe, out)
+    while hand.step < recipe.steps:
+        loss = hand.train_step()
+        if hand.step % 100 == 0:
+            means = " ".join(f"{e:.2f}" for e in hand.exact)
+            log_to.info("hand: step %d lesson %d loss %.3f exact %s", hand.step, hand.reached, loss, means)
+        if hand.step % recipe.save_every == 0 or hand.step == recipe.steps:
+            hand.save()
+    return hand
