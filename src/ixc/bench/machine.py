@@ -85,21 +85,21 @@ def best(run: Callable[[], object], device: torch.device, *, tries: int = TRIES)
 
 
 @torch.inference_mode()
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+def matrix_rate(device: torch.device, dtype: torch.dtype, *, tries: int = TRIES) -> float:
     """FLOP a second of a large matrix product."""
     m, k, n = MATRIX
     x, w = torch.randn(m, k, device=device, dtype=dtype), torch.randn(n, k, device=device, dtype=dtype)
     y = torch.empty(m, n, device=device, dtype=dtype)
-    return 2 * m * k * n / best(lambda: torch.mm(x, w.T, out=y), device)
+    return 2 * m * k * n / best(lambda: torch.mm(x, w.T, out=y), device, tries=tries)
 
 
 @torch.inference_mode()
-def read_rate(device: torch.device) -> float:
+def read_rate(device: torch.device, *, tries: int = TRIES) -> float:
     """Bytes a second of reading memory once through: the best of a sum and of a matrix with one row."""
-    matrix = nn.Linear(READ_WIDTH, READ_BYTES // 4 // READ_WIDTH, bias=False, device=device)
+    matrix = nn.Linear(READ_WIDTH, READ_BYTES // 4 // READ_WIDTH, bias=False, device="meta").to_empty(device=device)
     matrix.weight.fill_(1.0)
     row = torch.ones(1, READ_WIDTH, device=device)
-    return READ_BYTES / min(best(matrix.weight.sum, device), best(lambda: linear(matrix, row), device))
+    return READ_BYTES / min(best(way, device, tries=tries) for way in (matrix.weight.sum, lambda: linear(matrix, row)))
 
 
 def resident(device: torch.device) -> int:

@@ -43,7 +43,8 @@ def markdown(result: Result, plot: str) -> str:
         f"{machine['dtype']} activations; torch {machine['torch']}, transformers {machine['transformers']}. "
         f"Measured ceilings: matrix product {machine['flops'] / 1e9:,.0f} GFLOP/s, "
         f"memory read {machine['read'] / 1e9:.1f} GB/s. "
-        "Median of the repeats, smallest and largest in brackets; a share is of the ceiling.",
+        "Median of the repeats, smallest and largest in brackets; a share is of the ceiling "
+        "measured anew right before and behind the figure.",
         "",
         f"![cost against image tokens]({plot})",
         "",

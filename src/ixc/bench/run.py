@@ -102,7 +102,7 @@ def _opened(path: Path, device: torch.device, today: date) -> Result:
     return Result(machine=about | ceilings, rows=rows)
 
 
-def _bench(options: Options, result: Result, bits: int) -> speed.Bench:
+def _bench(options: Options, bits: int) -> speed.Bench:
     """Loaded."""
     return speed.Bench(
         subject=options.subject,
@@ -111,8 +111,6 @@ def _bench(options: Options, result: Result, bits: int) -> speed.Bench:
         hds=options.sweep,
         hd=min(options.hd, options.sweep[-1]) if options.quick else options.hd,
         repeats=1 if options.quick else options.repeats,
-        flops=result.machine["flops"],
-        read=result.machine["read"],
     )
 
 
@@ -123,7 +121,7 @@ def _measure(options: Options, result: Result, path: Path, sections: Sequence[st
     if not todo:
         return
     tell(f"{name}: loading", 0, len(todo))
-    bench = _bench(options, result, WHOLE)
+    bench = _bench(options, WHOLE)
     for number, section in enumerate(todo):
         tell(f"{name}: {report.TITLES[section]}", number, len(todo))
         rows = []
@@ -145,7 +143,7 @@ def _compare(options: Options, result: Result, path: Path, tell: Tell) -> None:
     if not options.again and all(result.has(name, speed.BITS, each) for each in bits):
         return
     tell(f"{name}: {report.TITLES[speed.BITS]}, {', '.join(map(str, bits))} bits", 0, 1)
-    result.add(list(speed.bits([_bench(options, result, each) for each in bits])))
+    result.add(list(speed.bits([_bench(options, each) for each in bits])))
     result.write(path)
     tell(f"{name}: {report.TITLES[speed.BITS]}, done", 1, 1)
 

@@ -39,6 +39,9 @@ SIZES = {1: (336, 336), 4: (672, 672), 9: (1008, 1008), 16: (1344, 1344), 25: (1
 NEW_TOKENS = 16
 """Tokens decoded after the first."""
 
+AROUND = 3
+"""Runs of a ceiling before a figure and behind it; the best of each counts, their mean is what a share is of."""
+
 TURNS = 5
 """Turns that weights of several bits take, at least."""
 
@@ -95,10 +98,6 @@ class Bench:
     """Setting of the other sections."""
     repeats: int
     """Measurements a figure, after one for warming where they are cheap."""
-    flops: float
-    """FLOP a second of a matrix product here."""
-    read: float
-    """Bytes a second of reading memory here."""
 
     @property
     def device(self) -> torch.device:
@@ -119,6 +118,11 @@ class Bench:
         """Nothing kept of earlier measurements."""
         self.engine.reader.tiles.clear()
         self.engine.reader.prefixes.clear()
+
+    def ceilings(self) -> tuple[float, float]:
+        """FLOP a second of a matrix product and bytes a second of reading, now: both wander on a shared machine."""
+        product = machine.matrix_rate(self.device, self.engine.model.dtype, tries=AROUND)
+        return product, machine.read_rate(self.device, tries=AROUND)
 
     def rounds(self) -> Iterator[int]:
         """One a repeat: the first always, further ones while they fit `PATIENCE`."""
@@ -194,6 +198,7 @@ def phases(bench: Bench) -> Iterator[Row]:
 def _phases(bench: Bench, hd: int) -> list[Row]:
     file, planned = picture(hd), bench.plan(hd)
     found: dict[str, list[float]] = {"preprocessing": [], "vision": [], "prefill": [], "step": []}
+    before = bench.ceilings()
     for _ in bench.rounds():
         bench.forget()
         start = perf_counter()
@@ -206,13 +211,14 @@ def _phases(bench: Bench, hd: int) -> list[Row]:
         first, *rest = bench.steps(inputs, NEW_TOKENS + 1)
         found["prefill"].append(first)
         found["step"].append(median(rest))
+    flops, read = ((a + b) / 2 for a, b in zip(before, bench.ceilings(), strict=True))
     more = {"hd": hd, "image_tokens": planned.image_tokens}
     whole = [sum(parts) for parts in zip(found["preprocessing"], found["vision"], found["prefill"], strict=True)]
     needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=planned.tokens, value_bytes=_size(bench))
     shares = {
-        "vision": work.vision_flops(planned) / median(found["vision"]) / bench.flops,
-        "prefill": work.prefill_flops(planned) / median(found["prefill"]) / bench.flops,
-        "whole": (work.vision_flops(planned) + work.prefill_flops(planned)) / median(whole) / bench.flops,
+        "vision": work.vision_flops(planned) / median(found["vision"]) / flops,
+        "prefill": work.prefill_flops(planned) / median(found["prefill"]) / flops,
+        "whole": (work.vision_flops(planned) + work.prefill_flops(planned)) / median(whole) / flops,
     }
     product = {"of": "matrix product"}
     return [
@@ -222,7 +228,7 @@ def _phases(bench: Bench, hd: int) -> list[Row]:
         bench.row("phases", "time to first token", whole, "s", share=shares["whole"], **product, **more),
         bench.row(
             "phases", "time per token", [1e3 * value for value in found["step"]], "ms",
-            share=needed / median(found["step"]) / bench.read, of="memory read", **more,
+            share=needed / median(found["step"]) / read, of="memory read", **more,
         ),
     ]  # fmt: skip
 
@@ -253,13 +259,14 @@ def _bits_at(benches: Sequence[Bench], hd: int) -> Iterator[Row]:
         bench.forget()
         bench.engine.reader.look(inputs)
         bench.steps(inputs, 3)
+    before = benches[0].ceilings()[1]
     for _ in range(max(TURNS, benches[0].repeats)):
         for bench, times in zip(benches, found, strict=True):
             times.append(median(bench.steps(inputs, NEW_TOKENS + 1)[1:]))
-    tokens = inputs["input_ids"].shape[1]
+    tokens, read = inputs["input_ids"].shape[1], (before + benches[0].ceilings()[1]) / 2
     for bench, times in zip(benches, found, strict=True):
         needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=tokens, value_bytes=_size(bench))
-        more: dict[str, Any] = {"hd": hd, "share": needed / median(times) / bench.read, "of": "memory read"}
+        more: dict[str, Any] = {"hd": hd, "share": needed / median(times) / read, "of": "memory read"}
         yield bench.row("bits", "tokens per second", [1 / value for value in times], "tokens/s", **more)
         if bench.bits != WHOLE and benches[0].bits == WHOLE:
             ratios = [whole / small for whole, small in zip(found[0], times, strict=True)]

@@ -1,4 +1,5 @@
-/* Linear maps over small weights, by products of whole numbers.
+/* What a decode step does on a CPU: linear maps over small weights, by products of whole numbers, and attention of one
+   query (at the end).
 
    x (rows, in) float32, y (rows, out) float32; in is a multiple of 32.
    8 bits   q (out, in) int8                      scale (out) bfloat16                   w = q * scale
@@ -255,4 +256,106 @@ void ixc_linear8(const float *x, const int8_t *q, const uint16_t *scale, int16_t
 #define TILE8(count, streams) \
     tile8(xq + m * in, xs + m, q + n * in, scale + n, y + m * out + n, count, streams, STRIP / streams, in, out)
     FOR_STRIPS(rows, STREAMS8, TILE8)
+}
+
+#define KEYS 32
+#define MOST 8
+#define LOWEST -1e30f
+
+/* e^x for x <= 0, to 1e-7 of itself: 2^n times a polynomial on half a binary order around 1. */
+INLINE f32 power(f32 x) {
+    f32 t = x * 1.44269504f;
+    for (int i = 0; i < 8; i++) t[i] = fmaxf(t[i], -126);
+    i32 whole = __builtin_convertvector(t - 0.5f, i32);
+    f32 part = (t - __builtin_convertvector(whole, f32)) * 0.693147181f;
+    f32 y = 0.000198412698f + (f32){0};
+    const float rest[] = {0.00138888889f, 0.00833333333f, 0.0416666667f, 0.166666667f, 0.5f, 1, 1};
+    for (int i = 0; i < 7; i++) y = rest[i] + part * y;
+    return y * (f32)((whole + 127) << 23);
+}
+
+INLINE f32 eight(const float *at) {
+    f32 v;
+    memcpy(&v, at, sizeof v);
+    return v;
+}
+
+/* Some queries of one key head over `keys` of its keys: sum of weights * v in y (group, width), the largest score and
+   the sum of weights in most and sum. */
+INLINE void attend_part(const float *q, const float *k, const float *v, float *y, float *most, float *sum,
+                        const int group, long keys, const long width, float scale) {
+    float score[MOST][KEYS] __attribute__((aligned(32)));
+    for (int g = 0; g < group; g++) most[g] = LOWEST, sum[g] = 0;
+    memset(y, 0, sizeof(float) * group * width);
+    for (long start = 0; start < keys; start += KEYS) {
+        long count = keys - start < KEYS ? keys - start : KEYS;
+        for (long t = 0; t < count; t++) {
+            f32 dot[MOST] = {{0}};
+            for (long d = 0; d < width; d += 16) {  /* a line of memory each */
+                __builtin_prefetch(v + (start + t) * width + d);
+                __builtin_prefetch(k + (start + KEYS + t) * width + d);
+            }
+            for (long d = 0; d < width; d += 8)
+                for (int g = 0; g < group; g++) dot[g] += eight(q + g * width + d) * eight(k + (start + t) * width + d);
+            for (int g = 0; g < group; g++) score[g][t] = total(dot[g]) * scale;
+        }
+        for (int g = 0; g < group; g++) {
+            float high = most[g];
+            for (long t = count; t < KEYS; t++) score[g][t] = LOWEST;
+            for (long t = 0; t < KEYS; t++) high = fmaxf(high, score[g][t]);
+            float shrink = expf(fmaxf(most[g] - high, -100));
+            f32 all = {0};
+            for (long t = 0; t < KEYS; t += 8) {
+                f32 w = power(eight(score[g] + t) - high);
+                all += w;
+                memcpy(score[g] + t, &w, sizeof w);
+            }
+            sum[g] = sum[g] * shrink + total(all);
+            if (high > most[g])
+                for (long d = 0; d < width; d++) y[g * width + d] *= shrink;
+            most[g] = high;
+        }
+        for (long d = 0; d < width; d += 16) {
+            f32 a[MOST][2];
+            for (int g = 0; g < group; g++) memcpy(a[g], y + g * width + d, sizeof a[g]);
+            for (long t = 0; t < count; t++)
+                for (int half = 0; half < 2; half++) {
+                    f32 b = eight(v + (start + t) * width + d + 8 * half);
+                    for (int g = 0; g < group; g++) a[g][half] += score[g][t] * b;
+                }
+            for (int g = 0; g < group; g++) memcpy(y + g * width + d, a[g], sizeof a[g]);
+        }
+    }
+}
+
+/* y (heads, group, width) = softmax(q k scale) v; rows of keys and values of one head lie one behind the other, heads
+   k_head and v_head numbers apart. Keys are cut into chunks, so that there is work for every core; parts holds
+   (heads * chunks, group, width + 2). width is a multiple of 32, at most 256; group at most 8. */
+void ixc_attend(const float *q, const float *k, const float *v, float *parts, float *y, long heads, long group,
+                long keys, long width, long k_head, long v_head, long chunk) {
+    long chunks = (keys + chunk - 1) / chunk, size = group * (width + 2);
+    float scale = 1 / sqrtf((float)width);
+#pragma omp parallel for schedule(static)
+    for (long job = 0; job < heads * chunks; job++) {
+        long head = job / chunks, start = job % chunks * chunk, left = keys - start;
+        float *at = parts + job * size;
+#define PART(group, width) \
+    attend_part(q + head * group * width, k + head * k_head + start * width, v + head * v_head + start * width, at, \
+                at + group * width, at + group * (width + 1), group, left < chunk ? left : chunk, width, scale)
+        if (group == 4 && width == 128) PART(4, 128);
+        else PART(group, width);
+    }
+    for (long head = 0; head < heads; head++)
+        for (long g = 0; g < group; g++) {
+            float high = LOWEST, sum = 0, *to = y + (head * group + g) * width;
+            for (long c = 0; c < chunks; c++) high = fmaxf(high, parts[(head * chunks + c) * size + group * width + g]);
+            memset(to, 0, sizeof(float) * width);
+            for (long c = 0; c < chunks; c++) {
+                const float *at = parts + (head * chunks + c) * size;
+                float share = expf(at[group * width + g] - high);
+                sum += share * at[group * (width + 1) + g];
+                for (long d = 0; d < width; d++) to[d] += share * at[g * width + d];
+            }
+            for (long d = 0; d < width; d++) to[d] /= sum;
+        }
 }

@@ -32,7 +32,8 @@ from ixc.train.symbols import PATCH, seen_on
 log_to = logging.getLogger(__name__)
 CANVAS, CUT = 16, 4  # tiles of a canvas and on its side
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-SEEN = (6.5, 46.0)  # font sizes of a canvas, canvas pixels
+SEEN = (8.0, 46.0)  # font sizes of a canvas, canvas pixels
+BEGIN, GENTLE = 22.0, 500  # the smallest letters of the first step; step from which on SEEN holds
 FROM = 10**9  # page numbers from here on are for training the start
 
 
@@ -56,9 +57,9 @@ class EyesRecipe:
     save_every: int = 100
 
 
-def canvas(rng: Generator) -> tuple[Page, Partition]:
-    """A square full of words that is seen as 4 x 4 tiles."""
-    seen = exp(rng.uniform(log(SEEN[0]), log(SEEN[1])))
+def canvas(rng: Generator, smallest: float) -> tuple[Page, Partition]:
+    """A square full of words that is seen as 4 x 4 tiles, its letters at `smallest` to 46 canvas pixels."""
+    seen = exp(rng.uniform(log(smallest), log(SEEN[1])))
     size = max(9, round(seen / rng.uniform(0.3, 1.3)))
     side = round(CUT * TILE * size / seen)
     page = Page(kind="words", width=side, height=side, font=pages.FONT, ink=pages.PALE)
@@ -88,11 +89,12 @@ def labels(page: Page, place: Partition) -> np.ndarray:
     return np.stack(found)
 
 
-def batch(rng: Generator, recipe: EyesRecipe) -> tuple[Tensor, Tensor]:
+def batch(rng: Generator, recipe: EyesRecipe, step: int) -> tuple[Tensor, Tensor]:
     """Pictures (N, 3, 112, 112) normalised, labels (N, P, R)."""
     pictures, named = [], []
+    smallest = BEGIN + (SEEN[0] - BEGIN) * min(1.0, step / GENTLE)
     for _ in range(recipe.canvases):
-        page, place = canvas(rng)
+        page, place = canvas(rng, smallest)
         pictures.append(views.shown(page, place)[1:])
         named.append(torch.from_numpy(labels(page, place)[1:]))
     for _ in range(recipe.pages):
@@ -109,7 +111,7 @@ def batch(rng: Generator, recipe: EyesRecipe) -> tuple[Tensor, Tensor]:
 
 def run(recipe: EyesRecipe, out: Path) -> tuple[Spotter, float]:
     """Train, or go on from `out/eyes.pt`; the tower with its head, and the share of characters it names (a mean)."""
-    first = batch(np.random.default_rng([recipe.seed, 1]), recipe)[0]
+    first = batch(np.random.default_rng([recipe.seed, 1]), recipe, GENTLE)[0]
     spotter = Spotter(VISION, seed=recipe.seed, pixels=first)
     optims = optimisers(spotter, spotter.tower.encoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
@@ -135,7 +137,7 @@ def _step(
     spotter: Spotter, optims: list[torch.optim.Optimizer], recipe: EyesRecipe, number: int
 ) -> tuple[float, float]:
     """Loss, and the share of characters named rightly."""
-    pixels, named = batch(np.random.default_rng([recipe.seed, 2, number]), recipe)
+    pixels, named = batch(np.random.default_rng([recipe.seed, 2, number]), recipe, number)
     weight = torch.ones(CODES)
     weight[0] = recipe.blank
     logits = spotter(pixels, None)

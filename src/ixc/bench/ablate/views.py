@@ -75,10 +75,13 @@ def shown(page: Page, place: Partition) -> Tensor:
 
 
 def written(page: Page, place: Partition) -> np.ndarray:
-    """Characters of every token of overview and tiles: (1 + h * w, 16, SLOTS) int64 codes, 0 = nothing."""
-    (view, _), (local, _) = page_grids(page, place, side=SIDE, legible=LEGIBLE)
-    cut = local.reshape(place.grid_h, SIDE, place.grid_w, SIDE, SLOTS).transpose(0, 2, 1, 3, 4)
-    return np.concatenate([view.reshape(1, SIDE * SIDE, SLOTS), cut.reshape(-1, SIDE * SIDE, SLOTS)])
+    """Of every token of overview and tiles its characters and rows: (1 + h * w, 16, SLOTS + 2).
+
+    Codes, 0 = nothing; then 1 where a character stands in the upper, in the lower row of patches.
+    """
+    view, local = (np.concatenate(grid, -1) for grid in page_grids(page, place, side=SIDE, legible=LEGIBLE))
+    cut = local.reshape(place.grid_h, SIDE, place.grid_w, SIDE, -1).transpose(0, 2, 1, 3, 4)
+    return np.concatenate([view[None], cut.reshape(-1, SIDE, SIDE, cut.shape[-1])]).reshape(-1, SIDE * SIDE, SLOTS + 2)
 
 
 def symbols(page: Page, place: Partition, *, newline: bool, overview: bool) -> Symbols:

@@ -1,0 +1,61 @@
+"""One query's attention by the own kernel: as exact as the library's, whatever the number of keys and heads."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ixc.model import kernels
+
+pytestmark = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("keys", [1, 31, 32, 33, 700, 20_000])
+@pytest.mark.parametrize(("group", "width"), [(4, 128), (1, 32), (8, 64), (3, 96)])
+def test_equals_the_library_in_double_precision(keys: int, group: int, width: int) -> None:
+    batch, heads = (2, 3) if keys < 1000 else (1, 1)
+    query, key = drawn(batch, heads, group, width), drawn(batch, heads, keys, width, seed=1)
+    value = drawn(batch, heads, keys, width, seed=2)
+    assert kernels.attends(query, key, value)
+    found = kernels.attend_one(query, key, value)
+    wanted = F.scaled_dot_product_attention(query.double(), key.double(), value.double())
+    library = F.scaled_dot_product_attention(query, key, value)
+    # within twice the library's own rounding, and never beyond what float32 sums of `keys` numbers may lose
+    allowed = 2 * (library - wanted).abs().max() + 2e-6
+    assert (found - wanted).abs().max() <= allowed
+
+
+@torch.inference_mode()
+def test_far_scores_neither_overflow_nor_vanish() -> None:
+    """One key outweighs all others by e^800: its value is the answer. All equal: the mean is."""
+    query, value = torch.full((1, 1, 4, 32), 10.0), drawn(1, 1, 90, 32)
+    key = torch.full((1, 1, 90, 32), -10.0)
+    assert kernels.attend_one(query, key, value) == pytest.approx(
+        value.mean(2, keepdim=True).expand(-1, -1, 4, -1), abs=1e-6
+    )
+    key[:, :, 77] = 10.0
+    assert torch.equal(kernels.attend_one(query, key, value)[0, 0, 2], value[0, 0, 77])
+
+
+@torch.inference_mode()
+def test_a_longer_cache_may_lie_behind_the_keys() -> None:
+    """Keys of a static cache: heads are further apart than the keys in use."""
+    store = drawn(1, 2, 300, 64, seed=3)
+    key, value, query = store[:, :, :100], store[:, :, 100:200], drawn(1, 2, 4, 64)
+    assert kernels.attends(query, key, value)
+    found = kernels.attend_one(query, key, value)
+    assert torch.allclose(found, F.scaled_dot_product_attention(query, key, value), atol=2e-6)
+
+
+def test_what_it_cannot_take_is_left_to_the_library() -> None:
+    query, key = drawn(1, 2, 4, 64), drawn(1, 2, 10, 64)
+    with torch.inference_mode():
+        assert not kernels.attends(query.bfloat16(), key.bfloat16(), key.bfloat16())
+        assert not kernels.attends(drawn(1, 2, 9, 64), key, key)
+        assert not kernels.attends(drawn(1, 2, 4, 48), drawn(1, 2, 10, 48), drawn(1, 2, 10, 48))
+        assert not kernels.attends(query, key.transpose(1, 2).contiguous().transpose(1, 2), key)
+    assert not kernels.attends(query.requires_grad_(), key, key)
