@@ -15,18 +15,16 @@ from ixc.processing.image import IxcImageProcessorPil
 from ixc.processing.processor import IxcProcessor
 from ixc.processing.tokenizer import character_tokenizer
 
-HD = 9
-"""Default setting of the embedded model: the largest its pages are drawn for; at HD-16 it reads less."""
 
-
-def export(model: IxcForConditionalGeneration, folder: Path, *, training: dict[str, Any]) -> None:
+def export(model: IxcForConditionalGeneration, folder: Path, *, hd: int, training: dict[str, Any]) -> None:
     """Write beside and rename; an older folder of the same name is replaced.
 
     Args:
+        hd: default setting of the model: the largest its pages are drawn for.
         training: what the model card tells of the run: recipe, steps, cost; kept as `training.json`.
     """
     tokenizer = character_tokenizer()
-    images = IxcImageProcessorPil(hd=HD, partition="native")
+    images = IxcImageProcessorPil(hd=hd, partition="native")
     processor = IxcProcessor(images, tokenizer, published_quirks=False, system="")
     ids = tokenizer.convert_tokens_to_ids
     generation = model.generation_config

@@ -11,8 +11,8 @@ Shapes: N image tokens, F = 4 * vision width, D width of the language model.
 
 from __future__ import annotations
 
-import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from ixc.data.synth.compose import compose
+from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.page import Page
 from ixc.data.synth.paint import paint
 from ixc.geometry import TILE, partition
@@ -29,13 +30,13 @@ from ixc.model.config import IxcConfig
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.picture import resize_to_canvas, tiles
 from ixc.train import state
-from ixc.train.language import answer_logits, rate_at, score, set_rate
+from ixc.train.language import answer_logits, by_kind, marked, rate_at, set_rate
 from ixc.train.muon import Muon
 from ixc.train.packing import choose, markup, pack
+from ixc.train.report import Log, Watch, running
 from ixc.train.spelling import misspelt
 from ixc.train.symbols import SymbolEmbedding, page_symbols
 
-log = logging.getLogger(__name__)
 BLANK = 0.3  # weight of naming nothing, as in the stages before
 BENT = 3.0  # bias at which GELU is the identity within 0.005
 
@@ -44,6 +45,7 @@ BENT = 3.0  # bias at which GELU is the identity within 0.005
 class JointRecipe:
     """Numbers of the last two stages."""
 
+    family: Family = FAMILY
     seed: int = 9
     align_pages: tuple[tuple[int, int], ...] = ((1, 400), (4, 150), (9, 50))
     """HD and pages whose features are stored."""
@@ -65,6 +67,10 @@ class JointRecipe:
     spelling: float = 0.3
     """Weight of naming the characters of the image tokens."""
     save_every: int = 50
+    pace: float = 8.0
+    """Seconds that a step is expected to take, for the time left."""
+    align_pace: float = 0.1
+    """The same of the alignment, its stored pages counted in."""
 
 
 def see(page: Page, *, hd: int) -> tuple[Tensor, tuple[int, int]]:
@@ -76,13 +82,13 @@ def see(page: Page, *, hd: int) -> tuple[Tensor, tuple[int, int]]:
     )
 
 
-def pages_for(rng: Generator, *, hd: int, count: int) -> tuple[list[Page], int]:
+def pages_for(rng: Generator, family: Family = FAMILY, *, hd: int, count: int) -> tuple[list[Page], int]:
     """Pages of one grid for one step, and the setting they are seen at."""
     found: list[Page] = []
     grid = None
     setting = 16 if hd == 9 and rng.random() < 0.2 else hd
     while len(found) < count:
-        page = compose(int(rng.integers(1 << 39)), hd=hd)
+        page = compose(int(rng.integers(1 << 39)), hd=hd, family=family)
         place = partition(page.width, page.height, hd=setting, rule="native")
         if page.questions and grid in (None, (place.grid_h, place.grid_w)):
             grid = (place.grid_h, place.grid_w)
@@ -123,15 +129,13 @@ def stored(
     features, said, letters = [], [], []
     rng = np.random.default_rng([recipe.seed, 0])
     for hd, count in recipe.align_pages:
-        for done in range(count):
-            pages, setting = pages_for(rng, hd=hd, count=1)
+        for _ in range(count):
+            pages, setting = pages_for(rng, recipe.family, hd=hd, count=1)
             x = torch.cat(inner.image_sequences(*look(pages, hd=setting)))
             place = x.abs().sum(-1) > 0  # newline and separator are still zero
             features.append(x[place])
             said.append(targets(pages, embedding, table, hd=setting)[place])
             letters.append(torch.from_numpy(page_symbols(pages[0], hd=setting).chars)[place])
-            if done % 50 == 49:
-                log.info("align: HD-%d page %d of %d looked at", hd, done + 1, count)
     return torch.cat(features), torch.cat(said), torch.cat(letters)
 
 
@@ -150,7 +154,12 @@ def start_projector(projector: nn.Sequential, x: Tensor, y: Tensor) -> None:
     second.bias.copy_(y.mean(0) - BENT / bend)
 
 
-def align(model: IxcForConditionalGeneration, embedding: SymbolEmbedding, recipe: JointRecipe) -> float:
+def align(
+    model: IxcForConditionalGeneration,
+    embedding: SymbolEmbedding,
+    recipe: JointRecipe,
+    tell: Callable[..., None] | None = None,
+) -> float:
     """Fit projector, newline and separator to the symbols; returns the last mean squared distance a token."""
     inner = model.model
     torch.manual_seed(recipe.seed)
@@ -179,8 +188,8 @@ def align(model: IxcForConditionalGeneration, embedding: SymbolEmbedding, recipe
         optim.step()
         optim.zero_grad(set_to_none=True)
         loss = float(distance.detach().mean())
-        if step % 250 == 0:
-            log.info("align: step %d distance %.3f letters %.3f", step, loss, wrong.item())
+        if tell is not None:
+            tell(step + 1, loss=wrong.item(), tokens=len(rows), scores={"far": loss})
     return loss
 
 
@@ -215,8 +224,9 @@ def groups(model: IxcForConditionalGeneration, recipe: JointRecipe) -> list[torc
 class Joint:
     """The two stages over one model, resumable at any step."""
 
-    def __init__(self, config: IxcConfig, recipe: JointRecipe, out: Path) -> None:
-        self.recipe, self.path = recipe, out / "joint.pt"
+    def __init__(self, config: IxcConfig, recipe: JointRecipe, out: Path, watch: Watch | None = None) -> None:
+        self.recipe, self.out, self.watch = recipe, out, watch
+        self.path = out / "joint.pt"
         torch.manual_seed(recipe.seed)
         self.model = IxcForConditionalGeneration(config)
         self.symbols = SymbolEmbedding(config.text_config.hidden_size)
@@ -230,7 +240,7 @@ class Joint:
         self.model.model.vision_tower.load_state_dict(tower)
         self.model.model.language_model.load_state_dict(decoder)
         self.symbols.load_state_dict(symbols)
-        align(self.model, self.symbols, self.recipe)
+        align(self.model, self.symbols, self.recipe, Log("align", self.recipe.align_steps, self.out, self.watch))
 
     def _tie(self) -> None:
         with torch.no_grad():
@@ -270,17 +280,17 @@ class Joint:
         inner.vision_tower.requires_grad_(self.step >= self.recipe.tower_from * self.recipe.steps)
         return torch.stack(inner.get_image_features(pixels, grids).pooler_output)
 
-    def joint_step(self) -> tuple[int, float, float, float]:
-        """One step of everything -> HD, loss, exact match, share of characters spelt rightly."""
+    def joint_step(self) -> tuple[float, int]:
+        """One step of everything -> loss, tokens; `exact` is brought forward."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.seed, 2, self.step])
         chances = [share for *_, share in recipe.shares]
         hd, count, asked, _ = recipe.shares[int(rng.choice(len(chances), p=chances))]
-        pages, setting = pages_for(rng, hd=hd, count=count)
+        pages, setting = pages_for(rng, recipe.family, hd=hd, count=count)
         pixels, grids = look(pages, hd=setting)
         image = self._image(pixels, grids)
         packed = pack([choose(rng, p.questions, asked) for p in pages], prefix=len(markup()[0]) + image.shape[1])
-        loss, exact = score(answer_logits(self.model.model.language_model, image, packed), packed.labels, asked)
+        loss, right = marked(answer_logits(self.model.model.language_model, image, packed), packed.labels, asked)
         chars, marks = written(pages, hd=setting)
         table = self.model.get_input_embeddings().weight.detach()
         wrong, spelt = misspelt(image[marks == 0], chars[marks == 0], self.symbols, table, blank=BLANK)
@@ -291,19 +301,16 @@ class Joint:
             optim.step()
         self.model.zero_grad(set_to_none=True)
         self.step += 1
-        return hd, loss.item(), exact, spelt
+        for name, value in {f"HD-{hd}": right.float().mean().item(), "spelt": spelt, **by_kind(pages, right)}.items():
+            running(self.exact, name, value)
+        return loss.item(), count * len(packed.positions)
 
     def run(self, *, stop_after: float = float("inf")) -> IxcForConditionalGeneration:
         """Train to the end, or for `stop_after` seconds."""
-        began, since = time.monotonic(), self.step
+        began, tell = time.monotonic(), Log("joint", self.recipe.steps, self.out, self.watch)
         while self.step < self.recipe.steps and time.monotonic() - began < stop_after:
-            hd, loss, *means = self.joint_step()
-            for key, value in zip((f"HD-{hd}", "spelt"), means, strict=True):
-                self.exact[key] = 0.95 * self.exact.get(key, value) + 0.05 * value
-            if self.step % 25 == 0:
-                means = " ".join(f"{k} {v:.3f}" for k, v in sorted(self.exact.items()))
-                pace = (time.monotonic() - began) / (self.step - since)
-                log.info("joint: step %d loss %.3f exact %s  %.2f s/step", self.step, loss, means, pace)
+            loss, tokens = self.joint_step()
+            tell(self.step, loss=loss, tokens=tokens, scores=dict(sorted(self.exact.items())))
             if self.step % self.recipe.save_every == 0:
                 self.save()
         self.save()

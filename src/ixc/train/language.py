@@ -7,9 +7,9 @@ Everything a step draws comes from (seed, step), so a resumed run goes on exactl
 
 from __future__ import annotations
 
-import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ixc.data.synth.family import FAMILY, Family
+from ixc.data.synth.page import Page
 from ixc.model.config import IxcTextConfig
 from ixc.model.decoder import Decoder
 from ixc.train import state
-from ixc.train.lessons import LESSONS, draw_lesson, same_shape
+from ixc.train.lessons import ALL_REACHED, LESSONS, NO_KIND, Lesson, draw_lesson, same_shape
 from ixc.train.muon import Muon
 from ixc.train.packing import IGNORE, KERNEL, Packed, choose, markup, pack
+from ixc.train.report import Log, Watch, running
 from ixc.train.symbols import SymbolEmbedding, Symbols
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,11 @@ class LanguageRecipe:
     """Numbers of the layout pre-training."""
 
     text: IxcTextConfig
+    family: Family = FAMILY
+    lessons: tuple[Lesson, ...] = LESSONS
+    """The ladder, smallest first."""
+    climbed: tuple[float, ...] = ALL_REACHED
+    """Shares of the lessons once the last one is reached."""
     seed: int = 5
     steps: int = 9000
     decay_from: int = 5500
@@ -43,6 +49,8 @@ class LanguageRecipe:
     advance: float = 0.7
     """Exact match (running mean) at which the next lesson begins."""
     save_every: int = 100
+    pace: float = 1.0
+    """Seconds that a step is expected to take, for the time left."""
 
 
 class Reader(nn.Module):
@@ -101,9 +109,23 @@ def answer_logits(decoder: Decoder, image: Tensor, packed: Packed) -> Tensor:
 
 def score(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, float]:
     """Mean cross entropy over the answers, and the share of answers that are right to the last character."""
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
-    right = ((logits.argmax(-1) == labels) | (labels == IGNORE)).unflatten(1, (questions, -1)).all(-1)
+    loss, right = marked(logits, labels, questions)
     return loss, right.float().mean().item()
+
+
+def marked(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, Tensor]:
+    """As `score`, with each answer's mark: (B, Q) bool."""
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
+    return loss, ((logits.argmax(-1) == labels) | (labels == IGNORE)).unflatten(1, (questions, -1)).all(-1)
+
+
+def by_kind(pages: Sequence[Page], right: Tensor) -> dict[str, float]:
+    """Share of the right answers (B, Q) of B pages by kind of page; pages of the first lessons have none."""
+    marks: dict[str, list[float]] = {}
+    for page, mine in zip(pages, right.float().mean(1).tolist(), strict=True):
+        if page.kind != NO_KIND:
+            marks.setdefault(page.kind, []).append(mine)
+    return {kind: sum(mine) / len(mine) for kind, mine in marks.items()}
 
 
 def optimisers(model: nn.Module, blocks: nn.Module, *, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
@@ -135,41 +157,40 @@ class Progress:
     reached: int = 0
     exact: list[float] = field(default_factory=lambda: [0.0] * len(LESSONS))
     """Running mean of exact match on unseen pages by lesson."""
+    kinds: dict[str, float] = field(default_factory=dict)
+    """The same by kind of page."""
+
+    def scores(self) -> dict[str, float]:
+        """What a report tells of it: the lesson reached, from 1, how it is read, exact match by kind."""
+        return {"lesson": self.reached + 1, "read": self.exact[self.reached], **dict(sorted(self.kinds.items()))}
 
 
-def run(recipe: LanguageRecipe, out: Path, *, stop_after: float = float("inf")) -> Reader:
+def run(recipe: LanguageRecipe, out: Path, *, watch: Watch | None = None, stop_after: float = float("inf")) -> Reader:
     """Train, or go on from `out/language.pt`; returns the reader. `stop_after` bounds this call in seconds."""
     reader = Reader(recipe.text, seed=recipe.seed)
     optims = optimisers(reader, reader.decoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
-    progress = Progress()
+    progress = Progress(exact=[0.0] * len(recipe.lessons))
     path = out / "language.pt"
     if (saved := state.load(path)) is not None:
         reader.load_state_dict(saved["reader"])
         for optim, values in zip(optims, saved["optims"], strict=True):
             optim.load_state_dict(values)
         progress = Progress(**saved["progress"])
-    began, since = time.monotonic(), progress.step
+    began, tell = time.monotonic(), Log("language", recipe.steps, out, watch)
 
     def keep() -> None:
-        record = {"step": progress.step, "reached": progress.reached, "exact": progress.exact}
-        state.save(
-            {"reader": reader.state_dict(), "optims": [o.state_dict() for o in optims], "progress": record}, path
-        )
+        optimised = [o.state_dict() for o in optims]
+        state.save({"reader": reader.state_dict(), "optims": optimised, "progress": asdict(progress)}, path)
 
     while progress.step < recipe.steps and time.monotonic() - began < stop_after:
-        number, loss, exact = train_step(reader, optims, recipe, progress)
+        number, loss, exact, tokens = train_step(reader, optims, recipe, progress)
         progress.step += 1
         mean = progress.exact[number]
         progress.exact[number] = exact if mean == 0 else 0.96 * mean + 0.04 * exact
-        if progress.exact[progress.reached] >= recipe.advance and progress.reached < len(LESSONS) - 1:
+        if progress.exact[progress.reached] >= recipe.advance and progress.reached < len(recipe.lessons) - 1:
             progress.reached += 1
-        if progress.step % 100 == 0:
-            pace = (time.monotonic() - began) / (progress.step - since)
-            means = " ".join(f"{e:.2f}" for e in progress.exact)
-            log.info(
-                "step %d lesson %d loss %.3f exact %s  %.3f s/step", progress.step, progress.reached, loss, means, pace
-            )
+        tell(progress.step, loss=loss, tokens=tokens, scores=progress.scores())
         if progress.step % recipe.save_every == 0:
             keep()
     keep()
@@ -178,21 +199,23 @@ def run(recipe: LanguageRecipe, out: Path, *, stop_after: float = float("inf")) 
 
 def train_step(
     reader: Reader, optims: list[torch.optim.Optimizer], recipe: LanguageRecipe, progress: Progress
-) -> tuple[int, float, float]:
-    """One step on one lesson -> lesson, loss, exact match."""
+) -> tuple[int, float, float, int]:
+    """One step on one lesson -> lesson, loss, exact match, tokens; `progress.kinds` is brought forward."""
     rng = np.random.default_rng([recipe.seed, progress.step])
     torch.manual_seed(recipe.seed * 1_000_003 + progress.step)
-    number = draw_lesson(rng, progress.reached)
-    lesson = LESSONS[number]
-    pages = same_shape(rng, lesson)
+    number = draw_lesson(rng, progress.reached, recipe.climbed)
+    lesson = recipe.lessons[number]
+    pages = same_shape(rng, lesson, recipe.family)
     questions = [choose(rng, page.questions, lesson.questions) for page, _ in pages]
     image = reader.embed_image([s for _, s in pages], noise=recipe.noise)
     packed = pack(questions, prefix=len(markup()[0]) + image.shape[1], short=bool(rng.random() < lesson.short))
-    loss, exact = score(reader(image, packed), packed.labels, lesson.questions)
+    loss, right = marked(reader(image, packed), packed.labels, lesson.questions)
+    for kind, share in by_kind([page for page, _ in pages], right).items():
+        running(progress.kinds, kind, share, keep=0.96)
     loss.backward()
     nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
     set_rate(optims, rate_at(progress.step, steps=recipe.steps, decay_from=recipe.decay_from))
     for optim in optims:
         optim.step()
         optim.zero_grad(set_to_none=True)
-    return number, loss.item(), exact
+    return number, loss.item(), right.float().mean().item(), len(pages) * len(packed.positions)

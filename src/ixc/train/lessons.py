@@ -18,6 +18,9 @@ from ixc.data.synth.kinds import KINDS, Sheet, Style, title
 from ixc.data.synth.page import Page, characters
 from ixc.train.symbols import TOKEN, Symbols, grid_symbols, page_symbols, with_newlines
 
+NO_KIND = "lesson"
+"""Kind of a page that is of no kind of the family yet."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
@@ -90,7 +93,7 @@ def small_page(number: int, lesson: Lesson, family: Family) -> Page:
     names = family.fonts
     size = int(rng.integers(lesson.letters[0], lesson.letters[1] + 1))
     page = Page(
-        kind="lesson", width=lesson.columns * TOKEN, height=lesson.rows * TOKEN, font=names[rng.integers(len(names))]
+        kind=NO_KIND, width=lesson.columns * TOKEN, height=lesson.rows * TOKEN, font=names[rng.integers(len(names))]
     )
     pitch = TOKEN if lesson.words != "page" else max(TOKEN, round(size * rng.uniform(0.9, 1.3)))
     titled = round(size * 1.3) if lesson.words == "page" and lesson.rows >= 12 and rng.random() < 0.8 else 0

@@ -22,6 +22,8 @@ class NanoRecipe:
     sight: SightRecipe
     spelling: SpellingRecipe
     joint: JointRecipe
+    threads: int = 0
+    """Cores of the stages after the first two, for sums in another order are other weights; 0 = all."""
     begin: Path | None = None
     """Model folder whose weights the joint stage goes on from, instead of the three stages before it."""
 

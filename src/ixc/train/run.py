@@ -1,96 +1,182 @@
-"""One command from nothing to a model folder."""
+"""One command from nothing to a model folder.
+
+The first two stages run side by side, each in a process of one core. They tell every step through a pipe; a process
+whose pipe nobody reads any more ends at its next step, so that a killed run leaves nobody behind who still writes.
+"""
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import os
+import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, IxcError, UsageError
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.train import language, sight, spelling, state
 from ixc.train.export import export
 from ixc.train.joint import Joint
 from ixc.train.recipe import NanoRecipe, read_recipe
+from ixc.train.report import Course, Leg, Outlook, Report, Watch
 
-log = logging.getLogger(__name__)
+Show = Callable[[Report, Outlook], Any]
+"""Called after each step of any stage."""
+
+FIRST = ("language", "sight")
+"""Stages that run side by side."""
 
 
-def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto") -> Path:
+def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto", watch: Show | None = None) -> Path:
     """Train by a recipe file; returns the model folder `out/model`.
 
     Args:
         recipe: Python file with a function `recipe()`.
-        out: folder of states and of the model.
+        out: folder of states, logs of every stage (`STAGE.jsonl`) and the model.
         resume: go on with the states that lie in `out`; without it they are an error, never overwritten.
         device: `cpu` or `auto`; these sizes train fastest on the CPU of one machine.
+        watch: told every step, and what is left of the whole run.
 
     Raises:
         UsageError: no such recipe, states of an earlier run, another device.
-        DataError: a state that cannot be read.
+        DataError: a state that cannot be read or written.
     """
     if device not in ("auto", "cpu"):
         raise UsageError(f"the embedded model trains on the CPU, not on {device}; use --device cpu")
     plan = read_recipe(recipe)
+    check_out(out, resume=resume)
+    tell = None if watch is None else _telling(watch, Course(legs(plan)))
+    began = time.monotonic()
+    with threads(plan.threads):
+        joint = Joint(plan.model, plan.joint, out, tell)
+        if not joint.resume():
+            _begin(joint, plan, recipe, out, tell)
+        model = joint.run()
+    export(model, out / "model", hd=max(plan.joint.family.settings), training=_record(plan, time.monotonic() - began))
+    return out / "model"
+
+
+def check_out(out: Path, *, resume: bool) -> None:
+    """A run may begin in this folder.
+
+    Raises:
+        UsageError: it holds states and they shall not be gone on with.
+    """
     found = sorted(p.name for p in out.glob("*.pt")) if out.is_dir() else []
     if found and not resume:
         raise UsageError(
             f"{out} holds {len(found)} states of an earlier run ({', '.join(found)}); add --resume or take a new folder"
         )
-    began = time.monotonic()
-    torch.manual_seed(plan.joint.seed)
-    joint = Joint(plan.model, plan.joint, out)
-    if not joint.resume():
-        _begin(joint, plan, recipe, out)
-    model = joint.run()
-    export(model, out / "model", training=_record(plan, time.monotonic() - began))
-    return out / "model"
 
 
-def _begin(joint: Joint, plan: NanoRecipe, recipe: Path, out: Path) -> None:
+def legs(plan: NanoRecipe) -> tuple[tuple[Leg, ...], ...]:
+    """The stages that a recipe runs, in groups side by side."""
+    joint = (Leg(stage="joint", steps=plan.joint.steps, pace=plan.joint.pace),)
+    if plan.begin is not None:
+        return (joint,)
+    first = tuple(
+        Leg(stage=name, steps=one.steps, pace=one.pace)
+        for name, one in zip(FIRST, (plan.language, plan.sight), strict=True)
+    )
+    align = (Leg(stage="align", steps=plan.joint.align_steps, pace=plan.joint.align_pace),)
+    return first, align, (Leg(stage="spelling", steps=plan.spelling.steps, pace=plan.spelling.pace),), joint
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute on so many cores; 0 = as many as torch takes by itself."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _telling(watch: Show, course: Course) -> Watch:
+    return lambda report: watch(report, course(report))
+
+
+def _begin(joint: Joint, plan: NanoRecipe, recipe: Path, out: Path, tell: Watch | None) -> None:
     """Everything before the joint stage: three stages from nothing, or the weights of an earlier run."""
     if plan.begin is None:
-        _first_stages(recipe, out)
+        _first_stages(recipe, out, tell)
         joint.start(*_learned(out))
-        spelling.run(joint.model, joint.symbols, plan.spelling, out)
+        spelling.run(joint.model, joint.symbols, plan.spelling, out, watch=tell)
     else:
         earlier = IxcForConditionalGeneration.from_pretrained(plan.begin, dtype=torch.float32)
         joint.model.load_state_dict(earlier.state_dict())
     joint.save()
 
 
-def _first_stages(recipe: Path, out: Path) -> None:
-    """Hand and eyes, side by side on one core each where there are two."""
+def _first_stages(recipe: Path, out: Path, tell: Watch | None) -> None:
+    """Hand and eyes, side by side on one core each where there are two; the weights are the same either way."""
     if (os.cpu_count() or 1) < 2:
-        _stage("language", recipe, out)
-        _stage("sight", recipe, out)
+        for name in FIRST:
+            with threads(1):
+                _stage(name, recipe, out, tell)
         return
-    context = multiprocessing.get_context("spawn")
-    jobs = [context.Process(target=_stage, args=(name, recipe, out, 1)) for name in ("language", "sight")]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    if any(job.exitcode for job in jobs):
-        raise DataError(f"a stage ended with exit codes {[job.exitcode for job in jobs]}; run again with --resume")
+    context, ends = get_context("spawn"), {}
+    try:
+        for name in FIRST:
+            mine, theirs = context.Pipe(duplex=False)
+            job = context.Process(target=_alone, args=(name, recipe, out, theirs))
+            job.start()
+            theirs.close()
+            ends[mine] = (name, job)
+        _listen({end: name for end, (name, _) in ends.items()}, tell)
+        for name, job in ends.values():
+            job.join()
+            if job.exitcode:
+                raise DataError(f"the stage {name} ended with exit code {job.exitcode}; run again with --resume")
+    finally:
+        for _, job in ends.values():
+            job.kill()
+            job.join()
 
 
-def _stage(name: str, recipe: Path, out: Path, threads: int = 0) -> None:
-    if threads:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
-        torch.set_num_threads(threads)
+def _listen(ends: dict[Connection, str], tell: Watch | None) -> None:
+    """Reports of the stages until all of them have ended; an error of one ends the others."""
+    while ends:
+        for end in wait(list(ends)):
+            assert isinstance(end, Connection)
+            try:
+                said = end.recv()
+            except EOFError:
+                del ends[end]
+                continue
+            if isinstance(said, Exception):
+                raise said
+            if tell is not None:
+                tell(said)
+
+
+def _alone(name: str, recipe: Path, out: Path, end: Connection) -> None:
+    """A stage in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who listens ends it
+    torch.set_num_threads(1)
+    try:
+        _stage(name, recipe, out, end.send)
+    except BrokenPipeError:
+        os._exit(1)  # nobody listens any more
+    except IxcError as error:
+        end.send(error)
+
+
+def _stage(name: str, recipe: Path, out: Path, tell: Watch | None) -> None:
     plan = read_recipe(recipe)
     if name == "language":
-        language.run(plan.language, out)
+        language.run(plan.language, out, watch=tell)
     else:
-        sight.run(plan.sight, out)
+        sight.run(plan.sight, out, watch=tell)
 
 
 def _learned(out: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:

@@ -11,7 +11,6 @@ Shapes: N windows, T = 36 tokens of a window, SLOTS places in a token, K = 95 ch
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from dataclasses import dataclass
@@ -24,18 +23,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ixc.data.synth.compose import compose
+from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.page import SPACE
 from ixc.data.synth.paint import paint
 from ixc.geometry import TILE
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.picture import resize_to_canvas
 from ixc.train import state
+from ixc.train.canvases import CANVAS, LETTERING, Canvas, Lettering, page_canvas, text_canvas
 from ixc.train.language import rate_at, set_rate
 from ixc.train.muon import Muon
-from ixc.train.sight import CANVAS, DEVIATION, MEAN, WINDOW, page_canvas, text_canvas
+from ixc.train.report import Log, Watch, running
+from ixc.train.sight import DEVIATION, MEAN, WINDOW
 from ixc.train.symbols import FIRST_ID, LEGIBLE, PATCH, SLOTS, SymbolEmbedding, grid_symbols, seen_by
 
-log = logging.getLogger(__name__)
 TOKENS = WINDOW // 2  # on a side of a window
 
 
@@ -48,6 +49,8 @@ class SpellingRecipe:
     decay_from: int = 1200
     canvases: int = 12
     """Canvases a step; four windows are cut from each."""
+    family: Family = FAMILY
+    lettering: Lettering = LETTERING
     pages: float = 0.45
     """Share of canvases that are tiles of pages; the others are full of text."""
     overviews: float = 0.1
@@ -59,13 +62,15 @@ class SpellingRecipe:
     near: float = 0.02
     """Weight of the squared distance to the symbols, which also teaches the rows of lines, newline and separator."""
     save_every: int = 100
+    pace: float = 2.0
+    """Seconds that a step is expected to take, for the time left."""
 
 
 @torch.no_grad()
-def overview_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def overview_canvas(rng: Generator, family: Family = FAMILY) -> Canvas:
     """The overview of a page of several tiles: pixels, and of its legible characters codes, x, y."""
     hd = 4 if rng.random() < 0.5 else 9
-    page = compose(int(rng.integers(1 << 39)), hd=hd)
+    page = compose(int(rng.integers(1 << 39)), hd=hd, family=family)
     place, codes, x, y, sizes = seen_by(page, hd=hd)
     canvas = torch.from_numpy(resize_to_canvas(paint(page), partition=place)).permute(2, 0, 1)[None].float()
     small = F.interpolate(canvas, size=(TILE, TILE), mode="bicubic", align_corners=False)  # as the model does
@@ -74,13 +79,20 @@ def overview_canvas(rng: Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     return shrunk, codes[legible], x[legible] / place.grid_w, y[legible] / place.grid_h
 
 
+def _canvas(rng: Generator, recipe: SpellingRecipe) -> Canvas:
+    r = rng.random()
+    if r < recipe.overviews:
+        return overview_canvas(rng, recipe.family)
+    if r < recipe.overviews + recipe.pages:
+        return page_canvas(rng, recipe.family)
+    return text_canvas(rng, recipe.family, recipe.lettering)
+
+
 def windows(rng: Generator, recipe: SpellingRecipe) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pixels (N, 3, 168, 168) normalised, places (N, P), characters (N, T, SLOTS), rows (N, T, 2) bool."""
     side, pixels, places, chars, rows = WINDOW * PATCH, [], [], [], []
     for _ in range(recipe.canvases):
-        r = rng.random()
-        draw = overview_canvas if r < recipe.overviews else page_canvas
-        image, codes, x, y = (draw if r < recipe.overviews + recipe.pages else text_canvas)(rng)
+        image, codes, x, y = _canvas(rng, recipe)
         for _ in range(4):
             left, top = (int(v) for v in rng.integers(0, CANVAS - side + 1, size=2))
             pixels.append(image[top : top + side, left : left + side])
@@ -176,26 +188,23 @@ def run(
     recipe: SpellingRecipe,
     out: Path,
     *,
+    watch: Watch | None = None,
     stop_after: float = float("inf"),
 ) -> None:
     """Train the eyes of `model` in place, or go on from `out/spelling.pt`. `stop_after` bounds this call in seconds."""
     speller = Speller(model, symbols, recipe)
-    step, accuracy, path = 0, 0.0, out / "spelling.pt"
+    step, path, means = 0, out / "spelling.pt", {}
     if (saved := state.load(path)) is not None:
         model.model.load_state_dict(saved["eyes"], strict=False)
         for optim, kept in zip(speller.optims, saved["optims"], strict=True):
             optim.load_state_dict(kept)
-        step, accuracy = saved["step"], saved["accuracy"]
-    began, since = time.monotonic(), step
+        step, means = saved["step"], {"characters": saved["accuracy"]}
+    began, tell = time.monotonic(), Log("spelling", recipe.steps, out, watch)
     while step < recipe.steps and time.monotonic() - began < stop_after:
         loss, far, right = speller.step(step)
         step += 1
-        accuracy = right if step - since < 3 else 0.95 * accuracy + 0.05 * right
-        if step % 50 == 0:
-            pace = (time.monotonic() - began) / (step - since)
-            log.info(
-                "spelling: step %d loss %.3f far %.2f characters %.3f  %.2f s/step", step, loss, far, accuracy, pace
-            )
+        running(means, "characters", right)
+        tell(step, loss=loss, tokens=4 * recipe.canvases * TOKENS**2, scores=means | {"far": far})
         if step % recipe.save_every == 0 or step == recipe.steps:
             eyes, optims = speller.learned(), [o.state_dict() for o in speller.optims]
-            state.save({"eyes": eyes, "optims": optims, "step": step, "accuracy": accuracy}, path)
+            state.save({"eyes": eyes, "optims": optims, "step": step, "accuracy": means["characters"]}, path)
