@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from ixc.data.synth import fonts
-from ixc.data.synth.compose import HELD_OUT
+from ixc.data.synth.compose import HELD_OUT, NAMED
+from ixc.data.synth.page import Page
 from ixc.errors import DataError, UsageError
 from ixc.evals import synth
 
@@ -38,6 +39,36 @@ def test_an_oracle_is_right_and_low_settings_are_not() -> None:
     by_hd = {r.name: r.percent for r in groups["pages drawn for HD-9, asked at"]}
     assert by_hd == {"HD-01": 0, "HD-04": 0, "HD-09": 100, "HD-16": 100}
     assert "held out: " in str(report)
+
+
+def test_large_pages_are_asked_at_smaller_settings_and_listed_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eye that reads letters of 20 pixels and more."""
+
+    def paint(page: Page) -> Image.Image:
+        blank = Image.new("L", (8, 8))
+        blank.info["page"] = page
+        return blank
+
+    def answer(image: Image.Image, question: str, hd: int) -> str:
+        page = image.info["page"]
+        right = next(q.answer for q in page.questions if q.question == question)
+        return right if round(synth.seen_size(page, hd), 1) >= 20 else ""
+
+    monkeypatch.setattr(synth, "paint", paint)
+    report = finish(synth.run(answer, count=8, kind="sign", hd=55))
+    assert {(case.width, case.height) for case in report.cases} & set(NAMED)
+    groups = {title: {row.name: row for row in rows} for title, rows in report.groups()}
+    asked = groups["pages drawn for HD-55, asked at"]
+    assert {name: row.count for name, row in asked.items()} == {"HD-09": 8, "HD-25": 8, "HD-55": 8}
+    shares = {name: found.percent for name, found in groups["by smallest letters as seen, own HD"].items()}
+    assert all(share == (0 if name in ("below 16 px", "16 to 20 px") else 100) for name, share in shares.items())
+
+
+@pytest.mark.parametrize(
+    ("pixels", "name"), [(3, "below 16 px"), (16, "16 to 20 px"), (31.9, "28 to 32 px"), (40, "32 px and more")]
+)
+def test_classes_of_letters(pixels: float, name: str) -> None:
+    assert synth.size_class(pixels) == name
 
 
 def test_test_pages_are_never_training_pages() -> None:

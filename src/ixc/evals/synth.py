@@ -2,8 +2,8 @@
 
     numbers from HELD_OUT on -> compose -> paint -> one question a page -> the model's own way of answering -> equal?
 
-Each page is drawn for a setting (HD-1, 4 or 9) and asked at that one and at the ones beside it. Fonts take turns:
-half of the pages are in fonts of training, half in fonts that training never saw.
+Each page is drawn for a setting and asked at that one, pages of HD-9 and HD-55 at others too. Fonts take turns: half of
+the pages are in fonts of training, half in fonts that training never saw.
 """
 
 from __future__ import annotations
@@ -28,9 +28,14 @@ from ixc.geometry import partition
 Answers = Callable[[Image.Image, str, int], str]
 """(image, question, HD) -> answer text: any model, local or behind an endpoint."""
 
-ASKED_AT = (1, 4, 9, 16)
+ASKED_AT = {9: (1, 4, 9, 16), 55: (9, 25, 55)}
+"""Setting a page is drawn for -> all settings it is asked at; the others at their own."""
 LARGE = 1344 * 1008
 """Pixels of the largest pages of the family; their letters are the smallest beside the page."""
+WIDE = (3840, 1600)
+"""The largest page that the paper reads, pixels."""
+SIZES = (16, 20, 24, 28, 32)
+"""Borders of the classes of letters, pixels as seen."""
 Z = 1.96  # 95 % normal quantile
 
 
@@ -80,7 +85,9 @@ class Report:
         own = self.own()
         small = [c for c in self.cases if c.drawn_for == 9]
         large = [c for c in small if c.width * c.height >= LARGE]
-        return [
+        most = [c for c in self.cases if c.drawn_for == 55]
+        wide = [c for c in most if (c.width, c.height) == WIDE]
+        parts = [
             ("all, at the page's own HD", [row("all", own)]),
             ("by kind of question, own HD", rows(own, lambda c: c.kind)),
             ("by kind of page, own HD", rows(own, lambda c: c.page)),
@@ -89,9 +96,13 @@ class Report:
                 "by font, own HD",
                 rows(own, lambda c: ("held out: " if c.font in fonts.TEST_FONTS else "trained: ") + c.font),
             ),
+            ("by smallest letters as seen, own HD", rows(own, lambda c: size_class(c.seen))),
             ("pages drawn for HD-9, asked at", rows(small, lambda c: f"HD-{c.hd:02d}")),
             ("of these the pages of 1344x1008, asked at", rows(large, lambda c: f"HD-{c.hd:02d}")),
+            ("pages drawn for HD-55, asked at", rows(most, lambda c: f"HD-{c.hd:02d}")),
+            ("of these the pages of 3840x1600, asked at", rows(wide, lambda c: f"HD-{c.hd:02d}")),
         ]
+        return [(title, found) for title, found in parts if found]
 
     def __str__(self) -> str:
         """The table, for a terminal and for Markdown."""
@@ -100,6 +111,14 @@ class Report:
             lines.append(f"| **{title}** | | | |")
             lines += [f"| {r.name} | {r.percent:.1f} | {r.low:.1f} to {r.high:.1f} | {r.count} |" for r in found]
         return "\n".join(lines)
+
+
+def size_class(pixels: float) -> str:
+    """The class of letters that a size falls into: `below 16 px`, `16 to 20 px`, ... `32 px and more`."""
+    above = [size for size in SIZES if size > pixels]
+    if len(above) == len(SIZES):
+        return f"below {SIZES[0]} px"
+    return f"{SIZES[-len(above) - 1]} to {above[0]} px" if above else f"{SIZES[-1]} px and more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,15 +184,16 @@ def ask(
     answers: Answers,
     index: int,
     *,
-    settings: Sequence[int] = ASKED_AT,
+    settings: Sequence[int] | None = None,
     kind: str | None = None,
     hd: int | None = None,
 ) -> list[Case]:
-    """The cases of one page: its own setting and, for pages of HD-9, all of `settings`. Others as `held_out`."""
+    """The cases of one page: at its own setting and at `settings` (None: those of `ASKED_AT`). Others as `held_out`."""
     page, question = held_out(index, kind=kind, hd=hd)
     image = paint(page)
     done = []
-    for asked in sorted({page.hd, *(settings if page.hd == max(SETTINGS) else ())}):
+    more = ASKED_AT.get(page.hd, ()) if settings is None else settings
+    for asked in sorted({page.hd, *more}):
         said = answers(image, question.question, asked).strip()
         case = Case(
             number=page.number,

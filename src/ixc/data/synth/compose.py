@@ -26,6 +26,7 @@ from ixc.data.synth.panels import infographic
 from ixc.data.synth.prose import article, letter, lines
 from ixc.data.synth.signs import sign
 from ixc.errors import UsageError
+from ixc.geometry import partition
 
 TILE = 336  # pixels of a tile (spec a)
 TOKEN = 28  # pixels of a token: two 14-px patches
@@ -53,6 +54,9 @@ ATTEMPTS = 8
 """How often a page of a wider kind is set anew where it does not fit."""
 SMALLER = 0.88
 """Letters of one attempt as a share of those before: at the last one, 9 px for 22."""
+NAMED = ((3840, 1600), (816, 5133), (2550, 3300), (7680, 4320))
+"""Sizes in pixels among the pages of HD-55: the largest that the paper reads, a long infographic, a letter scanned at
+300 dpi, an 8K screen."""
 HELD_OUT = 1 << 40
 """Numbers from here on are for testing; training draws below."""
 
@@ -90,9 +94,11 @@ def canvas(rng: Generator, hd: int) -> tuple[int, int, float]:
 
 
 def _large(rng: Generator, hd: int) -> tuple[int, int, float]:
-    """A page of more than nine tiles: a third are 3840 x 1600 (HD-55), the others fill a grid of at most `hd` tiles."""
-    if hd == 55 and rng.random() < 1 / 3:
-        return 3840, 1600, 3696 / 3840  # 11 x 5 tiles: the largest that the paper reads
+    """A page of more than nine tiles: of HD-55 a third are 3840 x 1600 and a sixth of the other `NAMED` sizes; the rest
+    fill a grid of at most `hd` tiles."""
+    if hd == 55 and (drawn := rng.random()) < 1 / 2:
+        width, height = NAMED[0] if drawn < 1 / 3 else NAMED[1 + int(rng.integers(len(NAMED) - 1))]
+        return width, height, partition(width, height, hd=hd, rule="native").resized_width / width
     grids = [
         (a, d) for a in range(2, hd) for d in range(2, hd) if 0.75 * hd <= a * d <= hd and max(a, d) <= 3 * min(a, d)
     ]
