@@ -2,7 +2,7 @@
 
 A recipe is of one of two kinds, and each has its own options:
 
-    NanoRecipe    a small model from nothing, on pages drawn on the way          --out --resume --device
+    NanoRecipe    a small model from nothing, on pages drawn on the way          --out --resume --device --track
     Stage         a model folder learns from --data: an adapter, or everything   these, and all the others
 """
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ixc.processing.processor import IxcProcessor
     from ixc.train.gauge import Gauge
     from ixc.train.glance import Glance
+    from ixc.train.report import Outlook, Report
     from ixc.train.stage import Stage
     from ixc.train.trackers import Tracker
 
@@ -36,6 +37,7 @@ TRAIN_EXAMPLES = (
     "ixc train recipes/lora_nano.py --data talks.jsonl --out runs/mine",
     "ixc train recipes/lora_nano.py --data talks.jsonl --out runs/mine --resume",
     "ixc train recipes/lora.py --model ./ixc-4khd-7b --data charts.jsonl:25 --data scans.jsonl:55 --skip-broken",
+    "ixc train recipes/nano_small.py --track tensorboard",
     "ixc train recipes/nano.py --out runs/nano",
 )
 
@@ -102,7 +104,9 @@ def train(
     ] = None,
     eight_bit: Annotated[bool, typer.Option("--8-bit-optimizer", help="Moments of AdamW in 8 bit.")] = False,
 ) -> None:
-    """Train by a recipe: fine-tune a model on your data, or make the embedded one. --resume goes on with a run.
+    """Train by a recipe: fine-tune a model on your data, or make a small one from nothing.
+
+    --resume goes on with a run after any kill, to the same weights.
 
     Several devices: torchrun --nproc-per-node 8 -m ixc train RECIPE, or accelerate launch -m ixc train RECIPE.
     """
@@ -137,10 +141,26 @@ def train(
     _refuse(path, {"--data": data, "--model": model, "--hd": hd, "--images": images, "--save-every": save_every,
                    "--skip-broken": skip_broken or None, "--bf16": bf16, "--recompute": recompute,
                    "--8-bit-optimizer": eight_bit or None, "--merge": fold or None, "--stream": stream or None,
-                   "--dry-run": dry_run or None, "--held-out": held_out, "--track": track})  # fmt: skip
-    from ixc import train as room
+                   "--dry-run": dry_run or None, "--held-out": held_out})  # fmt: skip
+    _from_nothing(path, out=out, resume=resume, device=device, track=track or [])
 
-    print(room.run(path, out=out, resume=resume, device=device))
+
+def _from_nothing(recipe: Path, *, out: Path, resume: bool, device: str, track: list[str]) -> None:
+    """A line and a point of the curves for each step of every stage."""
+    quiet_libraries()
+    from ixc import train as room
+    from ixc.train.trackers import trackers
+
+    with ticker() as show, trackers(track, out, {"recipe": recipe.stem}) as curves:
+
+        def tell(step: Report, whole: Outlook) -> None:
+            show(whole.text, whole.done, whole.total)
+            numbers = {"loss": step.loss, **step.scores, "tokens_per_second": whole.tokens_per_second}
+            for curve in curves:
+                curve(step.step, {**numbers, "minutes_left": whole.seconds_left / 60}, stage=step.stage)
+
+        folder = room.run(recipe, out=out, resume=resume, device=device, watch=tell)
+    print(folder)
 
 
 def _refuse(recipe: Path, options: dict[str, Any]) -> None:

@@ -40,14 +40,16 @@ def test_a_service_gets_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "trackio.py").write_text(
         "calls = []\n"
         "def init(**how): calls.append(how)\n"
-        "def log(numbers, step): calls.append((step, numbers))\n"
+        "def log(numbers, step=None): calls.append((step, numbers))\n"
         "def finish(): calls.append('end')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with trackers(["trackio"], Path("runs/mine"), {"recipe": "r"}) as [curve]:
         curve(7, {"loss": 0.5})
+        curve(3, {"loss": 0.2}, stage="sight")
     calls = __import__("trackio").calls
-    assert calls == [{"project": "ixc-4khd", "name": "mine", "config": {"recipe": "r"}}, (7, {"loss": 0.5}), "end"]
+    assert calls[0] == {"project": "ixc-4khd", "name": "mine", "config": {"recipe": "r"}}
+    assert calls[1:] == [(7, {"loss": 0.5}), (None, {"sight/step": 3, "sight/loss": 0.2}), "end"]
 
 
 @pytest.mark.slow
@@ -59,6 +61,19 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
                 curve(step, {"loss": 1 / step})
     events = reader.EventAccumulator(str(tmp_path / EVENTS)).Reload()
     assert [one.step for one in events.Scalars("train/loss")] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_tensorboard_keeps_the_stages_apart(tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for steps in ((1, 2, 3), (3, 4)):  # a kill behind step 2, then resumed
+        with trackers(["tensorboard"], tmp_path, {}) as [curve]:
+            for step in steps:
+                curve(step, {"loss": 1 / step}, stage="sight")
+                curve(10 * step, {"loss": step}, stage="language")
+    for stage, wanted in (("sight", [1, 2, 3, 4]), ("language", [10, 20, 30, 40])):
+        events = reader.EventAccumulator(str(tmp_path / EVENTS / stage)).Reload()
+        assert [one.step for one in events.Scalars("train/loss")] == wanted
 
 
 def test_operations_are_those_of_a_linear_map() -> None:

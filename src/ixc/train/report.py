@@ -42,7 +42,7 @@ class Report:
 
     def text(self) -> str:
         """A few words."""
-        scores = "".join(f", {name} {value:.2f}" for name, value in self.scores.items())
+        scores = "".join(f", {name} {round(value, 2):g}" for name, value in self.scores.items())
         return f"{self.stage} {self.step} of {self.steps}, loss {self.loss:.3f}{scores}"
 
 

@@ -1,6 +1,8 @@
 """Curves beside the log: TensorBoard event files, Weights & Biases, trackio; each only if it is named and installed.
 
 tracker("tensorboard", OUT, settings) -> Tracker; tracker(step, {"loss": 0.2, ...}) at every step; tracker.close()
+
+A run of several stages, each with steps of its own, names the stage at every step.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ PROJECT = "ixc-4khd"
 class Tracker(Protocol):
     """Takes the numbers of a step."""
 
-    def __call__(self, step: int, numbers: Mapping[str, float]) -> None: ...
+    def __call__(self, step: int, numbers: Mapping[str, float], *, stage: str = "") -> None: ...
     def close(self) -> None: ...
 
 
 class TensorBoard:
-    """Event files in OUT/events."""
+    """Event files in OUT/events; of a stage in a folder of its own there, which TensorBoard shows as a run."""
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
         try:
@@ -35,19 +37,22 @@ class TensorBoard:
         except ImportError as error:
             raise _missing("tensorboard") from error
         # Steps that a resumed run does again replace those a kill left behind.
-        self._purge: Callable[[int], Any] = lambda step: SummaryWriter(str(out / EVENTS), purge_step=step)
-        self._writer: Any = None
+        self._begin: Callable[[str, int], Any] = lambda stage, step: SummaryWriter(
+            str(out / EVENTS / stage), purge_step=step
+        )
+        self._writers: dict[str, Any] = {}
 
-    def __call__(self, step: int, numbers: Mapping[str, float]) -> None:
+    def __call__(self, step: int, numbers: Mapping[str, float], *, stage: str = "") -> None:
         """One point of each curve."""
-        self._writer = self._writer or self._purge(step)
+        if stage not in self._writers:
+            self._writers[stage] = self._begin(stage, step)
         for name, value in numbers.items():
-            self._writer.add_scalar(f"train/{name}", value, step)
+            self._writers[stage].add_scalar(f"train/{name}", value, step)
 
     def close(self) -> None:
         """Onto the disk."""
-        if self._writer is not None:
-            self._writer.close()
+        for writer in self._writers.values():
+            writer.close()
 
 
 class Service:
@@ -60,9 +65,12 @@ class Service:
             raise _missing(name) from error
         self._room.init(project=PROJECT, name=out.name, config=dict(settings))
 
-    def __call__(self, step: int, numbers: Mapping[str, float]) -> None:
-        """One point of each curve."""
-        self._room.log(dict(numbers), step=step)
+    def __call__(self, step: int, numbers: Mapping[str, float], *, stage: str = "") -> None:
+        """One point of each curve; stages have steps of their own, so theirs are numbered by a curve instead."""
+        if stage:
+            self._room.log({f"{stage}/{name}": value for name, value in {"step": step, **numbers}.items()})
+        else:
+            self._room.log(dict(numbers), step=step)
 
     def close(self) -> None:
         """The run is over."""

@@ -1,0 +1,180 @@
+"""A training from nothing as a user watches it, breaks it off and goes on: logs, time left, weights after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ixc.errors import DataError
+from ixc.train import language
+from ixc.train.report import Course, Leg, Outlook, Report
+
+room = import_module("ixc.train.run")  # the function of the same name hides it in its package
+TINY = Path(__file__).with_name("tiny_recipe.py")
+STEPS = {"language": 8, "sight": 6, "align": 3, "spelling": 4, "joint": 4}
+"""Of the tiny recipe."""
+
+
+class Killed(BaseException):
+    """In the place of SIGKILL: nothing that the run would do afterwards is done."""
+
+
+def lines(out: Path) -> dict[str, list[dict[str, float]]]:
+    """The logs without what a clock says."""
+    found = {}
+    for stage in STEPS:
+        read = [json.loads(line) for line in (out / f"{stage}.jsonl").read_text().splitlines()]
+        found[stage] = [{k: v for k, v in line.items() if k != "seconds"} for line in read]
+    return found
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, other = (load_file(out / "model" / "model.safetensors") for out in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.fixture(scope="module")
+def one_core() -> Iterator[None]:
+    """All stages in this process, one after the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "cpu_count", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(one_core: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Report, Outlook]]]:
+    """An unbroken run and what it told."""
+    out, told = tmp_path_factory.mktemp("nothing") / "whole", []
+    room.run(TINY, out=out, watch=lambda *both: told.append(both))
+    return out, told
+
+
+def test_every_step_of_every_stage_is_told(whole: tuple[Path, list[tuple[Report, Outlook]]]) -> None:
+    out, told = whole
+    for stage, steps in STEPS.items():
+        assert [step.step for step, _ in told if step.stage == stage] == list(range(1, steps + 1))
+    assert {k: [line["step"] for line in v] for k, v in lines(out).items()} == {
+        stage: list(range(1, steps + 1)) for stage, steps in STEPS.items()
+    }
+    done = [view.done for _, view in told]
+    assert done == sorted(done)
+    assert done[-1] == told[-1][1].total == sum(STEPS.values())
+    assert told[-1][1].seconds_left == 0
+    kinds = {"form", "receipt", "table", "notice"}
+    assert kinds & told[-1][0].scores.keys()
+    assert all(0 <= told[-1][0].scores[kind] <= 1 for kind in kinds & told[-1][0].scores.keys())
+
+
+def test_killed_in_every_stage_and_gone_on_with(
+    whole: tuple[Path, list[tuple[Report, Outlook]]], tmp_path: Path
+) -> None:
+    """Same weights, and the same lines in every log."""
+    for stage, steps in STEPS.items():
+        moment = random.randint(1, steps)
+
+        def kill(step: Report, _: Outlook, stage: str = stage, moment: int = moment) -> None:
+            if (step.stage, step.step) == (stage, moment):
+                raise Killed
+
+        with pytest.raises(Killed):
+            room.run(TINY, out=tmp_path, resume=True, watch=kill)
+    room.run(TINY, out=tmp_path, resume=True)
+    assert same_weights(whole[0], tmp_path)
+    assert lines(whole[0]) == lines(tmp_path)
+
+
+def test_an_error_of_a_stage_is_the_error_of_the_run(tmp_path: Path) -> None:
+    """Across the pipe, as one line; the other stage ends."""
+    (tmp_path / "sight.pt").write_bytes(b"torn")
+    end, other = room.get_context("spawn").Pipe(duplex=False)
+    room._alone("sight", TINY, tmp_path, other)
+    other.close()
+    with pytest.raises(DataError, match=r"sight\.pt is not a whole training state"):
+        room._listen({end: "sight"}, None)
+
+
+def report(stage: str, step: int, *, steps: int, seconds: float, tokens: int = 100) -> Report:
+    return Report(stage=stage, step=step, steps=steps, loss=1.0, tokens=tokens, seconds=seconds, scores={"form": 0.5})
+
+
+def test_the_time_left_counts_stages_side_by_side_once() -> None:
+    first = (Leg(stage="a", steps=100, pace=1.0), Leg(stage="b", steps=50, pace=3.0))
+    course = Course([first, (Leg(stage="c", steps=10, pace=2.0),)])
+    view = course(report("a", 40, steps=100, seconds=0.5))
+    assert view.seconds_left == 150 + 20  # b has told nothing: as expected
+    assert (view.done, view.total) == (40, 160)
+    view = course(report("b", 40, steps=50, seconds=0.5, tokens=300))
+    assert view.seconds_left == 30 + 20  # a's 60 steps at 0.5 s are longer than b's 10
+    assert view.tokens_per_second == pytest.approx(200 + 600)
+    assert view.text.startswith("a 40 of 100, loss 1.000, form 0.5; b 40 of 50, ")
+    assert view.text.endswith("; 800 tokens/s, 50 s left")
+    course(report("a", 100, steps=100, seconds=0.5))
+    view = course(report("c", 1, steps=10, seconds=4.0))
+    assert view.seconds_left == 9 * 4
+    assert view.done == 100 + 50 + 1
+
+
+def test_the_small_first_steps_do_not_promise_too_much() -> None:
+    course = Course([[Leg(stage="a", steps=100, pace=1.0)]])
+    assert course(report("a", 1, steps=100, seconds=0.1)).seconds_left == 99
+    assert course(report("a", 50, steps=100, seconds=0.1)).seconds_left == pytest.approx(5)
+
+
+def start(out: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "ixc", "train", str(TINY), "--out", str(out), *more]
+    with open(out.with_suffix(".log"), "ab") as errors:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_killed_for_good_it_leaves_nobody_behind(
+    whole: tuple[Path, list[tuple[Report, Outlook]]], tmp_path: Path
+) -> None:
+    """SIGKILL at random moments to the command alone: its stages end by themselves. One core has two cores' weights."""
+    for _ in range(40):
+        run = start(tmp_path / "run", "--resume")
+        try:
+            run.wait(timeout=random.uniform(6, 25))
+        except subprocess.TimeoutExpired:
+            os.kill(run.pid, signal.SIGKILL)
+            run.wait()
+            continue
+        assert run.returncode == 0, (tmp_path / "run.log").read_text()
+        break
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(run.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a stage of a killed run is still there")
+    assert same_weights(whole[0], tmp_path / "run")
+    assert lines(whole[0]) == lines(tmp_path / "run")
+
+
+def test_lessons_and_family_of_a_recipe_are_what_is_drawn(tmp_path: Path) -> None:
+    """A family of one kind: no other kind of page is scored."""
+    from dataclasses import replace
+
+    from ixc.data.synth.family import Family
+    from ixc.train.recipe import read_recipe
+
+    family = Family(shares=(("notice", 1.0),), settings=(1,), fonts=("Lato",), coloured=0.0)
+    plan = replace(read_recipe(TINY).language, family=family, steps=4)
+    told: list[Report] = []
+    language.run(plan, tmp_path, watch=told.append)
+    assert {name for step in told for name in step.scores} - {"lesson", "read"} == {"notice"}
