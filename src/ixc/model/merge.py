@@ -68,7 +68,7 @@ class CAbstractor(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tiles, _, width = x.shape
-        x = x.transpose(1, 2).reshape(tiles, width, self.side, self.side)
+        x = x.transpose(1, 2).contiguous().view(tiles, width, self.side, self.side)  # channels last crashes backward
         x = self.after(F.avg_pool2d(self.before(x), SIDE))
         return self.out(x.flatten(2).transpose(1, 2))  # (N, P / 4, 4 C)
 
