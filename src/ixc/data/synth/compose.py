@@ -113,7 +113,7 @@ def style(rng: Generator, scale: float, height: int, family: Family = FAMILY) ->
     seen = float(np.clip(np.exp(rng.normal(np.log(median), family.spread)), least, most))
     size = round(seen / scale)
     pitch = max(int(np.ceil(TOKEN / scale)), round(size * rng.uniform(1.2, 1.6)))
-    titled = rng.random() < 0.85 and height > 5 * pitch
+    titled = rng.random() < family.titled and height > 5 * pitch
     return Style(
         size=size,
         pitch=pitch,

@@ -22,6 +22,8 @@ class Family:
     """Smallest, median and largest body font size, pixels as the model sees them."""
     spread: float = 0.12
     """Deviation of the size's logarithm."""
+    titled: float = 0.85
+    """Share of the pages with room for a title that have one."""
     coloured: float = 0.5
     """Share of the pages in other colours than black on white."""
     values: tuple[str, ...] = tuple(VALUES)
