@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 NANO = ROOT / "src/ixc/models/nano"
@@ -29,6 +30,26 @@ def nano() -> str:
         for r in rows:
             lines.append(f"| {r['name']} | {r['percent']:.1f} | {r['low']:.1f} to {r['high']:.1f} | {r['count']} |")
     return "\n".join(lines)
+
+
+def pictures() -> str:
+    """What the embedded model reads of pictures from elsewhere, from dev/pictures.py."""
+    found = json.loads((ROOT / "benchmarks/pictures_nano_202611.json").read_text())
+    settings = [str(hd) for hd in found["settings"]]
+    lines = [f"| picture | question | right | {' | '.join(f'HD-{hd}' for hd in settings)} |"]
+    lines.append("|---|---|---|" + "---|" * len(settings))
+    for r in found["rows"]:
+        said = " | ".join(_said(r, hd) for hd in settings)
+        lines.append(f"| {r['picture']} | {r['question']} | {r['answer']} | {said} |")
+    count = len(found["rows"])
+    right = ", ".join(f"HD-{hd} {sum(r['said'][hd] == r['answer'] for r in found['rows'])}" for hd in settings)
+    return "\n".join([*lines, "", f"Right of {count}: {right}."])
+
+
+def _said(row: dict[str, Any], hd: str) -> str:
+    """An answer as a cell, bold where it is right."""
+    text = row["said"][hd].replace("|", "\\|")
+    return f"**{text}**" if row["said"][hd] == row["answer"] else text
 
 
 def tasks() -> str:
@@ -116,6 +137,7 @@ def plans() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "boarding": boarding,
     "nano": nano,
+    "pictures": pictures,
     "tasks": tasks,
     "rules": rules,
     "small": small,

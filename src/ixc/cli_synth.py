@@ -18,7 +18,7 @@ SYNTH_EXAMPLES = (
 
 _KINDS = (
     "form, receipt, table, notice; default: these, mixed. Or letter, article, lines, invoice, bars, curve, pie, "
-    "infographic, sign, boarding."
+    "infographic, sign, screen, boarding."
 )
 
 

@@ -24,6 +24,7 @@ from ixc.data.synth.kinds import KINDS, Sheet, Style, title
 from ixc.data.synth.page import Page
 from ixc.data.synth.panels import infographic
 from ixc.data.synth.prose import article, letter, lines
+from ixc.data.synth.screens import screen
 from ixc.data.synth.signs import sign
 from ixc.errors import UsageError
 from ixc.geometry import partition
@@ -44,6 +45,7 @@ WIDER: dict[str, Callable[[Sheet], None]] = {
     "pie": pie,
     "infographic": infographic,
     "sign": sign,
+    "screen": screen,
 }
 """Kinds beyond the family of the embedded model, drawn where they are named; each with general questions as well."""
 UNSEEN = {"boarding": boarding_pass}

@@ -7,14 +7,14 @@ at least `Style.pitch` pixels apart, so that at the setting the page was drawn f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from numpy.random import Generator
 
 from ixc.data.synth import lexicon, values
 from ixc.data.synth.family import FAMILY, Family
-from ixc.data.synth.page import Page, Question, Text, text_width
+from ixc.data.synth.page import Colour, Page, Question, Text, text_width
 
 BLOCK = 12  # narrowest block, in ems
 LONGEST_TITLE = 14  # characters
@@ -50,6 +50,10 @@ class Sheet:
     def put(self, string: str, x: float, y: int, *, size: int | None = None, bold: bool = False) -> None:
         text = Text(string=string, x=round(x), y=y, size=size or self.style.size, bold=bold)
         self.page.texts.append(text)
+
+    def tint(self, ink: Colour) -> None:
+        """The text put last gets a colour of its own."""
+        self.page.texts[-1] = replace(self.page.texts[-1], ink=ink)
 
     def ask(self, kind: str, question: str, answer: str) -> None:
         self.page.questions.append(Question(kind=kind, question=question, answer=answer))
