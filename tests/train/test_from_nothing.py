@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,8 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ixc.data.synth.family import Family
 from ixc.errors import DataError
-from ixc.train import language
+from ixc.train import language, sight, state
+from ixc.train.recipe import read_recipe
 from ixc.train.report import Course, Leg, Outlook, Report
 
 room = import_module("ixc.train.run")  # the function of the same name hides it in its package
@@ -31,10 +34,10 @@ class Killed(BaseException):
     """In the place of SIGKILL: nothing that the run would do afterwards is done."""
 
 
-def lines(out: Path) -> dict[str, list[dict[str, float]]]:
+def lines(out: Path, *stages: str) -> dict[str, list[dict[str, float]]]:
     """The logs without what a clock says."""
     found = {}
-    for stage in STEPS:
+    for stage in stages or STEPS:
         read = [json.loads(line) for line in (out / f"{stage}.jsonl").read_text().splitlines()]
         found[stage] = [{k: v for k, v in line.items() if k != "seconds"} for line in read]
     return found
@@ -61,6 +64,7 @@ def whole(one_core: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return out, told
 
 
+@pytest.mark.slow
 def test_every_step_of_every_stage_is_told(whole: tuple[Path, list[tuple[Report, Outlook]]]) -> None:
     out, told = whole
     for stage, steps in STEPS.items():
@@ -77,6 +81,7 @@ def test_every_step_of_every_stage_is_told(whole: tuple[Path, list[tuple[Report,
     assert all(0 <= told[-1][0].scores[kind] <= 1 for kind in kinds & told[-1][0].scores.keys())
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage_and_gone_on_with(
     whole: tuple[Path, list[tuple[Report, Outlook]]], tmp_path: Path
 ) -> None:
@@ -93,6 +98,30 @@ def test_killed_in_every_stage_and_gone_on_with(
     room.run(TINY, out=tmp_path, resume=True)
     assert same_weights(whole[0], tmp_path)
     assert lines(whole[0]) == lines(tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["language", "sight"])
+def test_a_stage_killed_twice_and_gone_on_with(stage: str, tmp_path: Path) -> None:
+    """The same state and the same lines, whatever was done between the last state and the kill."""
+    plan = read_recipe(TINY)
+    how = {"language": (language.run, plan.language), "sight": (sight.run, replace(plan.sight, steps=5))}
+    run, one = how[stage]
+    run(one, tmp_path / "whole")
+    for moment in sorted(random.sample(range(1, 6), 2)):
+
+        def kill(step: Report, moment: int = moment) -> None:
+            if step.step == moment:
+                raise Killed
+
+        with pytest.raises(Killed):
+            run(one, tmp_path / "broken", watch=kill)
+    run(one, tmp_path / "broken")
+    whole, broken = (state.load(tmp_path / name / f"{stage}.pt") for name in ("whole", "broken"))
+    weights = {"language": "reader", "sight": "spotter"}[stage]
+    assert whole is not None
+    assert broken is not None
+    assert all(torch.equal(whole[weights][name], broken[weights][name]) for name in whole[weights])
+    assert lines(tmp_path / "whole", stage) == lines(tmp_path / "broken", stage)
 
 
 def test_an_error_of_a_stage_is_the_error_of_the_run(tmp_path: Path) -> None:
@@ -168,11 +197,6 @@ def test_killed_for_good_it_leaves_nobody_behind(
 
 def test_lessons_and_family_of_a_recipe_are_what_is_drawn(tmp_path: Path) -> None:
     """A family of one kind: no other kind of page is scored."""
-    from dataclasses import replace
-
-    from ixc.data.synth.family import Family
-    from ixc.train.recipe import read_recipe
-
     family = Family(shares=(("notice", 1.0),), settings=(1,), fonts=("Lato",), coloured=0.0)
     plan = replace(read_recipe(TINY).language, family=family, steps=4)
     told: list[Report] = []

@@ -45,6 +45,6 @@ def recipe() -> NanoRecipe:
         ),
         sight=SightRecipe(vision=VISION, steps=6, decay_from=3, canvases=1, save_every=2),
         spelling=SpellingRecipe(steps=4, decay_from=2, canvases=1, save_every=1),
-        threads=2,
+        threads=1,
         joint=replace(joint, shares=((1, 2, 4, 0.5), (4, 1, 4, 0.5))),
     )

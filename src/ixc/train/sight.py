@@ -153,7 +153,7 @@ def batch(recipe: SightRecipe, *numbers: int, canvases: int) -> tuple[Tensor, Te
 
 def run(recipe: SightRecipe, out: Path, *, watch: Watch | None = None, stop_after: float = float("inf")) -> Spotter:
     """Train, or go on from `out/sight.pt`. `stop_after` bounds this call in seconds."""
-    spotter = Spotter(recipe.vision, seed=recipe.seed, pixels=batch(recipe, 1, canvases=24)[0])
+    spotter = Spotter(recipe.vision, seed=recipe.seed, pixels=batch(recipe, 1, canvases=2 * recipe.canvases)[0])
     optims = optimisers(spotter, spotter.tower.encoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
     step, path, means = 0, out / "sight.pt", {}
