@@ -52,7 +52,7 @@ def library() -> Any | None:
     try:
         return ctypes.CDLL(str(_compiled(compiler)))
     except (OSError, subprocess.SubprocessError) as error:
-        logging.getLogger(__name__).warning("small weights run without compiled kernels, slowly: %s", error)
+        logging.getLogger(__name__).warning("no compiled kernels, so small weights are multiplied slowly: %s", error)
         return None
 
 
