@@ -33,7 +33,7 @@ log_to = logging.getLogger(__name__)
 CANVAS, CUT = 16, 4  # tiles of a canvas and on its side
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 SEEN = (8.0, 46.0)  # font sizes of a canvas, canvas pixels
-BEGIN, GENTLE = 22.0, 500  # the smallest letters of the first step; step from which on SEEN holds
+BEGIN, GENTLE = 24.0, 350  # the smallest letters of the first step; step from which on SEEN holds
 FROM = 10**9  # page numbers from here on are for training the start
 
 
@@ -42,14 +42,16 @@ class EyesRecipe:
     """Numbers of the stage."""
 
     seed: int = 3
-    steps: int = 1800
-    decay_from: int = 900
-    canvases: int = 3
+    steps: int = 1200
+    decay_from: int = 600
+    canvases: int = 2
     """Canvases full of words a step, 16 tiles each."""
     pages: int = 2
     """Pages of the studies a step: the overview and the six tiles with most letters."""
     tiles: int = 6
     """Tiles of a page."""
+    overviews: int = 8
+    """Overviews alone, from `decay_from` on: the large numbers are few beside the letters."""
     muon_lr: float = 0.02
     adam_lr: float = 2e-3
     blank: float = 0.3
@@ -106,6 +108,11 @@ def batch(rng: Generator, recipe: EyesRecipe, step: int) -> tuple[Tensor, Tensor
         kept = full.topk(min(len(full), 1 + recipe.tiles)).indices
         pictures.append(views.shown(page, place)[kept])
         named.append(found[kept])
+    for _ in range(recipe.overviews if step >= recipe.decay_from else 0):
+        page = pages.draw(FROM + int(rng.integers(FROM)))
+        place = View(hd=9).place(page.width, page.height)
+        pictures.append(views.shown(page, place)[:1])
+        named.append(torch.from_numpy(labels(page, place)[:1]))
     return torch.cat(pictures), torch.cat(named)
 
 

@@ -52,10 +52,10 @@ LESSONS = (
     Lesson(rows=3, columns=6, letters=(16, 34), pages=96, questions=4),
     Lesson(rows=5, columns=9, letters=(10, 34), pages=40, questions=8),
     Lesson(rows=8, columns=12, letters=(9, 36), pages=24, questions=10),
-    Lesson(hd=9, pages=16, questions=12),
-    Lesson(hd=16, pages=10, questions=14),
-    Lesson(hd=25, pages=6, questions=16),
-    Lesson(hd=55, pages=3, questions=16),
+    Lesson(hd=9, pages=10, questions=12),
+    Lesson(hd=16, pages=6, questions=14),
+    Lesson(hd=25, pages=4, questions=16),
+    Lesson(hd=55, pages=2, questions=16),
 )
 
 CLIMBED = (0.01, 0.03, 0.06, 0.08, 0.2, 0.2, 0.22, 0.2)
@@ -70,14 +70,14 @@ class HandRecipe:
     """Numbers of the stage."""
 
     seed: int = 5
-    steps: int = 2000
-    decay_from: int = 1300
+    steps: int = 1500
+    decay_from: int = 800
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     noise: float = 0.3
     """Deviation of the noise on a symbol, as a share of a letter's length."""
-    advance: float = 0.8
-    """Exact match (running mean) at which the next lesson begins."""
+    advance: tuple[float, ...] = (0.8, 0.8, 0.58, 0.58, 0.55, 0.55, 0.55)
+    """Exact match (running mean) on each lesson at which the next one begins."""
     save_every: int = 100
 
 
@@ -178,7 +178,7 @@ class Hand:
             optim.zero_grad(set_to_none=True)
         self.step += 1
         self.exact[number] = exact if self.exact[number] == 0 else 0.96 * self.exact[number] + 0.04 * exact
-        if self.exact[self.reached] >= recipe.advance and self.reached < len(LESSONS) - 1:
+        if self.reached < len(LESSONS) - 1 and self.exact[self.reached] >= recipe.advance[self.reached]:
             self.reached += 1
         return loss.item()
 

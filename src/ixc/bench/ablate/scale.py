@@ -19,7 +19,12 @@ LEGIBLE = (8.0, 80.0)
 """Smallest and largest letters, canvas pixels of the font size, that an eye is asked to name."""
 
 VISION = IxcVisionConfig(
-    hidden_size=96, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4, image_size=TILE
+    hidden_size=96,
+    intermediate_size=384,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    image_size=TILE,
+    hidden_act="gelu",
 )
 """The tower of the studies."""
 

@@ -19,6 +19,7 @@ from ixc.bench.ablate.pages import paint
 from ixc.bench.ablate.scale import LEGIBLE, SIDE, TILE
 from ixc.data.synth.page import Page
 from ixc.geometry import Partition, partition
+from ixc.layout import num_image_tokens
 from ixc.model.images import assemble, mosaic, views
 from ixc.processing.picture import resize_to_canvas, tiles
 from ixc.train.symbols import SLOTS, TOKEN, Symbols, joined, page_grids, with_newlines
@@ -95,6 +96,14 @@ def symbols(page: Page, place: Partition, *, newline: bool, overview: bool) -> S
     return joined(with_newlines(*view, newline=newline), rest) if overview else rest
 
 
+def tokens(place: Partition, *, newline: bool, overview: bool) -> int:
+    """Image tokens of a page in the model's order under the switches."""
+    if place.rule == ANYRES:
+        top, bottom, left, right = bare(place)
+        return SIDE * SIDE + (bottom - top) * (right - left + newline)
+    return num_image_tokens(place.grid_h, place.grid_w, side=SIDE, newline=newline, overview=overview)
+
+
 def bare(place: Partition) -> tuple[int, int, int, int]:
     """Rows and columns of tokens (top, bottom, left, right; far ends excluded) that show more than padding."""
     return (
@@ -105,11 +114,11 @@ def bare(place: Partition) -> tuple[int, int, int, int]:
     )
 
 
-def sequence(tokens: Tensor, place: Partition, *, newline: Tensor | None, separator: Tensor | None) -> Tensor:
+def sequence(seen: Tensor, place: Partition, *, newline: Tensor | None, separator: Tensor | None) -> Tensor:
     """Image tokens of one page in the model's order.
 
     Args:
-        tokens: (1 + h * w, 16, D), the overview first.
+        seen: (1 + h * w, 16, D), the overview first.
         newline, separator: (D,), or None for none; without a separator there is no overview, but for any-resolution.
 
     Returns:
@@ -117,10 +126,10 @@ def sequence(tokens: Tensor, place: Partition, *, newline: Tensor | None, separa
     """
     grid = (place.grid_h, place.grid_w)
     if place.rule != ANYRES:
-        kept = tokens if separator is not None else tokens[1:]
+        kept = seen if separator is not None else seen[1:]
         return assemble(kept, [grid], newline=newline, separator=separator)[0]
     top, bottom, left, right = bare(place)
-    rows = mosaic(tokens[1:], grid, None).unflatten(0, (SIDE * place.grid_h, -1))[top:bottom, left:right]
+    rows = mosaic(seen[1:], grid, None).unflatten(0, (SIDE * place.grid_h, -1))[top:bottom, left:right]
     if newline is not None:
         rows = torch.cat([rows, newline.expand(len(rows), 1, -1)], 1)
-    return torch.cat([tokens[0], rows.flatten(0, 1)])
+    return torch.cat([seen[0], rows.flatten(0, 1)])
