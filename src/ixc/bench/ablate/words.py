@@ -57,8 +57,9 @@ every character is.
 
 **Intervals.** {count} runs of {len(runs)} variants out of {len(VARIANTS)}. A figure is the mean over seeds on
 {recipe["test_each"] * pages.FORMS} pages that no training sees, with Student's 95 % interval over seeds; a difference
-is taken seed by seed, and is bold where its interval leaves zero out. Seeds change the order of the data and what begins
-anew, not the tower and language model of the start, so the intervals do not hold what another start would change.
+is taken seed by seed, and is bold where its interval leaves zero out. Seeds change the order of the data and what
+begins anew, not the tower and language model of the start, so the intervals do not hold what another start would
+change.
 """.splitlines()
 
 
@@ -71,7 +72,7 @@ def closing(runs: Runs) -> list[str]:
     return [
         "## Cost",
         "",
-        f"The runs took {hours:.1f} h of one core, the start and the stored features "
-        f"{sum(start.values()) / 3600:.1f} h ({parts}), all in CPU time of one thread (torch {every[0]['recipe']['torch']}); a run that was killed is "
-        "counted once. `ixc bench ablate` makes all of it again, and begins no finished run a second time.",
+        f"The runs took {hours:.1f} h of one core, start and stored features {sum(start.values()) / 3600:.1f} h",
+        f"({parts}), in CPU time of one thread (torch {every[0]['recipe']['torch']}); time that was lost to",
+        "a kill is not in it. `ixc bench ablate` makes all of it again, and begins no finished run a second time.",
     ]
