@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import deterministic
 
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.model.model import IxcForConditionalGeneration
@@ -92,13 +93,18 @@ def legs(plan: NanoRecipe) -> tuple[tuple[Leg, ...], ...]:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Compute on so many cores; 0 = as many as torch takes by itself."""
-    before = torch.get_num_threads()
+    """Compute on so many cores, sums always in the same order; 0 = as many cores as torch takes by itself."""
+    before, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filled = deterministic.fill_uninitialized_memory
     torch.set_num_threads(count or before)
+    torch.use_deterministic_algorithms(True)  # else rows of a gradient are added in the order in which threads come
+    deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(exact)
+        deterministic.fill_uninitialized_memory = filled
 
 
 def _telling(watch: Show, course: Course) -> Watch:

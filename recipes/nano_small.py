@@ -1,0 +1,85 @@
+"""The small model: from nothing to reading forms and receipts of one tile in less than 25 minutes on two cores.
+
+    ixc train recipes/nano_small.py --out runs/small
+
+Large letters, two fonts, black on white, short values: for tests, and for watching a whole training over a coffee. The
+schedule counts steps, never minutes, so the weights do not depend on the machine's speed; after a kill, --resume.
+"""
+
+from ixc.data.synth.family import Family
+from ixc.model.config import IxcConfig, IxcTextConfig, IxcVisionConfig
+from ixc.train.canvases import Lettering
+from ixc.train.joint import JointRecipe
+from ixc.train.language import LanguageRecipe
+from ixc.train.lessons import Lesson
+from ixc.train.recipe import NanoRecipe
+from ixc.train.sight import SightRecipe
+from ixc.train.spelling import SpellingRecipe
+
+VISION = IxcVisionConfig(hidden_size=96, intermediate_size=288, num_hidden_layers=3, num_attention_heads=4)
+TEXT = IxcTextConfig(
+    vocab_size=128,
+    hidden_size=96,
+    intermediate_size=256,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+    max_position_embeddings=4096,
+    rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+    plora_r=8,
+    plora_alpha=8,
+    plora_qkv_r=8,
+    plora_qkv_alpha=16,
+    plora_dropout=0.0,
+    eos_token_id=2,
+)
+IMAGE_TOKEN = 102  # `<ImageHere>` of the character tokenizer
+
+FAMILY = Family(
+    shares=(("form", 0.6), ("receipt", 0.4)),
+    settings=(1,),
+    fonts=("DejaVuSans", "Roboto"),
+    letters=(27, 31, 36),
+    spread=0.08,
+    titled=0.0,
+    coloured=0.0,
+    values=("code", "money", "number", "word"),
+    longest=6,
+)
+LETTERING = Lettering(
+    sizes=(25, 31, 40), spread=0.1, others=(26, 46), apart=0.1, shrunk=0.0, narrowed=0.0, scrambled=0.02
+)
+LESSONS = (
+    Lesson(rows=1, columns=8, letters=(28, 40), words="short", pages=128, questions=1, short=1.0),
+    Lesson(rows=3, columns=4, letters=(28, 40), words="tiny", pages=80, questions=3, short=1.0),
+    Lesson(rows=6, columns=6, letters=(28, 40), words="tiny", pages=28, questions=6, short=0.5),
+    Lesson(rows=4, columns=12, letters=(28, 38), words="short", pages=28, questions=4, short=0.5),
+    Lesson(rows=6, columns=12, letters=(28, 38), pages=16, questions=6, short=0.2),
+    Lesson(hd=1, pages=6, questions=10),
+)
+CLIMBED = (0.01, 0.01, 0.02, 0.04, 0.12, 0.80)
+
+
+def recipe() -> NanoRecipe:
+    """Pages of one tile, twelve by twelve tokens, one or two letters a token."""
+    return NanoRecipe(
+        threads=2,
+        model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=IMAGE_TOKEN),
+        language=LanguageRecipe(
+            text=TEXT,
+            plora=False,
+            family=FAMILY,
+            lessons=LESSONS,
+            climbed=CLIMBED,
+            steps=2100,
+            decay_from=1300,
+            advance=0.6,
+        ),
+        sight=SightRecipe(vision=VISION, family=FAMILY, lettering=LETTERING, steps=1700, decay_from=1000, canvases=12),
+        spelling=SpellingRecipe(
+            family=FAMILY, lettering=LETTERING, steps=280, decay_from=100, pages=0.5, overviews=0.0
+        ),
+        joint=JointRecipe(
+            family=FAMILY, align_pages=((1, 200),), align_steps=600, steps=300, shares=((1, 6, 10, 1.0),)
+        ),
+    )
