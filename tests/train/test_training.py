@@ -1,11 +1,5 @@
 """Training of the embedded model: what must be exactly true of it, at a tiny size."""
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -180,34 +174,6 @@ def test_recipes_are_read_or_refused(tmp_path: Path) -> None:
     other.write_text("def recipe():\n    return 3\n")
     with pytest.raises(UsageError, match="gives int"):
         read_recipe(other)
-
-
-def train(out: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ixc", "train", str(TINY), "--out", str(out), *more]
-    with open(out.with_suffix(".log"), "ab") as errors:
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
-
-
-@pytest.mark.slow
-def test_training_killed_at_random_moments_ends_with_the_same_weights(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    whole = train(tmp_path / "whole")
-    assert whole.wait(timeout=600) == 0, (tmp_path / "whole.log").read_text()
-    for _ in range(30):
-        broken = train(tmp_path / "broken", "--resume")
-        try:
-            broken.wait(timeout=random.uniform(9, 25))
-        except subprocess.TimeoutExpired:
-            os.killpg(broken.pid, signal.SIGKILL)
-            broken.wait()
-            time.sleep(0.2)
-            continue
-        assert broken.returncode == 0, (tmp_path / "broken.log").read_text()
-        break
-    first, second = (load_file(tmp_path / k / "model" / "model.safetensors") for k in ("whole", "broken"))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[k], second[k]) for k in first)
 
 
 def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:

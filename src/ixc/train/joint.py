@@ -67,7 +67,7 @@ class JointRecipe:
     spelling: float = 0.3
     """Weight of naming the characters of the image tokens."""
     save_every: int = 50
-    pace: float = 8.0
+    pace: float = 1.4
     """Seconds that a step is expected to take, for the time left."""
     align_pace: float = 0.1
     """The same of the alignment, its stored pages counted in."""

@@ -51,7 +51,7 @@ class LanguageRecipe:
     advance: float = 0.7
     """Exact match (running mean) at which the next lesson begins."""
     save_every: int = 100
-    pace: float = 1.0
+    pace: float = 1.3
     """Seconds that a step is expected to take, for the time left."""
 
 

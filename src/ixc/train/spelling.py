@@ -62,7 +62,7 @@ class SpellingRecipe:
     near: float = 0.02
     """Weight of the squared distance to the symbols, which also teaches the rows of lines, newline and separator."""
     save_every: int = 100
-    pace: float = 2.0
+    pace: float = 1.4
     """Seconds that a step is expected to take, for the time left."""
 
 

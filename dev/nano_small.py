@@ -1,0 +1,80 @@
+"""What recipes/nano_small.py came to, as a file of benchmarks/: `python dev/nano_small.py RUN MINUTES RESULT`; MINUTES:
+`time` of the command on two cores.
+
+The model folder is loaded as a user loads it and answers one question of each of 400 pages of the recipe's family that
+training never drew: from pixels, word by word.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ixc.data.synth.compose import HELD_OUT, compose
+from ixc.data.synth.family import Family
+from ixc.data.synth.paint import paint
+from ixc.evals.synth import Case, row, rows
+from ixc.inference.engine import load
+from ixc.train.journal import read
+from ixc.train.recipe import read_recipe
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "nano_small.py"
+STAGES = ("language", "sight", "align", "spelling", "joint")
+PAGES = 400
+
+
+def examined(model: Path, family: Family) -> list[Case]:
+    """Fresh pages, one question each."""
+    engine, cases, number = load(model), [], HELD_OUT
+    while len(cases) < PAGES:
+        page = compose(number, family=family)
+        number += 1
+        if not page.questions:
+            continue
+        asked = page.questions[int(np.random.default_rng([number, 13]).integers(len(page.questions)))]
+        said = engine.ask([paint(page)], asked.question).text.strip()
+        case = Case(
+            number=number - 1,
+            page=page.kind,
+            kind=asked.kind,
+            font=page.font,
+            width=page.width,
+            height=page.height,
+            drawn_for=page.hd,
+            hd=page.hd,
+            seen=page.texts[-1].size,
+            question=asked.question,
+            answer=asked.answer,
+            prediction=said,
+            right=said == asked.answer,
+        )
+        cases.append(case)
+    return cases
+
+
+def main(run: str, minutes: str, result: str) -> None:
+    """Writes the file."""
+    family = read_recipe(RECIPE).joint.family
+    cases = examined(Path(run) / "model", family)
+    weights = (Path(run) / "model" / "model.safetensors").stat().st_size
+    stages = {}
+    for stage in STAGES:
+        lines = list(read(Path(run) / f"{stage}.jsonl"))
+        stages[stage] = {"steps": len(lines), "minutes": sum(line["seconds"] for line in lines) / 60}
+    found = {
+        "rows": [asdict(one) for one in (row("all", cases), *rows(cases, lambda case: case.page))],
+        "pages": len(cases),
+        "minutes": float(minutes),
+        "cores": 2,
+        "parameters": weights // 4,
+        "stages": stages,
+        "wrong": [asdict(case) for case in cases if not case.right],
+    }
+    Path(result).write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found["rows"]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
