@@ -77,7 +77,7 @@ def recipe() -> NanoRecipe:
             pace=0.38,
         ),
         sight=SightRecipe(
-            vision=VISION, family=FAMILY, lettering=LETTERING, steps=1700, decay_from=1000, canvases=12, pace=0.55
+            vision=VISION, family=FAMILY, lettering=LETTERING, steps=1700, decay_from=1000, canvases=12, blank=0.1, pace=0.55
         ),
         spelling=SpellingRecipe(
             family=FAMILY, lettering=LETTERING, steps=200, decay_from=80, pages=0.5, overviews=0.0, pace=0.5
