@@ -32,7 +32,7 @@ from ixc.train.symbols import PATCH, seen_on
 log_to = logging.getLogger(__name__)
 CANVAS, CUT = 16, 4  # tiles of a canvas and on its side
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-SEEN = (8.0, 46.0)  # font sizes of a canvas, canvas pixels
+SEEN, LATER = (8.0, 46.0), (8.0, 34.0)  # font sizes of a canvas in the two rounds, canvas pixels
 BEGIN, GENTLE = 24.0, 350  # the smallest letters of the first step; step from which on SEEN holds
 FROM = 10**9  # page numbers from here on are for training the start
 
@@ -42,16 +42,19 @@ class EyesRecipe:
     """Numbers of the stage."""
 
     seed: int = 3
-    steps: int = 1200
+    steps: int = 2300
+    second: int = 1200
+    """Step at which the second round begins: characters as far apart as those of items, half the rate."""
     decay_from: int = 600
+    """Step of the first round from which the rate falls to 0 at its end; in the second round it falls all the way."""
     canvases: int = 2
     """Canvases full of words a step, 16 tiles each."""
     pages: int = 2
     """Pages of the studies a step: the overview and the six tiles with most letters."""
     tiles: int = 6
     """Tiles of a page."""
-    overviews: int = 8
-    """Overviews alone, from `decay_from` on: the large numbers are few beside the letters."""
+    overviews: tuple[int, int] = (8, 14)
+    """Overviews alone, from `decay_from` on and in the second round: large numbers are few beside the letters."""
     muon_lr: float = 0.02
     adam_lr: float = 2e-3
     blank: float = 0.3
@@ -59,9 +62,8 @@ class EyesRecipe:
     save_every: int = 100
 
 
-def canvas(rng: Generator, smallest: float) -> tuple[Page, Partition]:
-    """A square full of words that is seen as 4 x 4 tiles, its letters at `smallest` to 46 canvas pixels."""
-    seen = exp(rng.uniform(log(smallest), log(SEEN[1])))
+def canvas(rng: Generator, seen: float, *, apart: bool) -> tuple[Page, Partition]:
+    """A square full of words that is seen as 4 x 4 tiles, its letters at `seen` canvas pixels, or far apart."""
     size = max(9, round(seen / rng.uniform(0.3, 1.3)))
     side = round(CUT * TILE * size / seen)
     page = Page(kind="words", width=side, height=side, font=pages.FONT, ink=pages.PALE)
@@ -70,8 +72,13 @@ def canvas(rng: Generator, smallest: float) -> tuple[Page, Partition]:
         x = rng.uniform(-1, 1) * size
         while x < side:
             word = "".join(LETTERS[i] for i in rng.integers(0, len(LETTERS), int(rng.integers(1, 5))))
-            page.texts.append(Text(string=word, x=round(x), y=round(y), size=size, bold=True, ink=pages.BLACK))
-            x += text_width(word, pages.FONT, size) + rng.uniform(0.3, 2.5) * size
+            if apart:
+                pages.put(page, word, x=round(x), y=round(y), size=size)
+                wide = pages.SPREAD * size * len(word)
+            else:
+                page.texts.append(Text(string=word, x=round(x), y=round(y), size=size, bold=True, ink=pages.BLACK))
+                wide = text_width(word, pages.FONT, size)
+            x += wide + rng.uniform(0.3, 2.5) * size
         y += rng.uniform(1.0, 2.5) * size
     return page, View(hd=CANVAS).place(side, side)
 
@@ -94,9 +101,10 @@ def labels(page: Page, place: Partition) -> np.ndarray:
 def batch(rng: Generator, recipe: EyesRecipe, step: int) -> tuple[Tensor, Tensor]:
     """Pictures (N, 3, 112, 112) normalised, labels (N, P, R)."""
     pictures, named = [], []
-    smallest = BEGIN + (SEEN[0] - BEGIN) * min(1.0, step / GENTLE)
+    apart = step >= recipe.second
+    low, high = LATER if apart else (BEGIN + (SEEN[0] - BEGIN) * min(1.0, step / GENTLE), SEEN[1])
     for _ in range(recipe.canvases):
-        page, place = canvas(rng, smallest)
+        page, place = canvas(rng, exp(rng.uniform(log(low), log(high))), apart=apart)
         pictures.append(views.shown(page, place)[1:])
         named.append(torch.from_numpy(labels(page, place)[1:]))
     for _ in range(recipe.pages):
@@ -108,7 +116,7 @@ def batch(rng: Generator, recipe: EyesRecipe, step: int) -> tuple[Tensor, Tensor
         kept = full.topk(min(len(full), 1 + recipe.tiles)).indices
         pictures.append(views.shown(page, place)[kept])
         named.append(found[kept])
-    for _ in range(recipe.overviews if step >= recipe.decay_from else 0):
+    for _ in range(recipe.overviews[apart] if step >= recipe.decay_from else 0):
         page = pages.draw(FROM + int(rng.integers(FROM)))
         place = View(hd=9).place(page.width, page.height)
         pictures.append(views.shown(page, place)[:1])
@@ -140,6 +148,13 @@ def run(recipe: EyesRecipe, out: Path) -> tuple[Spotter, float]:
     return spotter, accuracy
 
 
+def rate(recipe: EyesRecipe, step: int) -> float:
+    """Share of the peak."""
+    if step < recipe.second:
+        return rate_at(step, steps=recipe.second, decay_from=recipe.decay_from)
+    return 0.5 * rate_at(step - recipe.second, steps=recipe.steps - recipe.second, decay_from=0)
+
+
 def _step(
     spotter: Spotter, optims: list[torch.optim.Optimizer], recipe: EyesRecipe, number: int
 ) -> tuple[float, float]:
@@ -151,7 +166,7 @@ def _step(
     loss = F.cross_entropy(logits.flatten(0, 2), named.flatten(), weight=weight)
     loss.backward()
     nn.utils.clip_grad_norm_(spotter.parameters(), 1.0)
-    set_rate(optims, rate_at(number, steps=recipe.steps, decay_from=recipe.decay_from))
+    set_rate(optims, rate(recipe, number))
     for optim in optims:
         optim.step()
         optim.zero_grad(set_to_none=True)

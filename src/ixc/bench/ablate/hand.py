@@ -22,7 +22,7 @@ from torch import nn
 from ixc.bench.ablate import pages, views
 from ixc.bench.ablate.scale import LEGIBLE, TEXT
 from ixc.bench.ablate.views import ANYRES, View
-from ixc.data.synth.page import CENTRE, Page, Question, Text, characters
+from ixc.data.synth.page import CENTRE, Page, Question, characters
 from ixc.train import state
 from ixc.train.language import Reader, optimisers, rate_at, score, set_rate
 from ixc.train.packing import choose, markup, pack
@@ -48,18 +48,18 @@ class Lesson:
 
 
 LESSONS = (
-    Lesson(rows=1, columns=8, letters=(20, 34), pages=160, questions=2),
-    Lesson(rows=3, columns=6, letters=(16, 34), pages=96, questions=4),
-    Lesson(rows=5, columns=9, letters=(10, 34), pages=40, questions=8),
-    Lesson(rows=8, columns=12, letters=(9, 36), pages=24, questions=10),
+    Lesson(rows=1, columns=8, letters=(18, 26), pages=96, questions=2),
+    Lesson(rows=3, columns=7, letters=(16, 26), pages=64, questions=4),
+    Lesson(rows=5, columns=10, letters=(12, 28), pages=30, questions=8),
+    Lesson(rows=8, columns=14, letters=(9, 32), pages=16, questions=10),
     Lesson(hd=9, pages=10, questions=12),
     Lesson(hd=16, pages=6, questions=14),
     Lesson(hd=25, pages=4, questions=16),
     Lesson(hd=55, pages=2, questions=16),
 )
 
-CLIMBED = (0.01, 0.03, 0.06, 0.08, 0.2, 0.2, 0.22, 0.2)
-"""Shares of the lessons once all are reached."""
+CLIMBED = (0.01, 0.04, 0.12, 0.17, 0.2, 0.18, 0.16, 0.12)
+"""Shares of the lessons once all are reached, and in any case from the step on at which the rate begins to fall."""
 
 ORDERS = ((True, True, "original"), (False, True, "original"), (True, False, "original"), (True, True, ANYRES))
 """Newline, overview, rule: one of them for each step on whole pages."""
@@ -70,14 +70,14 @@ class HandRecipe:
     """Numbers of the stage."""
 
     seed: int = 5
-    steps: int = 1500
-    decay_from: int = 800
+    steps: int = 1150
+    decay_from: int = 650
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     noise: float = 0.3
     """Deviation of the noise on a symbol, as a share of a letter's length."""
-    advance: tuple[float, ...] = (0.8, 0.8, 0.58, 0.58, 0.55, 0.55, 0.55)
-    """Exact match (running mean) on each lesson at which the next one begins."""
+    advance: float = 0.7
+    """Exact match (running mean) at which the next lesson begins."""
     save_every: int = 100
 
 
@@ -105,7 +105,7 @@ def cut_out(rng: Generator, lesson: Lesson, *, newline: bool) -> tuple[list[Ques
         line = [(chr(65 + key), str(value)) for key, value in islice(names, count)]
         for i, (key, value) in enumerate(line):
             x = shift + i * pages.CELL * size + (0 if columns else rng.uniform(0, 1.5) * size)
-            page.texts.append(Text(string=key + value, x=round(x), y=y, size=size))
+            pages.put(page, key + value, x=round(x), y=y, size=size)
         lines.append(line)
     pages.ask(page, [line for line in lines if line], bool(columns))
     grid = grid_symbols(*characters(page), rows=lesson.rows, columns=lesson.columns)
@@ -165,7 +165,8 @@ class Hand:
         recipe, reader = self.recipe, self.reader
         rng = np.random.default_rng([recipe.seed, self.step])
         torch.manual_seed(recipe.seed * 1_000_003 + self.step)
-        number = draw_lesson(rng, self.reached)
+        last = len(LESSONS) - 1
+        number = draw_lesson(rng, last if self.step >= recipe.decay_from else self.reached)
         questions, symbols = lesson_batch(rng, LESSONS[number])
         image = reader.embed_image(symbols, noise=recipe.noise)
         packed = pack(questions, prefix=len(markup()[0]) + image.shape[1], short=True)
@@ -178,7 +179,7 @@ class Hand:
             optim.zero_grad(set_to_none=True)
         self.step += 1
         self.exact[number] = exact if self.exact[number] == 0 else 0.96 * self.exact[number] + 0.04 * exact
-        if self.reached < len(LESSONS) - 1 and self.exact[self.reached] >= recipe.advance[self.reached]:
+        if self.reached < len(LESSONS) - 1 and self.exact[self.reached] >= recipe.advance:
             self.reached += 1
         return loss.item()
 

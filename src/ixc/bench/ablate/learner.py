@@ -37,14 +37,14 @@ BLANK = 0.3  # weight of naming nothing
 class LearnerRecipe:
     """Numbers of a run; the same for every variant."""
 
-    fit_steps: int = 300
+    fit_steps: int = 200
     fit_pictures: int = 96
     """Tiles and overviews a step of the fit."""
     fit_lr: float = 3e-3
     near: float = 0.02
     """Weight of the squared distance to the symbols, which also teaches newline, separator and the rows of lines."""
-    steps: int = 500
-    pages: int = 4
+    steps: int = 160
+    pages: int = 3
     """Pages a step."""
     questions: int = 16
     """Questions a page."""
@@ -52,7 +52,7 @@ class LearnerRecipe:
     adam_lr: float = 1e-3
     spelling: float = 0.3
     """Weight of naming the characters of the image tokens while learning to answer."""
-    test_questions: int = 16
+    test_questions: int = 12
     """Questions of an examination, a page."""
 
 

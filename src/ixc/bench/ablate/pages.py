@@ -1,9 +1,9 @@
 """The pages of the studies: items of a letter and two digits in rows or grids, over two pale digits of half a page.
 
-    K57      what is the value of K?      value    K=      57      needs letters large enough to read
-    A12 B34  last value in the row of A?  row      A>      34      needs to know where a row of tokens ends
-    C56 D78  value below A?               below    Av      56      needs both directions
-             the pale number?             large    ##      19      needs more than a tile at once
+    K 5 7          what is the value of K?      value    K=      57      needs letters large enough to read
+    A 1 2   B 3 4  last value in the row of A?  row      A>      34      needs to know where a row of tokens ends
+    C 5 6   D 7 8  value below A?               below    Av      56      needs both directions
+                   the pale number?             large    ##      19      needs more than a tile at once
 
 A page is a pure function of its number; `number % FORMS` says which shape and size it has, so that pages of one grid
 of tiles under every setting are known before they are drawn. Half of the pages are large ones, drawn for HD-55, half of
@@ -41,14 +41,14 @@ class Sort:
 
 
 SORTS = {
-    "full": Sort(area=640_000, letters=(9, 40)),
-    "small": Sort(area=160_000, letters=(9, 22)),
-    "8k": Sort(area=4 * 640_000, letters=(9, 40)),
+    "full": Sort(area=640_000, letters=(9, 30)),
+    "small": Sort(area=160_000, letters=(9, 18)),
+    "8k": Sort(area=4 * 640_000, letters=(9, 30)),
 }
 """`full`: HD-55 keeps letters at 0.85 to 1.0 of their size. `small` needs a quarter of its tiles. `8k`: both sides of
 `full` twice; in no training."""
 
-SIZES = ((9, 13), (13, 19), (19, 28), (28, 41))
+SIZES = ((9, 13), (13, 18), (18, 24), (24, 31))
 """Classes of font sizes of the scores, the second figure excluded."""
 
 ITEMS = (6, 20)
@@ -58,7 +58,8 @@ KINDS = ("value", "row", "below", "large")
 """Of questions."""
 
 FONT = "DejaVuSans"
-CELL, PITCH = 4.0, 2.9  # font sizes between the left edges of two items, and between two baselines, at least
+SPREAD = 1.35  # font sizes between the left edges of two characters of an item: few of them share a token
+CELL, PITCH = 5.5, 2.9  # font sizes between the left edges of two items, and between two baselines, at least
 PALE, BLACK = (218, 218, 218), (0, 0, 0)
 GRID_MOST = 24
 
@@ -89,9 +90,16 @@ def draw(number: int, sort: str | None = None) -> Page:
     names = iter(zip(keys, values, strict=True))
     written = [[(x, y, *next(names)) for x, y in line] for line in lines]
     for x, y, key, value in (item for line in written for item in line):
-        page.texts.append(Text(string=key + value, x=x, y=y, size=size, bold=True, ink=BLACK))
+        put(page, key + value, x=x, y=y, size=size)
     ask(page, [[(key, value) for _, _, key, value in line] for line in written], page.kind == "grid")
     return page
+
+
+def put(page: Page, item: str, *, x: int, y: int, size: int) -> None:
+    """Adds an item, its characters apart."""
+    for i, character in enumerate(item):
+        left = x + round(i * SPREAD * size)
+        page.texts.append(Text(string=character, x=left, y=y, size=size, bold=True, ink=BLACK))
 
 
 def paint(page: Page) -> Image.Image:
@@ -158,12 +166,12 @@ def _rows(page: Page, rng: Generator, size: int) -> list[list[tuple[int, int]]]:
     while lengths.sum() < count:
         row = int(rng.integers(rows))
         lengths[row] += lengths[row] < wide
-    slack = page.height - size - high * PITCH * size
+    pitch = (page.height - size) / high
     slots = np.sort(rng.choice(high, rows, replace=False))
     found = []
     for slot, length in zip(slots, lengths, strict=True):
         free = np.sort(rng.uniform(0, page.width - size - length * CELL * size, length))
-        y = round(size + slot * PITCH * size + rng.uniform(0, slack))
+        y = round(size + slot * pitch)
         found.append([(round(0.5 * size + free[i] + i * CELL * size), y) for i in range(length)])
     return found
 

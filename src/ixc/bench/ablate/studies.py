@@ -36,6 +36,7 @@ PARTS = {
 """Columns of a comparison."""
 CLASSES = {f"{low}-{high - 1} px": Part(size=f"{low}-{high - 1}") for low, high in pages.SIZES}
 """Columns by size of letters."""
+SMALLEST, *_, LARGEST = CLASSES
 
 
 def _there(runs: Runs, points: Sequence[Point]) -> bool:
@@ -114,8 +115,7 @@ def resolution(runs: Runs) -> dict[str, Any] | None:
              for a, b in pairwise(names)]  # fmt: skip
     shown = {
         "text": TEXT,
-        "letters 9-12 px": Part(size="9-12"),
-        "letters 28-40 px": Part(size="28-40"),
+        **{f"letters {name}": CLASSES[name] for name in (SMALLEST, LARGEST)},
         "small pages": SMALL,
     }
     return {

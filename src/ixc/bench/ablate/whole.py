@@ -49,11 +49,11 @@ class Plan:
     """The language model."""
     learner: LearnerRecipe = field(default_factory=LearnerRecipe)
     """Each run."""
-    training_each: int = 40
+    training_each: int = 20
     """Pages of a form to learn from."""
-    test_each: int = 10
+    test_each: int = 6
     """Pages of a form to be examined on."""
-    large_each: int = 4
+    large_each: int = 2
     """8K-like pages of a form."""
     variants: dict[str, Variant] = field(default_factory=lambda: VARIANTS)
     """What is trained."""

@@ -50,7 +50,7 @@ a step and {learner["questions"]} questions a page. Every variant sees the same 
 
 **Pages.** Half of them have {full.area:,} px, what HD-55 shows, with letters of {full.letters[0]} to
 {full.letters[1]} px (*full*); half have {small.area:,} px with letters of {small.letters[0]} to {small.letters[1]} px
-(*small*); ten shapes from {pages.ASPECTS[0]} to {pages.ASPECTS[-1]} : 1. Items such as `K57` stand in ragged rows or
+(*small*); ten shapes from {pages.ASPECTS[0]} to {pages.ASPECTS[-1]} : 1. Items such as `K 5 7` stand in ragged rows or
 even grids over two pale digits of half the page. Asked are the value of a key (*value*), the last value in the row of
 a key (*row*), the value below a key (*below*) and the *large number*; *text* is the first three. An answer is right if
 every character is.
