@@ -91,7 +91,7 @@ def draw_lesson(rng: Generator, reached: int) -> int:
 
 def cut_out(rng: Generator, lesson: Lesson, *, newline: bool) -> tuple[list[Question], Symbols]:
     """Questions and symbols of a small grid of tokens with items in rows, or in rows and columns."""
-    size = round(exp(rng.uniform(*(log(v) for v in lesson.letters))))
+    size = round(exp(rng.uniform(log(lesson.letters[0]), log(lesson.letters[1]))))
     width, height = lesson.columns * TOKEN, lesson.rows * TOKEN
     page = Page(kind="cut", width=width, height=height, font=pages.FONT)
     high, wide = max(1, int(height / max(TOKEN, pages.PITCH * size))), max(1, int(width / (pages.CELL * size)))

@@ -29,6 +29,7 @@ from ixc.train.language import answer_logits, rate_at, score, set_rate
 from ixc.train.muon import Muon
 from ixc.train.packing import IGNORE, markup, pack
 from ixc.train.spelling import misspelt
+from ixc.train.symbols import SymbolEmbedding
 
 BLANK = 0.3  # weight of naming nothing
 
@@ -71,8 +72,8 @@ class Learner:
         torch.manual_seed(seed)
         settings = scale.config(merge=variant.merge, newline=variant.newline, overview=variant.overview)
         self.model = IxcModel(settings)
-        self.model.vision_tower = nn.Identity()  # its features are in the pool
-        self.symbols = hand.reader.symbols.requires_grad_(False)
+        self.model.vision_tower = nn.Identity()  # type: ignore[assignment]  # its features are in the pool
+        self.symbols: SymbolEmbedding = hand.reader.symbols.requires_grad_(False)
         self.decoder = self.model.language_model
         self.decoder.load_state_dict(hand.reader.decoder.state_dict())
         self._begin()
