@@ -38,6 +38,9 @@ from ixc.train.sight import DEVIATION, MEAN, WINDOW
 from ixc.train.symbols import FIRST_ID, LEGIBLE, PATCH, SLOTS, SymbolEmbedding, grid_symbols, seen_by
 
 TOKENS = WINDOW // 2  # on a side of a window
+LOUD = 8.0
+"""Least likeness of a letter to itself: embeddings that have not grown to it are taken as if they had, else no letter
+would stand out from 95 others and from nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +113,10 @@ def likeness(shown: Tensor, embedding: SymbolEmbedding, table: Tensor) -> Tensor
     """Tokens (n, D) -> logits (n, SLOTS, K): how much each slot looks like each character; the last is `nothing`."""
     letters = table[torch.arange(SPACE) + FIRST_ID]  # (95, D)
     turned = torch.einsum("nd,sed->nse", shown, embedding.turns)  # each place's turn undone
-    nothing = (letters.square().sum(-1).mean() + math.log(SPACE)) / 2  # half-way between a letter and none of many
-    return torch.cat([turned @ letters.T, nothing.expand(*turned.shape[:2], 1)], -1)
+    own = letters.square().sum(-1).mean()
+    loud = (LOUD / own).clamp(min=1)
+    nothing = (loud * own + math.log(SPACE)) / 2  # half-way between a letter and none of many
+    return torch.cat([turned @ (loud * letters).T, nothing.expand(*turned.shape[:2], 1)], -1)
 
 
 def labels(chars: Tensor) -> Tensor:
