@@ -42,13 +42,13 @@ class EyesRecipe:
     """Numbers of the stage."""
 
     seed: int = 3
-    steps: int = 2300
+    steps: int = 1800
     second: int = 1200
     """Step at which the second round begins: characters as far apart as those of items, half the rate."""
     decay_from: int = 600
     """Step of the first round from which the rate falls to 0 at its end; in the second round it falls all the way."""
-    canvases: int = 2
-    """Canvases full of words a step, 16 tiles each."""
+    canvases: tuple[int, int] = (2, 1)
+    """Canvases full of words a step of the two rounds, 16 tiles each."""
     pages: int = 2
     """Pages of the studies a step: the overview and the six tiles with most letters."""
     tiles: int = 6
@@ -103,7 +103,7 @@ def batch(rng: Generator, recipe: EyesRecipe, step: int) -> tuple[Tensor, Tensor
     pictures, named = [], []
     apart = step >= recipe.second
     low, high = LATER if apart else (BEGIN + (SEEN[0] - BEGIN) * min(1.0, step / GENTLE), SEEN[1])
-    for _ in range(recipe.canvases):
+    for _ in range(recipe.canvases[apart]):
         page, place = canvas(rng, exp(rng.uniform(log(low), log(high))), apart=apart)
         pictures.append(views.shown(page, place)[1:])
         named.append(torch.from_numpy(labels(page, place)[1:]))

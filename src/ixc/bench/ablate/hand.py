@@ -76,8 +76,8 @@ class HandRecipe:
     adam_lr: float = 2e-3
     noise: float = 0.3
     """Deviation of the noise on a symbol, as a share of a letter's length."""
-    advance: float = 0.7
-    """Exact match (running mean) at which the next lesson begins."""
+    advance: tuple[float, ...] = (0.7, 0.7, 0.59, 0.42, 0.4, 0.4, 0.4)
+    """Exact match (running mean) on each lesson at which the next one begins."""
     save_every: int = 100
 
 
@@ -179,7 +179,7 @@ class Hand:
             optim.zero_grad(set_to_none=True)
         self.step += 1
         self.exact[number] = exact if self.exact[number] == 0 else 0.96 * self.exact[number] + 0.04 * exact
-        if self.reached < len(LESSONS) - 1 and self.exact[self.reached] >= recipe.advance:
+        if self.reached < len(LESSONS) - 1 and self.exact[self.reached] >= recipe.advance[self.reached]:
             self.reached += 1
         return loss.item()
 

@@ -189,8 +189,14 @@ def do(job: Job, plan: Plan, out: Path, results: Path) -> str:
     else:
         words = _run(plan, out, results, what[0], int(what[1]))
     if kind != "run":
-        _write(out / "cost" / f"{'-'.join(job)}.json", {"cpu_seconds": process_time() - began})
+        _add_cost(out / "cost" / f"{'-'.join(job)}.json", process_time() - began)
     return words
+
+
+def _add_cost(path: Path, seconds: float) -> None:
+    """CPU time of a job, all starts that came to its end together."""
+    before = json.loads(path.read_text())["cpu_seconds"] if path.is_file() else 0.0
+    _write(path, {"cpu_seconds": before + seconds})
 
 
 def _tower(plan: Plan, out: Path) -> Any:
