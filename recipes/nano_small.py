@@ -71,23 +71,30 @@ def recipe() -> NanoRecipe:
             family=FAMILY,
             lessons=LESSONS,
             climbed=CLIMBED,
-            steps=2400,
-            decay_from=1600,
+            steps=2150,
+            decay_from=1400,
             advance=0.6,
             pace=0.38,
         ),
         sight=SightRecipe(
-            vision=VISION, family=FAMILY, lettering=LETTERING, steps=1700, decay_from=1000, canvases=12, blank=0.1, pace=0.55
+            vision=VISION,
+            family=FAMILY,
+            lettering=LETTERING,
+            steps=1600,
+            decay_from=950,
+            canvases=10,
+            blank=0.1,
+            pace=0.5,
         ),
         spelling=SpellingRecipe(
-            family=FAMILY, lettering=LETTERING, steps=200, decay_from=80, pages=0.5, overviews=0.0, pace=0.5
+            family=FAMILY, lettering=LETTERING, steps=260, decay_from=100, pages=0.5, overviews=0.0, pace=0.5
         ),
         joint=JointRecipe(
             family=FAMILY,
             align_pages=((1, 200),),
             align_steps=500,
             align_pace=0.05,
-            steps=280,
+            steps=230,
             shares=((1, 6, 10, 1.0),),
             pace=0.8,
         ),
