@@ -70,8 +70,8 @@ class HandRecipe:
     """Numbers of the stage."""
 
     seed: int = 5
-    steps: int = 1150
-    decay_from: int = 650
+    steps: int = 1900
+    decay_from: int = 1150
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     noise: float = 0.3
