@@ -164,6 +164,10 @@ def inference(runs: Runs) -> dict[str, Any] | None:
     }
 
 
+PLACES = 5
+"""Names that fit along the axis of a plot; further groups of settings are in the tables only."""
+
+
 def _pairs(
     runs: Runs, name: str, title: str, pairs: Sequence[tuple[dict[str, Point], str]], theirs: Mapping[str, paper.Row]
 ) -> dict[str, Any] | None:
@@ -176,7 +180,7 @@ def _pairs(
         lines += ["", *_table(runs, rows, PARTS)]
         first, *others = rows
         lines += [_gaps(runs, f"{other} less {less}", rows[first], rows[other], PARTS) for other in others]
-        places |= rows
+        places |= rows if len(places) + len(rows) <= PLACES else {}
     if not lines:
         return None
     shown = {"text": TEXT, "row": PARTS["row"], "large number": LARGE_NUMBER}
