@@ -58,7 +58,7 @@ LESSONS = (
     Lesson(hd=55, pages=2, questions=16),
 )
 
-CLIMBED = (0.01, 0.04, 0.12, 0.17, 0.2, 0.18, 0.16, 0.12)
+CLIMBED = (0.01, 0.03, 0.08, 0.14, 0.26, 0.2, 0.16, 0.12)
 """Shares of the lessons once all are reached, and in any case from the step on at which the rate begins to fall."""
 
 ORDERS = ((True, True, "original"), (False, True, "original"), (True, False, "original"), (True, True, ANYRES))
@@ -70,8 +70,8 @@ class HandRecipe:
     """Numbers of the stage."""
 
     seed: int = 5
-    steps: int = 1900
-    decay_from: int = 1150
+    steps: int = 1500
+    decay_from: int = 650
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     noise: float = 0.3
