@@ -39,6 +39,8 @@ def start(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -
         whole.do(job, PLAN, out, out / "results")
     for collection, view in PLAN.needed(PLAN.variants):
         whole.do(("pool", collection, view.rule, str(view.hd)), PLAN, out, out / "results")
+    for variant in PLAN.variants.values():
+        whole.do(("fit", variant.merge, "1"), PLAN, out, out / "results")
     return out
 
 
@@ -76,8 +78,9 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "results" / "hd9-no-newline-2.json").unlink()
     files = whole.run(tmp_path, tmp_path / "results")
     assert len(files) == 3 * len(VARIANTS)
-    shelves = [("pool", "training", "original", "9"), ("pool", "test", "original", "9")]
-    assert begun == [[], [("eyes",), ("hand",), *shelves, ("run", "hd9-no-newline", "2")]]
+    shelves = [("pool", "training", "original", hd) for hd in ("9", "25", "55")]
+    before = [("eyes",), ("hand",), *shelves, ("pool", "test", "original", "9"), ("fit", "concat", "2")]
+    assert begun == [[], [*before, ("run", "hd9-no-newline", "2")]]
 
 
 def test_results_of_other_numbers_are_refused(tmp_path: Path) -> None:

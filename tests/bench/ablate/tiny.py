@@ -18,6 +18,7 @@ PLAN = Plan(
     training_each=2,
     test_each=1,
     large_each=1,
+    fitted=(FOUR,),
     variants={
         "plain": Variant(views=(FOUR,), exams=(FOUR,), seeds=(1,)),
         "abstract": Variant(views=(FOUR,), exams=(FOUR,), seeds=(1,), merge="c_abstractor", overview=False),

@@ -70,13 +70,13 @@ class HandRecipe:
     """Numbers of the stage."""
 
     seed: int = 5
-    steps: int = 1500
-    decay_from: int = 650
+    steps: int = 3600
+    decay_from: int = 2300
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     noise: float = 0.3
     """Deviation of the noise on a symbol, as a share of a letter's length."""
-    advance: tuple[float, ...] = (0.7, 0.7, 0.59, 0.42, 0.4, 0.4, 0.4)
+    advance: tuple[float, ...] = (0.7, 0.7, 0.65, 0.6, 0.55, 0.55, 0.55)
     """Exact match (running mean) on each lesson at which the next one begins."""
     save_every: int = 100
 

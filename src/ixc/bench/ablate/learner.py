@@ -1,7 +1,8 @@
-"""One variant under one seed: what it begins anew is fitted, then it learns to answer, then it is examined.
+"""One variant under one seed: what it begins anew was fitted, then it learns to answer, then it is examined.
 
     stored features -> merge -> vision_proj -> tokens of each picture -> views.sequence -> decoder -> answers
-    fit     merge and projector name the characters of every token in the language model's letters (train.spelling)
+    fit     merge and projector name the characters of every token in the language model's letters (train.spelling);
+            once for each merge and seed, so that variants of one merge begin alike
     learn   packed questions behind the image; decoder, merge, projector, newline and separator learn, the tower stands
 
 Shapes: B pages of one form, V = 1 + h * w pictures of each, D width of the language model.
@@ -10,6 +11,7 @@ Shapes: B pages of one form, V = 1 + h * w pictures of each, D width of the lang
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,20 +34,22 @@ from ixc.train.spelling import misspelt
 from ixc.train.symbols import SymbolEmbedding
 
 BLANK = 0.3  # weight of naming nothing
+FIT_PARTS = ("merge.", "vision_proj.", "plora_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerRecipe:
     """Numbers of a run; the same for every variant."""
 
-    fit_steps: int = 200
+    fit_steps: int = 1000
     fit_pictures: int = 96
     """Tiles and overviews a step of the fit."""
+    fit_muon_lr: float = 0.02
     fit_lr: float = 3e-3
     near: float = 0.02
     """Weight of the squared distance to the symbols, which also teaches newline, separator and the rows of lines."""
-    steps: int = 160
-    pages: int = 3
+    steps: int = 300
+    pages: int = 4
     """Pages a step."""
     questions: int = 16
     """Questions a page."""
@@ -107,13 +111,16 @@ class Learner:
         """A form, a setting of the variant, and pages of that form; the pages do not depend on the variant."""
         form = int(rng.integers(pages.FORMS))
         indices = np.sort(rng.choice(self.training.each, min(count, self.training.each), replace=False))
-        return form, self.variant.views[int(rng.integers(2)) % len(self.variant.views)], indices
+        return form, self._view(rng), indices
+
+    def _view(self, rng: Generator) -> View:
+        """One of the variant's settings; as many draws for one as for three."""
+        return self.variant.views[int(rng.integers(6)) % len(self.variant.views)]
 
     def fit(self) -> float:
         """Merge and projector alone; returns the share of characters named rightly in the last steps."""
         recipe, table = self.recipe, self.decoder.tok_embeddings.weight.detach()
-        optim = torch.optim.AdamW(self.joints, lr=recipe.fit_lr, betas=(0.9, 0.98), weight_decay=0.0)
-        set_rate([optim], 1.0)
+        optims = optimisers(self.joints, muon_lr=recipe.fit_muon_lr, adam_lr=recipe.fit_lr)
         mean = 0.0
         for step in range(recipe.fit_steps):
             rng = np.random.default_rng([self.seed, 1, step])
@@ -123,15 +130,27 @@ class Learner:
             none = torch.zeros(chars.shape[:2], dtype=torch.long)
             far = (shown - self.symbols(chars, rows, none, table, noise=0.0)).square().sum(-1).mean()
             (wrong + recipe.near * (far + self._far_marks())).backward()
-            set_rate([optim], rate_at(step, steps=recipe.fit_steps, decay_from=recipe.fit_steps // 2, warmup=20))
-            optim.step()
-            optim.zero_grad(set_to_none=True)
-            mean = 0.9 * mean + 0.1 * right
+            set_rate(optims, rate_at(step, steps=recipe.fit_steps, decay_from=recipe.fit_steps // 2, warmup=20))
+            for optim in optims:
+                optim.step()
+            self.model.zero_grad(set_to_none=True)
+            mean = 0.95 * mean + 0.05 * right if step else right
         return mean
+
+    def fitted(self) -> dict[str, Tensor]:
+        """What `fit` has taught, by name in the model."""
+        return {k: v for k, v in self.model.state_dict().items() if k.startswith(FIT_PARTS)}
+
+    def begin(self, fitted: dict[str, Tensor]) -> None:
+        """Takes over what a fit of the same merge and seed has taught."""
+        wrong = self.model.load_state_dict(fitted, strict=False).unexpected_keys
+        assert not wrong, wrong
 
     def _pictures(self, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Some pictures of some pages, those with characters first."""
-        form, view, indices = self.draw(rng, max(2, self.recipe.fit_pictures // view_tiles(self.variant)))
+        view, form = self._view(rng), int(rng.integers(pages.FORMS))
+        count = min(self.training.each, max(2, self.recipe.fit_pictures // (view.hd + 1)))
+        indices = np.sort(rng.choice(self.training.each, count, replace=False))
         shelf = Shelf(root=self.root, collection=self.training, view=view)
         features, chars, rows = (part.flatten(0, 1) for part in shelf.read(form, indices))
         full = (chars > 0).flatten(1).sum(1) + torch.from_numpy(rng.random(len(chars)))
@@ -183,10 +202,7 @@ class Learner:
         blocks = [p for n, p in self.decoder.layers.named_parameters() if p.ndim == 2 and "Plora" not in n]
         taken = {id(p) for p in blocks}
         rest = [p for p in self.model.parameters() if id(p) not in taken]
-        adam = torch.optim.AdamW(rest, lr=self.recipe.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
-        optims: list[torch.optim.Optimizer] = [Muon(blocks, lr=self.recipe.muon_lr), adam]
-        set_rate(optims, 1.0)
-        return optims
+        return optimisers(blocks, muon_lr=self.recipe.muon_lr, adam_lr=self.recipe.adam_lr, others=rest)
 
     @torch.inference_mode()
     def examine(self, collection: Collection, view: View) -> list[dict[str, Any]]:
@@ -222,6 +238,13 @@ class Learner:
         return good.unflatten(1, (len(questions), -1)).all(-1)[0].tolist()
 
 
-def view_tiles(variant: Variant) -> int:
-    """Pictures of a page, at most."""
-    return max(view.hd for view in variant.views) + 1
+def optimisers(
+    parameters: list[nn.Parameter], *, muon_lr: float, adam_lr: float, others: Sequence[nn.Parameter] = ()
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices among the parameters, AdamW for the rest of them and for others."""
+    matrices = [p for p in parameters if p.ndim == 2]
+    rest = [*others, *(p for p in parameters if p.ndim != 2)]
+    adam = torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
+    optims: list[torch.optim.Optimizer] = [Muon(matrices, lr=muon_lr), adam]
+    set_rate(optims, 1.0)
+    return optims

@@ -34,6 +34,9 @@ def _at(*hds: int, rule: str = "original") -> tuple[View, ...]:
 MIXED = _at(25, 55)
 """The paper's 4KHD setting."""
 
+FITTED = _at(9, 25, 55)
+"""Settings of the pages that merge and projector learn to name characters on, before any variant's own training."""
+
 VARIANTS = {
     "hd9": Variant(views=_at(9), exams=_at(9, 16, 25)),
     "hd16": Variant(views=_at(16), exams=_at(16, 25)),

@@ -2,6 +2,7 @@
 
     eyes | hand     side by side, with states on disk
     pool            one job a collection and setting, one file a form of pages
+    fit             one job a merge and seed
     runs            one job a variant and seed -> RESULTS/VARIANT-SEED.json
 
 A job is begun again if it was killed; its result is a pure function of the plan (one thread a job), so nothing changes.
@@ -27,7 +28,7 @@ from ixc.bench.ablate.eyes import EyesRecipe
 from ixc.bench.ablate.hand import HandRecipe
 from ixc.bench.ablate.learner import Learner, LearnerRecipe
 from ixc.bench.ablate.pool import Collection, Shelf
-from ixc.bench.ablate.variants import VARIANTS, Variant
+from ixc.bench.ablate.variants import FITTED, VARIANTS, Variant
 from ixc.bench.ablate.views import View
 from ixc.errors import DataError, UsageError
 from ixc.train import state
@@ -36,7 +37,7 @@ Tell = Callable[[str, int, int], None]
 """Told (what is done, jobs done, of how many)."""
 
 Job = tuple[str, ...]
-"""("eyes",), ("hand",), ("pool", collection, rule, hd) or ("run", variant, seed)."""
+"""("eyes",), ("hand",), ("pool", collection, rule, hd), ("fit", merge, seed) or ("run", variant, seed)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ class Plan:
     """8K-like pages of a form."""
     variants: dict[str, Variant] = field(default_factory=lambda: VARIANTS)
     """What is trained."""
+    fitted: tuple[View, ...] = FITTED
+    """Settings of the fit."""
 
     def collection(self, name: str) -> Collection:
         """By name."""
@@ -66,6 +69,9 @@ class Plan:
     def needed(self, variants: Iterable[str]) -> list[tuple[str, View]]:
         """Collections and settings that runs of these variants read."""
         found: dict[tuple[str, View], None] = {}
+        variants = list(variants)
+        if variants:
+            found |= {("training", view): None for view in self.fitted}
         for variant in (self.variants[name] for name in variants):
             groups = {"training": variant.views, "test": variant.exams, "8k": variant.large}
             found |= {(name, view): None for name, views in groups.items() for view in views}
@@ -113,6 +119,8 @@ def run(
     shelves = [Shelf(root=out, collection=plan.collection(c), view=v) for c, v in plan.needed(n for n, _ in open_runs)]
     jobs = [[("eyes",), ("hand",)] if open_runs else []]
     jobs += [[("pool", s.collection.name, s.view.rule, str(s.view.hd)) for s in shelves if s.missing()]]
+    fits = dict.fromkeys((plan.variants[name].merge, seed) for name, seed in open_runs)
+    jobs += [[("fit", merge, str(seed)) for merge, seed in fits if not _fit_file(out, merge, seed).is_file()]]
     jobs += [[("run", name, str(seed)) for name, seed in open_runs]]
     _work(jobs, plan, out, results, workers, tell)
     return [results / f"{name}-{seed}.json" for name, seed in runs]
@@ -186,6 +194,8 @@ def do(job: Job, plan: Plan, out: Path, results: Path) -> str:
         shelf = Shelf(root=out, collection=plan.collection(collection), view=View(hd=int(hd), rule=rule))
         shelf.fill(_tower(plan, out))
         words = "looked at"
+    elif kind == "fit":
+        words = f"{_fit(plan, out, what[0], int(what[1])):.1%} of characters named"
     else:
         words = _run(plan, out, results, what[0], int(what[1]))
     if kind != "run":
@@ -205,19 +215,37 @@ def _tower(plan: Plan, out: Path) -> Any:
     return spotter.tower.eval()
 
 
+def _fit_file(out: Path, merge: str, seed: int) -> Path:
+    return out / f"fit-{merge}-{seed}.pt"
+
+
+def _learner(plan: Plan, out: Path, variant: Variant, seed: int) -> Learner:
+    start, pages = hand.run(plan.hand, out), plan.collection("training")
+    return Learner(variant, seed, recipe=plan.learner, hand=start, root=out, training=pages)
+
+
+def _fit(plan: Plan, out: Path, merge: str, seed: int) -> float:
+    """Merge and projector of every variant with this merge and seed; the share of characters they name."""
+    learner = _learner(plan, out, Variant(views=plan.fitted, exams=(), merge=merge), seed)
+    named = learner.fit()
+    state.save({"named": named, "parts": learner.fitted()}, _fit_file(out, merge, seed))
+    return named
+
+
 def _run(plan: Plan, out: Path, results: Path, name: str, seed: int) -> str:
     """Fit, learn, examine, write."""
     began, variant = process_time(), plan.variants[name]
-    start = hand.run(plan.hand, out)
-    learner = Learner(variant, seed, recipe=plan.learner, hand=start, root=out, training=plan.collection("training"))
-    fitted = learner.fit()
+    learner = _learner(plan, out, variant, seed)
+    fitted = state.load(_fit_file(out, variant.merge, seed))
+    assert fitted is not None
+    learner.begin(fitted["parts"])
     means = learner.learn()
     scores = [row for view in variant.exams for row in learner.examine(plan.collection("test"), view)]
     scores += [row for view in variant.large for row in learner.examine(plan.collection("8k"), view)]
     found = {
         "variant": name,
         "seed": seed,
-        "fitted": fitted,
+        "fitted": fitted["named"],
         "means": means,
         "scores": scores,
         "start": _start(out),
@@ -235,7 +263,8 @@ def _start(out: Path) -> dict[str, Any]:
     assert hand_state is not None
     costs = {p.stem: json.loads(p.read_text())["cpu_seconds"] for p in sorted((out / "cost").glob("*.json"))}
     start = {
-        kind: sum(value for key, value in costs.items() if key.startswith(kind)) for kind in ("eyes", "hand", "pool")
+        kind: sum(value for key, value in costs.items() if key.startswith(kind))
+        for kind in ("eyes", "hand", "pool", "fit")
     }
     return {"characters": eyes_state["accuracy"], "lessons": hand_state["exact"], "cpu_seconds": start}
 

@@ -44,9 +44,10 @@ model {text.hidden_size} wide with {text.num_hidden_layers}. Both are trained on
 InternLM2: the tower on letters (it names {start["characters"]:.0%} of the characters of its last training canvases,
 down to {scale.LEGIBLE[0]:.0f} px), the language model on pages without pixels, with newlines, overview and the
 any-resolution order switched at random, so that it favours no variant. The tower then stands still, unlike the
-paper's. Merge, projector, newline and separator begin anew for every variant and seed and learn with the language
-model: {learner["fit_steps"]} steps of naming characters and {learner["steps"]} of answering, {learner["pages"]} pages
-a step and {learner["questions"]} questions a page. Every variant sees the same pages and questions in the same order.
+paper's. Merge, projector, newline and separator begin anew for every seed. {learner["fit_steps"]} steps teach them to
+name characters (the same for all variants of one merge, on pages at HD-9, 25 and 55), then {learner["steps"]} steps
+teach them and the language model to answer: {learner["pages"]} pages a step, {learner["questions"]} questions a page.
+Every variant sees the same pages and questions in the same order.
 
 **Pages.** Half of them have {full.area:,} px, what HD-55 shows, with letters of {full.letters[0]} to
 {full.letters[1]} px (*full*); half have {small.area:,} px with letters of {small.letters[0]} to {small.letters[1]} px
