@@ -131,10 +131,15 @@ def test_the_spotter_starts_with_patches_that_differ() -> None:
     assert patches.std(dim=(0, 1)).min() > 0.05  # whitened: no channel is silent
 
 
-def test_symbols_spell_what_they_were_made_of() -> None:
-    """The readout of the spelling stage undoes `SymbolEmbedding`, up to the crosstalk of six places in one vector."""
+@pytest.mark.parametrize("length", [2.8, 1.0])
+def test_symbols_spell_what_they_were_made_of(length: float) -> None:
+    """The readout of the spelling stage undoes `SymbolEmbedding`, up to the crosstalk of six places in one vector.
+
+    Args:
+        length: of the embeddings: of the embedded model's, and as they begin.
+    """
     torch.manual_seed(0)
-    embedding, table = SymbolEmbedding(128), torch.randn(128, 128) * 2.8 / 128**0.5
+    embedding, table = SymbolEmbedding(128), torch.randn(128, 128) * length / 128**0.5
     page = page_symbols(compose(HELD_OUT + 2, kind="form", hd=1), hd=1)
     chars, rows, marks = (torch.from_numpy(a)[None] for a in (page.chars, page.rows, page.marks))
     shown = embedding(chars, rows, marks, table, noise=0.0)[0]
