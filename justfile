@@ -23,6 +23,7 @@ vllm folder:
     test -x {{folder}}/bin/vllm || sh dev/vllm_cpu.sh {{folder}}
     {{folder}}/bin/python -m pytest -q -m vllm tests/serving
 
-# The tables of README and model card from the result files.
+# The tables of README and model card, and the page of the studies, from the result files.
 figures:
     python dev/figures.py
+    ixc bench ablate --report

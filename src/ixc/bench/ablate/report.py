@@ -42,7 +42,7 @@ def write(results: Path, page: Path, *, benchmarks: Path) -> Path:
         The page.
 
     Raises:
-        DataError: no runs, or a file that is none.
+        DataError: neither runs nor measurements, or a file that is no result.
     """
     text, plots = made(results, benchmarks=benchmarks, stem=page.stem)
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -55,10 +55,10 @@ def write(results: Path, page: Path, *, benchmarks: Path) -> Path:
 def made(results: Path, *, benchmarks: Path, stem: str = "findings") -> tuple[str, dict[str, str]]:
     """The page, and its plots by file name. Arguments and errors as `write`."""
     runs = load(results)
-    if not runs:
+    if not runs and not list(benchmarks.glob("speed_*.json")):
         raise DataError(f"{results} holds no runs; make some: ixc bench ablate")
     sections = all_sections(runs, benchmarks)
-    lines = [*words.opening(runs), "", *verdicts.table(runs), ""]
+    lines = [*words.opening(runs), "", *verdicts.table(runs), ""] if runs else [*words.no_runs(), ""]
     plots = {}
     for section in sections:
         lines += [f"## {section.title}", ""]
@@ -67,7 +67,7 @@ def made(results: Path, *, benchmarks: Path, stem: str = "findings") -> tuple[st
             plots[name] = plot(section.panels)
             lines += [f"![{section.title}]({name})", ""]
         lines += [*section.lines, ""]
-    lines += words.closing(runs)
+    lines += words.closing(runs) if runs else []
     return "\n".join(lines).rstrip() + "\n", plots
 
 

@@ -26,6 +26,16 @@ def gap(found: Estimate | None) -> str:
     return f"**{words}**" if found.seeds > 1 and (found.low > 0 or found.high < 0) else words
 
 
+def no_runs() -> list[str]:
+    """Until the first run is there."""
+    return f"""# The paper's findings, tried again
+
+Made by `ixc bench ablate`; no figure is typed by hand. **The studies' own runs are not in this repository yet**:
+{len(VARIANTS)} variants on tiles of {scale.TILE} px, three seeds each. Until they are, this page holds what other
+measurements say.
+""".splitlines()
+
+
 def opening(runs: Runs) -> list[str]:
     """What was done, plainly."""
     count = sum(len(each) for each in runs.values())
