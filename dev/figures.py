@@ -98,6 +98,22 @@ def boarding() -> str:
     return "\n".join(lines)
 
 
+def nano_small() -> str:
+    """What came of recipes/nano_small.py, from dev/nano_small.py."""
+    found = json.loads(max((ROOT / "benchmarks").glob("nano_small_*.json"), key=lambda p: p.stem[-6:]).read_text())
+    lines = ["| fresh pages, one question each | exact match % | 95 % interval | answers |", "|---|---|---|---|"]
+    for r in found["rows"]:
+        lines.append(f"| {r['name']} | {r['percent']:.1f} | {r['low']:.1f} to {r['high']:.1f} | {r['count']} |")
+    stages = ", ".join(f"{name} {one['steps']} in {one['minutes']:.1f}" for name, one in found["stages"].items())
+    lines += [
+        "",
+        f"{found['parameters'] / 1e6:.1f} M parameters, {found['minutes']:.1f} minutes on {found['cores']} cores "
+        f"({found['cpu_minutes']:.1f} of CPU time, for other work shared them); "
+        f"steps and minutes by stage: {stages}.",
+    ]
+    return "\n".join(lines)
+
+
 def small() -> str:
     """Quality of small weights on the embedded model, answer by answer against float32."""
     found = json.loads((ROOT / "benchmarks/small_weights_nano_202611.json").read_text())
@@ -137,6 +153,7 @@ def plans() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "boarding": boarding,
     "nano": nano,
+    "nano_small": nano_small,
     "pictures": pictures,
     "tasks": tasks,
     "rules": rules,

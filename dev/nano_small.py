@@ -1,5 +1,5 @@
-"""What recipes/nano_small.py came to, as a file of benchmarks/: `python dev/nano_small.py RUN MINUTES RESULT`; MINUTES:
-`time` of the command on two cores.
+"""What recipes/nano_small.py came to, as a file of benchmarks/: `python dev/nano_small.py RUN MINUTES CPU RESULT`;
+MINUTES and CPU: `time` of the command on two cores, wall clock and user and system together, both in minutes.
 
 The model folder is loaded as a user loads it and answers one question of each of 400 pages of the recipe's family that
 training never drew: from pixels, word by word.
@@ -54,7 +54,7 @@ def examined(model: Path, family: Family) -> list[Case]:
     return cases
 
 
-def main(run: str, minutes: str, result: str) -> None:
+def main(run: str, minutes: str, cpu: str, result: str) -> None:
     """Writes the file."""
     family = read_recipe(RECIPE).joint.family
     cases = examined(Path(run) / "model", family)
@@ -67,6 +67,7 @@ def main(run: str, minutes: str, result: str) -> None:
         "rows": [asdict(one) for one in (row("all", cases), *rows(cases, lambda case: case.page))],
         "pages": len(cases),
         "minutes": float(minutes),
+        "cpu_minutes": float(cpu),
         "cores": 2,
         "parameters": weights // 4,
         "stages": stages,
