@@ -1,6 +1,6 @@
 """One variant under one seed: what it begins anew was fitted, then it learns to answer, then it is examined.
 
-    stored features -> merge -> vision_proj -> tokens of each picture -> views.sequence -> decoder -> answers
+    stored features -> norm -> merge -> vision_proj -> tokens of each picture -> views.sequence -> decoder -> answers
     fit     merge and projector name the characters of every token in the language model's letters (train.spelling);
             once for each merge and seed, so that variants of one merge begin alike
     learn   packed questions behind the image; decoder, merge, projector, newline and separator learn, the tower stands
@@ -27,6 +27,7 @@ from ixc.bench.ablate.pool import Collection, Shelf
 from ixc.bench.ablate.variants import Variant
 from ixc.bench.ablate.views import View
 from ixc.model.model import IxcModel
+from ixc.train import state
 from ixc.train.language import answer_logits, rate_at, score, set_rate
 from ixc.train.muon import Muon
 from ixc.train.packing import IGNORE, markup, pack
@@ -78,6 +79,7 @@ class Learner:
         self.model = IxcModel(settings)
         self.model.vision_tower = nn.Identity()  # type: ignore[assignment]  # its features are in the pool
         self.symbols: SymbolEmbedding = hand.reader.symbols.requires_grad_(False)
+        self.norm = state_of_norm(root)
         self.decoder = self.model.language_model
         self.decoder.load_state_dict(hand.reader.decoder.state_dict())
         self._begin()
@@ -99,7 +101,7 @@ class Learner:
 
     def project(self, features: Tensor) -> Tensor:
         """Features (n, 64, C) -> tokens (n, 16, D)."""
-        return self.model.vision_proj(self.model.merge(features))
+        return self.model.vision_proj(self.model.merge(self.norm(features)))
 
     def image(self, tokens: Tensor, form: int, view: View, collection: Collection) -> Tensor:
         """Tokens (B, V, 16, D) of pages of one form in the model's order: (B, N, D)."""
@@ -236,6 +238,15 @@ class Learner:
         logits = answer_logits(self.decoder, image, packed)
         good = (logits.argmax(-1) == packed.labels) | (packed.labels == IGNORE)
         return good.unflatten(1, (len(questions), -1)).all(-1)[0].tolist()
+
+
+def state_of_norm(root: Path) -> nn.LayerNorm:
+    """The norm between the start's tower and its throw-away head: without it a few channels of 6 drown the others."""
+    saved = state.load(root / "eyes.pt")
+    assert saved is not None
+    norm = nn.LayerNorm(scale.VISION.hidden_size)
+    norm.load_state_dict({key: saved["spotter"][f"norm.{key}"] for key in ("weight", "bias")})
+    return norm.requires_grad_(False)
 
 
 def optimisers(
