@@ -15,7 +15,7 @@ import numpy as np
 from ixc.data.synth.compose import HELD_OUT, compose
 from ixc.data.synth.family import Family
 from ixc.data.synth.paint import paint
-from ixc.evals.synth import Case, row, rows
+from ixc.evals.synth import Case, marked, row, rows
 from ixc.inference.engine import load
 from ixc.train.journal import read
 from ixc.train.recipe import read_recipe
@@ -35,22 +35,7 @@ def examined(model: Path, family: Family) -> list[Case]:
             continue
         asked = page.questions[int(np.random.default_rng([number, 13]).integers(len(page.questions)))]
         said = engine.ask([paint(page)], asked.question).text.strip()
-        case = Case(
-            number=number - 1,
-            page=page.kind,
-            kind=asked.kind,
-            font=page.font,
-            width=page.width,
-            height=page.height,
-            drawn_for=page.hd,
-            hd=page.hd,
-            seen=page.texts[-1].size,
-            question=asked.question,
-            answer=asked.answer,
-            prediction=said,
-            right=said == asked.answer,
-        )
-        cases.append(case)
+        cases.append(marked(page, asked, said, hd=page.hd))
     return cases
 
 

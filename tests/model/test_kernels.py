@@ -1,10 +1,13 @@
 """One query's attention by the own kernel: as exact as the library's, whatever the number of keys and heads."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from ixc.model import kernels
+from ixc.model.attention import attend
 
 pytestmark = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
 
@@ -59,3 +62,19 @@ def test_what_it_cannot_take_is_left_to_the_library() -> None:
         assert not kernels.attends(drawn(1, 2, 4, 48), drawn(1, 2, 10, 48), drawn(1, 2, 10, 48))
         assert not kernels.attends(query, key.transpose(1, 2).contiguous().transpose(1, 2), key)
     assert not kernels.attends(query.requires_grad_(), key, key)
+
+
+@torch.inference_mode()
+def test_a_decode_step_goes_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the door that every model of grouped heads takes; under a mask it stays with the library."""
+    calls: list[torch.Size] = []
+    own = kernels.attend_one
+    monkeypatch.setattr(kernels, "attend_one", lambda *given: calls.append(given[0].shape) or own(*given))
+    module = SimpleNamespace(config=SimpleNamespace(_attn_implementation="sdpa"), training=False, head_dim=64)
+    query, key, value = drawn(1, 8, 1, 64), drawn(1, 2, 50, 64, seed=1), drawn(1, 2, 50, 64, seed=2)
+    found, _ = attend(module, query, key, value, mask=None, dropout=0.0)
+    assert calls == [(1, 2, 4, 64)]
+    seen = torch.ones(1, 1, 1, 50, dtype=torch.bool)
+    masked, _ = attend(module, query, key, value, mask=seen, dropout=0.0)
+    assert len(calls) == 1
+    assert torch.allclose(found, masked, atol=2e-6)

@@ -180,6 +180,25 @@ def seen_size(page: Page, hd: int) -> float:
     return min(sizes) * place.resized_width / page.width
 
 
+def marked(page: Page, question: Question, said: str, *, hd: int) -> Case:
+    """What was said to a question about a page that was seen at a setting."""
+    return Case(
+        number=page.number,
+        page=page.kind,
+        kind=question.kind,
+        font=page.font,
+        width=page.width,
+        height=page.height,
+        drawn_for=page.hd,
+        hd=hd,
+        seen=round(seen_size(page, hd), 1),
+        question=question.question,
+        answer=question.answer,
+        prediction=said,
+        right=said == question.answer,
+    )
+
+
 def ask(
     answers: Answers,
     index: int,
@@ -195,22 +214,7 @@ def ask(
     more = ASKED_AT.get(page.hd, ()) if settings is None else settings
     for asked in sorted({page.hd, *more}):
         said = answers(image, question.question, asked).strip()
-        case = Case(
-            number=page.number,
-            page=page.kind,
-            kind=question.kind,
-            font=page.font,
-            width=page.width,
-            height=page.height,
-            drawn_for=page.hd,
-            hd=asked,
-            seen=round(seen_size(page, asked), 1),
-            question=question.question,
-            answer=question.answer,
-            prediction=said,
-            right=said == question.answer,
-        )
-        done.append(case)
+        done.append(marked(page, question, said, hd=asked))
     return done
 
 

@@ -29,7 +29,7 @@ from ixc.model.generation import IxcGenerative
 from ixc.model.images import assemble, views
 from ixc.model.linear import linear
 from ixc.model.merge import MERGE, SIDE
-from ixc.model.plora import Places, Spans
+from ixc.model.plora import Places, Spans, text_only
 from ixc.model.strict import StrictLoading
 from ixc.model.vision import VisionTower
 
@@ -200,7 +200,7 @@ class IxcModel(IxcPreTrainedModel):
             image_mask = image_spans
         if features is not None:
             inputs_embeds = self._place(input_ids, inputs_embeds, image_mask, features.pooler_output, image_count)
-        elif image_count == 0 or _text_only(image_mask):
+        elif image_count == 0 or text_only(image_mask):
             image_mask = ()
         if inputs_embeds is None and input_ids is not None:
             if isinstance(image_mask, tuple) and not image_mask:
@@ -390,16 +390,3 @@ def _kept(hidden: torch.Tensor, keep: int | torch.Tensor) -> torch.Tensor:
     if isinstance(keep, torch.Tensor):
         return hidden[:, keep]
     return hidden[:, -keep:] if keep else hidden
-
-
-def _text_only(image_mask: Places) -> bool:
-    """True if no token is an image's and nothing trains: then the reader may leave PLoRA out altogether.
-
-    In training the additions run even for a batch of text: their gradients are then zeros, not missing, which is what
-    sharded training needs. Under compilation the mask is data and cannot be asked.
-    """
-    if isinstance(image_mask, tuple):
-        return not image_mask
-    if image_mask is None or torch.is_grad_enabled() or torch.compiler.is_compiling() or image_mask.is_meta:
-        return False
-    return not bool(image_mask.any())

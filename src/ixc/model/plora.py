@@ -139,3 +139,16 @@ def cut(spans: Spans, start: int, stop: int) -> Spans:
     """The spans inside [start, stop), counted from ``start``."""
     inside = ((max(a, start) - start, min(b, stop) - start) for a, b in spans)
     return tuple((a, b) for a, b in inside if a < b)
+
+
+def text_only(image_mask: Places) -> bool:
+    """True if no token is an image's and nothing trains: then PLoRA may be left out altogether.
+
+    In training the additions run even for a batch of text: their gradients are then zeros, not missing, which is what
+    sharded training needs. Under compilation the mask is data and cannot be asked.
+    """
+    if isinstance(image_mask, tuple):
+        return not image_mask
+    if image_mask is None or torch.is_grad_enabled() or torch.compiler.is_compiling() or image_mask.is_meta:
+        return False
+    return not bool(image_mask.any())
