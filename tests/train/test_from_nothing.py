@@ -124,6 +124,46 @@ def test_a_stage_killed_twice_and_gone_on_with(stage: str, tmp_path: Path) -> No
     assert lines(tmp_path / "whole", stage) == lines(tmp_path / "broken", stage)
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_from_a_model_with_all_stages(
+    whole: tuple[Path, list[tuple[Report, Outlook]]], tmp_path: Path
+) -> None:
+    """Killed in each of them; the letters of the first run stand still until the joint stage."""
+    recipe = tmp_path / "more.py"
+    recipe.write_text(
+        "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.train.recipe import read_recipe\n"
+        f"def recipe():\n    first = read_recipe(Path({str(TINY)!r}))\n"
+        f"    return replace(first, begin=Path({str(whole[0] / 'model')!r}), again=True)\n"
+    )
+    room.run(recipe, out=tmp_path / "whole")
+    for stage in ("language", "spelling", "joint"):
+
+        def kill(step: Report, _: Outlook, stage: str = stage) -> None:
+            if (step.stage, step.step) == (stage, 3):
+                raise Killed
+
+        with pytest.raises(Killed):
+            room.run(recipe, out=tmp_path / "broken", resume=True, watch=kill)
+    room.run(recipe, out=tmp_path / "broken", resume=True)
+    assert same_weights(tmp_path / "whole", tmp_path / "broken")
+    name = "model.tok_embeddings.weight"
+    began, ended = (load_file(out / "model" / "model.safetensors") for out in (whole[0], tmp_path / "whole"))
+    learned = state.load(tmp_path / "whole" / "language.pt")
+    assert learned is not None
+    assert torch.equal(learned["reader"]["decoder.tok_embeddings.weight"], began[name])
+    assert not torch.equal(ended[name], began[name])
+
+
+def test_a_folder_without_symbols_cannot_be_gone_on_from(tmp_path: Path) -> None:
+    from ixc.inference.folder import EMBEDDED
+
+    (tmp_path / "model").symlink_to(EMBEDDED)
+    plan = read_recipe(TINY)
+    joint = room.Joint(plan.model, plan.joint, tmp_path)
+    with pytest.raises(DataError, match="name a folder that ixc train wrote"):
+        room.begin(tmp_path / "model", joint.model, joint.symbols)
+
+
 def test_an_error_of_a_stage_is_the_error_of_the_run(tmp_path: Path) -> None:
     """Across the pipe, as one line; the other stage ends."""
     (tmp_path / "sight.pt").write_bytes(b"torn")

@@ -15,7 +15,8 @@ from ixc.data.synth import values
 from ixc.data.synth.compose import colours, compose
 from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.page import Page, Text, characters
-from ixc.data.synth.paint import paint
+from ixc.data.synth.paint import GROUNDS, paint
+from ixc.data.synth.wear import worn_by_chance
 from ixc.processing.picture import resize_to_canvas
 from ixc.train.symbols import seen_by
 
@@ -41,6 +42,10 @@ class Lettering:
     """Share of canvases narrowed on top of that."""
     scrambled: float = 0.08
     """Share of any printable characters among the words."""
+    dark: float = 0.0
+    """Share of canvases with light letters on dark ground."""
+    textured: float = 0.0
+    """Share of canvases on a ground that is not plain."""
 
 
 LETTERING = Lettering()
@@ -71,7 +76,7 @@ def page_canvas(rng: Generator, family: Family = FAMILY) -> Canvas:
     hd = min(1 if rng.random() < 0.6 else 4, max(family.settings))
     page = compose(int(rng.integers(1 << 39)), hd=hd, family=family)
     place, codes, x, y, _ = seen_by(page, hd=hd)
-    canvas = resize_to_canvas(paint(page), partition=place)
+    canvas = resize_to_canvas(worn_by_chance(paint(page), rng, family.worn), partition=place)
     left, top = (CANVAS * int(rng.integers(n)) for n in (place.grid_w, place.grid_h))
     return canvas[top : top + CANVAS, left : left + CANVAS], codes, x - left, y - top
 
@@ -88,12 +93,21 @@ def _setting(rng: Generator, lettering: Lettering) -> tuple[int, int, int]:
     return max(8, round(seen / sy)), round(CANVAS / sx), round(CANVAS / sy)
 
 
+def _ground(rng: Generator, page: Page, lettering: Lettering) -> None:
+    """Light on dark, or on something that is not plain; shares of 0 draw nothing from `rng`."""
+    if lettering.dark and rng.random() < lettering.dark:
+        page.ink, page.paper = page.paper, page.ink
+    if lettering.textured and rng.random() < lettering.textured:
+        page.number, page.ground = int(rng.integers(1 << 39)), values.pick(rng, GROUNDS[1:])
+
+
 def text_canvas(rng: Generator, family: Family = FAMILY, lettering: Lettering = LETTERING) -> Canvas:
     """A canvas full of the family's text."""
     size, width, height = _setting(rng, lettering)
     names = family.fonts
     ink, paper = colours(rng, family.coloured)
     page = Page(kind="sight", width=width, height=height, font=names[rng.integers(len(names))], ink=ink, paper=paper)
+    _ground(rng, page, lettering)
     y = float(rng.uniform(0.2, 1.2)) * size
     while y < height + size * 0.3:
         x = int(rng.integers(-size, 2 * size))
@@ -109,7 +123,7 @@ def text_canvas(rng: Generator, family: Family = FAMILY, lettering: Lettering = 
         if rng.random() < 0.05:
             page.rules.append((0, round(y + size * 0.45), width, round(y + size * 0.45)))
         y += size * rng.uniform(1.1, 1.9)
-    image = paint(page)
+    image = worn_by_chance(paint(page), rng, family.worn)
     if (width, height) != (CANVAS, CANVAS):
         image = image.resize((CANVAS, CANVAS), Image.Resampling.BILINEAR)
     codes, cx, cy = characters(page)

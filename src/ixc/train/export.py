@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
+from ixc.errors import DataError
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.image import IxcImageProcessorPil
 from ixc.processing.processor import IxcProcessor
 from ixc.processing.tokenizer import character_tokenizer
+from ixc.train.symbols import SymbolEmbedding
+
+SYMBOLS = "symbols.safetensors"
+"""What the symbols have learned: nothing that answers needs it, a training that goes on without pixels does."""
 
 
-def export(model: IxcForConditionalGeneration, folder: Path, *, hd: int, training: dict[str, Any]) -> None:
+def export(
+    model: IxcForConditionalGeneration, symbols: SymbolEmbedding, folder: Path, *, hd: int, training: dict[str, Any]
+) -> None:
     """Write beside and rename; an older folder of the same name is replaced.
 
     Args:
@@ -37,7 +45,23 @@ def export(model: IxcForConditionalGeneration, folder: Path, *, hd: int, trainin
     beside.mkdir(parents=True)
     model.to(torch.float32).save_pretrained(beside)
     processor.save_pretrained(beside)
+    save_file({name: value.detach().clone() for name, value in symbols.named_parameters()}, beside / SYMBOLS)
     (beside / "training.json").write_text(json.dumps(training, indent=1) + "\n")
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(beside, folder)
+
+
+def begin(folder: Path, model: IxcForConditionalGeneration, symbols: SymbolEmbedding) -> None:
+    """Take over the weights of a folder that `export` wrote.
+
+    Raises:
+        DataError: its symbols are missing, or its weights are of other shapes.
+    """
+    earlier = IxcForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    try:
+        model.load_state_dict(earlier.state_dict())
+        symbols.load_state_dict(load_file(folder / SYMBOLS), strict=False)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{folder} cannot be gone on from ({reason}); name a folder that ixc train wrote") from error

@@ -25,6 +25,7 @@ from ixc.data.synth.compose import compose
 from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.page import Page
 from ixc.data.synth.paint import paint
+from ixc.data.synth.wear import worn_by_chance
 from ixc.geometry import TILE, partition
 from ixc.model.config import IxcConfig
 from ixc.model.model import IxcForConditionalGeneration
@@ -73,10 +74,11 @@ class JointRecipe:
     """The same of the alignment, its stored pages counted in."""
 
 
-def see(page: Page, *, hd: int) -> tuple[Tensor, tuple[int, int]]:
-    """A page's tiles (n, 3, 336, 336) uint8 and its grid under the `native` rule."""
+def see(page: Page, *, hd: int, worn: float = 0.0) -> tuple[Tensor, tuple[int, int]]:
+    """A page's tiles (n, 3, 336, 336) uint8 and its grid under the `native` rule; `worn`: with this chance."""
     place = partition(page.width, page.height, hd=hd, rule="native")
-    return torch.from_numpy(tiles(resize_to_canvas(paint(page), partition=place), tile=TILE)), (
+    picture = worn_by_chance(paint(page), np.random.default_rng([page.number, 29]), worn)
+    return torch.from_numpy(tiles(resize_to_canvas(picture, partition=place), tile=TILE)), (
         place.grid_h,
         place.grid_w,
     )
@@ -96,9 +98,9 @@ def pages_for(rng: Generator, family: Family = FAMILY, *, hd: int, count: int) -
     return found, setting
 
 
-def look(pages: list[Page], *, hd: int) -> tuple[Tensor, Tensor]:
+def look(pages: list[Page], *, hd: int, worn: float = 0.0) -> tuple[Tensor, Tensor]:
     """Pages -> pixel_values and image_grids of the model."""
-    seen = [see(page, hd=hd) for page in pages]
+    seen = [see(page, hd=hd, worn=worn) for page in pages]
     return torch.cat([pixels for pixels, _ in seen]), torch.tensor([grid for _, grid in seen])
 
 
@@ -131,7 +133,7 @@ def stored(
     for hd, count in recipe.align_pages:
         for _ in range(count):
             pages, setting = pages_for(rng, recipe.family, hd=hd, count=1)
-            x = torch.cat(inner.image_sequences(*look(pages, hd=setting)))
+            x = torch.cat(inner.image_sequences(*look(pages, hd=setting, worn=recipe.family.worn)))
             place = x.abs().sum(-1) > 0  # newline and separator are still zero
             features.append(x[place])
             said.append(targets(pages, embedding, table, hd=setting)[place])
@@ -242,6 +244,19 @@ class Joint:
         self.symbols.load_state_dict(symbols)
         align(self.model, self.symbols, self.recipe, Log("align", self.recipe.align_steps, self.out, self.watch))
 
+    def reader(self) -> dict[str, Tensor]:
+        """Weights of the language stage: decoder and symbols."""
+        decoder = self.model.model.language_model.state_dict()
+        return {f"decoder.{k}": v for k, v in decoder.items()} | {
+            f"symbols.{k}": v for k, v in self.symbols.state_dict().items()
+        }
+
+    def take(self, decoder: dict[str, Tensor], eyes: dict[str, Tensor]) -> None:
+        """Take over what the language and spelling stages learned when they went on from one alphabet."""
+        self.model.model.language_model.load_state_dict(decoder)
+        wrong = self.model.model.load_state_dict(eyes, strict=False).unexpected_keys
+        assert not wrong, wrong
+
     def _tie(self) -> None:
         with torch.no_grad():
             self.model.output.weight.copy_(self.model.get_input_embeddings().weight)
@@ -287,7 +302,7 @@ class Joint:
         chances = [share for *_, share in recipe.shares]
         hd, count, asked, _ = recipe.shares[int(rng.choice(len(chances), p=chances))]
         pages, setting = pages_for(rng, recipe.family, hd=hd, count=count)
-        pixels, grids = look(pages, hd=setting)
+        pixels, grids = look(pages, hd=setting, worn=recipe.family.worn)
         image = self._image(pixels, grids)
         packed = pack([choose(rng, p.questions, asked) for p in pages], prefix=len(markup()[0]) + image.shape[1])
         loss, right = marked(answer_logits(self.model.model.language_model, image, packed), packed.labels, asked)

@@ -172,12 +172,30 @@ class Progress:
         return {"lesson": self.reached + 1, "read": self.exact[self.reached], **dict(sorted(self.kinds.items()))}
 
 
-def run(recipe: LanguageRecipe, out: Path, *, watch: Watch | None = None, stop_after: float = float("inf")) -> Reader:
-    """Train, or go on from `out/language.pt`; returns the reader. `stop_after` bounds this call in seconds."""
+def run(
+    recipe: LanguageRecipe,
+    out: Path,
+    *,
+    watch: Watch | None = None,
+    stop_after: float = float("inf"),
+    start: dict[str, Tensor] | None = None,
+) -> Reader:
+    """Train, or go on from `out/language.pt`; returns the reader.
+
+    Args:
+        stop_after: bounds this call in seconds.
+        start: weights of a reader that has climbed the ladder: all lessons are open, and the letters stand still, so
+            that the spelling stage can run at the same time.
+    """
     reader = Reader(recipe.text, seed=recipe.seed)
+    if start is not None:
+        reader.load_state_dict(start)
+        reader.decoder.tok_embeddings.requires_grad_(False)
+        reader.symbols.requires_grad_(False)
     optims = optimisers(reader, reader.decoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
-    progress = Progress(exact=[0.0] * len(recipe.lessons))
+    climbed = len(recipe.lessons) - 1 if start is not None else 0
+    progress = Progress(reached=climbed, exact=[0.0] * len(recipe.lessons))
     path = out / "language.pt"
     if (saved := state.load(path)) is not None:
         reader.load_state_dict(saved["reader"])

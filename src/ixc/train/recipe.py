@@ -25,7 +25,10 @@ class NanoRecipe:
     threads: int = 0
     """Cores of the stages after the first two, for sums in another order are other weights; 0 = all."""
     begin: Path | None = None
-    """Model folder whose weights the joint stage goes on from, instead of the three stages before it."""
+    """Model folder of an earlier run, whose weights are gone on from instead of the stages before the joint one."""
+    again: bool = False
+    """With `begin`: language and spelling go on from it too, side by side with one alphabet that stands still, before
+    the joint stage does."""
 
 
 def read_recipe(path: Path) -> NanoRecipe:

@@ -22,9 +22,8 @@ from torch import Tensor
 from torch.utils import deterministic
 
 from ixc.errors import DataError, IxcError, UsageError
-from ixc.model.model import IxcForConditionalGeneration
 from ixc.train import language, sight, spelling, state
-from ixc.train.export import export
+from ixc.train.export import begin, export
 from ixc.train.joint import Joint
 from ixc.train.recipe import NanoRecipe, read_recipe
 from ixc.train.report import Course, Leg, Outlook, Report, Watch
@@ -33,7 +32,10 @@ Show = Callable[[Report, Outlook], Any]
 """Called after each step of any stage."""
 
 FIRST = ("language", "sight")
-"""Stages that run side by side."""
+"""Stages that run side by side when a run begins from nothing."""
+
+AGAIN = ("language", "spelling")
+"""The same when it goes on from a model and the letters stand still."""
 
 
 def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto", watch: Show | None = None) -> Path:
@@ -61,7 +63,8 @@ def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto", 
         if not joint.resume():
             _begin(joint, plan, recipe, out, tell)
         model = joint.run()
-    export(model, out / "model", hd=max(plan.joint.family.settings), training=_record(plan, time.monotonic() - began))
+    record = _record(plan, time.monotonic() - began)
+    export(model, joint.symbols, out / "model", hd=max(plan.joint.family.settings), training=record)
     return out / "model"
 
 
@@ -81,12 +84,13 @@ def check_out(out: Path, *, resume: bool) -> None:
 def legs(plan: NanoRecipe) -> tuple[tuple[Leg, ...], ...]:
     """The stages that a recipe runs, in groups side by side."""
     joint = (Leg(stage="joint", steps=plan.joint.steps, pace=plan.joint.pace),)
-    if plan.begin is not None:
+    if plan.begin is not None and not plan.again:
         return (joint,)
-    first = tuple(
-        Leg(stage=name, steps=one.steps, pace=one.pace)
-        for name, one in zip(FIRST, (plan.language, plan.sight), strict=True)
-    )
+    stages = [getattr(plan, name) for name in (FIRST if plan.begin is None else AGAIN)]
+    names = FIRST if plan.begin is None else AGAIN
+    first = tuple(Leg(stage=name, steps=one.steps, pace=one.pace) for name, one in zip(names, stages, strict=True))
+    if plan.begin is not None:
+        return first, joint
     align = (Leg(stage="align", steps=plan.joint.align_steps, pace=plan.joint.align_pace),)
     return first, align, (Leg(stage="spelling", steps=plan.spelling.steps, pace=plan.spelling.pace),), joint
 
@@ -114,25 +118,27 @@ def _telling(watch: Show, course: Course) -> Watch:
 def _begin(joint: Joint, plan: NanoRecipe, recipe: Path, out: Path, tell: Watch | None) -> None:
     """Everything before the joint stage: three stages from nothing, or the weights of an earlier run."""
     if plan.begin is None:
-        _first_stages(recipe, out, tell)
+        _side_by_side(FIRST, recipe, out, tell)
         joint.start(*_learned(out))
         spelling.run(joint.model, joint.symbols, plan.spelling, out, watch=tell)
     else:
-        earlier = IxcForConditionalGeneration.from_pretrained(plan.begin, dtype=torch.float32)
-        joint.model.load_state_dict(earlier.state_dict())
+        begin(plan.begin, joint.model, joint.symbols)
+        if plan.again:
+            _side_by_side(AGAIN, recipe, out, tell)
+            joint.take(*_learned_again(out))
     joint.save()
 
 
-def _first_stages(recipe: Path, out: Path, tell: Watch | None) -> None:
-    """Hand and eyes, side by side on one core each where there are two; the weights are the same either way."""
+def _side_by_side(names: tuple[str, ...], recipe: Path, out: Path, tell: Watch | None) -> None:
+    """Hand and eyes, on one core each where there are two; the weights are the same either way."""
     if (os.cpu_count() or 1) < 2:
-        for name in FIRST:
+        for name in names:
             with threads(1):
                 _stage(name, recipe, out, tell)
         return
     context, ends = get_context("spawn"), {}
     try:
-        for name in FIRST:
+        for name in names:
             mine, theirs = context.Pipe(duplex=False)
             job = context.Process(target=_alone, args=(name, recipe, out, theirs))
             job.start()
@@ -179,10 +185,17 @@ def _alone(name: str, recipe: Path, out: Path, end: Connection) -> None:
 
 def _stage(name: str, recipe: Path, out: Path, tell: Watch | None) -> None:
     plan = read_recipe(recipe)
-    if name == "language":
+    if name == "sight":
+        sight.run(plan.sight, out, watch=tell)
+    elif plan.begin is None:
         language.run(plan.language, out, watch=tell)
     else:
-        sight.run(plan.sight, out, watch=tell)
+        joint = Joint(plan.model, plan.joint, out)
+        begin(plan.begin, joint.model, joint.symbols)
+        if name == "language":
+            language.run(plan.language, out, watch=tell, start=joint.reader())
+        else:
+            spelling.run(joint.model, joint.symbols, plan.spelling, out, watch=tell)
 
 
 def _learned(out: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
@@ -195,6 +208,14 @@ def _learned(out: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str,
         _below(hand["reader"], "decoder."),
         _below(hand["reader"], "symbols."),
     )
+
+
+def _learned_again(out: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights of the decoder, and of the eyes, from the states of the two stages that went on."""
+    hand, eyes = state.load(out / "language.pt"), state.load(out / "spelling.pt")
+    if eyes is None or hand is None:
+        raise DataError(f"{out} lacks language.pt or spelling.pt; run again with --resume")
+    return _below(hand["reader"], "decoder."), eyes["eyes"]
 
 
 def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from ixc.data.synth.compose import compose
 from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.page import SPACE
 from ixc.data.synth.paint import paint
+from ixc.data.synth.wear import worn_by_chance
 from ixc.geometry import TILE
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.picture import resize_to_canvas
@@ -75,7 +76,8 @@ def overview_canvas(rng: Generator, family: Family = FAMILY) -> Canvas:
     hd = 4 if rng.random() < 0.5 else 9
     page = compose(int(rng.integers(1 << 39)), hd=hd, family=family)
     place, codes, x, y, sizes = seen_by(page, hd=hd)
-    canvas = torch.from_numpy(resize_to_canvas(paint(page), partition=place)).permute(2, 0, 1)[None].float()
+    picture = worn_by_chance(paint(page), rng, family.worn)
+    canvas = torch.from_numpy(resize_to_canvas(picture, partition=place)).permute(2, 0, 1)[None].float()
     small = F.interpolate(canvas, size=(TILE, TILE), mode="bicubic", align_corners=False)  # as the model does
     shrunk = small[0].permute(1, 2, 0).clamp(0, 255).byte().numpy()
     legible = sizes * min(1 / place.grid_w, 1 / place.grid_h) >= LEGIBLE

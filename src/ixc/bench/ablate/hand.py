@@ -70,8 +70,8 @@ class HandRecipe:
     """Numbers of the stage."""
 
     seed: int = 5
-    steps: int = 3600
-    decay_from: int = 2300
+    steps: int = 5000
+    decay_from: int = 3200
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     noise: float = 0.3

@@ -58,8 +58,8 @@ KINDS = ("value", "row", "below", "large")
 """Of questions."""
 
 FONT = "DejaVuSans"
-SPREAD = 1.35  # font sizes between the left edges of two characters of an item: few of them share a token
-CELL, PITCH = 5.5, 2.9  # font sizes between the left edges of two items, and between two baselines, at least
+SPREAD = 2.2  # font sizes between the left edges of two characters of an item: few of them share a token
+CELL, PITCH = 6.4, 2.9  # font sizes between the left edges of two items, and between two baselines, at least
 PALE, BLACK = (218, 218, 218), (0, 0, 0)
 GRID_MOST = 24
 

@@ -26,6 +26,8 @@ class Family:
     """Share of the pages with room for a title that have one."""
     coloured: float = 0.5
     """Share of the pages in other colours than black on white."""
+    worn: float = 0.0
+    """Share of the pictures that training looks at worn: `wear.some_wear`."""
     values: tuple[str, ...] = tuple(VALUES)
     """Which of `values.VALUES` stand behind the keys of forms and in the cells of tables."""
     longest: int = LONGEST

@@ -11,6 +11,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image, ImageFilter
 
 from ixc.errors import UsageError
@@ -58,3 +59,20 @@ def worn(image: Image.Image, wear: Wear, *, seed: int = 0) -> Image.Image:
         image.save(file, "JPEG", quality=wear.jpeg)
         image = Image.open(file).convert("RGB")
     return image
+
+
+def some_wear(rng: Generator) -> Wear:
+    """As much as leaves letters of 15 px legible: JPEG, a soft lens, a little noise, fewer pixels; each by chance."""
+    return Wear(
+        jpeg=int(rng.integers(40, 91)) if rng.random() < 0.6 else None,
+        blur=float(rng.uniform(0.2, 0.8)) if rng.random() < 0.4 else 0.0,
+        noise=float(rng.uniform(2, 14)) if rng.random() < 0.4 else 0.0,
+        shrink=float(rng.uniform(0.75, 1.0)) if rng.random() < 0.3 else 1.0,
+    )
+
+
+def worn_by_chance(image: Image.Image, rng: Generator, share: float) -> Image.Image:
+    """The picture, in so many cases of one worn by `some_wear`; a share of 0 draws nothing from `rng`."""
+    if not share or rng.random() >= share:
+        return image
+    return worn(image, some_wear(rng), seed=int(rng.integers(1 << 31)))
