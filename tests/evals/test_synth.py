@@ -1,5 +1,6 @@
 """The score on drawn documents: what it counts, and that it goes on where it stopped."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,18 +14,22 @@ from ixc.errors import DataError, UsageError
 from ixc.evals import synth
 
 
-def oracle(count: int) -> Callable[[Image.Image, str, int], str]:
+@pytest.fixture(autouse=True)
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures that only carry their page: nobody here looks at pixels."""
+
+    def paint(page: Page) -> Image.Image:
+        found = Image.new("L", (8, 8))
+        found.info["page"] = page
+        return found
+
+    monkeypatch.setattr(synth, "paint", paint)
+
+
+def oracle(image: Image.Image, question: str, hd: int) -> str:
     """Answers right at the page's own setting and above, and nothing below it."""
-    known = {}
-    for index in range(count):
-        page, question = synth.held_out(index)
-        known[page.width, page.height, question.question] = (page.hd, question.answer)
-
-    def answer(image: Image.Image, question: str, hd: int) -> str:
-        own, text = known[image.width, image.height, question]
-        return text if hd >= own else "?"
-
-    return answer
+    page = image.info["page"]
+    return next(q.answer for q in page.questions if q.question == question) if hd >= page.hd else "?"
 
 
 def finish(steps: object) -> synth.Report:
@@ -33,7 +38,7 @@ def finish(steps: object) -> synth.Report:
 
 
 def test_an_oracle_is_right_and_low_settings_are_not() -> None:
-    report = finish(synth.run(oracle(24), count=24))
+    report = finish(synth.run(oracle, count=84))
     groups = dict(report.groups())
     assert groups["all, at the page's own HD"][0].percent == 100
     by_hd = {r.name: r.percent for r in groups["pages drawn for HD-9, asked at"]}
@@ -41,20 +46,14 @@ def test_an_oracle_is_right_and_low_settings_are_not() -> None:
     assert "held out: " in str(report)
 
 
-def test_large_pages_are_asked_at_smaller_settings_and_listed_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_pages_are_asked_at_smaller_settings_and_listed_by_size() -> None:
     """An eye that reads letters of 20 pixels and more."""
-
-    def paint(page: Page) -> Image.Image:
-        blank = Image.new("L", (8, 8))
-        blank.info["page"] = page
-        return blank
 
     def answer(image: Image.Image, question: str, hd: int) -> str:
         page = image.info["page"]
         right = next(q.answer for q in page.questions if q.question == question)
         return right if round(synth.seen_size(page, hd), 1) >= 20 else ""
 
-    monkeypatch.setattr(synth, "paint", paint)
     report = finish(synth.run(answer, count=8, kind="sign", hd=55))
     assert {(case.width, case.height) for case in report.cases} & set(NAMED)
     groups = {title: {row.name: row for row in rows} for title, rows in report.groups()}
@@ -72,39 +71,46 @@ def test_classes_of_letters(pixels: float, name: str) -> None:
 
 
 def test_test_pages_are_never_training_pages() -> None:
-    drawn = [synth.held_out(index)[0] for index in range(40)]
+    drawn = [synth.held_out(index)[0] for index in range(2 * len(synth.EVERY))]
     assert all(page.number >= HELD_OUT for page in drawn)
-    held = sum(page.font in fonts.TEST_FONTS for page in drawn)
-    assert held == 20
+    for first, second in zip(drawn, drawn[len(synth.EVERY) :], strict=False):
+        assert {page.font in fonts.TEST_FONTS for page in (first, second)} == {False, True}
+
+
+def test_kinds_and_settings_take_turns() -> None:
+    drawn = [synth.held_out(index)[0] for index in range(6 * len(synth.EVERY))]
+    assert Counter(page.hd for page in drawn) == dict.fromkeys((1, 4, 9), 2 * len(synth.EVERY))
+    assert {page.kind for page in drawn} == set(synth.EVERY)
+    again = [synth.held_out(index, kind="letter")[0] for index in range(6)]
+    assert [page.hd for page in again] == [1, 1, 4, 4, 9, 9]
 
 
 def test_questions_of_every_kind_are_asked() -> None:
-    asked = [synth.held_out(index)[1].kind for index in range(120)]
-    assert set(asked) == {"title", "value", "price", "cell", "next"}
-    assert asked.count("title") < 60
+    asked = [synth.held_out(index)[1].kind for index in range(240)]
+    assert {"title", "value", "price", "cell", "next", "line", "panel_number"} <= set(asked)
+    assert asked.count("title") < 80
 
 
 def test_a_run_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
     keep = tmp_path / "cases.jsonl"
-    whole = finish(synth.run(oracle(6), count=6))
-    finish(synth.run(oracle(3), count=3, keep=keep))
+    whole = finish(synth.run(oracle, count=6))
+    finish(synth.run(oracle, count=3, keep=keep))
     with keep.open("a") as file:
         file.write('[{"number": 1')  # killed while writing
     asked = []
-    answer = oracle(6)
 
     def counted(image: Image.Image, question: str, hd: int) -> str:
         asked.append(question)
-        return answer(image, question, hd)
+        return oracle(image, question, hd)
 
     report = finish(synth.run(counted, count=6, keep=keep))
     assert report.cases == whole.cases
-    assert finish(synth.run(answer, count=6, keep=keep)).cases == whole.cases  # the torn line spoilt nothing behind it
+    assert finish(synth.run(oracle, count=6, keep=keep)).cases == whole.cases  # the torn line spoilt nothing behind it
     assert len(set(asked)) <= 3
 
 
 def test_intervals_are_wilson_s() -> None:
-    case = finish(synth.run(oracle(1), count=1)).cases[0]
+    case = finish(synth.run(oracle, count=1)).cases[0]
     found = synth.row("x", [case] * 10)
     assert (round(found.low, 1), round(found.high, 1)) == (72.2, 100.0)
 
@@ -113,19 +119,19 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     keep = tmp_path / "notes.txt"
     keep.write_text("hello\n")
     with pytest.raises(DataError, match="holds no cases"):
-        next(synth.run(oracle(1), count=1, keep=keep))
+        next(synth.run(oracle, count=1, keep=keep))
     assert keep.read_text() == "hello\n"
 
 
 def test_a_count_of_zero_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 1"):
-        next(synth.run(oracle(1), count=0))
+        next(synth.run(oracle, count=0))
 
 
 def test_answers_of_another_model_are_refused(tmp_path: Path) -> None:
     keep = tmp_path / "cases.jsonl"
-    finish(synth.run(oracle(1), count=1, keep=keep, model="first"))
+    finish(synth.run(oracle, count=1, keep=keep, model="first"))
     before = keep.read_text()
     with pytest.raises(DataError, match="answers of first, not of second"):
-        next(synth.run(oracle(1), count=1, keep=keep, model="second"))
+        next(synth.run(oracle, count=1, keep=keep, model="second"))
     assert keep.read_text() == before

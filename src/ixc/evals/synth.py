@@ -2,8 +2,8 @@
 
     numbers from HELD_OUT on -> compose -> paint -> one question a page -> the model's own way of answering -> equal?
 
-Each page is drawn for a setting and asked at that one, pages of HD-9 and HD-55 at others too. Fonts take turns: half of
-the pages are in fonts of training, half in fonts that training never saw.
+Each page is drawn for a setting and asked at that one, pages of HD-9 and HD-55 at others too. Kinds take turns, and so
+do fonts: half of the pages of each kind are in fonts of training, half in fonts that training never saw.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from ixc.data.synth import fonts
-from ixc.data.synth.compose import HELD_OUT, SETTINGS, WIDER, check_drawn, compose
+from ixc.data.synth.compose import HELD_OUT, SETTINGS, UNSEEN, WIDER, check_drawn, compose
+from ixc.data.synth.kinds import KINDS
 from ixc.data.synth.page import Page, Question
 from ixc.data.synth.paint import paint
 from ixc.errors import DataError, UsageError
@@ -30,6 +31,8 @@ Answers = Callable[[Image.Image, str, int], str]
 
 ASKED_AT = {9: (1, 4, 9, 16), 55: (9, 25, 55)}
 """Setting a page is drawn for -> all settings it is asked at; the others at their own."""
+EVERY = (*KINDS, *WIDER)
+"""Kinds that take turns."""
 LARGE = 1344 * 1008
 """Pixels of the largest pages of the family; their letters are the smallest beside the page."""
 WIDE = (3840, 1600)
@@ -62,6 +65,11 @@ class Case:
     prediction: str
     right: bool
 
+    @property
+    def font_group(self) -> str:
+        """`held out` or `trained`."""
+        return "held out" if self.font in fonts.TEST_FONTS else "trained"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -89,13 +97,11 @@ class Report:
         wide = [c for c in most if (c.width, c.height) == WIDE]
         parts = [
             ("all, at the page's own HD", [row("all", own)]),
+            ("fonts of training and others, own HD", rows(own, lambda c: c.font_group)),
             ("by kind of question, own HD", rows(own, lambda c: c.kind)),
             ("by kind of page, own HD", rows(own, lambda c: c.page)),
             ("by HD the page was drawn for", rows(own, lambda c: f"HD-{c.drawn_for}")),
-            (
-                "by font, own HD",
-                rows(own, lambda c: ("held out: " if c.font in fonts.TEST_FONTS else "trained: ") + c.font),
-            ),
+            ("by font, own HD", rows(own, lambda c: f"{c.font_group}: {c.font}")),
             ("by smallest letters as seen, own HD", rows(own, lambda c: size_class(c.seen))),
             ("pages drawn for HD-9, asked at", rows(small, lambda c: f"HD-{c.hd:02d}")),
             ("of these the pages of 1344x1008, asked at", rows(large, lambda c: f"HD-{c.hd:02d}")),
@@ -150,18 +156,20 @@ def rows(cases: Sequence[Case], key: Callable[[Case], str]) -> list[Row]:
 
 
 def held_out(index: int, *, kind: str | None = None, hd: int | None = None) -> tuple[Page, Question]:
-    """The index-th test page and its question: settings and fonts take turns, kinds come as often as in the family.
+    """The index-th test page and its question: kinds, fonts and settings take turns.
 
     Args:
-        kind: of page; None: the family's.
+        kind: of page; None: each of `EVERY` in turn.
         hd: setting it is drawn for; None: each in turn.
     """
-    number = HELD_OUT + index
-    wide = kind in WIDER
-    trained, held = (fonts.TRAIN_FONTS, fonts.TEST_FONTS) if wide else (fonts.FIRST_FONTS, fonts.FIRST_HELD_OUT)
-    names = [*trained] if index % 2 else [*held]
+    number, turn = HELD_OUT + index, index
+    if kind is None:
+        kind, turn = EVERY[index % len(EVERY)], index // len(EVERY)
+    first = kind in UNSEEN  # as the figures of fine-tuning were measured
+    trained, held = (fonts.FIRST_FONTS, fonts.FIRST_HELD_OUT) if first else (fonts.TRAIN_FONTS, fonts.TEST_FONTS)
+    names = [*(trained if turn % 2 else held)]
     rng = np.random.default_rng([number, 13])
-    hd = hd or SETTINGS[(index // 2) % len(SETTINGS)]
+    hd = hd or SETTINGS[(turn // 2) % len(SETTINGS)]
     while True:
         page = compose(number, kind=kind, hd=hd, font=names[int(rng.integers(len(names)))])
         if page.questions:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ixc.errors import DataError
 from ixc.model.model import IxcForConditionalGeneration
@@ -58,10 +59,20 @@ def begin(folder: Path, model: IxcForConditionalGeneration, symbols: SymbolEmbed
     Raises:
         DataError: its symbols are missing, or its weights are of other shapes.
     """
-    earlier = IxcForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     try:
-        model.load_state_dict(earlier.state_dict())
+        model.load_state_dict(weights(folder).state_dict())
         symbols.load_state_dict(load_file(folder / SYMBOLS), strict=False)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{folder} cannot be gone on from ({reason}); name a folder that ixc train wrote") from error
+
+
+def weights(folder: Path) -> IxcForConditionalGeneration:
+    """The model of such a folder, float32."""
+    return IxcForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+
+
+def reader(model: IxcForConditionalGeneration, symbols: SymbolEmbedding) -> dict[str, Tensor]:
+    """Weights of the language stage: decoder and symbols."""
+    parts = {"decoder": model.model.language_model, "symbols": symbols}
+    return {f"{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}

@@ -63,6 +63,8 @@ class JointRecipe:
     """Rate of the vision tower as a share of the others'."""
     tower_from: float = 0.5
     """The tower learns in the steps behind this share of them; before, it only looks (a third of the cost)."""
+    tower_most: int = 16
+    """At settings above this one the tower only looks: what learning at its size takes is not worth the memory."""
     shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.3), (4, 2, 24, 0.34), (9, 1, 24, 0.36))
     """HD, pages a step, questions a page, share of the steps."""
     spelling: float = 0.3
@@ -244,13 +246,6 @@ class Joint:
         self.symbols.load_state_dict(symbols)
         align(self.model, self.symbols, self.recipe, Log("align", self.recipe.align_steps, self.out, self.watch))
 
-    def reader(self) -> dict[str, Tensor]:
-        """Weights of the language stage: decoder and symbols."""
-        decoder = self.model.model.language_model.state_dict()
-        return {f"decoder.{k}": v for k, v in decoder.items()} | {
-            f"symbols.{k}": v for k, v in self.symbols.state_dict().items()
-        }
-
     def take(self, decoder: dict[str, Tensor], eyes: dict[str, Tensor]) -> None:
         """Take over what the language and spelling stages learned when they went on from one alphabet."""
         self.model.model.language_model.load_state_dict(decoder)
@@ -289,10 +284,10 @@ class Joint:
             self.path,
         )
 
-    def _image(self, pixels: Tensor, grids: Tensor) -> Tensor:
+    def _image(self, pixels: Tensor, grids: Tensor, hd: int) -> Tensor:
         """Image tokens (B, N, D); gradients reach the tower in the last part of the run only."""
-        inner = self.model.model
-        inner.vision_tower.requires_grad_(self.step >= self.recipe.tower_from * self.recipe.steps)
+        inner, late = self.model.model, self.step >= self.recipe.tower_from * self.recipe.steps
+        inner.vision_tower.requires_grad_(late and hd <= self.recipe.tower_most)
         return torch.stack(inner.get_image_features(pixels, grids).pooler_output)
 
     def joint_step(self) -> tuple[float, int]:
@@ -303,7 +298,7 @@ class Joint:
         hd, count, asked, _ = recipe.shares[int(rng.choice(len(chances), p=chances))]
         pages, setting = pages_for(rng, recipe.family, hd=hd, count=count)
         pixels, grids = look(pages, hd=setting, worn=recipe.family.worn)
-        image = self._image(pixels, grids)
+        image = self._image(pixels, grids, setting)
         packed = pack([choose(rng, p.questions, asked) for p in pages], prefix=len(markup()[0]) + image.shape[1])
         loss, right = marked(answer_logits(self.model.model.language_model, image, packed), packed.labels, asked)
         chars, marks = written(pages, hd=setting)

@@ -76,10 +76,14 @@ def bare(question: str) -> str:
     return question.removeprefix("What is the ").removesuffix("?")
 
 
-def pack(pages: list[list[Question]], *, prefix: int, short: bool = False) -> Packed:
-    """Questions of B pages (the same number each) behind `prefix` tokens; `short`: key, newline, answer."""
+def pack(pages: list[list[Question]], *, prefix: int, short: bool = False, direct: bool = False) -> Packed:
+    """Questions of B pages (the same number each) behind `prefix` tokens.
+
+    Args:
+        short: key, newline, answer. direct: the question as it is, the answer right behind its last character.
+    """
     _, between, end = markup()
-    asked, behind = (bare, between[-1:]) if short else (str, between)
+    asked, behind = (bare, between[-1:]) if short else (str, [] if direct else between)
     rows = [[(list(encode(asked(q.question))) + behind, [*encode(q.answer), end]) for q in page] for page in pages]
     length = max(len(q) + len(a) for row in rows for q, a in row)
     count = len(rows[0])

@@ -23,7 +23,7 @@ from torch.utils import deterministic
 
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.train import language, sight, spelling, state
-from ixc.train.export import begin, export
+from ixc.train.export import begin, export, reader
 from ixc.train.joint import Joint
 from ixc.train.recipe import NanoRecipe, read_recipe
 from ixc.train.report import Course, Leg, Outlook, Report, Watch
@@ -193,7 +193,7 @@ def _stage(name: str, recipe: Path, out: Path, tell: Watch | None) -> None:
         joint = Joint(plan.model, plan.joint, out)
         begin(plan.begin, joint.model, joint.symbols)
         if name == "language":
-            language.run(plan.language, out, watch=tell, start=joint.reader())
+            language.run(plan.language, out, watch=tell, start=reader(joint.model, joint.symbols))
         else:
             spelling.run(joint.model, joint.symbols, plan.spelling, out, watch=tell)
 

@@ -1,9 +1,9 @@
-"""The pages of the studies: items of a letter and two digits in rows or grids, over two pale digits of half a page.
+"""The pages of the studies: items of a key and two letters in rows or grids, over two pale digits of half a page.
 
-    K 5 7          what is the value of K?      value    K=      57      needs letters large enough to read
-    A 1 2   B 3 4  last value in the row of A?  row      A>      34      needs to know where a row of tokens ends
-    C 5 6   D 7 8  value below A?               below    Av      56      needs both directions
-                   the pale number?             large    ##      19      needs more than a tile at once
+    K R T            what is the value of K?      value    =K      RT      needs letters large enough to read
+    A M K   B Z E    last value in the row of A?  row      >A      ZE      needs to know where a row of tokens ends
+    C A A   D O R    value below A?               below    vA      AA      needs both directions
+                     the pale number?             large    ##      19      needs more than a tile at once
 
 A page is a pure function of its number; `number % FORMS` says which shape and size it has, so that pages of one grid
 of tiles under every setting are known before they are drawn. Half of the pages are large ones, drawn for HD-55, half of
@@ -85,14 +85,19 @@ def draw(number: int, sort: str | None = None) -> Page:
     _large(page, rng)
     lines = _grid(page, rng, size) if rng.random() < 0.5 else _rows(page, rng, size)
     count = sum(len(line) for line in lines)
-    keys = [chr(65 + k) for k in rng.permutation(26)[:count]]
-    values = [str(v) for v in rng.choice(np.arange(10, 100), count, replace=False)]
-    names = iter(zip(keys, values, strict=True))
+    names = iter(items(rng, count))
     written = [[(x, y, *next(names)) for x, y in line] for line in lines]
     for x, y, key, value in (item for line in written for item in line):
         put(page, key + value, x=x, y=y, size=size)
     ask(page, [[(key, value) for _, _, key, value in line] for line in written], page.kind == "grid")
     return page
+
+
+def items(rng: Generator, count: int) -> list[tuple[str, str]]:
+    """Keys of one letter and values of two, of the same alphabet: what is learned of the one serves the other."""
+    keys = [chr(65 + k) for k in rng.permutation(26)[:count]]
+    pairs = rng.choice(26 * 26, count, replace=False)
+    return [(key, chr(65 + pair // 26) + chr(65 + pair % 26)) for key, pair in zip(keys, pairs, strict=True)]
 
 
 def put(page: Page, item: str, *, x: int, y: int, size: int) -> None:
@@ -180,11 +185,11 @@ def ask(page: Page, lines: list[list[tuple[str, str]]], grid: bool) -> None:
     """Adds every question about the items, (key, value) by line; `grid`: items of two lines stand below each other."""
     for row, line in enumerate(lines):
         for column, (key, value) in enumerate(line):
-            _question(page, "value", f"{key}=", value)
+            _question(page, "value", f"={key}", value)
             if column + 1 < len(line):
-                _question(page, "row", f"{key}>", line[-1][1])
+                _question(page, "row", f">{key}", line[-1][1])
             if grid and row + 1 < len(lines) and column < len(lines[row + 1]):
-                _question(page, "below", f"{key}v", lines[row + 1][column][1])
+                _question(page, "below", f"v{key}", lines[row + 1][column][1])
 
 
 def _question(page: Page, kind: str, question: str, answer: str) -> None:

@@ -30,11 +30,11 @@ VISION = IxcVisionConfig(
 
 TEXT = IxcTextConfig(
     vocab_size=128,
-    hidden_size=96,
-    intermediate_size=256,
+    hidden_size=128,
+    intermediate_size=352,
     num_hidden_layers=4,
-    num_attention_heads=3,
-    num_key_value_heads=3,
+    num_attention_heads=4,
+    num_key_value_heads=4,
     max_position_embeddings=32768,
     rope_parameters={"rope_type": "default", "rope_theta": 1e6},
     plora_r=8,
@@ -44,7 +44,7 @@ TEXT = IxcTextConfig(
     plora_dropout=0.0,
     eos_token_id=2,
 )
-"""The language model of the studies."""
+"""The language model of the studies: the embedded model's shape, for it begins from that one's weights."""
 
 IMAGE_TOKEN = 102
 """`<ImageHere>` of the character tokenizer."""
