@@ -73,8 +73,8 @@ class HandRecipe:
     """Numbers of the stage."""
 
     seed: int = 5
-    steps: int = 2600
-    decay_from: int = 1600
+    steps: int = 2000
+    decay_from: int = 1050
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     noise: float = 0.3

@@ -42,14 +42,14 @@ FIT_PARTS = ("merge.", "vision_proj.", "plora_")
 class LearnerRecipe:
     """Numbers of a run; the same for every variant."""
 
-    fit_steps: int = 1000
+    fit_steps: int = 600
     fit_pictures: int = 96
     """Tiles and overviews a step of the fit."""
     fit_muon_lr: float = 0.02
     fit_lr: float = 3e-3
     near: float = 0.02
     """Weight of the squared distance to the symbols, which also teaches newline, separator and the rows of lines."""
-    steps: int = 300
+    steps: int = 100
     pages: int = 4
     """Pages a step."""
     questions: int = 16

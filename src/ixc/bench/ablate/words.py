@@ -47,24 +47,27 @@ def opening(runs: Runs) -> list[str]:
 
 Made by `ixc bench ablate` from the files in `benchmarks/ablate`; no figure is typed by hand.
 
-**What this is.** A scaled geometry: tiles of {scale.TILE} px instead of 336, each {scale.SIDE**2} tokens instead of
-144, so that HD-55 is some 900 tokens. Partition, layout, newline, separator, overview, merging and Partial LoRA are
-the code of the real model. The tower is {vision.hidden_size} wide with {vision.num_hidden_layers} layers, the language
-model {text.hidden_size} wide with {text.num_hidden_layers}. Both are trained once, as the paper starts from CLIP and
-InternLM2: the tower on letters (it names {start["characters"]:.0%} of the characters of its last training canvases,
-down to {scale.LEGIBLE[0]:.0f} px), the language model on pages without pixels, with newlines, overview and the
-any-resolution order switched at random, so that it favours no variant. The tower then stands still, unlike the
-paper's. Merge, projector, newline and separator begin anew for every seed. {learner["fit_steps"]} steps teach them to
-name characters (the same for all variants of one merge, on pages at HD-9, 25 and 55), then {learner["steps"]} steps
-teach them and the language model to answer: {learner["pages"]} pages a step, {learner["questions"]} questions a page.
-Every variant sees the same pages and questions in the same order.
+**What this is.** A scaled geometry: tiles of {scale.TILE} px instead of 336, each {scale.SIDE**2} tokens instead
+of 144, so that HD-55 is some 900 tokens. Partition, layout, newline, separator, overview, merging and Partial LoRA
+are the code of the real model. The tower is {vision.hidden_size} wide with {vision.num_hidden_layers} layers, the
+language model {text.hidden_size} wide with {text.num_hidden_layers}. Both are trained once, as the paper starts
+from CLIP and InternLM2: the tower on letters (it names {start["characters"]:.0%} of the characters of its last
+training canvases, down to {scale.LEGIBLE[0]:.0f} px), the language model, begun from the embedded model's, on
+these pages without pixels, with newlines, overview and the any-resolution order switched at random, so that it
+favours no variant. From such perfect eyes it reads {start["lessons"][-4]:.0%}, {start["lessons"][-3]:.0%},
+{start["lessons"][-2]:.0%} and {start["lessons"][-1]:.0%} of the answers at HD-9, 16, 25 and 55 (running means,
+letters of {scale.LEGIBLE[0]:.0f} px and more as seen). The tower then stands still, unlike the paper's. Merge,
+projector, newline and separator begin anew for every seed. {learner["fit_steps"]} steps teach them to name
+characters (the same for all variants of one merge, on pages at HD-9, 25 and 55), then {learner["steps"]} steps
+teach them and the language model to answer: {learner["pages"]} pages a step, {learner["questions"]} questions a
+page. Every variant sees the same pages and questions in the same order.
 
 **Pages.** Half of them have {full.area:,} px, what HD-55 shows, with letters of {full.letters[0]} to
-{full.letters[1]} px (*full*); half have {small.area:,} px with letters of {small.letters[0]} to {small.letters[1]} px
-(*small*); ten shapes from {pages.ASPECTS[0]} to {pages.ASPECTS[-1]} : 1. Items such as `K 5 7` stand in ragged rows or
-even grids over two pale digits of half the page. Asked are the value of a key (*value*), the last value in the row of
-a key (*row*), the value below a key (*below*) and the *large number*; *text* is the first three. An answer is right if
-every character is.
+{full.letters[1]} px (*full*); half have {small.area:,} px with letters of {small.letters[0]} to {small.letters[1]}
+px (*small*); ten shapes from {pages.ASPECTS[0]} to {pages.ASPECTS[-1]} : 1. Items such as `K R T`, a key and two
+letters, stand in ragged rows or even grids over two pale digits of half the page. Asked are the value of a key
+(*value*), the last value in the row of a key (*row*), the value below a key (*below*) and the *large number*;
+*text* is the first three. An answer is right if every character is.
 
 **Intervals.** {count} runs of {len(runs)} variants out of {len(VARIANTS)}. A figure is the mean over seeds on
 {recipe["test_each"] * pages.FORMS} pages that no training sees, with Student's 95 % interval over seeds; a difference
