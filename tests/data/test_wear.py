@@ -7,8 +7,9 @@ from PIL import Image
 from ixc.data.synth.compose import compose
 from ixc.data.synth.folder import write_folder
 from ixc.data.synth.paint import paint
-from ixc.data.synth.wear import Wear, worn
+from ixc.data.synth.wear import Wear, some_wear, worn, worn_by_chance
 from ixc.errors import UsageError
+from ixc.train.canvases import Lettering, text_canvas
 
 PAGE = paint(compose(3, kind="form", hd=1))
 
@@ -57,3 +58,26 @@ def test_a_folder_of_worn_documents(tmp_path) -> None:
         assert image.size == plain.size
         assert image.tobytes() != plain.tobytes()
     assert done == 2
+
+
+def test_wear_by_chance_is_within_limits_and_draws_nothing_at_zero() -> None:
+    rng = np.random.default_rng(3)
+    found = [some_wear(rng) for _ in range(200)]
+    assert {wear.jpeg is None for wear in found} == {True, False}
+    assert Wear() in found
+    before = rng.bit_generator.state
+    image = Image.new("RGB", (40, 30), "white")
+    assert worn_by_chance(image, rng, 0.0) is image
+    assert rng.bit_generator.state == before
+    assert any(np.any(np.asarray(worn_by_chance(image, rng, 1.0)) != 255) for _ in range(20))
+
+
+def test_canvases_are_dark_or_textured_where_the_lettering_says_so() -> None:
+    def brightness(**shares: float) -> list[float]:
+        lettering = Lettering(scrambled=0.0, **shares)
+        return [float(text_canvas(np.random.default_rng(n), lettering=lettering)[0].mean()) for n in range(12)]
+
+    assert min(brightness()) > 130
+    assert max(brightness(dark=1.0)) < 130
+    plain, rough = (text_canvas(np.random.default_rng(5), lettering=Lettering(textured=t))[0] for t in (0.0, 1.0))
+    assert np.bincount(rough.reshape(-1)).max() < np.bincount(plain.reshape(-1)).max() / 2  # no one shade of paper

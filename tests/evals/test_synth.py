@@ -1,7 +1,6 @@
 """The score on drawn documents: what it counts, and that it goes on where it stopped."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
