@@ -66,6 +66,16 @@ LESSONS = (
 """What a page of so many tiles costs grows faster than they do: few of the largest, to the end."""
 
 
+SHARES = (
+    (1, 4, 12, 0.26),
+    (4, 2, 16, 0.30),
+    (9, 1, 24, 0.32),
+    (16, 1, 24, 0.04),
+    (25, 1, 32, 0.05),
+    (55, 1, 48, 0.03),
+)
+
+
 def recipe() -> NanoRecipe:
     """From the embedded model."""
     first = read_recipe(Path(__file__).parent / "nano.py")
@@ -79,14 +89,14 @@ def recipe() -> NanoRecipe:
             lessons=LESSONS,
             climbed=(0.22, 0.30, 0.32, 0.06, 0.06, 0.04),
             seed=61,
-            steps=4000,
-            decay_from=2800,
+            steps=1200,
+            decay_from=1200,
             muon_lr=0.006,
             adam_lr=1.2e-3,
-            pace=1.8,
+            pace=2.0,
         ),
         spelling=replace(
-            first.spelling, family=SPELT, lettering=LETTERING, seed=71, steps=2000, decay_from=1000, pace=1.6
+            first.spelling, family=SPELT, lettering=LETTERING, seed=71, steps=1800, decay_from=1000, pace=1.6
         ),
-        joint=replace(first.joint, family=READ, seed=81),
+        joint=replace(first.joint, family=READ, seed=81, steps=1200, tower_from=0.4, shares=SHARES, pace=3.0),
     )
