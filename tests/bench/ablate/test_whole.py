@@ -33,7 +33,7 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 def start(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Path:
     """A folder with the start and the pool of the tiny plan, on pages of four forms instead of twenty."""
     patch.setattr(pages, "FORMS", 4)
-    patch.setattr(hand, "LESSONS", (Lesson(rows=2, columns=6, letters=(20, 30), pages=2, questions=2),) * len(LESSONS))
+    patch.setattr(hand, "LESSONS", (Lesson(rows=2, columns=8, letters=(20, 30), pages=2, questions=2),) * len(LESSONS))
     out = tmp_path_factory.mktemp("ablate")
     for job in (("eyes",), ("hand",)):
         whole.do(job, PLAN, out, out / "results")
