@@ -1,4 +1,4 @@
-"""The embedded model: 2 M parameters for forms, receipts, tables and notices.
+"""The embedded model from nothing: 2 M parameters for forms, receipts, tables and notices; `nano_more.py` goes on.
 
     ixc train recipes/nano.py --out runs/nano
 

@@ -1,6 +1,7 @@
 """The score on drawn documents: what it counts, and that it goes on where it stopped."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,8 @@ def test_intervals_are_wilson_s() -> None:
     case = finish(synth.run(oracle, count=1)).cases[0]
     found = synth.row("x", [case] * 10)
     assert (round(found.low, 1), round(found.high, 1)) == (72.2, 100.0)
+    wrong = synth.row("x", [replace(case, right=False)] * 15)
+    assert f"{wrong.low:.1f}" == "0.0"
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def row(name: str, cases: Sequence[Case]) -> Row:
     p = sum(c.right for c in cases) / n
     centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z * ((p * (1 - p) + Z**2 / (4 * n)) / n) ** 0.5 / (1 + Z**2 / n)
-    return Row(name=name, percent=100 * p, low=100 * (centre - half), high=100 * (centre + half), count=n)
+    return Row(name=name, percent=100 * p, low=max(0.0, 100 * (centre - half)), high=100 * (centre + half), count=n)
 
 
 def rows(cases: Sequence[Case], key: Callable[[Case], str]) -> list[Row]:

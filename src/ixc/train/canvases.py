@@ -49,7 +49,7 @@ class Lettering:
 
 
 LETTERING = Lettering()
-"""That of the embedded model."""
+"""That of `recipes/nano.py`."""
 
 
 def line_of_text(rng: Generator, length: int, family: Family, scrambled: float) -> str:

@@ -86,9 +86,8 @@ def legs(plan: NanoRecipe) -> tuple[tuple[Leg, ...], ...]:
     joint = (Leg(stage="joint", steps=plan.joint.steps, pace=plan.joint.pace),)
     if plan.begin is not None and not plan.again:
         return (joint,)
-    stages = [getattr(plan, name) for name in (FIRST if plan.begin is None else AGAIN)]
-    names = FIRST if plan.begin is None else AGAIN
-    first = tuple(Leg(stage=name, steps=one.steps, pace=one.pace) for name, one in zip(names, stages, strict=True))
+    stages = {name: getattr(plan, name) for name in (FIRST if plan.begin is None else AGAIN)}
+    first = tuple(Leg(stage=name, steps=one.steps, pace=one.pace) for name, one in stages.items())
     if plan.begin is not None:
         return first, joint
     align = (Leg(stage="align", steps=plan.joint.align_steps, pace=plan.joint.align_pace),)

@@ -30,9 +30,9 @@ def no_runs() -> list[str]:
     """Until the first run is there."""
     return f"""# The paper's findings, tried again
 
-Made by `ixc bench ablate`; no figure is typed by hand. **The studies' own runs are not in this repository yet**:
-{len(VARIANTS)} variants on tiles of {scale.TILE} px, three seeds each. Until they are, this page holds what other
-measurements say.
+Made by `ixc bench ablate`; no figure is typed by hand. **None of the studies' own runs is
+among the results**: {len(VARIANTS)} variants on tiles of {scale.TILE} px, three seeds each. Until they are, this page
+holds what other measurements say.
 """.splitlines()
 
 

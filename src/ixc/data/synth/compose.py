@@ -47,7 +47,7 @@ WIDER: dict[str, Callable[[Sheet], None]] = {
     "sign": sign,
     "screen": screen,
 }
-"""Kinds beyond the family of the embedded model, drawn where they are named; each with general questions as well."""
+"""Kinds beyond the family of `recipes/nano.py`, drawn where they are named; each with general questions as well."""
 UNSEEN = {"boarding": boarding_pass}
 """Kinds that training from nothing never draws: what fine-tuning can teach."""
 DRAWN = (*KINDS, *WIDER, *UNSEEN)

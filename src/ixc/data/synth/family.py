@@ -10,7 +10,7 @@ from ixc.data.synth.values import LONGEST, VALUES
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Which pages are drawn; the values given here are the embedded model's."""
+    """Which pages are drawn; the values given here are those of the embedded model's first version."""
 
     shares: tuple[tuple[str, float], ...] = (("form", 0.3), ("receipt", 0.3), ("table", 0.25), ("notice", 0.15))
     """Kinds of `KINDS` and how often each is drawn; sum 1."""
