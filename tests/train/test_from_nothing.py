@@ -124,6 +124,49 @@ def test_a_stage_killed_twice_and_gone_on_with(stage: str, tmp_path: Path) -> No
     assert lines(tmp_path / "whole", stage) == lines(tmp_path / "broken", stage)
 
 
+def with_parts(begin: Path, folder: Path) -> Path:
+    """A recipe that goes on from a model with a deeper decoder, two parts a step, a pointer, and no spelling stage."""
+    recipe = folder / "parts.py"
+    recipe.write_text(
+        "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.train.recipe import read_recipe\n"
+        f"def recipe():\n    first = read_recipe(Path({str(TINY)!r}))\n"
+        "    first.model.text_config.num_hidden_layers = 3\n"
+        f"    return replace(first, begin=Path({str(begin)!r}), again=True,\n"
+        "        language=replace(first.language, parts=2, focused=True, pointer=0.3, head=(2, 1), steps=5,\n"
+        "            climbed=(0.0, 0.0, 1.0), later=(0.0, 1.0, 0.0), text=first.model.text_config),\n"
+        "        spelling=replace(first.spelling, steps=0),\n"
+        "        joint=replace(first.joint, parts=2, focused=True, steps=3))\n"
+    )
+    return recipe
+
+
+@pytest.mark.slow
+def test_steps_in_parts_have_the_same_weights_on_one_core_and_on_two(
+    whole: tuple[Path, list[tuple[Report, Outlook]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two: processes that meet, killed in each stage. The decoder has grown from one layer to three."""
+    recipe, told = with_parts(whole[0] / "model", tmp_path), []
+    room.run(recipe, out=tmp_path / "one", watch=lambda *both: told.append(both))
+    assert [(step.stage, step.step) for step, _ in told] == [
+        *(("language", i) for i in range(1, 6)),
+        *(("joint", i) for i in range(1, 4)),
+    ]
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for stage in ("language", "joint"):
+
+        def kill(step: Report, _: Outlook, stage: str = stage) -> None:
+            if (step.stage, step.step) == (stage, 3 if stage == "language" else 2):
+                raise Killed
+
+        with pytest.raises(Killed):
+            room.run(recipe, out=tmp_path / "two", resume=True, watch=kill)
+    room.run(recipe, out=tmp_path / "two", resume=True)
+    assert same_weights(tmp_path / "one", tmp_path / "two")
+    assert lines(tmp_path / "one", "language", "joint") == lines(tmp_path / "two", "language", "joint")
+    names = load_file(tmp_path / "two" / "model" / "model.safetensors")
+    assert sum(name.endswith("attention_norm.weight") for name in names) == 3
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_from_a_model_with_all_stages(
     whole: tuple[Path, list[tuple[Report, Outlook]]], tmp_path: Path

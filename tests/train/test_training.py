@@ -13,7 +13,8 @@ from ixc.layout import num_image_tokens
 from ixc.model.config import IxcTextConfig
 from ixc.processing.processor import IxcProcessor
 from ixc.train import state
-from ixc.train.language import Reader, answer_logits
+from ixc.train.answering import answer_logits
+from ixc.train.language import Reader
 from ixc.train.lessons import LESSONS, lesson_page
 from ixc.train.muon import orthogonalise
 from ixc.train.packing import attend_packed, encode, markup, pack

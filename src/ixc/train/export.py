@@ -17,8 +17,12 @@ from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.image import IxcImageProcessorPil
 from ixc.processing.processor import IxcProcessor
 from ixc.processing.tokenizer import character_tokenizer
+from ixc.train.language import prepare
 from ixc.train.symbols import SymbolEmbedding
 
+LAYERS = "model.language_model.layers."
+BEHIND = 2
+"""Layers of a decoder that stay before those that are added to it."""
 SYMBOLS = "symbols.safetensors"
 """What the symbols have learned: nothing that answers needs it, a training that goes on without pixels does."""
 
@@ -54,13 +58,15 @@ def export(
 
 
 def begin(folder: Path, model: IxcForConditionalGeneration, symbols: SymbolEmbedding) -> None:
-    """Take over the weights of a folder that `export` wrote.
+    """Take over the weights of a folder that `export` wrote; a deeper decoder answers as its own does (`deepened`).
 
     Raises:
         DataError: its symbols are missing, or its weights are of other shapes.
     """
     try:
-        model.load_state_dict(weights(folder).state_dict())
+        layers = model.config.get_text_config().num_hidden_layers
+        prepare(model.model.language_model)
+        model.load_state_dict(deepened(weights(folder).state_dict(), model.state_dict(), layers=layers))
         symbols.load_state_dict(load_file(folder / SYMBOLS), strict=False)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -76,3 +82,23 @@ def reader(model: IxcForConditionalGeneration, symbols: SymbolEmbedding) -> dict
     """Weights of the language stage: decoder and symbols."""
     parts = {"decoder": model.model.language_model, "symbols": symbols}
     return {f"{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}
+
+
+def deepened(found: dict[str, Tensor], fresh: dict[str, Tensor], *, layers: int) -> dict[str, Tensor]:
+    """Weights of a shallower decoder for one of `layers` layers: the new ones come behind the second, as they begin.
+
+    Args:
+        found: of the shallower model. fresh: of the deeper one as `prepare` leaves it, its residual branches silent.
+    """
+    numbers = {int(name.removeprefix(LAYERS).split(".")[0]) for name in found if name.startswith(LAYERS)}
+    new = layers - len(numbers)
+    if new <= 0:
+        return found
+    moved = {}
+    for name, value in found.items():
+        if name.startswith(LAYERS):
+            number, rest = name.removeprefix(LAYERS).split(".", 1)
+            name = f"{LAYERS}{int(number) + new * (int(number) >= BEHIND)}.{rest}"
+        moved[name] = value
+    added = tuple(f"{LAYERS}{min(BEHIND, len(numbers)) + i}." for i in range(new))
+    return moved | {name: value for name, value in fresh.items() if name.startswith(added)}

@@ -31,9 +31,12 @@ from ixc.model.config import IxcConfig
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.picture import resize_to_canvas, tiles
 from ixc.train import state
-from ixc.train.language import answer_logits, by_kind, marked, rate_at, set_rate
+from ixc.train.answering import asked_of
+from ixc.train.language import rate_at, set_rate
+from ixc.train.marks import Marks, by_kind, know, marks_of
 from ixc.train.muon import Muon
-from ixc.train.packing import choose, markup, pack
+from ixc.train.packing import choose
+from ixc.train.parts import Parts
 from ixc.train.report import Log, Watch, running
 from ixc.train.spelling import misspelt
 from ixc.train.symbols import SymbolEmbedding, page_symbols
@@ -67,6 +70,14 @@ class JointRecipe:
     """At settings above this one the tower only looks: what learning at its size takes is not worth the memory."""
     shares: tuple[tuple[int, int, int, float], ...] = ((1, 6, 12, 0.3), (4, 2, 24, 0.34), (9, 1, 24, 0.36))
     """HD, pages a step, questions a page, share of the steps."""
+    parts: int = 1
+    """Of a step: each has pages of its own and a core where there is one; gradients are averaged."""
+    focused: bool = False
+    """Kinds of question half known are asked most, of each kind of page (`packing.worth`)."""
+    pointer: float = 0.0
+    """Weight of - log of what one head gives to the tokens that hold the answer (`pointing`)."""
+    head: tuple[int, int] = (3, 3)
+    """Layer and number of that head."""
     spelling: float = 0.3
     """Weight of naming the characters of the image tokens."""
     save_every: int = 50
@@ -228,14 +239,23 @@ def groups(model: IxcForConditionalGeneration, recipe: JointRecipe) -> list[torc
 class Joint:
     """The two stages over one model, resumable at any step."""
 
-    def __init__(self, config: IxcConfig, recipe: JointRecipe, out: Path, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        config: IxcConfig,
+        recipe: JointRecipe,
+        out: Path,
+        watch: Watch | None = None,
+        parts: Parts | None = None,
+    ) -> None:
         self.recipe, self.out, self.watch = recipe, out, watch
+        self.parts = parts or Parts(recipe.parts)
         self.path = out / "joint.pt"
         torch.manual_seed(recipe.seed)
         self.model = IxcForConditionalGeneration(config)
         self.symbols = SymbolEmbedding(config.text_config.hidden_size)
         self.step = 0
         self.exact: dict[str, float] = {}
+        self.asked: dict[str, dict[str, float]] = {}
         self.optims = groups(self.model, recipe)
         set_rate(self.optims, 1.0)
 
@@ -247,8 +267,12 @@ class Joint:
         align(self.model, self.symbols, self.recipe, Log("align", self.recipe.align_steps, self.out, self.watch))
 
     def take(self, decoder: dict[str, Tensor], eyes: dict[str, Tensor]) -> None:
-        """Take over what the language and spelling stages learned when they went on from one alphabet."""
-        self.model.model.language_model.load_state_dict(decoder)
+        """Take over what the language and spelling stages learned when they went on from one alphabet.
+
+        Either may be empty: what the model has stays.
+        """
+        if decoder:
+            self.model.model.language_model.load_state_dict(decoder)
         wrong = self.model.model.load_state_dict(eyes, strict=False).unexpected_keys
         assert not wrong, wrong
 
@@ -267,7 +291,7 @@ class Joint:
             optim.load_state_dict(values)
             for group, peak in zip(optim.param_groups, peaks, strict=True):
                 group["peak"] = peak  # the recipe's rates, should they have changed
-        self.step, self.exact = saved["step"], saved["exact"]
+        self.step, self.exact, self.asked = saved["step"], saved["exact"], saved.get("asked", {})
         return True
 
     def save(self) -> None:
@@ -280,6 +304,7 @@ class Joint:
                 "optims": [o.state_dict() for o in self.optims],
                 "step": self.step,
                 "exact": self.exact,
+                "asked": self.asked,
             },
             self.path,
         )
@@ -291,38 +316,63 @@ class Joint:
         return torch.stack(inner.get_image_features(pixels, grids).pooler_output)
 
     def joint_step(self) -> tuple[float, int]:
-        """One step of everything -> loss, tokens; `exact` is brought forward."""
-        recipe = self.recipe
+        """One step of everything -> loss, tokens; `exact` and `asked` are brought forward."""
+        recipe, parts = self.recipe, self.parts
         rng = np.random.default_rng([recipe.seed, 2, self.step])
         chances = [share for *_, share in recipe.shares]
-        hd, count, asked, _ = recipe.shares[int(rng.choice(len(chances), p=chances))]
-        pages, setting = pages_for(rng, recipe.family, hd=hd, count=count)
-        pixels, grids = look(pages, hd=setting, worn=recipe.family.worn)
-        image = self._image(pixels, grids, setting)
-        packed = pack([choose(rng, p.questions, asked) for p in pages], prefix=len(markup()[0]) + image.shape[1])
-        loss, right = marked(answer_logits(self.model.model.language_model, image, packed), packed.labels, asked)
-        chars, marks = written(pages, hd=setting)
-        table = self.model.get_input_embeddings().weight.detach()
-        wrong, spelt = misspelt(image[marks == 0], chars[marks == 0], self.symbols, table, blank=BLANK)
-        (loss + recipe.spelling * wrong).backward()
+        share = recipe.shares[int(rng.choice(len(chances), p=chances))]
+        notes = [self._part(share, parts.draws(rng, recipe.seed, 2, self.step, part=part)) for part in parts.here]
+        parts.mean(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         set_rate(self.optims, rate_at(self.step, steps=recipe.steps, decay_from=recipe.steps // 3))
         for optim in self.optims:
             optim.step()
         self.model.zero_grad(set_to_none=True)
         self.step += 1
-        for name, value in {f"HD-{hd}": right.float().mean().item(), "spelt": spelt, **by_kind(pages, right)}.items():
-            running(self.exact, name, value)
-        return loss.item(), count * len(packed.positions)
+        notes = parts.all(notes)
+        for _, _, spelt, marks in notes:
+            kinds, asked = by_kind(marks)
+            right = sum(map(sum, asked.values())) / sum(map(len, asked.values()))
+            for name, value in {f"HD-{share[0]}": right, "spelt": spelt, **kinds}.items():
+                running(self.exact, name, value)
+            know(self.asked, asked)
+        return sum(loss for loss, *_ in notes) / len(notes), sum(tokens for _, tokens, *_ in notes)
+
+    def _part(self, share: tuple[int, int, int, float], rng: Generator) -> tuple[float, int, float, Marks]:
+        """Pages of one part of a step, forward and backward -> loss, tokens, share of letters named rightly, marks."""
+        recipe, (hd, count, asked, _) = self.recipe, share
+        pages, setting = pages_for(rng, recipe.family, hd=hd, count=count)
+        pixels, grids = look(pages, hd=setting, worn=recipe.family.worn)
+        image = self._image(pixels, grids, setting)
+        known = [self.asked.get(page.kind, {}) if recipe.focused else None for page in pages]
+        chosen = [choose(rng, p.questions, asked, known=k) for p, k in zip(pages, known, strict=True)]
+        (loss, away), right, tokens = asked_of(
+            self.model.model.language_model,
+            image,
+            pages,
+            chosen,
+            hd=setting,
+            pointer=recipe.pointer,
+            head=recipe.head,
+        )
+        chars, marks = written(pages, hd=setting)
+        table = self.model.get_input_embeddings().weight.detach()
+        wrong, spelt = misspelt(image[marks == 0], chars[marks == 0], self.symbols, table, blank=BLANK)
+        (loss + away + recipe.spelling * wrong).backward()
+        return loss.item(), tokens, spelt, marks_of(pages, chosen, right)
 
     def run(self, *, stop_after: float = float("inf")) -> IxcForConditionalGeneration:
         """Train to the end, or for `stop_after` seconds."""
-        began, tell = time.monotonic(), Log("joint", self.recipe.steps, self.out, self.watch)
+        began, writes = time.monotonic(), self.parts.writes
+        tell = Log("joint", self.recipe.steps, self.out, self.watch) if writes else None
         while self.step < self.recipe.steps and time.monotonic() - began < stop_after:
             loss, tokens = self.joint_step()
+            if tell is None:
+                continue
             tell(self.step, loss=loss, tokens=tokens, scores=dict(sorted(self.exact.items())))
             if self.step % self.recipe.save_every == 0:
                 self.save()
-        self.save()
+        if writes:
+            self.save()
         self.model.eval()
         return self.model

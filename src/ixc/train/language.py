@@ -2,29 +2,31 @@
 
     page -> symbols -> SymbolEmbedding -> Decoder (block mask over packed questions) -> answer characters
 
-Everything a step draws comes from (seed, step), so a resumed run goes on exactly as the unbroken one.
+Everything a step draws comes from (seed, step, part), so a resumed run goes on exactly as the unbroken one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ixc.data.synth.family import FAMILY, Family
-from ixc.data.synth.page import Page
 from ixc.model.config import IxcTextConfig
 from ixc.model.decoder import Decoder
 from ixc.train import state
-from ixc.train.lessons import ALL_REACHED, LESSONS, NO_KIND, Lesson, draw_lesson, same_shape
+from ixc.train.answering import answer_logits, asked_of
+from ixc.train.lessons import ALL_REACHED, LESSONS, Lesson, draw_lesson, same_shape
+from ixc.train.marks import Known, Marks, by_kind, know, marks_of
 from ixc.train.muon import Muon
-from ixc.train.packing import IGNORE, KERNEL, Packed, choose, markup, pack
+from ixc.train.packing import Packed, choose
+from ixc.train.parts import Parts
+from ixc.train.pointing import Gaze
 from ixc.train.report import Log, Watch, running
 from ixc.train.symbols import SymbolEmbedding, Symbols
 
@@ -39,6 +41,8 @@ class LanguageRecipe:
     """The ladder, smallest first."""
     climbed: tuple[float, ...] = ALL_REACHED
     """Shares of the lessons once the last one is reached."""
+    later: tuple[float, ...] | None = None
+    """What `climbed` turns into by the last step, in a straight line; None: it stays."""
     seed: int = 5
     steps: int = 9000
     decay_from: int = 5500
@@ -48,6 +52,14 @@ class LanguageRecipe:
     noise: float = 0.3
     plora: bool = True
     """PLoRA learns from the first; False: in the joint stage only, which saves a fifth of the time of this one."""
+    parts: int = 1
+    """Of a step: each has pages of its own and a core where there is one; gradients are averaged."""
+    focused: bool = False
+    """Kinds of question half known are asked most, of each kind of page (`packing.worth`)."""
+    pointer: float = 0.0
+    """Weight of - log of what one head gives to the tokens that hold the answer (`pointing`)."""
+    head: tuple[int, int] = (3, 3)
+    """Layer and number of that head."""
     advance: float = 0.7
     """Exact match (running mean) at which the next lesson begins."""
     save_every: int = 100
@@ -70,9 +82,9 @@ class Reader(nn.Module):
         stacked = (torch.from_numpy(np.stack([getattr(s, k) for s in symbols])) for k in ("chars", "rows", "marks"))
         return self.symbols(*stacked, self.decoder.tok_embeddings.weight, noise=noise)
 
-    def forward(self, image: Tensor, packed: Packed, *, plora: bool = True) -> Tensor:
+    def forward(self, image: Tensor, packed: Packed, *, plora: bool = True, gaze: Gaze | None = None) -> Tensor:
         """Image tokens (B, N, D) and packed questions -> logits (B, Q * T, V)."""
-        return answer_logits(self.decoder, image, packed, plora=plora)
+        return answer_logits(self.decoder, image, packed, plora=plora, gaze=gaze)
 
 
 def prepare(decoder: Decoder) -> None:
@@ -84,55 +96,6 @@ def prepare(decoder: Decoder) -> None:
             nn.init.normal_(linear.base.weight, std=width**-0.5)
         for linear in (layer.attention.wo, layer.feed_forward.w2):
             nn.init.zeros_(linear.base.weight)
-
-
-def answer_logits(decoder: Decoder, image: Tensor, packed: Packed, *, plora: bool = True) -> Tensor:
-    """Prefix, image and packed questions through the decoder; the head is the embedding (tied while training).
-
-    Args:
-        plora: False leaves its addition out: the same while it is zero, as it begins, and cheaper.
-    """
-    table = decoder.tok_embeddings
-    start = table(torch.tensor(markup()[0])).expand(len(image), -1, -1)
-    x = torch.cat([start, image, table(packed.ids)], 1)  # (B, S, D)
-    types = torch.zeros(x.shape[:2], dtype=torch.long)
-    types[:, start.shape[1] : start.shape[1] + image.shape[1]] = 1
-    kernel, decoder.config._attn_implementation = decoder.config._attn_implementation, KERNEL
-    try:
-        hidden = decoder(
-            inputs_embeds=x,
-            mm_token_type_ids=types if plora else None,
-            image_mask=None if plora else (),
-            attention_mask=packed.mask.expand(len(x), -1, -1, -1),
-            position_ids=packed.positions.expand(len(x), -1),
-            use_cache=False,
-            prefix=start.shape[1] + image.shape[1],
-            questions=packed.questions,
-        ).last_hidden_state
-    finally:
-        decoder.config._attn_implementation = kernel
-    return hidden[:, start.shape[1] + image.shape[1] :] @ table.weight.T
-
-
-def score(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, float]:
-    """Mean cross entropy over the answers, and the share of answers that are right to the last character."""
-    loss, right = marked(logits, labels, questions)
-    return loss, right.float().mean().item()
-
-
-def marked(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, Tensor]:
-    """As `score`, with each answer's mark: (B, Q) bool."""
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
-    return loss, ((logits.argmax(-1) == labels) | (labels == IGNORE)).unflatten(1, (questions, -1)).all(-1)
-
-
-def by_kind(pages: Sequence[Page], right: Tensor) -> dict[str, float]:
-    """Share of the right answers (B, Q) of B pages by kind of page; pages of the first lessons have none."""
-    marks: dict[str, list[float]] = {}
-    for page, mine in zip(pages, right.float().mean(1).tolist(), strict=True):
-        if page.kind != NO_KIND:
-            marks.setdefault(page.kind, []).append(mine)
-    return {kind: sum(mine) / len(mine) for kind, mine in marks.items()}
 
 
 def optimisers(model: nn.Module, blocks: nn.Module, *, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
@@ -166,6 +129,15 @@ class Progress:
     """Running mean of exact match on unseen pages by lesson."""
     kinds: dict[str, float] = field(default_factory=dict)
     """The same by kind of page."""
+    asked: Known = field(default_factory=dict)
+    """The same by kind of page and of question."""
+
+    def mark(self, marks: Marks) -> None:
+        """Bring the means by kind forward."""
+        kinds, asked = by_kind(marks)
+        for page, share in kinds.items():
+            running(self.kinds, page, share, keep=0.96)
+        know(self.asked, asked)
 
     def scores(self) -> dict[str, float]:
         """What a report tells of it: the lesson reached, from 1, how it is read, exact match by kind."""
@@ -179,6 +151,7 @@ def run(
     watch: Watch | None = None,
     stop_after: float = float("inf"),
     start: dict[str, Tensor] | None = None,
+    parts: Parts | None = None,
 ) -> Reader:
     """Train, or go on from `out/language.pt`; returns the reader.
 
@@ -186,7 +159,9 @@ def run(
         stop_after: bounds this call in seconds.
         start: weights of a reader that has climbed the ladder: all lessons are open, and the letters stand still, so
             that the spelling stage can run at the same time.
+        parts: those of each step that this process does; None: all of them.
     """
+    parts = parts or Parts(recipe.parts)
     reader = Reader(recipe.text, seed=recipe.seed)
     if start is not None:
         reader.load_state_dict(start)
@@ -202,45 +177,86 @@ def run(
         for optim, values in zip(optims, saved["optims"], strict=True):
             optim.load_state_dict(values)
         progress = Progress(**saved["progress"])
-    began, tell = time.monotonic(), Log("language", recipe.steps, out, watch)
+    began = time.monotonic()
+    tell = Log("language", recipe.steps, out, watch) if parts.writes else None
 
     def keep() -> None:
         optimised = [o.state_dict() for o in optims]
         state.save({"reader": reader.state_dict(), "optims": optimised, "progress": asdict(progress)}, path)
 
     while progress.step < recipe.steps and time.monotonic() - began < stop_after:
-        number, loss, exact, tokens = train_step(reader, optims, recipe, progress)
+        number, loss, exact, tokens = train_step(reader, optims, recipe, progress, parts)
         progress.step += 1
         mean = progress.exact[number]
         progress.exact[number] = exact if mean == 0 else 0.96 * mean + 0.04 * exact
         if progress.exact[progress.reached] >= recipe.advance and progress.reached < len(recipe.lessons) - 1:
             progress.reached += 1
+        if tell is None:
+            continue
         tell(progress.step, loss=loss, tokens=tokens, scores=progress.scores())
         if progress.step % recipe.save_every == 0:
             keep()
-    keep()
+    if parts.writes:
+        keep()
     return reader
 
 
 def train_step(
-    reader: Reader, optims: list[torch.optim.Optimizer], recipe: LanguageRecipe, progress: Progress
+    reader: Reader,
+    optims: list[torch.optim.Optimizer],
+    recipe: LanguageRecipe,
+    progress: Progress,
+    parts: Parts | None = None,
 ) -> tuple[int, float, float, int]:
-    """One step on one lesson -> lesson, loss, exact match, tokens; `progress.kinds` is brought forward."""
+    """One step on one lesson -> lesson, loss, exact match, tokens; running means of `progress` are brought forward."""
+    parts = parts or Parts(recipe.parts)
     rng = np.random.default_rng([recipe.seed, progress.step])
-    torch.manual_seed(recipe.seed * 1_000_003 + progress.step)
-    number = draw_lesson(rng, progress.reached, recipe.climbed)
-    lesson = recipe.lessons[number]
-    pages = same_shape(rng, lesson, recipe.family)
-    questions = [choose(rng, page.questions, lesson.questions) for page, _ in pages]
-    image = reader.embed_image([s for _, s in pages], noise=recipe.noise)
-    packed = pack(questions, prefix=len(markup()[0]) + image.shape[1], short=bool(rng.random() < lesson.short))
-    loss, right = marked(reader(image, packed, plora=recipe.plora), packed.labels, lesson.questions)
-    for kind, share in by_kind([page for page, _ in pages], right).items():
-        running(progress.kinds, kind, share, keep=0.96)
-    loss.backward()
+    number = draw_lesson(rng, progress.reached, shares_at(recipe, progress.step))
+    notes = []
+    for part in parts.here:
+        torch.manual_seed((recipe.seed * 1_000_003 + progress.step) * parts.count + part)
+        own = parts.draws(rng, recipe.seed, progress.step, part=part)
+        notes.append(_part(reader, recipe, recipe.lessons[number], own, progress))
+    parts.mean(reader.parameters())
     nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
     set_rate(optims, rate_at(progress.step, steps=recipe.steps, decay_from=recipe.decay_from))
     for optim in optims:
         optim.step()
         optim.zero_grad(set_to_none=True)
-    return number, loss.item(), right.float().mean().item(), len(pages) * len(packed.positions)
+    notes = parts.all(notes)
+    for _, _, marks, _ in notes:
+        progress.mark(marks)
+    loss, exact = (sum(note[i] for note in notes) / len(notes) for i in (0, 1))
+    return number, loss, exact, sum(tokens for *_, tokens in notes)
+
+
+def shares_at(recipe: LanguageRecipe, step: int) -> tuple[float, ...]:
+    """Shares of the lessons at a step once the last one is reached."""
+    if recipe.later is None:
+        return recipe.climbed
+    gone = step / recipe.steps
+    return tuple((1 - gone) * now + gone * then for now, then in zip(recipe.climbed, recipe.later, strict=True))
+
+
+def _part(
+    reader: Reader, recipe: LanguageRecipe, lesson: Lesson, rng: Generator, progress: Progress
+) -> tuple[float, float, Marks, int]:
+    """Pages of one part of a step, forward and backward -> loss, exact match, marks, tokens."""
+    pages = same_shape(rng, lesson, recipe.family)
+    known = [progress.asked.get(page.kind, {}) if recipe.focused else None for page, _ in pages]
+    asked = [choose(rng, page.questions, lesson.questions, known=k) for (page, _), k in zip(pages, known, strict=True)]
+    image = reader.embed_image([s for _, s in pages], noise=recipe.noise)
+    shown = [page for page, _ in pages]
+    loss, right, tokens = asked_of(
+        reader.decoder,
+        image,
+        shown,
+        asked,
+        plora=recipe.plora,
+        short=bool(rng.random() < lesson.short),
+        pointer=recipe.pointer if lesson.hd else 0.0,
+        head=recipe.head,
+        hd=lesson.hd,
+    )
+    (loss[0] + loss[1]).backward()
+    return loss[0].item(), right.float().mean().item(), marks_of(shown, asked, right), tokens

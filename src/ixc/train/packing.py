@@ -9,9 +9,11 @@ Shapes: B pages, P = prefix + N image tokens, Q questions of T tokens, S = P + Q
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ixc.data.synth.page import Question
 from ixc.processing.tokenizer import character_tokenizer
+from ixc.train.pointing import Gaze
 
 IGNORE = -100
 KERNEL = "ixc_packed_questions"
@@ -50,7 +53,7 @@ def encode(text: str) -> tuple[int, ...]:
 class Packed:
     """ids (B, Q * T), labels (B, Q * T) with -100 where nothing is asked, positions (S,), mask (1, 1, S, S) bool.
 
-    questions: Q.
+    questions: Q. firsts (B, Q): the place among a question's T tokens that tells the first letter of its answer.
     """
 
     ids: Tensor
@@ -58,17 +61,34 @@ class Packed:
     positions: Tensor
     mask: Tensor
     questions: int
+    firsts: Tensor
 
 
-def choose(rng: Generator, questions: list[Question], count: int) -> list[Question]:
-    """`count` questions, every kind with the same chance, so that titles are not drowned by cells."""
+def choose(
+    rng: Generator, questions: list[Question], count: int, *, known: Mapping[str, float] | None = None
+) -> list[Question]:
+    """`count` questions, every kind with the same chance, so that titles are not drowned by cells.
+
+    Args:
+        known: share of right answers by kind; then those half known are asked most (`worth`).
+    """
     kinds = sorted({q.kind for q in questions})
     by_kind = {k: [q for q in questions if q.kind == k] for k in kinds}
+    chances = None if known is None else np.array([worth(known.get(k, 0.0)) for k in kinds])
     picked = []
     for _ in range(count):
-        mine = by_kind[kinds[int(rng.integers(len(kinds)))]]
+        drawn = rng.integers(len(kinds)) if chances is None else rng.choice(len(kinds), p=chances / chances.sum())
+        mine = by_kind[kinds[int(drawn)]]
         picked.append(mine[int(rng.integers(len(mine)))])
     return picked
+
+
+def worth(share: float) -> float:
+    """How often to ask what is answered rightly in a share of the cases: most where that is near a half.
+
+    What is always right is still asked, and what is never right more than that.
+    """
+    return 0.12 + 0.2 * (1 - share) + 2 * share * (1 - share)
 
 
 def bare(question: str) -> str:
@@ -98,7 +118,12 @@ def pack(pages: list[list[Question]], *, prefix: int, short: bool = False, direc
     question = torch.arange(count).repeat_interleave(length)
     mask[prefix:, prefix:] &= question[:, None] == question
     return Packed(
-        ids=ids.flatten(1), labels=labels.flatten(1), positions=positions, mask=mask[None, None], questions=count
+        ids=ids.flatten(1),
+        labels=labels.flatten(1),
+        positions=positions,
+        mask=mask[None, None],
+        questions=count,
+        firsts=torch.tensor([[len(q) - 1 for q, _ in row] for row in rows]),
     )
 
 
@@ -112,12 +137,14 @@ def attend_packed(
     scaling: float,
     prefix: int,
     questions: int,
+    gaze: Gaze | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
     """Attention of `pack` without the places that its mask hides: the prefix is causal, a question sees it and itself.
 
     Args:
         query, key, value: (B, H, S, D). attention_mask: not read; it says the same. prefix: P. questions: Q.
+        gaze: told what the questions look at in the prefix.
 
     Returns:
         (B, S, H, D), equal to the masked whole up to rounding, and no weights.
@@ -133,6 +160,8 @@ def attend_packed(
     near = (own_q @ own_k.transpose(-1, -2)).masked_fill(later, -torch.inf).flatten(2, 3)  # (B, H, Q * T, T)
     weights = torch.cat([asked @ seen.transpose(-1, -2), near], -1).softmax(-1)  # (B, H, Q * T, P + T)
     far, near = weights.split([prefix, length], -1)
+    if gaze is not None:
+        gaze.take(module, far)
     tail = far @ shown + (near.unflatten(2, (questions, length)) @ own_v).flatten(2, 3)
     return torch.cat([head, tail], 2).transpose(1, 2), None
 

@@ -1,18 +1,20 @@
 """One command from nothing to a model folder.
 
-The first two stages run side by side, each in a process of one core. They tell every step through a pipe; a process
-whose pipe nobody reads any more ends at its next step, so that a killed run leaves nobody behind who still writes.
+Stages that do not need each other run side by side, each in a process of one core; one whose steps have parts has a
+process for each. They tell every step through a pipe; a process whose pipe nobody reads any more ends at its next step,
+and with it the others that share its steps, so that a killed run leaves nobody behind who still writes.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from ixc.errors import DataError, IxcError, UsageError
 from ixc.train import language, sight, spelling, state
 from ixc.train.export import begin, export, reader
 from ixc.train.joint import Joint
+from ixc.train.parts import Parts, met
 from ixc.train.recipe import NanoRecipe, read_recipe
 from ixc.train.report import Course, Leg, Outlook, Report, Watch
 
@@ -62,6 +65,9 @@ def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto", 
         joint = Joint(plan.model, plan.joint, out, tell)
         if not joint.resume():
             _begin(joint, plan, recipe, out, tell)
+        if plan.joint.parts > 1:
+            _side_by_side(("joint",), recipe, out, tell)
+            joint.resume()
         model = joint.run()
     record = _record(plan, time.monotonic() - began)
     export(model, joint.symbols, out / "model", hd=max(plan.joint.family.settings), training=record)
@@ -86,12 +92,20 @@ def legs(plan: NanoRecipe) -> tuple[tuple[Leg, ...], ...]:
     joint = (Leg(stage="joint", steps=plan.joint.steps, pace=plan.joint.pace),)
     if plan.begin is not None and not plan.again:
         return (joint,)
-    stages = {name: getattr(plan, name) for name in (FIRST if plan.begin is None else AGAIN)}
-    first = tuple(Leg(stage=name, steps=one.steps, pace=one.pace) for name, one in stages.items())
+    first = tuple(
+        tuple(Leg(stage=name, steps=(one := getattr(plan, name)).steps, pace=one.pace) for name in group)
+        for group in groups(plan)
+    )
     if plan.begin is not None:
-        return first, joint
+        return *first, joint
     align = (Leg(stage="align", steps=plan.joint.align_steps, pace=plan.joint.align_pace),)
-    return first, align, (Leg(stage="spelling", steps=plan.spelling.steps, pace=plan.spelling.pace),), joint
+    return *first, align, (Leg(stage="spelling", steps=plan.spelling.steps, pace=plan.spelling.pace),), joint
+
+
+def groups(plan: NanoRecipe) -> tuple[tuple[str, ...], ...]:
+    """Stages before the others, those of one group side by side; a stage whose steps have parts has the cores alone."""
+    names = [name for name in (FIRST if plan.begin is None else AGAIN) if getattr(plan, name).steps]
+    return (tuple(names),) if plan.language.parts == 1 else tuple((name,) for name in names)
 
 
 @contextmanager
@@ -117,41 +131,47 @@ def _telling(watch: Show, course: Course) -> Watch:
 def _begin(joint: Joint, plan: NanoRecipe, recipe: Path, out: Path, tell: Watch | None) -> None:
     """Everything before the joint stage: three stages from nothing, or the weights of an earlier run."""
     if plan.begin is None:
-        _side_by_side(FIRST, recipe, out, tell)
+        for group in groups(plan):
+            _side_by_side(group, recipe, out, tell)
         joint.start(*_learned(out))
         spelling.run(joint.model, joint.symbols, plan.spelling, out, watch=tell)
     else:
         begin(plan.begin, joint.model, joint.symbols)
         if plan.again:
-            _side_by_side(AGAIN, recipe, out, tell)
-            joint.take(*_learned_again(out))
+            for group in groups(plan):
+                _side_by_side(group, recipe, out, tell)
+            joint.take(*_learned_again(out, plan))
     joint.save()
 
 
 def _side_by_side(names: tuple[str, ...], recipe: Path, out: Path, tell: Watch | None) -> None:
-    """Hand and eyes, on one core each where there are two; the weights are the same either way."""
+    """Stages, and parts of their steps, on one core each where there are two; the weights are the same either way."""
     if (os.cpu_count() or 1) < 2:
         for name in names:
             with threads(1):
                 _stage(name, recipe, out, tell)
         return
-    context, ends = get_context("spawn"), {}
-    try:
-        for name in names:
-            mine, theirs = context.Pipe(duplex=False)
-            job = context.Process(target=_alone, args=(name, recipe, out, theirs))
-            job.start()
-            theirs.close()
-            ends[mine] = (name, job)
-        _listen({end: name for end, (name, _) in ends.items()}, tell)
-        for name, job in ends.values():
-            job.join()
-            if job.exitcode:
-                raise DataError(f"the stage {name} ended with exit code {job.exitcode}; run again with --resume")
-    finally:
-        for _, job in ends.values():
-            job.kill()
-            job.join()
+    plan, context, ends = read_recipe(recipe), get_context("spawn"), {}
+    with tempfile.TemporaryDirectory() as meeting:
+        try:
+            for name in names:
+                count = getattr(getattr(plan, name), "parts", 1)
+                for part in range(count):
+                    mine, theirs = context.Pipe(duplex=False)
+                    place = (count, part, Path(meeting) / name) if count > 1 else None
+                    job = context.Process(target=_alone, args=(name, recipe, out, theirs, place))
+                    job.start()
+                    theirs.close()
+                    ends[mine] = (name, job)
+            _listen({end: name for end, (name, _) in ends.items()}, tell)
+            for name, job in ends.values():
+                job.join()
+                if job.exitcode:
+                    raise DataError(f"the stage {name} ended with exit code {job.exitcode}; run again with --resume")
+        finally:
+            for _, job in ends.values():
+                job.kill()
+                job.join()
 
 
 def _listen(ends: dict[Connection, str], tell: Watch | None) -> None:
@@ -170,29 +190,40 @@ def _listen(ends: dict[Connection, str], tell: Watch | None) -> None:
                 tell(said)
 
 
-def _alone(name: str, recipe: Path, out: Path, end: Connection) -> None:
-    """A stage in a process of its own."""
+def _alone(name: str, recipe: Path, out: Path, end: Connection, place: tuple[int, int, Path] | None = None) -> None:
+    """A stage, or at `place` one part of its steps, in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who listens ends it
-    torch.set_num_threads(1)
     try:
-        _stage(name, recipe, out, end.send)
+        with threads(1), nullcontext() if place is None else met(*place) as parts:
+            _stage(name, recipe, out, end.send if parts is None or parts.writes else None, parts)
     except BrokenPipeError:
         os._exit(1)  # nobody listens any more
+    except RuntimeError:
+        above = parent_process()
+        if place is None or (above is not None and above.is_alive()):
+            raise
+        os._exit(1)  # the part that told the listener has ended
     except IxcError as error:
         end.send(error)
 
 
-def _stage(name: str, recipe: Path, out: Path, tell: Watch | None) -> None:
+def _stage(name: str, recipe: Path, out: Path, tell: Watch | None, parts: Parts | None = None) -> None:
     plan = read_recipe(recipe)
     if name == "sight":
         sight.run(plan.sight, out, watch=tell)
-    elif plan.begin is None:
-        language.run(plan.language, out, watch=tell)
+    elif name == "language" and plan.begin is None:
+        language.run(plan.language, out, watch=tell, parts=parts)
+    elif name == "joint":
+        joint = Joint(plan.model, plan.joint, out, tell, parts)
+        joint.resume()
+        joint.run()
     else:
+        assert plan.begin is not None
         joint = Joint(plan.model, plan.joint, out)
         begin(plan.begin, joint.model, joint.symbols)
         if name == "language":
-            language.run(plan.language, out, watch=tell, start=reader(joint.model, joint.symbols))
+            start = reader(joint.model, joint.symbols)
+            language.run(plan.language, out, watch=tell, start=start, parts=parts)
         else:
             spelling.run(joint.model, joint.symbols, plan.spelling, out, watch=tell)
 
@@ -209,12 +240,12 @@ def _learned(out: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str,
     )
 
 
-def _learned_again(out: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights of the decoder, and of the eyes, from the states of the two stages that went on."""
+def _learned_again(out: Path, plan: NanoRecipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights of the decoder and of the eyes, from the states of the stages that went on; {} of one without steps."""
     hand, eyes = state.load(out / "language.pt"), state.load(out / "spelling.pt")
-    if eyes is None or hand is None:
+    if (hand is None and plan.language.steps) or (eyes is None and plan.spelling.steps):
         raise DataError(f"{out} lacks language.pt or spelling.pt; run again with --resume")
-    return _below(hand["reader"], "decoder."), eyes["eyes"]
+    return {} if hand is None else _below(hand["reader"], "decoder."), {} if eyes is None else eyes["eyes"]
 
 
 def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

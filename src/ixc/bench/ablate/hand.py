@@ -25,8 +25,9 @@ from ixc.bench.ablate.views import ANYRES, View
 from ixc.data.synth.page import CENTRE, Page, Question, characters
 from ixc.inference.folder import EMBEDDED
 from ixc.train import state
+from ixc.train.answering import score
 from ixc.train.export import begin, reader, weights
-from ixc.train.language import Reader, optimisers, rate_at, score, set_rate
+from ixc.train.language import Reader, optimisers, rate_at, set_rate
 from ixc.train.packing import choose, markup, pack
 from ixc.train.symbols import TOKEN, SymbolEmbedding, Symbols, grid_symbols, with_newlines
 

@@ -28,7 +28,8 @@ from ixc.bench.ablate.variants import Variant
 from ixc.bench.ablate.views import View
 from ixc.model.model import IxcModel
 from ixc.train import state
-from ixc.train.language import answer_logits, rate_at, score, set_rate
+from ixc.train.answering import answer_logits, score
+from ixc.train.language import rate_at, set_rate
 from ixc.train.muon import Muon
 from ixc.train.packing import IGNORE, markup, pack
 from ixc.train.spelling import misspelt

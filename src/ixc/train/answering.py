@@ -1,0 +1,91 @@
+"""Packed questions behind image tokens: logits, loss, which answers are right. For every stage that asks.
+
+Shapes: B pages, N image tokens, Q questions of T tokens, S tokens in all, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ixc.data.synth.page import Page, Question
+from ixc.model.decoder import Decoder
+from ixc.train.packing import IGNORE, KERNEL, Packed, markup, pack
+from ixc.train.pointing import Gaze, answer_places, look_at
+
+
+def answer_logits(
+    decoder: Decoder, image: Tensor, packed: Packed, *, plora: bool = True, gaze: Gaze | None = None
+) -> Tensor:
+    """Prefix, image and packed questions through the decoder; the head is the embedding (tied while training).
+
+    Args:
+        plora: False leaves its addition out: the same while it is zero, as it begins, and cheaper.
+        gaze: told what its head gives to the image.
+    """
+    table = decoder.tok_embeddings
+    start = table(torch.tensor(markup()[0])).expand(len(image), -1, -1)
+    x = torch.cat([start, image, table(packed.ids)], 1)  # (B, S, D)
+    types = torch.zeros(x.shape[:2], dtype=torch.long)
+    types[:, start.shape[1] : start.shape[1] + image.shape[1]] = 1
+    kernel, decoder.config._attn_implementation = decoder.config._attn_implementation, KERNEL
+    try:
+        hidden = decoder(
+            inputs_embeds=x,
+            mm_token_type_ids=types if plora else None,
+            image_mask=None if plora else (),
+            attention_mask=packed.mask.expand(len(x), -1, -1, -1),
+            position_ids=packed.positions.expand(len(x), -1),
+            use_cache=False,
+            prefix=start.shape[1] + image.shape[1],
+            questions=packed.questions,
+            gaze=gaze,
+        ).last_hidden_state
+    finally:
+        decoder.config._attn_implementation = kernel
+    return hidden[:, start.shape[1] + image.shape[1] :] @ table.weight.T
+
+
+def score(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, float]:
+    """Mean cross entropy over the answers, and the share of answers that are right to the last character."""
+    loss, right = marked(logits, labels, questions)
+    return loss, right.float().mean().item()
+
+
+def marked(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, Tensor]:
+    """As `score`, with each answer's mark: (B, Q) bool."""
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
+    return loss, ((logits.argmax(-1) == labels) | (labels == IGNORE)).unflatten(1, (questions, -1)).all(-1)
+
+
+def asked_of(
+    decoder: Decoder,
+    image: Tensor,
+    pages: list[Page],
+    asked: list[list[Question]],
+    *,
+    hd: int,
+    pointer: float,
+    head: tuple[int, int],
+    plora: bool = True,
+    short: bool = False,
+) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
+    """Questions about image tokens (B, N, D) of B pages seen at a setting.
+
+    Args:
+        pointer, head: as in `LanguageRecipe`.
+        plora, short: as in `answer_logits` and `pack`.
+
+    Returns:
+        Cross entropy of the answers and the weighted loss of the pointer; which are right, (B, Q) bool; tokens read.
+    """
+    before = len(markup()[0])
+    packed = pack(asked, prefix=before + image.shape[1], short=short)
+    gaze = Gaze(layer=head[0], head=head[1]) if pointer else None
+    loss, right = marked(answer_logits(decoder, image, packed, plora=plora, gaze=gaze), packed.labels, packed.questions)
+    away = torch.zeros(())
+    if gaze is not None:
+        places = [answer_places(page, mine, hd=hd) for page, mine in zip(pages, asked, strict=True)]
+        away = pointer * look_at(gaze.seen, places, packed.firsts, before=before)
+    return (loss, away), right, len(pages) * len(packed.positions)
