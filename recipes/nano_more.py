@@ -12,6 +12,7 @@ import ixc
 from ixc.data.synth import fonts
 from ixc.data.synth.family import Family
 from ixc.train.lessons import Lesson
+from ixc.train.pointing import Pointer
 from ixc.train.recipe import NanoRecipe, read_recipe
 
 FAMILY = Family(
@@ -55,8 +56,12 @@ SHARES = (
 )
 LAYERS = 6
 """Of the decoder; where the model begun from has fewer, silent ones are added."""
-POINTER = {"pointer": 0.3, "head": (LAYERS - 1, 3)}
-"""The last layer copies; its last head looked at the answer most before it was told to."""
+POINTERS = (
+    Pointer(layer=LAYERS - 1, head=3, weight=0.3),
+    Pointer(layer=LAYERS - 2, head=0, weight=0.15, at="asked"),
+)
+"""The last layer copies, and its last head looked at the answer most before it was told to; no head looked at a word that
+is asked for by where it stands or whether it is there."""
 
 
 def recipe() -> NanoRecipe:
@@ -69,7 +74,7 @@ def recipe() -> NanoRecipe:
         again=True,
         language=replace(
             first.language,
-            **POINTER,
+            pointers=POINTERS,
             text=first.model.text_config,
             family=FAMILY,
             lessons=LESSONS,
@@ -87,7 +92,7 @@ def recipe() -> NanoRecipe:
         spelling=replace(first.spelling, steps=0),
         joint=replace(
             first.joint,
-            **POINTER,
+            pointers=POINTERS,
             family=FAMILY,
             parts=2,
             focused=True,

@@ -129,13 +129,15 @@ def with_parts(begin: Path, folder: Path) -> Path:
     recipe = folder / "parts.py"
     recipe.write_text(
         "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.train.recipe import read_recipe\n"
+        "from ixc.train.pointing import Pointer\n"
+        "POINTERS = (Pointer(layer=2, head=1, weight=0.3), Pointer(layer=1, head=0, weight=0.1, at='asked'))\n"
         f"def recipe():\n    first = read_recipe(Path({str(TINY)!r}))\n"
         "    first.model.text_config.num_hidden_layers = 3\n"
         f"    return replace(first, begin=Path({str(begin)!r}), again=True,\n"
-        "        language=replace(first.language, parts=2, focused=True, pointer=0.3, head=(2, 1), steps=5,\n"
+        "        language=replace(first.language, parts=2, focused=True, pointers=POINTERS, steps=5,\n"
         "            climbed=(0.0, 0.0, 1.0), later=(0.0, 1.0, 0.0), text=first.model.text_config),\n"
         "        spelling=replace(first.spelling, steps=0),\n"
-        "        joint=replace(first.joint, parts=2, focused=True, steps=3))\n"
+        "        joint=replace(first.joint, parts=2, focused=True, pointers=POINTERS, steps=3))\n"
     )
     return recipe
 

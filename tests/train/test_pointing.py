@@ -12,7 +12,7 @@ from ixc.data.synth.compose import compose
 from ixc.data.synth.page import Question, Text
 from ixc.train.answering import answer_logits
 from ixc.train.packing import choose, markup, pack, worth
-from ixc.train.pointing import NOT_COPIED, Gaze, answer_places, look_at, whole_words
+from ixc.train.pointing import NOT_COPIED, NOWHERE, Gaze, Pointer, look_at, places_of, whole_words
 from ixc.train.recipe import read_recipe
 from ixc.train.symbols import SPACE, page_symbols
 
@@ -27,7 +27,7 @@ def test_the_tokens_of_an_answer_hold_its_letters(kind: str, hd: int) -> None:
     for number in range(6):
         page = compose(number, kind=kind, hd=hd)
         chars = page_symbols(page, hd=hd).chars
-        for question, letters in zip(page.questions, answer_places(page, page.questions, hd=hd), strict=True):
+        for question, letters in zip(page.questions, places_of(page, page.questions, hd=hd), strict=True):
             if question.kind in NOT_COPIED:
                 assert letters is None
                 continue
@@ -54,7 +54,7 @@ def test_looking_is_a_logarithm_of_what_is_given() -> None:
         [Text(string="Key: ab", x=30, y=60, size=26)],
         [Question(kind="value", question="Key?", answer="ab")],
     )
-    places = answer_places(page, page.questions, hd=1)
+    places = places_of(page, page.questions, hd=1)
     assert places[0] is not None
     assert all(places[0])
     before, length = len(markup()[0]), 6
@@ -63,8 +63,8 @@ def test_looking_is_a_logarithm_of_what_is_given() -> None:
     for k, tokens in enumerate(places[0]):
         given[0, 2 + k, [before + t for t in tokens]] = 0.5 / len(tokens)
     wanted = pytest.approx(np.log(2), abs=1e-3)
-    assert look_at(given, [places], firsts, before=before).item() == wanted
-    assert look_at(given, [[None]], firsts, before=before).item() == 0
+    assert look_at(given, [places], firsts).item() == wanted
+    assert look_at(given, [[None]], firsts).item() == 0
 
 
 def test_the_head_that_is_told_so_looks_there() -> None:
@@ -76,15 +76,14 @@ def test_the_head_that_is_told_so_looks_there() -> None:
     reader = Reader(read_recipe(TINY).model.text_config, seed=1)
     page, symbols = lesson_page(5, next(one for one in LESSONS if one.hd == 1))
     questions = [q for q in page.questions if q.kind not in NOT_COPIED][:4]
-    places, optim = answer_places(page, questions, hd=1), torch.optim.Adam(reader.parameters(), lr=1e-2)
+    optim = torch.optim.Adam(reader.parameters(), lr=1e-2)
     losses = []
     for _ in range(12):
         image = reader.embed_image([symbols], noise=0.0)
         packed = pack([questions], prefix=len(markup()[0]) + image.shape[1])
-        gaze = Gaze(layer=0, head=1)
+        gaze = Gaze(pointers=(Pointer(layer=0, head=1, weight=1.0),))
         answer_logits(reader.decoder, image, packed, gaze=gaze)
-        assert gaze.seen.shape == (1, packed.ids.shape[1], len(markup()[0]) + image.shape[1])
-        loss = look_at(gaze.seen, [places], packed.firsts, before=len(markup()[0]))
+        loss = gaze.loss([page], [questions], packed.firsts, hd=1)
         loss.backward()
         optim.step()
         optim.zero_grad()
@@ -98,3 +97,28 @@ def test_half_known_kinds_are_asked_most() -> None:
     shares = {kind: sum(q.kind == kind for q in drawn) / 3000 for kind in ("known", "half", "never")}
     total = worth(1.0) + worth(0.5) + worth(0.0)
     assert shares == pytest.approx({"known": 0.12 / total, "half": 0.72 / total, "never": 0.32 / total}, abs=0.03)
+
+
+def test_a_word_that_is_asked_for_is_looked_at_where_it_stands() -> None:
+    page = compose(3, kind="form", hd=1)
+    page.texts = [Text(string="Blue Lamp", x=30, y=60, size=26), Text(string="Total 7", x=30, y=200, size=26)]
+    asked = [
+        Question(kind="where", question="Where is Lamp?", answer="top"),
+        Question(kind="yes_no", question="Is Total in the image?", answer="yes"),
+        Question(kind="yes_no", question="Is Chair in the image?", answer="no"),
+        Question(kind="yes_no", question="Is Oslo larger than Rome?", answer="no"),
+        Question(kind="value", question="What is the Total?", answer="7"),
+    ]
+    lamp, total, chair, larger, value = places_of(page, asked, hd=1, at="asked")
+    chars = page_symbols(page, hd=1).chars
+    for word, places in (("Lamp", lamp), ("Total", total)):
+        assert places is not None
+        held = {int(c) for token in places[0] for c in chars[token] if c}
+        assert {ord(c) - 32 for c in word} <= held
+    assert len(lamp or []) == len("top")
+    assert chair == [[NOWHERE]] * 2
+    assert larger is None
+    assert value is None
+    given = torch.zeros(1, 4, 60)
+    given[0, 1:3, 0] = 0.25  # to the first token, from the two places that tell `no`
+    assert look_at(given, [[chair]], torch.tensor([[1]])).item() == pytest.approx(np.log(4), abs=1e-4)

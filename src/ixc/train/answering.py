@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ixc.data.synth.page import Page, Question
 from ixc.model.decoder import Decoder
 from ixc.train.packing import IGNORE, KERNEL, Packed, markup, pack
-from ixc.train.pointing import Gaze, answer_places, look_at
+from ixc.train.pointing import Gaze, Pointer
 
 
 def answer_logits(
@@ -22,7 +22,7 @@ def answer_logits(
 
     Args:
         plora: False leaves its addition out: the same while it is zero, as it begins, and cheaper.
-        gaze: told what its head gives to the image.
+        gaze: told what its heads give to the image.
     """
     table = decoder.tok_embeddings
     start = table(torch.tensor(markup()[0])).expand(len(image), -1, -1)
@@ -66,26 +66,22 @@ def asked_of(
     asked: list[list[Question]],
     *,
     hd: int,
-    pointer: float,
-    head: tuple[int, int],
+    pointers: tuple[Pointer, ...],
     plora: bool = True,
     short: bool = False,
 ) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
     """Questions about image tokens (B, N, D) of B pages seen at a setting.
 
     Args:
-        pointer, head: as in `LanguageRecipe`.
+        pointers: heads that are told where to look.
         plora, short: as in `answer_logits` and `pack`.
 
     Returns:
-        Cross entropy of the answers and the weighted loss of the pointer; which are right, (B, Q) bool; tokens read.
+        Cross entropy of the answers and the weighted loss of the pointers; which are right, (B, Q) bool; tokens read.
     """
-    before = len(markup()[0])
-    packed = pack(asked, prefix=before + image.shape[1], short=short)
-    gaze = Gaze(layer=head[0], head=head[1]) if pointer else None
-    loss, right = marked(answer_logits(decoder, image, packed, plora=plora, gaze=gaze), packed.labels, packed.questions)
-    away = torch.zeros(())
-    if gaze is not None:
-        places = [answer_places(page, mine, hd=hd) for page, mine in zip(pages, asked, strict=True)]
-        away = pointer * look_at(gaze.seen, places, packed.firsts, before=before)
+    packed = pack(asked, prefix=len(markup()[0]) + image.shape[1], short=short)
+    gaze = Gaze(pointers=pointers) if pointers else None
+    logits = answer_logits(decoder, image, packed, plora=plora, gaze=gaze)
+    loss, right = marked(logits, packed.labels, packed.questions)
+    away = torch.zeros(()) if gaze is None else gaze.loss(pages, asked, packed.firsts, hd=hd)
     return (loss, away), right, len(pages) * len(packed.positions)

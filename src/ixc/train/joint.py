@@ -37,6 +37,7 @@ from ixc.train.marks import Marks, by_kind, know, marks_of
 from ixc.train.muon import Muon
 from ixc.train.packing import choose
 from ixc.train.parts import Parts
+from ixc.train.pointing import Pointer
 from ixc.train.report import Log, Watch, running
 from ixc.train.spelling import misspelt
 from ixc.train.symbols import SymbolEmbedding, page_symbols
@@ -74,10 +75,8 @@ class JointRecipe:
     """Of a step: each has pages of its own and a core where there is one; gradients are averaged."""
     focused: bool = False
     """Kinds of question half known are asked most, of each kind of page (`packing.worth`)."""
-    pointer: float = 0.0
-    """Weight of - log of what one head gives to the tokens that hold the answer (`pointing`)."""
-    head: tuple[int, int] = (3, 3)
-    """Layer and number of that head."""
+    pointers: tuple[Pointer, ...] = ()
+    """Heads that are told where to look."""
     spelling: float = 0.3
     """Weight of naming the characters of the image tokens."""
     save_every: int = 50
@@ -352,8 +351,7 @@ class Joint:
             pages,
             chosen,
             hd=setting,
-            pointer=recipe.pointer,
-            head=recipe.head,
+            pointers=recipe.pointers,
         )
         chars, marks = written(pages, hd=setting)
         table = self.model.get_input_embeddings().weight.detach()

@@ -26,7 +26,7 @@ from ixc.train.marks import Known, Marks, by_kind, know, marks_of
 from ixc.train.muon import Muon
 from ixc.train.packing import Packed, choose
 from ixc.train.parts import Parts
-from ixc.train.pointing import Gaze
+from ixc.train.pointing import Gaze, Pointer
 from ixc.train.report import Log, Watch, running
 from ixc.train.symbols import SymbolEmbedding, Symbols
 
@@ -56,10 +56,8 @@ class LanguageRecipe:
     """Of a step: each has pages of its own and a core where there is one; gradients are averaged."""
     focused: bool = False
     """Kinds of question half known are asked most, of each kind of page (`packing.worth`)."""
-    pointer: float = 0.0
-    """Weight of - log of what one head gives to the tokens that hold the answer (`pointing`)."""
-    head: tuple[int, int] = (3, 3)
-    """Layer and number of that head."""
+    pointers: tuple[Pointer, ...] = ()
+    """Heads that are told where to look."""
     advance: float = 0.7
     """Exact match (running mean) at which the next lesson begins."""
     save_every: int = 100
@@ -254,8 +252,7 @@ def _part(
         asked,
         plora=recipe.plora,
         short=bool(rng.random() < lesson.short),
-        pointer=recipe.pointer if lesson.hd else 0.0,
-        head=recipe.head,
+        pointers=recipe.pointers if lesson.hd else (),
         hd=lesson.hd,
     )
     (loss[0] + loss[1]).backward()

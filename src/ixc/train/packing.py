@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ixc.data.synth.page import Question
 from ixc.processing.tokenizer import character_tokenizer
-from ixc.train.pointing import Gaze
+
+if TYPE_CHECKING:
+    from ixc.train.pointing import Gaze
 
 IGNORE = -100
 KERNEL = "ixc_packed_questions"

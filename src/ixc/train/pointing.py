@@ -1,8 +1,9 @@
-"""Where an answer stands: one head of the reader is told to look at the token that holds the next letter.
+"""Where to look: heads of the reader are told which image tokens an answer needs, letter by letter.
 
-    page, question --answer_places--> image tokens of each letter --look_at--> - log of what the head gives to them
+    page, question --places--> image tokens for each letter of the answer --look_at--> - log of what a head gives them
 
-Only for answers that are copied from the page; what is counted, compared or placed has no one place to look at.
+`answer`: the token that holds the next letter, for answers that are copied from the page. `asked`: the word that the
+question names, for those that say where it stands or whether it is there; for `no` the first token of all.
 
 Shapes: B pages, Q questions of T tokens, P tokens before the questions, N image tokens.
 """
@@ -10,7 +11,8 @@ Shapes: B pages, Q questions of T tokens, P tokens before the questions, N image
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,35 +20,56 @@ from torch import Tensor, nn
 
 from ixc.data.synth.page import Page, Question
 from ixc.geometry import Partition, partition
+from ixc.train.packing import encode, markup
 from ixc.train.symbols import LEGIBLE, SIDE, TOKEN, seen_on
 
 NOT_COPIED = ("where", "count", "yes_no", "absent")
 """Kinds of question whose answer is no text of the page."""
+ASKED = {"where": ("Where is ", "?"), "yes_no": ("Is ", " in the image?")}
+"""Kinds of question that name a word to be found, and what stands around it."""
+NOWHERE = -1
+"""In the place of an image token: the first token of the sequence."""
+FLOOR = 1e-30
+"""Least attention in the logarithm; a larger one would leave a head that looks far away without a gradient."""
+
+Target = Literal["answer", "asked"]
+"""What a head is told to look at; see the head of the file."""
 Places = list[list[int]]
-"""Of each letter of an answer the image tokens that hold it, wherever it stands."""
-FLOOR = 1e-6
-"""Least attention in the logarithm."""
+"""Of each token of an answer the image tokens to look at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pointer:
+    """One head that is told where to look."""
+
+    layer: int
+    head: int
+    weight: float
+    """Of its loss beside the answers'."""
+    at: Target = "answer"
 
 
 @dataclass(kw_only=True)
 class Gaze:
-    """One head of one layer, and what it gave to the tokens before the questions in the last pass."""
+    """What the heads of some pointers gave to the tokens before the questions in the last pass."""
 
-    layer: int
-    head: int
-    given: Tensor | None = None
-    """(B, Q * T, P), rows of a softmax."""
-
-    @property
-    def seen(self) -> Tensor:
-        """`given` of a pass that there was."""
-        assert self.given is not None, f"no layer {self.layer} has told what it looks at"
-        return self.given
+    pointers: tuple[Pointer, ...]
+    given: dict[Pointer, Tensor] = field(default_factory=dict)
+    """Each (B, Q * T, P), rows of a softmax."""
 
     def take(self, module: nn.Module, far: Tensor) -> None:
-        """Keep what the head gives, from the attention (B, H, Q * T, P) of the questions of its layer."""
-        if module.layer_idx == self.layer:
-            self.given = far[:, self.head]
+        """Keep what heads give, from the attention (B, H, Q * T, P) of the questions of their layer."""
+        for pointer in self.pointers:
+            if module.layer_idx == pointer.layer:
+                self.given[pointer] = far[:, pointer.head]
+
+    def loss(self, pages: list[Page], asked: list[list[Question]], firsts: Tensor, *, hd: int) -> Tensor:
+        """The weighted sum over the pointers. firsts: as `look_at`. hd: setting that the pages are seen at."""
+        total = torch.zeros(())
+        for pointer, given in self.given.items():
+            places = [places_of(page, mine, hd=hd, at=pointer.at) for page, mine in zip(pages, asked, strict=True)]
+            total = total + pointer.weight * look_at(given, places, firsts)
+        return total
 
 
 def letter_tokens(page: Page, place: Partition) -> tuple[np.ndarray, np.ndarray]:
@@ -68,22 +91,39 @@ def _tokens(x: np.ndarray, y: np.ndarray, sizes: np.ndarray, *, rows: int, colum
     return np.where(inside, row * (columns + 1) + column, -1)
 
 
-def answer_places(page: Page, questions: Sequence[Question], *, hd: int) -> list[Places | None]:
-    """Of each question, for each letter of its answer the image tokens that hold it.
+def places_of(page: Page, questions: Sequence[Question], *, hd: int, at: Target = "answer") -> list[Places | None]:
+    """Of each question, for each token of its answer the image tokens to look at; None: none are known.
 
-    The answer is looked for as a whole word, wherever it stands on the page; None where it is not copied or not found.
+    What is sought is sought as a whole word, wherever it stands on the page.
     """
     tokens = np.stack(letter_tokens(page, partition(page.width, page.height, hd=hd, rule="native")))
-    starts = np.cumsum([0, *(len(text.string) for text in page.texts)])
-    found: list[Places | None] = []
-    for question in questions:
-        answer, at = question.answer, []
-        if question.kind not in NOT_COPIED:
-            for start, text in zip(starts, page.texts, strict=False):
-                at += [int(start) + i for i in whole_words(text.string, answer)]
-        letters = [[int(t) for i in at for t in tokens[:, i + k] if t >= 0] for k in range(len(answer))]
-        found.append(letters if at else None)
-    return found
+    return [_answer(page, q, tokens) if at == "answer" else _asked(page, q, tokens) for q in questions]
+
+
+def _answer(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
+    answer = question.answer
+    if question.kind in NOT_COPIED or len(encode(answer)) != len(answer):  # some words are one token
+        return None
+    at = _found(page, answer)
+    return [[int(t) for i in at for t in tokens[:, i + k] if t >= 0] for k in range(len(answer))] if at else None
+
+
+def _asked(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
+    before, behind = ASKED.get(question.kind, ("", ""))
+    text, count = question.question, len(encode(question.answer))
+    if not before or not (text.startswith(before) and text.endswith(behind)):
+        return None
+    if question.answer == "no":
+        return [[NOWHERE]] * count
+    word = text.removeprefix(before).removesuffix(behind)
+    seen = sorted({int(t) for i in _found(page, word) for t in tokens[:, i : i + len(word)].flat if t >= 0})
+    return [seen] * count if seen else None
+
+
+def _found(page: Page, sought: str) -> list[int]:
+    """Numbers of the characters at which it begins."""
+    starts = np.cumsum([0, *(len(text.string) for text in page.texts)]).tolist()
+    return [s + i for s, text in zip(starts, page.texts, strict=False) for i in whole_words(text.string, sought)]
 
 
 def whole_words(string: str, sought: str) -> list[int]:
@@ -97,24 +137,24 @@ def whole_words(string: str, sought: str) -> list[int]:
     return places
 
 
-def look_at(given: Tensor, places: Sequence[Sequence[Places | None]], firsts: Tensor, *, before: int) -> Tensor:
-    """Mean over the letters that can be seen of - log of what the head gives to their tokens; 0 where there are none.
+def look_at(given: Tensor, places: Sequence[Sequence[Places | None]], firsts: Tensor) -> Tensor:
+    """Mean over the tokens of answers of - log of what the head gives to their places; 0 where there are none.
 
     Args:
-        given: (B, Q * T, P). places: of B pages and Q questions, from `answer_places`. firsts: (B, Q), the place among
-            T tokens from which the first letter is told. before: tokens before the image.
+        given: (B, Q * T, P). places: of B pages and Q questions, from `places_of`. firsts: (B, Q), the place among a
+            question's T tokens from which the first token of the answer is told.
     """
-    length = given.shape[1] // firsts.shape[1]
-    letters = [
-        (b, q * length + int(firsts[b, q]) + k, before + token, (b, q, k))
+    length, before = given.shape[1] // firsts.shape[1], len(markup()[0])
+    told = [
+        (b, q * length + int(firsts[b, q]) + k, 0 if token == NOWHERE else before + token, (b, q, k))
         for b, page in enumerate(places)
         for q, question in enumerate(page)
         for k, tokens in enumerate(question or [])
         for token in tokens
     ]
-    if not letters:
+    if not told:
         return given.new_zeros(())
-    number = {name: i for i, name in enumerate(dict.fromkeys(name for *_, name in letters))}
-    page, row, token = (torch.tensor(column) for column in list(zip(*letters, strict=True))[:3])
-    of = torch.tensor([number[name] for *_, name in letters])
+    number = {name: i for i, name in enumerate(dict.fromkeys(name for *_, name in told))}
+    page, row, token = (torch.tensor(column) for column in list(zip(*told, strict=True))[:3])
+    of = torch.tensor([number[name] for *_, name in told])
     return -(given.new_zeros(len(number)).index_add(0, of, given[page, row, token]) + FLOOR).log().mean()
