@@ -43,7 +43,8 @@ def made_up(folder: Path, *, right: dict[str, int]) -> None:
             ]  # fmt: skip
             run = {
                 "variant": name, "seed": seed, "scores": scores, "fitted": 0.9, "means": {"exact": 0.5},
-                "start": {"characters": 0.9, "lessons": [0.9] * 8, "cpu_seconds": {"eyes": 60.0, "hand": 60.0}},
+                "start": {"characters": 0.9, "lessons": [0.9] * 8, "layers": 4,
+                          "cpu_seconds": {"eyes": 60.0, "hand": 60.0}},
                 "cpu_seconds": 36.0, "recipe": json.loads(json.dumps(Plan().record())),
             }  # fmt: skip
             (folder / f"{name}-{seed}.json").write_text(json.dumps(run))

@@ -23,6 +23,7 @@ from ixc.bench.ablate import pages, views
 from ixc.bench.ablate.scale import LEGIBLE, TEXT
 from ixc.bench.ablate.views import ANYRES, View
 from ixc.data.synth.page import CENTRE, Page, Question, characters
+from ixc.errors import DataError
 from ixc.inference.folder import EMBEDDED
 from ixc.train import state
 from ixc.train.answering import score
@@ -161,7 +162,10 @@ class Hand:
         set_rate(self.optims, 1.0)
         self.step, self.reached, self.exact = 0, 0, [0.0] * len(LESSONS)
         if (saved := state.load(self.path)) is not None:
-            self.reader.load_state_dict(saved["reader"])
+            try:
+                self.reader.load_state_dict(saved["reader"])
+            except RuntimeError as error:
+                raise DataError(f"{self.path} is of a language model of another size; name a new folder") from error
             for optim, kept in zip(self.optims, saved["optims"], strict=True):
                 optim.load_state_dict(kept)
             self.step, self.reached, self.exact = saved["step"], saved["reached"], saved["exact"]

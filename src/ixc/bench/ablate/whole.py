@@ -28,6 +28,7 @@ from ixc.bench.ablate.eyes import EyesRecipe
 from ixc.bench.ablate.hand import HandRecipe
 from ixc.bench.ablate.learner import Learner, LearnerRecipe
 from ixc.bench.ablate.pool import Collection, Shelf
+from ixc.bench.ablate.scale import TEXT
 from ixc.bench.ablate.variants import FITTED, VARIANTS, Variant
 from ixc.bench.ablate.views import View
 from ixc.errors import DataError, UsageError
@@ -266,7 +267,12 @@ def _start(out: Path) -> dict[str, Any]:
         kind: sum(value for key, value in costs.items() if key.startswith(kind))
         for kind in ("eyes", "hand", "pool", "fit")
     }
-    return {"characters": eyes_state["accuracy"], "lessons": hand_state["exact"], "cpu_seconds": start}
+    return {
+        "characters": eyes_state["accuracy"],
+        "lessons": hand_state["exact"],
+        "layers": TEXT.num_hidden_layers,
+        "cpu_seconds": start,
+    }
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
