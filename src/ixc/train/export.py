@@ -18,11 +18,13 @@ from ixc.processing.image import IxcImageProcessorPil
 from ixc.processing.processor import IxcProcessor
 from ixc.processing.tokenizer import character_tokenizer
 from ixc.train.language import prepare
+from ixc.train.sight import silence
 from ixc.train.symbols import SymbolEmbedding
 
-LAYERS = "model.language_model.layers."
+BLOCKS = ("model.language_model.layers.", "model.vision_tower.encoder.layers.")
+"""Where the blocks of the decoder and of the tower stand among the weights."""
 BEHIND = 2
-"""Layers of a decoder that stay before those that are added to it."""
+"""Blocks that stay before those that are added."""
 SYMBOLS = "symbols.safetensors"
 """What the symbols have learned: nothing that answers needs it, a training that goes on without pixels does."""
 
@@ -58,15 +60,15 @@ def export(
 
 
 def begin(folder: Path, model: IxcForConditionalGeneration, symbols: SymbolEmbedding) -> None:
-    """Take over the weights of a folder that `export` wrote; a deeper decoder answers as its own does (`deepened`).
+    """Take over the weights of a folder that `export` wrote; a deeper model answers as the folder's does (`deepened`).
 
     Raises:
         DataError: its symbols are missing, or its weights are of other shapes.
     """
     try:
-        layers = model.config.get_text_config().num_hidden_layers
         prepare(model.model.language_model)
-        model.load_state_dict(deepened(weights(folder).state_dict(), model.state_dict(), layers=layers))
+        silence(model.model.vision_tower)
+        model.load_state_dict(deepened(weights(folder).state_dict(), model.state_dict()))
         symbols.load_state_dict(load_file(folder / SYMBOLS), strict=False)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -84,21 +86,26 @@ def reader(model: IxcForConditionalGeneration, symbols: SymbolEmbedding) -> dict
     return {f"{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}
 
 
-def deepened(found: dict[str, Tensor], fresh: dict[str, Tensor], *, layers: int) -> dict[str, Tensor]:
-    """Weights of a shallower decoder for one of `layers` layers: the new ones come behind the second, as they begin.
+def deepened(found: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a shallower model for a deeper one: new blocks come behind the second, as they begin.
 
     Args:
-        found: of the shallower model. fresh: of the deeper one as `prepare` leaves it, its residual branches silent.
+        found: of the shallower model. fresh: of the deeper one, its residual branches silent.
     """
-    numbers = {int(name.removeprefix(LAYERS).split(".")[0]) for name in found if name.startswith(LAYERS)}
-    new = layers - len(numbers)
-    if new <= 0:
-        return found
-    moved = {}
-    for name, value in found.items():
-        if name.startswith(LAYERS):
-            number, rest = name.removeprefix(LAYERS).split(".", 1)
-            name = f"{LAYERS}{int(number) + new * (int(number) >= BEHIND)}.{rest}"
-        moved[name] = value
-    added = tuple(f"{LAYERS}{min(BEHIND, len(numbers)) + i}." for i in range(new))
-    return moved | {name: value for name, value in fresh.items() if name.startswith(added)}
+    for prefix in BLOCKS:
+        old, new = _depth(found, prefix), _depth(fresh, prefix)
+        if new <= old:
+            continue
+        behind, moved = min(BEHIND, old), {}
+        for name, value in found.items():
+            if name.startswith(prefix):
+                number, rest = name.removeprefix(prefix).split(".", 1)
+                name = f"{prefix}{int(number) + (new - old) * (int(number) >= behind)}.{rest}"
+            moved[name] = value
+        added = tuple(f"{prefix}{behind + i}." for i in range(new - old))
+        found = moved | {name: value for name, value in fresh.items() if name.startswith(added)}
+    return found
+
+
+def _depth(weights: dict[str, Tensor], prefix: str) -> int:
+    return len({name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)})

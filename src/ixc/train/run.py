@@ -105,7 +105,8 @@ def legs(plan: NanoRecipe) -> tuple[tuple[Leg, ...], ...]:
 def groups(plan: NanoRecipe) -> tuple[tuple[str, ...], ...]:
     """Stages before the others, those of one group side by side; a stage whose steps have parts has the cores alone."""
     names = [name for name in (FIRST if plan.begin is None else AGAIN) if getattr(plan, name).steps]
-    return (tuple(names),) if plan.language.parts == 1 else tuple((name,) for name in names)
+    alone = any(getattr(getattr(plan, name), "parts", 1) > 1 for name in names)
+    return tuple((name,) for name in names) if alone else (tuple(names),)
 
 
 @contextmanager
@@ -225,7 +226,7 @@ def _stage(name: str, recipe: Path, out: Path, tell: Watch | None, parts: Parts 
             start = reader(joint.model, joint.symbols)
             language.run(plan.language, out, watch=tell, start=start, parts=parts)
         else:
-            spelling.run(joint.model, joint.symbols, plan.spelling, out, watch=tell)
+            spelling.run(joint.model, joint.symbols, plan.spelling, out, watch=tell, parts=parts)
 
 
 def _learned(out: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:

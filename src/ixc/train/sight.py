@@ -122,6 +122,13 @@ def prepare(tower: VisionTower, *, seed: int, pixels: Tensor | None = None) -> N
     embeddings = tower.embeddings
     embeddings.patch_embedding.weight.copy_((filters / 3).view(width, 1, PATCH, PATCH).expand(-1, 3, -1, -1))
     embeddings.position_embedding.weight[1:] = 0.5 * sincos(tower.config.patches_per_side, width) - filters @ mean
+    silence(tower, generator=generator)
+
+
+@torch.no_grad()
+def silence(tower: VisionTower, *, generator: torch.Generator | None = None) -> None:
+    """Blocks as they begin: unit-variance maps, residual branches that add nothing."""
+    width = tower.config.hidden_size
     for layer in tower.encoder.layers:
         for linear in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, layer.mlp.fc1):
             nn.init.normal_(linear.weight, std=width**-0.5, generator=generator)

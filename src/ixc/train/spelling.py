@@ -34,6 +34,7 @@ from ixc.train import state
 from ixc.train.canvases import CANVAS, LETTERING, Canvas, Lettering, page_canvas, text_canvas
 from ixc.train.language import rate_at, set_rate
 from ixc.train.muon import Muon
+from ixc.train.parts import Parts
 from ixc.train.report import Log, Watch, running
 from ixc.train.sight import DEVIATION, MEAN, WINDOW
 from ixc.train.symbols import FIRST_ID, LEGIBLE, PATCH, SLOTS, SymbolEmbedding, grid_symbols, seen_by
@@ -51,8 +52,10 @@ class SpellingRecipe:
     seed: int = 7
     steps: int = 2500
     decay_from: int = 1200
+    parts: int = 1
+    """Of a step: each has canvases of its own and a core where there is one; gradients are averaged."""
     canvases: int = 12
-    """Canvases a step; four windows are cut from each."""
+    """Canvases a part; four windows are cut from each."""
     family: Family = FAMILY
     lettering: Lettering = LETTERING
     pages: float = 0.45
@@ -141,8 +144,14 @@ def misspelt(
 class Speller:
     """Tower, projector, newline and separator of a model; its language model and the symbols stand still."""
 
-    def __init__(self, model: IxcForConditionalGeneration, symbols: SymbolEmbedding, recipe: SpellingRecipe) -> None:
-        inner = model.model
+    def __init__(
+        self,
+        model: IxcForConditionalGeneration,
+        symbols: SymbolEmbedding,
+        recipe: SpellingRecipe,
+        parts: Parts | None = None,
+    ) -> None:
+        inner, self.parts = model.model, parts or Parts(recipe.parts)
         self.model, self.symbols, self.recipe = inner, symbols, recipe
         self.table = model.get_input_embeddings().weight.detach().clone()
         self.marks = [inner.plora_sub_GN, inner.plora_glb_GN]
@@ -162,8 +171,24 @@ class Speller:
 
     def step(self, number: int) -> tuple[float, float, float]:
         """One step -> loss, squared distance a token, share of characters named rightly."""
+        recipe, parts = self.recipe, self.parts
+        rng = np.random.default_rng([recipe.seed, 4, number])
+        notes = [self._part(parts.draws(rng, recipe.seed, 4, number, part=part)) for part in parts.here]
+        learned = [p for o in self.optims for g in o.param_groups for p in g["params"]]
+        parts.mean(learned)
+        nn.utils.clip_grad_norm_(learned, 1.0)
+        set_rate(self.optims, rate_at(number, steps=recipe.steps, decay_from=recipe.decay_from))
+        for optim in self.optims:
+            optim.step()
+            optim.zero_grad(set_to_none=True)
+        notes = parts.all(notes)
+        loss, far, right = (sum(note[i] for note in notes) / len(notes) for i in range(3))
+        return loss, far, right
+
+    def _part(self, rng: Generator) -> tuple[float, float, float]:
+        """Canvases of one part of a step, forward and backward; as `step`."""
         recipe = self.recipe
-        pixels, places, chars, rows = windows(np.random.default_rng([recipe.seed, 4, number]), recipe)
+        pixels, places, chars, rows = windows(rng, recipe)
         patches = self.model.vision_tower(pixels, window=places)  # (N, P, C)
         count, _, width = patches.shape
         four = patches.view(count, TOKENS, 2, TOKENS, 2, width).transpose(2, 3).reshape(-1, 4 * width)
@@ -175,12 +200,6 @@ class Speller:
         far = ((shown - torch.cat([said, self.symbols.marks.detach()])) ** 2).sum(-1)
         far = torch.cat([far[:-2].mean()[None], far[-2:]]).sum()
         (loss + recipe.near * far).backward()
-        learned = [p for o in self.optims for g in o.param_groups for p in g["params"]]
-        nn.utils.clip_grad_norm_(learned, 1.0)
-        set_rate(self.optims, rate_at(number, steps=recipe.steps, decay_from=recipe.decay_from))
-        for optim in self.optims:
-            optim.step()
-            optim.zero_grad(set_to_none=True)
         return loss.item(), far.item(), right
 
     def learned(self) -> dict[str, Tensor]:
@@ -197,20 +216,29 @@ def run(
     *,
     watch: Watch | None = None,
     stop_after: float = float("inf"),
+    parts: Parts | None = None,
 ) -> None:
-    """Train the eyes of `model` in place, or go on from `out/spelling.pt`. `stop_after` bounds this call in seconds."""
-    speller = Speller(model, symbols, recipe)
+    """Train the eyes of `model` in place, or go on from `out/spelling.pt`.
+
+    Args:
+        stop_after: bounds this call in seconds.
+        parts: those of each step that this process does; None: all of them.
+    """
+    speller = Speller(model, symbols, recipe, parts)
+    writes = speller.parts.writes
     step, path, means = 0, out / "spelling.pt", {}
     if (saved := state.load(path)) is not None:
         model.model.load_state_dict(saved["eyes"], strict=False)
         for optim, kept in zip(speller.optims, saved["optims"], strict=True):
             optim.load_state_dict(kept)
         step, means = saved["step"], {"characters": saved["accuracy"]}
-    began, tell = time.monotonic(), Log("spelling", recipe.steps, out, watch)
+    began, tell = time.monotonic(), Log("spelling", recipe.steps, out, watch) if writes else None
     while step < recipe.steps and time.monotonic() - began < stop_after:
         loss, far, right = speller.step(step)
         step += 1
         running(means, "characters", right)
+        if tell is None:
+            continue
         tell(step, loss=loss, tokens=4 * recipe.canvases * TOKENS**2, scores=means | {"far": far})
         if step % recipe.save_every == 0 or step == recipe.steps:
             eyes, optims = speller.learned(), [o.state_dict() for o in speller.optims]
