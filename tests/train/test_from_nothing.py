@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from ixc.data.synth.family import Family
 from ixc.errors import DataError
 from ixc.train import language, sight, state
+from ixc.train.export import export
 from ixc.train.recipe import read_recipe
 from ixc.train.report import Course, Leg, Outlook, Report
 
@@ -125,7 +126,7 @@ def test_a_stage_killed_twice_and_gone_on_with(stage: str, tmp_path: Path) -> No
 
 
 def with_parts(begin: Path, folder: Path) -> Path:
-    """A recipe that goes on from a model with a deeper decoder, two parts a step, a pointer, and no spelling stage."""
+    """A recipe that goes on from a model, deeper, with two parts a step and pointers."""
     recipe = folder / "parts.py"
     recipe.write_text(
         "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.train.recipe import read_recipe\n"
@@ -133,10 +134,11 @@ def with_parts(begin: Path, folder: Path) -> Path:
         "POINTERS = (Pointer(layer=2, head=1, weight=0.3), Pointer(layer=1, head=0, weight=0.1, at='asked'))\n"
         f"def recipe():\n    first = read_recipe(Path({str(TINY)!r}))\n"
         "    first.model.text_config.num_hidden_layers = 3\n"
+        "    first.model.vision_config.num_hidden_layers = 2\n"
         f"    return replace(first, begin=Path({str(begin)!r}), again=True,\n"
         "        language=replace(first.language, parts=2, focused=True, pointers=POINTERS, steps=5,\n"
         "            climbed=(0.0, 0.0, 1.0), later=(0.0, 1.0, 0.0), text=first.model.text_config),\n"
-        "        spelling=replace(first.spelling, steps=0),\n"
+        "        spelling=replace(first.spelling, steps=3, parts=2),\n"
         "        joint=replace(first.joint, parts=2, focused=True, pointers=POINTERS, steps=3))\n"
     )
     return recipe
@@ -151,10 +153,11 @@ def test_steps_in_parts_have_the_same_weights_on_one_core_and_on_two(
     room.run(recipe, out=tmp_path / "one", watch=lambda *both: told.append(both))
     assert [(step.stage, step.step) for step, _ in told] == [
         *(("language", i) for i in range(1, 6)),
+        *(("spelling", i) for i in range(1, 4)),
         *(("joint", i) for i in range(1, 4)),
     ]
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    for stage in ("language", "joint"):
+    for stage in ("language", "spelling", "joint"):
 
         def kill(step: Report, _: Outlook, stage: str = stage) -> None:
             if (step.stage, step.step) == (stage, 3 if stage == "language" else 2):
@@ -164,9 +167,29 @@ def test_steps_in_parts_have_the_same_weights_on_one_core_and_on_two(
             room.run(recipe, out=tmp_path / "two", resume=True, watch=kill)
     room.run(recipe, out=tmp_path / "two", resume=True)
     assert same_weights(tmp_path / "one", tmp_path / "two")
-    assert lines(tmp_path / "one", "language", "joint") == lines(tmp_path / "two", "language", "joint")
+    stages = ("language", "spelling", "joint")
+    assert lines(tmp_path / "one", *stages) == lines(tmp_path / "two", *stages)
     names = load_file(tmp_path / "two" / "model" / "model.safetensors")
     assert sum(name.endswith("attention_norm.weight") for name in names) == 3
+    assert sum(name.endswith("layer_norm1.weight") for name in names) == 2
+
+
+def test_a_deeper_model_sees_and_answers_as_the_one_it_began_as(tmp_path: Path) -> None:
+    """Until it learns: what is added says nothing."""
+    plan = read_recipe(TINY)
+    small = room.Joint(plan.model, plan.joint, tmp_path)
+    for parameter in small.model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    export(small.model, small.symbols, tmp_path / "model", hd=1, training={})
+    deeper = read_recipe(TINY)
+    deeper.model.text_config.num_hidden_layers, deeper.model.vision_config.num_hidden_layers = 4, 3
+    large = room.Joint(deeper.model, deeper.joint, tmp_path)
+    room.begin(tmp_path / "model", large.model, large.symbols)
+    assert large.model.num_parameters() > small.model.num_parameters()
+    ids, pixels = torch.arange(5, 40)[None], torch.randn(1, 3, 336, 336)
+    with torch.no_grad():
+        assert torch.equal(small.model(input_ids=ids).logits, large.model(input_ids=ids).logits)
+        assert torch.equal(small.model.model.vision_tower(pixels), large.model.model.vision_tower(pixels))
 
 
 @pytest.mark.slow
