@@ -30,9 +30,13 @@ SHORT = (
 """Groups of the embedded model's scores that the README shows; the model card shows all."""
 
 
-def nano(names: Collection[str] | None = None) -> str:
-    """Scores of the embedded model, from `ixc eval synth --json`."""
-    found = json.loads((NANO / "scores.json").read_text())["groups"]
+LARGEST = ("pages drawn for HD-55, asked at", "of these the pages of 3840x1600, asked at")
+"""Groups of its scores on the largest pages."""
+
+
+def nano(names: Collection[str] | None = None, file: str = "scores.json") -> str:
+    """Scores of the embedded model, from `ixc eval synth --json`; of the largest pages with `--hd 55`."""
+    found = json.loads((NANO / file).read_text())["groups"]
     groups = {title: rows for title, rows in found.items() if names is None or title in names}
     lines = ["| | exact match % | 95 % interval | answers |", "|---|---|---|---|"]
     for title, rows in groups.items():
@@ -163,6 +167,7 @@ def plans() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "boarding": boarding,
     "nano": nano,
+    "nano_largest": lambda: nano(LARGEST, "scores_hd55.json"),
     "nano_short": lambda: nano(SHORT),
     "nano_small": nano_small,
     "pictures": pictures,
