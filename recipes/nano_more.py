@@ -60,8 +60,8 @@ POINTERS = (
     Pointer(layer=LAYERS - 1, head=3, weight=0.3),
     Pointer(layer=LAYERS - 2, head=0, weight=0.15, at="asked"),
 )
-"""The last layer copies, and its last head looked at the answer most before it was told to; no head looked at a word
-that is asked for by where it stands or whether it is there."""
+"""The last layer copies, and its last head looked at the answer most before it was told to; hardly any head looked at a
+word that is asked for by where it stands or whether it is there."""
 
 
 def recipe() -> NanoRecipe:

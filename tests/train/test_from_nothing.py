@@ -246,6 +246,20 @@ def report(stage: str, step: int, *, steps: int, seconds: float, tokens: int = 1
     return Report(stage=stage, step=step, steps=steps, loss=1.0, tokens=tokens, seconds=seconds, scores={"form": 0.5})
 
 
+def test_a_stage_without_steps_is_in_no_group() -> None:
+    """None at all: the joint stage alone is left, and its time can be told."""
+    plan = replace(read_recipe(TINY), begin=Path("model"), again=True)
+    assert room.groups(plan) == (("language", "spelling"),)
+    parted = replace(plan, spelling=replace(plan.spelling, parts=2))
+    assert room.groups(parted) == (("language",), ("spelling",))
+    still = replace(plan, spelling=replace(plan.spelling, steps=0))
+    assert room.groups(still) == (("language",),)
+    none = replace(still, language=replace(plan.language, steps=0))
+    assert room.groups(none) == ()
+    assert [[leg.stage for leg in group] for group in room.legs(none)] == [["joint"]]
+    assert Course(room.legs(none))(report("joint", 1, steps=4, seconds=2.0)).seconds_left > 0
+
+
 def test_the_time_left_counts_stages_side_by_side_once() -> None:
     first = (Leg(stage="a", steps=100, pace=1.0), Leg(stage="b", steps=50, pace=3.0))
     course = Course([first, (Leg(stage="c", steps=10, pace=2.0),)])

@@ -20,13 +20,13 @@ from ixc.data.synth.family import FAMILY, Family
 from ixc.model.config import IxcTextConfig
 from ixc.model.decoder import Decoder
 from ixc.train import state
-from ixc.train.answering import answer_logits, asked_of
+from ixc.train.answering import asked_of
 from ixc.train.lessons import ALL_REACHED, LESSONS, Lesson, draw_lesson, same_shape
 from ixc.train.marks import Known, Marks, by_kind, know, marks_of
 from ixc.train.muon import Muon
-from ixc.train.packing import Packed, choose
+from ixc.train.packing import choose
 from ixc.train.parts import Parts
-from ixc.train.pointing import Gaze, Pointer
+from ixc.train.pointing import Pointer
 from ixc.train.report import Log, Watch, running
 from ixc.train.symbols import SymbolEmbedding, Symbols
 
@@ -79,10 +79,6 @@ class Reader(nn.Module):
         """B images of N tokens -> (B, N, D)."""
         stacked = (torch.from_numpy(np.stack([getattr(s, k) for s in symbols])) for k in ("chars", "rows", "marks"))
         return self.symbols(*stacked, self.decoder.tok_embeddings.weight, noise=noise)
-
-    def forward(self, image: Tensor, packed: Packed, *, plora: bool = True, gaze: Gaze | None = None) -> Tensor:
-        """Image tokens (B, N, D) and packed questions -> logits (B, Q * T, V)."""
-        return answer_logits(self.decoder, image, packed, plora=plora, gaze=gaze)
 
 
 def prepare(decoder: Decoder) -> None:

@@ -106,7 +106,7 @@ def groups(plan: NanoRecipe) -> tuple[tuple[str, ...], ...]:
     """Stages before the others, those of one group side by side; a stage whose steps have parts has the cores alone."""
     names = [name for name in (FIRST if plan.begin is None else AGAIN) if getattr(plan, name).steps]
     alone = any(getattr(getattr(plan, name), "parts", 1) > 1 for name in names)
-    return tuple((name,) for name in names) if alone else (tuple(names),)
+    return tuple((name,) for name in names) if alone or not names else (tuple(names),)
 
 
 @contextmanager

@@ -239,7 +239,8 @@ def run(
         running(means, "characters", right)
         if tell is None:
             continue
-        tell(step, loss=loss, tokens=4 * recipe.canvases * TOKENS**2, scores=means | {"far": far})
+        tokens = 4 * recipe.parts * recipe.canvases * TOKENS**2
+        tell(step, loss=loss, tokens=tokens, scores=means | {"far": far})
         if step % recipe.save_every == 0 or step == recipe.steps:
             eyes, optims = speller.learned(), [o.state_dict() for o in speller.optims]
             state.save({"eyes": eyes, "optims": optims, "step": step, "accuracy": means["characters"]}, path)

@@ -11,9 +11,10 @@ from ixc.bench.report import line_fit
 from ixc.bench.result import Result, Row, read
 
 NANO = Path(__file__).parents[2] / "models" / "nano" / "scores.json"
-LARGEST = NANO.with_name("scores_hd55.json")
-"""Its scores on pages drawn for HD-55."""
 """Scores of the embedded model, of `ixc eval synth --json`."""
+
+LARGEST = NANO.with_name("scores_hd55.json")
+"""Its scores on pages drawn for HD-55, of the same command with `--hd 55`."""
 
 GROUPS = (
     "pages drawn for HD-9, asked at",

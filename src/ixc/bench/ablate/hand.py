@@ -26,7 +26,7 @@ from ixc.data.synth.page import CENTRE, Page, Question, characters
 from ixc.errors import DataError
 from ixc.inference.folder import EMBEDDED
 from ixc.train import state
-from ixc.train.answering import score
+from ixc.train.answering import answer_logits, score
 from ixc.train.export import begin, reader, weights
 from ixc.train.language import Reader, optimisers, rate_at, set_rate
 from ixc.train.packing import choose, markup, pack
@@ -187,7 +187,7 @@ class Hand:
         questions, symbols = lesson_batch(rng, LESSONS[number])
         image = reader.embed_image(symbols, noise=recipe.noise)
         packed = pack(questions, prefix=len(markup()[0]) + image.shape[1], direct=True)
-        loss, exact = score(reader(image, packed), packed.labels, packed.questions)
+        loss, exact = score(answer_logits(reader.decoder, image, packed), packed.labels, packed.questions)
         loss.backward()
         nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         set_rate(self.optims, rate_at(self.step, steps=recipe.steps, decay_from=recipe.decay_from))
