@@ -11,7 +11,6 @@ Shapes: N image tokens, F = 4 * vision width, D width of the language model.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -359,11 +358,11 @@ class Joint:
         (loss + away + recipe.spelling * wrong).backward()
         return loss.item(), tokens, spelt, marks_of(pages, chosen, right)
 
-    def run(self, *, stop_after: float = float("inf")) -> IxcForConditionalGeneration:
-        """Train to the end, or for `stop_after` seconds."""
-        began, writes = time.monotonic(), self.parts.writes
+    def run(self) -> IxcForConditionalGeneration:
+        """Train to the end."""
+        writes = self.parts.writes
         tell = Log("joint", self.recipe.steps, self.out, self.watch) if writes else None
-        while self.step < self.recipe.steps and time.monotonic() - began < stop_after:
+        while self.step < self.recipe.steps:
             loss, tokens = self.joint_step()
             if tell is None:
                 continue

@@ -7,7 +7,6 @@ Everything a step draws comes from (seed, step, part), so a resumed run goes on 
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -143,14 +142,12 @@ def run(
     out: Path,
     *,
     watch: Watch | None = None,
-    stop_after: float = float("inf"),
     start: dict[str, Tensor] | None = None,
     parts: Parts | None = None,
 ) -> Reader:
     """Train, or go on from `out/language.pt`; returns the reader.
 
     Args:
-        stop_after: bounds this call in seconds.
         start: weights of a reader that has climbed the ladder: all lessons are open, and the letters stand still, so
             that the spelling stage can run at the same time.
         parts: those of each step that this process does; None: all of them.
@@ -171,14 +168,13 @@ def run(
         for optim, values in zip(optims, saved["optims"], strict=True):
             optim.load_state_dict(values)
         progress = Progress(**saved["progress"])
-    began = time.monotonic()
     tell = Log("language", recipe.steps, out, watch) if parts.writes else None
 
     def keep() -> None:
         optimised = [o.state_dict() for o in optims]
         state.save({"reader": reader.state_dict(), "optims": optimised, "progress": asdict(progress)}, path)
 
-    while progress.step < recipe.steps and time.monotonic() - began < stop_after:
+    while progress.step < recipe.steps:
         number, loss, exact, tokens = train_step(reader, optims, recipe, progress, parts)
         progress.step += 1
         mean = progress.exact[number]

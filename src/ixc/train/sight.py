@@ -10,7 +10,6 @@ Shapes: N windows, P = 144 patches of a window, R = RANKS, K = 96 codes (0 = not
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,8 +157,8 @@ def batch(recipe: SightRecipe, *numbers: int, canvases: int) -> tuple[Tensor, Te
     return window_batch(rng, canvases, pages=recipe.pages, family=recipe.family, lettering=recipe.lettering)
 
 
-def run(recipe: SightRecipe, out: Path, *, watch: Watch | None = None, stop_after: float = float("inf")) -> Spotter:
-    """Train, or go on from `out/sight.pt`. `stop_after` bounds this call in seconds."""
+def run(recipe: SightRecipe, out: Path, *, watch: Watch | None = None) -> Spotter:
+    """Train, or go on from `out/sight.pt`."""
     spotter = Spotter(recipe.vision, seed=recipe.seed, pixels=batch(recipe, 1, canvases=2 * recipe.canvases)[0])
     optims = optimisers(spotter, spotter.tower.encoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
@@ -169,8 +168,8 @@ def run(recipe: SightRecipe, out: Path, *, watch: Watch | None = None, stop_afte
         for optim, kept in zip(optims, saved["optims"], strict=True):
             optim.load_state_dict(kept)
         step, means = saved["step"], {"characters": saved["accuracy"]}
-    began, tell = time.monotonic(), Log("sight", recipe.steps, out, watch)
-    while step < recipe.steps and time.monotonic() - began < stop_after:
+    tell = Log("sight", recipe.steps, out, watch)
+    while step < recipe.steps:
         pixels, places, labels = batch(recipe, 2, step, canvases=recipe.canvases)
         loss, right = spot(spotter, pixels, places, labels, blank=recipe.blank)
         set_rate(optims, rate_at(step, steps=recipe.steps, decay_from=recipe.decay_from))

@@ -12,7 +12,6 @@ Shapes: N windows, T = 36 tokens of a window, SLOTS places in a token, K = 95 ch
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,13 +214,11 @@ def run(
     out: Path,
     *,
     watch: Watch | None = None,
-    stop_after: float = float("inf"),
     parts: Parts | None = None,
 ) -> None:
     """Train the eyes of `model` in place, or go on from `out/spelling.pt`.
 
     Args:
-        stop_after: bounds this call in seconds.
         parts: those of each step that this process does; None: all of them.
     """
     speller = Speller(model, symbols, recipe, parts)
@@ -232,8 +229,8 @@ def run(
         for optim, kept in zip(speller.optims, saved["optims"], strict=True):
             optim.load_state_dict(kept)
         step, means = saved["step"], {"characters": saved["accuracy"]}
-    began, tell = time.monotonic(), Log("spelling", recipe.steps, out, watch) if writes else None
-    while step < recipe.steps and time.monotonic() - began < stop_after:
+    tell = Log("spelling", recipe.steps, out, watch) if writes else None
+    while step < recipe.steps:
         loss, far, right = speller.step(step)
         step += 1
         running(means, "characters", right)
