@@ -11,7 +11,7 @@ import torch
 from ixc.data.synth.compose import compose
 from ixc.data.synth.page import Question, Text
 from ixc.train.answering import answer_logits
-from ixc.train.packing import choose, markup, pack, worth
+from ixc.train.packing import choose, encode, markup, pack, worth
 from ixc.train.pointing import NOT_COPIED, NOWHERE, Gaze, Pointer, look_at, places_of, whole_words
 from ixc.train.recipe import read_recipe
 from ixc.train.symbols import SPACE, page_symbols
@@ -31,7 +31,7 @@ def test_the_tokens_of_an_answer_hold_its_letters(kind: str, hd: int) -> None:
             if question.kind in NOT_COPIED:
                 assert letters is None
                 continue
-            for letter, tokens in zip(question.answer, letters or [], strict=False):
+            for letter, tokens in zip(question.answer, (letters or {}).values(), strict=False):
                 code = SPACE if letter == " " else ord(letter) - 32
                 for token in tokens:
                     if (chars[token] > 0).all():
@@ -56,11 +56,11 @@ def test_looking_is_a_logarithm_of_what_is_given() -> None:
     )
     places = places_of(page, page.questions, hd=1)
     assert places[0] is not None
-    assert all(places[0])
+    assert all(places[0].values())
     before, length = len(markup()[0]), 6
     given = torch.full((1, length, before + 313), 1e-9)
     firsts = torch.tensor([[2]])
-    for k, tokens in enumerate(places[0]):
+    for k, tokens in places[0].items():
         given[0, 2 + k, [before + t for t in tokens]] = 0.5 / len(tokens)
     wanted = pytest.approx(np.log(2), abs=1e-3)
     assert look_at(given, [places], firsts).item() == wanted
@@ -116,9 +116,27 @@ def test_a_word_that_is_asked_for_is_looked_at_where_it_stands() -> None:
         held = {int(c) for token in places[0] for c in chars[token] if c}
         assert {ord(c) - 32 for c in word} <= held
     assert len(lamp or []) == len("top")
-    assert chair == [[NOWHERE]] * 2
+    assert chair == {0: [NOWHERE], 1: [NOWHERE]}
     assert larger is None
     assert value is None
     given = torch.zeros(1, 4, 60)
     given[0, 1:3, 0] = 0.25  # to the first token, from the two places that tell `no`
     assert look_at(given, [[chair]], torch.tensor([[1]])).item() == pytest.approx(np.log(4), abs=1e-4)
+
+
+def test_a_named_word_is_looked_at_letter_by_letter() -> None:
+    """From its third letter on, at the token that tells what comes behind that letter."""
+    page = compose(3, kind="form", hd=1)
+    page.texts = [Text(string="Invoice Lamp", x=30, y=60, size=26)]
+    asked = [
+        Question(kind="where", question="Where is Lamp?", answer="top"),
+        Question(kind="where", question="Where is Chair?", answer="top"),
+    ]
+    lamp, chair = places_of(page, asked, hd=1, at="named")
+    assert chair is None
+    assert lamp is not None
+    chars = page_symbols(page, hd=1).chars
+    packed = pack([asked], prefix=len(markup()[0]) + 313)
+    for (back, tokens), letter in zip(sorted(lamp.items()), "mp", strict=True):
+        assert packed.ids[0, int(packed.firsts[0, 0]) + back].item() == encode(letter)[0]
+        assert all(ord(letter) - 32 in chars[token] for token in tokens)

@@ -3,13 +3,15 @@
     page, question --places--> image tokens for each letter of the answer --look_at--> - log of what a head gives them
 
 `answer`: the token that holds the next letter, for answers that are copied from the page. `asked`: the word that the
-question names, for those that say where it stands or whether it is there; for `no` the first token of all.
+question names, for those that say where it stands or whether it is there; for `no` the first token of all. `named`:
+while the question is read, from the third letter of a word on that stands on the page, the token that holds the letter.
 
 Shapes: B pages, Q questions of T tokens, P tokens before the questions, N image tokens.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -32,10 +34,13 @@ NOWHERE = -1
 FLOOR = 1e-30
 """Least attention in the logarithm; a larger one would leave a head that looks far away without a gradient."""
 
-Target = Literal["answer", "asked"]
+Target = Literal["answer", "asked", "named"]
 """What a head is told to look at; see the head of the file."""
-Places = list[list[int]]
-"""Of each token of an answer the image tokens to look at."""
+Places = dict[int, list[int]]
+"""Of tokens of a question and its answer, counted from the one that tells the answer's first, the image tokens to look
+at."""
+NAMED_FROM = 2
+"""Letters of a word that may be read before it is known which one it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +97,13 @@ def _tokens(x: np.ndarray, y: np.ndarray, sizes: np.ndarray, *, rows: int, colum
 
 
 def places_of(page: Page, questions: Sequence[Question], *, hd: int, at: Target = "answer") -> list[Places | None]:
-    """Of each question, for each token of its answer the image tokens to look at; None: none are known.
+    """Of each question, for each token of it or of its answer the image tokens to look at; None: none are known.
 
     What is sought is sought as a whole word, wherever it stands on the page.
     """
     tokens = np.stack(letter_tokens(page, partition(page.width, page.height, hd=hd, rule="native")))
-    return [_answer(page, q, tokens) if at == "answer" else _asked(page, q, tokens) for q in questions]
+    find = {"answer": _answer, "asked": _asked, "named": _named}[at]
+    return [find(page, question, tokens) for question in questions]
 
 
 def _answer(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
@@ -105,7 +111,12 @@ def _answer(page: Page, question: Question, tokens: np.ndarray) -> Places | None
     if question.kind in NOT_COPIED or len(encode(answer)) != len(answer):  # some words are one token
         return None
     at = _found(page, answer)
-    return [[int(t) for i in at for t in tokens[:, i + k] if t >= 0] for k in range(len(answer))] if at else None
+    return {k: _letter(tokens, at, k) for k in range(len(answer))} if at else None
+
+
+def _letter(tokens: np.ndarray, words: list[int], letter: int) -> list[int]:
+    """Image tokens that hold one letter of words that begin at these characters."""
+    return [int(t) for i in words for t in tokens[:, i + letter] if t >= 0]
 
 
 def _asked(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
@@ -114,10 +125,23 @@ def _asked(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
     if not before or not (text.startswith(before) and text.endswith(behind)):
         return None
     if question.answer == "no":
-        return [[NOWHERE]] * count
+        return {k: [NOWHERE] for k in range(count)}
     word = text.removeprefix(before).removesuffix(behind)
     seen = sorted({int(t) for i in _found(page, word) for t in tokens[:, i : i + len(word)].flat if t >= 0})
-    return [seen] * count if seen else None
+    return {k: seen for k in range(count)} if seen else None
+
+
+def _named(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
+    text, places = question.question, {}
+    told = len(encode(text)) + len(markup()[1]) - 1  # the token that tells the answer's first, from the question's
+    for word in re.finditer(r"[A-Za-z0-9]{3,}", text):
+        start, end = word.span()
+        if len(encode(word[0])) != len(word[0]):
+            continue  # the question's own words are one token each
+        at, before = _found(page, word[0]), len(encode(text[:start]))
+        if at and before + len(word[0]) + len(encode(text[end:])) == len(encode(text)):
+            places |= {before + k - told: _letter(tokens, at, k) for k in range(NAMED_FROM, len(word[0]))}
+    return places or None
 
 
 def _found(page: Page, sought: str) -> list[int]:
@@ -138,7 +162,7 @@ def whole_words(string: str, sought: str) -> list[int]:
 
 
 def look_at(given: Tensor, places: Sequence[Sequence[Places | None]], firsts: Tensor) -> Tensor:
-    """Mean over the tokens of answers of - log of what the head gives to their places; 0 where there are none.
+    """Mean over tokens of questions and answers of - log of what a head gives to their places; 0 where there are none.
 
     Args:
         given: (B, Q * T, P). places: of B pages and Q questions, from `places_of`. firsts: (B, Q), the place among a
@@ -149,7 +173,7 @@ def look_at(given: Tensor, places: Sequence[Sequence[Places | None]], firsts: Te
         (b, q * length + int(firsts[b, q]) + k, 0 if token == NOWHERE else before + token, (b, q, k))
         for b, page in enumerate(places)
         for q, question in enumerate(page)
-        for k, tokens in enumerate(question or [])
+        for k, tokens in (question or {}).items()
         for token in tokens
     ]
     if not told:
