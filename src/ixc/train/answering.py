@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ixc.data.synth.page import Page, Question
 from ixc.model.decoder import Decoder
-from ixc.train.packing import IGNORE, KERNEL, Packed, markup, pack
+from ixc.train.packing import IGNORE, KERNEL, Form, Packed, markup, pack
 from ixc.train.pointing import Gaze, Pointer
 
 
@@ -68,19 +68,19 @@ def asked_of(
     hd: int,
     pointers: tuple[Pointer, ...],
     plora: bool = True,
-    short: bool = False,
+    form: Form = "turn",
 ) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
     """Questions about image tokens (B, N, D) of B pages seen at a setting.
 
     Args:
         pointers: heads that are told where to look.
-        plora, short: as in `answer_logits` and `pack`.
+        plora, form: as in `answer_logits` and `pack`.
 
     Returns:
         Cross entropy of the answers and the weighted loss of the pointers; which are right, (B, Q) bool; tokens read.
     """
-    packed = pack(asked, prefix=len(markup()[0]) + image.shape[1], short=short)
-    gaze = Gaze(pointers=pointers) if pointers else None
+    packed = pack(asked, prefix=len(markup()[0]) + image.shape[1], form=form)
+    gaze = Gaze(pointers=pointers) if pointers and form == "turn" else None  # places are counted in whole turns
     logits = answer_logits(decoder, image, packed, plora=plora, gaze=gaze)
     loss, right = marked(logits, packed.labels, packed.questions)
     away = torch.zeros(()) if gaze is None else gaze.loss(pages, asked, packed.firsts, hd=hd)

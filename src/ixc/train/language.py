@@ -243,7 +243,7 @@ def _part(
         shown,
         asked,
         plora=recipe.plora,
-        short=bool(rng.random() < lesson.short),
+        form="key" if rng.random() < lesson.short else "turn",
         pointers=recipe.pointers if lesson.hd else (),
         hd=lesson.hd,
     )

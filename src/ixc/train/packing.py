@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from ixc.processing.tokenizer import character_tokenizer
 if TYPE_CHECKING:
     from ixc.train.pointing import Gaze
 
+Form = Literal["turn", "key", "direct"]
+"""How a question stands before its answer; see `pack`."""
 IGNORE = -100
 KERNEL = "ixc_packed_questions"
 """Name of `attend_packed` among the attention kernels of transformers."""
@@ -99,14 +101,16 @@ def bare(question: str) -> str:
     return question.removeprefix("What is the ").removesuffix("?")
 
 
-def pack(pages: list[list[Question]], *, prefix: int, short: bool = False, direct: bool = False) -> Packed:
+def pack(pages: list[list[Question]], *, prefix: int, form: Form = "turn") -> Packed:
     """Questions of B pages (the same number each) behind `prefix` tokens.
 
     Args:
-        short: key, newline, answer. direct: the question as it is, the answer right behind its last character.
+        form: `turn`: as a user asks. `key`: key, newline, answer. `direct`: the question as it is, the answer right
+            behind its last character.
     """
     _, between, end = markup()
-    asked, behind = (bare, between[-1:]) if short else (str, [] if direct else between)
+    asked = bare if form == "key" else str
+    behind = {"turn": between, "key": between[-1:], "direct": []}[form]
     rows = [[(list(encode(asked(q.question))) + behind, [*encode(q.answer), end]) for q in page] for page in pages]
     length = max(len(q) + len(a) for row in rows for q, a in row)
     count = len(rows[0])

@@ -186,7 +186,7 @@ class Hand:
         number = draw_lesson(rng, last if self.step >= recipe.decay_from else self.reached)
         questions, symbols = lesson_batch(rng, LESSONS[number])
         image = reader.embed_image(symbols, noise=recipe.noise)
-        packed = pack(questions, prefix=len(markup()[0]) + image.shape[1], direct=True)
+        packed = pack(questions, prefix=len(markup()[0]) + image.shape[1], form="direct")
         loss, exact = score(answer_logits(reader.decoder, image, packed), packed.labels, packed.questions)
         loss.backward()
         nn.utils.clip_grad_norm_(reader.parameters(), 1.0)

@@ -190,7 +190,7 @@ class Learner:
         features, chars, _ = shelf.read(form, indices)
         tokens = self.project(features.flatten(0, 1))
         image = self.image(tokens.unflatten(0, chars.shape[:2]), form, view, self.training)
-        packed = pack(asked, prefix=len(markup()[0]) + image.shape[1], direct=True)
+        packed = pack(asked, prefix=len(markup()[0]) + image.shape[1], form="direct")
         loss, exact = score(answer_logits(self.decoder, image, packed), packed.labels, packed.questions)
         seen = slice(None) if self.variant.overview else slice(1, None)
         named, spelt = (
@@ -235,7 +235,7 @@ class Learner:
     def _answers(self, collection: Collection, view: View, form: int, index: int, questions: list[Any]) -> list[bool]:
         features, _, _ = Shelf(root=self.root, collection=collection, view=view).read(form, np.array([index]))
         image = self.image(self.project(features[0])[None], form, view, collection)
-        packed = pack([questions], prefix=len(markup()[0]) + image.shape[1], direct=True)
+        packed = pack([questions], prefix=len(markup()[0]) + image.shape[1], form="direct")
         logits = answer_logits(self.decoder, image, packed)
         good = (logits.argmax(-1) == packed.labels) | (packed.labels == IGNORE)
         return good.unflatten(1, (len(questions), -1)).all(-1)[0].tolist()
