@@ -1,8 +1,9 @@
-"""The embedded model taken further: every kind of page, twenty fonts, worn pictures, up to 4K, a deeper decoder.
+"""The embedded model taken further: every kind of page, twenty fonts, worn pictures, up to 4K, a deeper tower.
 
     ixc train recipes/nano_more.py --out runs/more
 
-Goes on from the model in the package, which `nano.py` began: the language model from symbols, then all from pixels.
+Goes on from the model in the package, which `nano.py` began: the language model from symbols, tower and projector
+spelling, then all from pixels.
 """
 
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import ixc
 from ixc.data.synth import fonts
 from ixc.data.synth.family import Family
+from ixc.train.canvases import Lettering
 from ixc.train.lessons import Lesson
 from ixc.train.pointing import Pointer
 from ixc.train.recipe import NanoRecipe, read_recipe
@@ -44,8 +46,8 @@ LESSONS = (
     Lesson(hd=55, pages=1, questions=48),
 )
 """What a page of so many tiles costs grows faster than they do: few of the largest, to the end."""
-FIRST, LAST = (0.50, 0.26, 0.20, 0.015, 0.015, 0.01), (0.26, 0.28, 0.36, 0.04, 0.04, 0.02)
-"""Shares of the lessons at the first step and at the last: what a kind of question wants is learned on small pages."""
+CLIMBED = (0.6, 0.2, 0.2, 0.0, 0.0, 0.0)
+"""Shares of the lessons: what a kind of question wants is learned on small pages."""
 SHARES = (
     (1, 4, 12, 0.26),
     (4, 2, 16, 0.30),
@@ -55,19 +57,23 @@ SHARES = (
     (55, 1, 48, 0.03),
 )
 LAYERS = 6
-"""Of the decoder; where the model begun from has fewer, silent ones are added."""
+"""Of the decoder and of the tower; where the model begun from has fewer, silent ones are added."""
 POINTERS = (
     Pointer(layer=LAYERS - 1, head=3, weight=0.3),
     Pointer(layer=LAYERS - 2, head=0, weight=0.15, at="asked"),
+    Pointer(layer=2, head=2, weight=0.3, at="named"),
 )
 """The last layer copies, and its last head looked at the answer most before it was told to; hardly any head looked at a
-word that is asked for by where it stands or whether it is there."""
+word that is asked for by where it stands or whether it is there, and none before the last two layers at the words of a
+question."""
+LETTERING = Lettering(sizes=(16, 26, 46), spread=0.2, scrambled=0.15, dark=0.15, textured=0.15)
+"""Harder than the pages: smaller and larger, any characters, any ground."""
 
 
 def recipe() -> NanoRecipe:
     """From the embedded model."""
     first = read_recipe(Path(__file__).parent / "nano.py")
-    first.model.text_config.num_hidden_layers = LAYERS
+    first.model.text_config.num_hidden_layers = first.model.vision_config.num_hidden_layers = LAYERS
     return replace(
         first,
         begin=Path(ixc.__file__).parent / "models" / "nano",
@@ -78,28 +84,37 @@ def recipe() -> NanoRecipe:
             text=first.model.text_config,
             family=FAMILY,
             lessons=LESSONS,
-            climbed=FIRST,
-            later=LAST,
-            parts=2,
+            climbed=CLIMBED,
             focused=True,
-            seed=777,
-            steps=1200,
-            decay_from=600,
-            muon_lr=0.0065,
-            adam_lr=1.3e-3,
-            pace=3.0,
+            seed=4242,
+            steps=160,
+            decay_from=64,
+            muon_lr=0.005,
+            adam_lr=2e-3,
+            pace=2.2,
         ),
-        spelling=replace(first.spelling, steps=0),
+        spelling=replace(
+            first.spelling,
+            family=FAMILY,
+            lettering=LETTERING,
+            parts=2,
+            seed=171,
+            steps=2050,
+            decay_from=1050,
+            muon_lr=0.012,
+            adam_lr=1.2e-3,
+            pace=2.0,
+        ),
         joint=replace(
             first.joint,
             pointers=POINTERS,
             family=FAMILY,
             parts=2,
             focused=True,
-            seed=91,
-            steps=560,
-            muon_lr=0.003,
-            adam_lr=4e-4,
+            seed=92,
+            steps=660,
+            muon_lr=0.004,
+            adam_lr=5e-4,
             tower_from=0.2,
             shares=SHARES,
             pace=4.0,
