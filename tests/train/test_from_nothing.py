@@ -137,7 +137,7 @@ def with_parts(begin: Path, folder: Path) -> Path:
         "    first.model.vision_config.num_hidden_layers = 2\n"
         f"    return replace(first, begin=Path({str(begin)!r}), again=True,\n"
         "        language=replace(first.language, parts=2, focused=True, pointers=POINTERS, steps=5,\n"
-        "            climbed=(0.0, 0.0, 1.0), later=(0.0, 1.0, 0.0), text=first.model.text_config),\n"
+        "            climbed=(0.0, 0.5, 0.5), text=first.model.text_config),\n"
         "        spelling=replace(first.spelling, steps=3, parts=2),\n"
         "        joint=replace(first.joint, parts=2, focused=True, pointers=POINTERS, steps=3))\n"
     )

@@ -40,8 +40,6 @@ class LanguageRecipe:
     """The ladder, smallest first."""
     climbed: tuple[float, ...] = ALL_REACHED
     """Shares of the lessons once the last one is reached."""
-    later: tuple[float, ...] | None = None
-    """What `climbed` turns into by the last step, in a straight line; None: it stays."""
     seed: int = 5
     steps: int = 9000
     decay_from: int = 5500
@@ -201,7 +199,7 @@ def train_step(
     """One step on one lesson -> lesson, loss, exact match, tokens; running means of `progress` are brought forward."""
     parts = parts or Parts(recipe.parts)
     rng = np.random.default_rng([recipe.seed, progress.step])
-    number = draw_lesson(rng, progress.reached, shares_at(recipe, progress.step))
+    number = draw_lesson(rng, progress.reached, recipe.climbed)
     notes = []
     for part in parts.here:
         torch.manual_seed((recipe.seed * 1_000_003 + progress.step) * parts.count + part)
@@ -218,14 +216,6 @@ def train_step(
         progress.mark(marks)
     loss, exact = (sum(note[i] for note in notes) / len(notes) for i in (0, 1))
     return number, loss, exact, sum(tokens for *_, tokens in notes)
-
-
-def shares_at(recipe: LanguageRecipe, step: int) -> tuple[float, ...]:
-    """Shares of the lessons at a step once the last one is reached."""
-    if recipe.later is None:
-        return recipe.climbed
-    gone = step / recipe.steps
-    return tuple((1 - gone) * now + gone * then for now, then in zip(recipe.climbed, recipe.later, strict=True))
 
 
 def _part(
