@@ -131,15 +131,17 @@ def with_parts(begin: Path, folder: Path) -> Path:
     recipe.write_text(
         "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.train.recipe import read_recipe\n"
         "from ixc.train.pointing import Pointer\n"
-        "POINTERS = (Pointer(layer=2, head=1, weight=0.3), Pointer(layer=1, head=0, weight=0.1, at='asked'))\n"
+        "POINTERS = (Pointer(layer=2, head=1, weight=0.3), Pointer(layer=1, head=0, weight=0.1, at='asked'),\n"
+        "    Pointer(layer=1, head=1, weight=0.1, at='named'), Pointer(layer=1, head=0, weight=0.1, at='beside'))\n"
         f"def recipe():\n    first = read_recipe(Path({str(TINY)!r}))\n"
         "    first.model.text_config.num_hidden_layers = 3\n"
         "    first.model.vision_config.num_hidden_layers = 2\n"
         f"    return replace(first, begin=Path({str(begin)!r}), again=True,\n"
         "        language=replace(first.language, parts=2, focused=True, pointers=POINTERS, steps=5,\n"
+        "            aloud=0.3, bearings=(1, 0.1),\n"
         "            climbed=(0.0, 0.5, 0.5), text=first.model.text_config),\n"
         "        spelling=replace(first.spelling, steps=3, parts=2),\n"
-        "        joint=replace(first.joint, parts=2, focused=True, pointers=POINTERS, steps=3))\n"
+        "        joint=replace(first.joint, parts=2, focused=True, pointers=POINTERS, steps=3, aloud=0.5))\n"
     )
     return recipe
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,17 @@ import pytest
 import torch
 
 from ixc.data.synth.compose import compose
-from ixc.data.synth.page import Question, Text
-from ixc.train.answering import answer_logits
+from ixc.data.synth.page import Page, Question, Text
+from ixc.geometry import partition
+from ixc.train.aloud import LONGEST, aloud
+from ixc.train.answering import answer_logits, asked_of
+from ixc.train.bearings import Bearings
+from ixc.train.gaze import Gaze, look_at, look_back
+from ixc.train.links import links_of
 from ixc.train.packing import choose, encode, markup, pack, worth
-from ixc.train.pointing import NOT_COPIED, NOWHERE, Gaze, Pointer, look_at, places_of, whole_words
+from ixc.train.pointing import NOT_COPIED, NOWHERE, Pointer, places_of, whole_words
 from ixc.train.recipe import read_recipe
-from ixc.train.symbols import SPACE, page_symbols
+from ixc.train.symbols import SIDE, SPACE, page_symbols
 
 TINY = Path(__file__).with_name("tiny_recipe.py")
 
@@ -140,3 +146,148 @@ def test_a_named_word_is_looked_at_letter_by_letter() -> None:
     for (back, tokens), letter in zip(sorted(lamp.items()), "mp", strict=True):
         assert packed.ids[0, int(packed.firsts[0, 0]) + back].item() == encode(letter)[0]
         assert all(ord(letter) - 32 in chars[token] for token in tokens)
+
+
+def amounts() -> Page:
+    """Two bars."""
+    page = compose(3, kind="form", hd=1)
+    page.texts = [
+        Text(string=string, x=x, y=y, size=26)
+        for string, x, y in (("Oslo", 20, 60), ("Rome", 20, 120), ("31", 200, 60), ("87", 250, 120))
+    ]
+    page.questions = [
+        Question(kind="bar", question="What is the value of Oslo?", answer="31"),
+        Question(kind="bar", question="What is the value of Rome?", answer="87"),
+        Question(kind="largest", question="Which bar is the largest?", answer="Rome"),
+    ]
+    return page
+
+
+def letters_in(page: Page, tokens: Iterable[int]) -> str:
+    """The letters that stand in image tokens, in order."""
+    chars = page_symbols(page, hd=1).chars
+    return "".join(chr(int(c) + 32) for token in sorted(tokens) for c in chars[token] if c)
+
+
+def test_the_largest_is_sought_where_its_amount_stands() -> None:
+    page = amounts()
+    *_, largest = places_of(page, page.questions, hd=1, at="asked")
+    assert largest is not None
+    assert len(largest) == len("Rome")
+    assert set(letters_in(page, largest[0])) == {"8", "7"}
+
+
+def test_a_finger_follows_what_is_copied() -> None:
+    """Behind every letter of an answer from the third on: the token that holds that letter."""
+    page = amounts()
+    page.texts.append(Text(string="Harbour", x=20, y=200, size=26))
+    asked = [Question(kind="value", question="Port?", answer="Harbour")]
+    (places,) = places_of(page, asked, hd=1, at="named")
+    assert places is not None
+    packed = pack([asked], prefix=len(markup()[0]) + 313)
+    for (back, tokens), letter in zip(sorted(places.items()), "rbour", strict=True):
+        assert packed.ids[0, int(packed.firsts[0, 0]) + back].item() == encode(letter)[0]
+        assert letter in letters_in(page, tokens)
+
+
+def test_an_amount_is_linked_to_its_name() -> None:
+    page = amounts()
+    links = links_of(page, hd=1)
+    assert links["above"] == {}
+    linked = {letters_in(page, [token]): letters_in(page, earlier) for token, earlier in links["beside"].items()}
+    assert {letter for token in linked for letter in token} == set("3187")
+    for token, name in linked.items():
+        assert set(name) <= set("Oslo") if set(token) <= set("31") else set(name) <= set("Rome")
+
+
+def test_a_cell_is_linked_to_its_row_and_its_heading() -> None:
+    page = compose(3, kind="form", hd=1)
+    page.texts = [
+        Text(string=string, x=x, y=y, size=26)
+        for string, x, y in (("Price", 200, 60), ("Lamp", 20, 120), ("7.50", 200, 120))
+    ]
+    page.questions = [Question(kind="cell", question="What is the Price of Lamp?", answer="7.50")]
+    links = links_of(page, hd=1)
+    assert {letters_in(page, earlier) for earlier in links["beside"].values()} == {"Lamp"}
+    assert {letters_in(page, earlier) for earlier in links["above"].values()} == {"Price"}
+    rows, heads = set(links["beside"]), set(links["above"])
+    assert rows == heads
+    assert set(letters_in(page, rows)) == set("7.50")
+
+
+def test_words_that_stand_twice_are_linked_to_nothing() -> None:
+    page = amounts()
+    page.texts.append(Text(string="Rome", x=20, y=200, size=26))
+    names = {letters_in(page, earlier) for earlier in links_of(page, hd=1)["beside"].values()}
+    assert names == {"Oslo"}
+
+
+def test_looking_back_is_a_logarithm_of_what_is_given() -> None:
+    """Of equal keys every earlier token gets the same."""
+    before = len(markup()[0])
+    query = key = torch.zeros(1, before + 20, 8)
+    assert look_back(query, key, [{9: {3, 5}}]).item() == pytest.approx(np.log((before + 10) / 2), abs=1e-5)
+    assert look_back(query, key, [{}]).item() == 0
+
+
+def test_image_tokens_learn_to_look_back_and_where_they_stand() -> None:
+    from ixc.train.language import Reader
+    from ixc.train.lessons import LESSONS, lesson_page
+
+    torch.manual_seed(0)
+    reader = Reader(read_recipe(TINY).model.text_config, seed=1)
+    page, symbols = lesson_page(5, next(one for one in LESSONS if one.hd == 1))
+    bearings = Bearings(reader.decoder.config.hidden_size, layer=0, weight=1.0)
+    pointers = (Pointer(layer=0, head=0, weight=1.0, at="beside"),)
+    optim = torch.optim.Adam([*reader.parameters(), *bearings.parameters()], lr=1e-2)
+    losses = []
+    for _ in range(12):
+        image = reader.embed_image([symbols], noise=0.0)
+        (_, away), _, _ = asked_of(
+            reader.decoder, image, [page], [page.questions[:2]], hd=1, pointers=pointers, bearings=bearings
+        )
+        away.backward()
+        optim.step()
+        optim.zero_grad()
+        losses.append(away.item())
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_where_a_token_stands_is_told_of_tiles_and_overview() -> None:
+    page = compose(7, kind="form", hd=4)
+    symbols = page_symbols(page, hd=4)
+    bearings = Bearings(8, layer=0, weight=2.0)
+    with torch.no_grad():
+        bearings.readout.weight.zero_()
+        bearings.readout.bias.zero_()
+    loss = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4).item()
+    place = partition(page.width, page.height, hd=4, rule="native")
+    views = ((SIDE, SIDE), (SIDE * place.grid_h, SIDE * place.grid_w))
+    squares = [np.linspace(-1, 1, n) ** 2 for view in views for n in view]
+    counts = [rows * columns for rows, columns in views]
+    assert len(symbols.marks) - (symbols.marks > 0).sum() == sum(counts)
+    means = [squares[0].mean() + squares[1].mean(), squares[2].mean() + squares[3].mean()]
+    assert loss == pytest.approx(np.average(means, weights=counts), rel=1e-4)  # weight 2, mean of two numbers
+
+
+def test_reading_aloud_goes_on_from_letters_that_stand_nowhere_else() -> None:
+    for number in range(8):
+        page = compose(number, hd=4)
+        whole = "\n".join(text.string for text in page.texts)
+        read = aloud(np.random.default_rng(number), page, 12)
+        assert read
+        for one in read:
+            assert whole.count(one.question) == 1
+            assert any(text.string.endswith(one.question + one.answer) for text in page.texts)
+            assert len(one.question + one.answer) <= LONGEST
+        first = read[0]
+        (answer,), (named,) = (places_of(page, [first], hd=4, at=at) for at in ("answer", "named"))
+        assert answer is not None
+        assert named is not None
+        assert len(answer) == len(first.answer)
+        assert max(named) == len(first.answer)
+        packed = pack([[first]], prefix=4 + 20, form="direct")
+        assert int(packed.firsts[0, 0]) == len(first.question) - 1
+    empty = compose(1, hd=1)
+    empty.texts = []
+    assert aloud(np.random.default_rng(0), empty, 3) == []

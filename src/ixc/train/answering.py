@@ -5,14 +5,19 @@ Shapes: B pages, N image tokens, Q questions of T tokens, S tokens in all, D wid
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ixc.data.synth.page import Page, Question
 from ixc.model.decoder import Decoder
+from ixc.train.bearings import Bearings
+from ixc.train.gaze import Gaze
 from ixc.train.packing import IGNORE, KERNEL, Form, Packed, markup, pack
-from ixc.train.pointing import Gaze, Pointer
+from ixc.train.pointing import Pointer
 
 
 def answer_logits(
@@ -47,6 +52,20 @@ def answer_logits(
     return hidden[:, start.shape[1] + image.shape[1] :] @ table.weight.T
 
 
+@contextmanager
+def _hidden(decoder: Decoder, bearings: Bearings | None) -> Iterator[list[Tensor]]:
+    """What the layer of the bearings gives, (B, S, D), once the decoder has run."""
+    found: list[Tensor] = []
+    if bearings is None:
+        yield found
+        return
+    hook = decoder.layers[bearings.layer].register_forward_hook(lambda _layer, _args, out: found.append(out))
+    try:
+        yield found
+    finally:
+        hook.remove()
+
+
 def score(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, float]:
     """Mean cross entropy over the answers, and the share of answers that are right to the last character."""
     loss, right = marked(logits, labels, questions)
@@ -69,19 +88,26 @@ def asked_of(
     pointers: tuple[Pointer, ...],
     plora: bool = True,
     form: Form = "turn",
+    bearings: Bearings | None = None,
 ) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
     """Questions about image tokens (B, N, D) of B pages seen at a setting.
 
     Args:
         pointers: heads that are told where to look.
-        plora, form: as in `answer_logits` and `pack`.
+        plora, form: as in `answer_logits` and `pack`; `direct` for what is read aloud.
+        bearings: asked of the image tokens.
 
     Returns:
-        Cross entropy of the answers and the weighted loss of the pointers; which are right, (B, Q) bool; tokens read.
+        Cross entropy of the answers and the weighted loss of pointers and bearings; which are right, (B, Q) bool;
+        tokens read.
     """
     packed = pack(asked, prefix=len(markup()[0]) + image.shape[1], form=form)
-    gaze = Gaze(pointers=pointers) if pointers and form == "turn" else None  # places are counted in whole turns
-    logits = answer_logits(decoder, image, packed, plora=plora, gaze=gaze)
+    gaze = Gaze(pointers=pointers) if pointers and form != "key" else None  # places are counted in whole turns
+    with _hidden(decoder, bearings) as hidden:
+        logits = answer_logits(decoder, image, packed, plora=plora, gaze=gaze)
     loss, right = marked(logits, packed.labels, packed.questions)
     away = torch.zeros(()) if gaze is None else gaze.loss(pages, asked, packed.firsts, hd=hd)
+    if bearings is not None:
+        start = len(markup()[0])
+        away = away + bearings.loss(hidden[0][:, start : start + image.shape[1]], pages, hd=hd)
     return (loss, away), right, len(pages) * len(packed.positions)

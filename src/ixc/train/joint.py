@@ -30,11 +30,11 @@ from ixc.model.config import IxcConfig
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.picture import resize_to_canvas, tiles
 from ixc.train import state
+from ixc.train.aloud import asked_or_read
 from ixc.train.answering import asked_of
 from ixc.train.language import rate_at, set_rate
 from ixc.train.marks import Marks, by_kind, know, marks_of
 from ixc.train.muon import Muon
-from ixc.train.packing import choose
 from ixc.train.parts import Parts
 from ixc.train.pointing import Pointer
 from ixc.train.report import Log, Watch, running
@@ -72,6 +72,8 @@ class JointRecipe:
     """HD, pages a step, questions a page, share of the steps."""
     parts: int = 1
     """Of a step: each has pages of its own and a core where there is one; gradients are averaged."""
+    aloud: float = 0.0
+    """Share of the steps that read aloud (`aloud.py`) instead of being asked."""
     focused: bool = False
     """Kinds of question half known are asked most, of each kind of page (`packing.worth`)."""
     pointers: tuple[Pointer, ...] = ()
@@ -319,7 +321,9 @@ class Joint:
         rng = np.random.default_rng([recipe.seed, 2, self.step])
         chances = [share for *_, share in recipe.shares]
         share = recipe.shares[int(rng.choice(len(chances), p=chances))]
-        notes = [self._part(share, parts.draws(rng, recipe.seed, 2, self.step, part=part)) for part in parts.here]
+        read = bool(recipe.aloud and rng.random() < recipe.aloud)
+        draws = [parts.draws(rng, recipe.seed, 2, self.step, part=part) for part in parts.here]
+        notes = [self._part(share, own, read=read) for own in draws]
         parts.mean(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         set_rate(self.optims, rate_at(self.step, steps=recipe.steps, decay_from=recipe.steps // 3))
@@ -328,22 +332,24 @@ class Joint:
         self.model.zero_grad(set_to_none=True)
         self.step += 1
         notes = parts.all(notes)
-        for _, _, spelt, marks in notes:
+        for _, _, right, spelt, marks in notes:
             kinds, asked = by_kind(marks)
-            right = sum(map(sum, asked.values())) / sum(map(len, asked.values()))
-            for name, value in {f"HD-{share[0]}": right, "spelt": spelt, **kinds}.items():
+            for name, value in {"aloud" if read else f"HD-{share[0]}": right, "spelt": spelt, **kinds}.items():
                 running(self.exact, name, value)
             know(self.asked, asked)
         return sum(loss for loss, *_ in notes) / len(notes), sum(tokens for _, tokens, *_ in notes)
 
-    def _part(self, share: tuple[int, int, int, float], rng: Generator) -> tuple[float, int, float, Marks]:
-        """Pages of one part of a step, forward and backward -> loss, tokens, share of letters named rightly, marks."""
+    def _part(
+        self, share: tuple[int, int, int, float], rng: Generator, *, read: bool
+    ) -> tuple[float, int, float, float, Marks]:
+        """Pages of one part of a step, forward and backward -> loss, tokens, exact match, share of letters named
+        rightly, marks."""
         recipe, (hd, count, asked, _) = self.recipe, share
         pages, setting = pages_for(rng, recipe.family, hd=hd, count=count)
         pixels, grids = look(pages, hd=setting, worn=recipe.family.worn)
         image = self._image(pixels, grids, setting)
         known = [self.asked.get(page.kind, {}) if recipe.focused else None for page in pages]
-        chosen = [choose(rng, p.questions, asked, known=k) for p, k in zip(pages, known, strict=True)]
+        chosen, form = asked_or_read(rng, pages, asked, read=read, known=known)
         (loss, away), right, tokens = asked_of(
             self.model.model.language_model,
             image,
@@ -351,12 +357,13 @@ class Joint:
             chosen,
             hd=setting,
             pointers=recipe.pointers,
+            form=form,
         )
         chars, marks = written(pages, hd=setting)
         table = self.model.get_input_embeddings().weight.detach()
         wrong, spelt = misspelt(image[marks == 0], chars[marks == 0], self.symbols, table, blank=BLANK)
         (loss + away + recipe.spelling * wrong).backward()
-        return loss.item(), tokens, spelt, marks_of(pages, chosen, right)
+        return loss.item(), tokens, right.float().mean().item(), spelt, marks_of(pages, chosen, right)
 
     def run(self) -> IxcForConditionalGeneration:
         """Train to the end."""

@@ -19,11 +19,12 @@ from ixc.data.synth.family import FAMILY, Family
 from ixc.model.config import IxcTextConfig
 from ixc.model.decoder import Decoder
 from ixc.train import state
+from ixc.train.aloud import asked_or_read
 from ixc.train.answering import asked_of
+from ixc.train.bearings import Bearings
 from ixc.train.lessons import ALL_REACHED, LESSONS, Lesson, draw_lesson, same_shape
 from ixc.train.marks import Known, Marks, by_kind, know, marks_of
 from ixc.train.muon import Muon
-from ixc.train.packing import choose
 from ixc.train.parts import Parts
 from ixc.train.pointing import Pointer
 from ixc.train.report import Log, Watch, running
@@ -51,6 +52,10 @@ class LanguageRecipe:
     """PLoRA learns from the first; False: in the joint stage only, which saves a fifth of the time of this one."""
     parts: int = 1
     """Of a step: each has pages of its own and a core where there is one; gradients are averaged."""
+    bearings: tuple[int, float] | None = None
+    """Layer behind which image tokens are asked where they stand, and the weight of it (`bearings.py`)."""
+    aloud: float = 0.0
+    """Share of the steps on whole pages that read aloud (`aloud.py`) instead of being asked."""
     focused: bool = False
     """Kinds of question half known are asked most, of each kind of page (`packing.worth`)."""
     pointers: tuple[Pointer, ...] = ()
@@ -70,6 +75,7 @@ class Reader(nn.Module):
         torch.manual_seed(seed)
         self.decoder = Decoder(config)
         self.symbols = SymbolEmbedding(config.hidden_size)
+        self.bearings: Bearings | None = None
         prepare(self.decoder)
 
     def embed_image(self, symbols: list[Symbols], *, noise: float) -> Tensor:
@@ -122,6 +128,8 @@ class Progress:
     """The same by kind of page."""
     asked: Known = field(default_factory=dict)
     """The same by kind of page and of question."""
+    aloud: float = 0.0
+    """The same of what is read aloud."""
 
     def mark(self, marks: Marks) -> None:
         """Bring the means by kind forward."""
@@ -132,7 +140,9 @@ class Progress:
 
     def scores(self) -> dict[str, float]:
         """What a report tells of it: the lesson reached, from 1, how it is read, exact match by kind."""
-        return {"lesson": self.reached + 1, "read": self.exact[self.reached], **dict(sorted(self.kinds.items()))}
+        aloud = {"aloud": self.aloud} if self.aloud else {}
+        kinds = dict(sorted(self.kinds.items()))
+        return {"lesson": self.reached + 1, "read": self.exact[self.reached], **aloud, **kinds}
 
 
 def run(
@@ -156,6 +166,9 @@ def run(
         reader.load_state_dict(start)
         reader.decoder.tok_embeddings.requires_grad_(False)
         reader.symbols.requires_grad_(False)
+    if recipe.bearings is not None:
+        layer, weight = recipe.bearings
+        reader.bearings = Bearings(recipe.text.hidden_size, layer=layer, weight=weight)
     optims = optimisers(reader, reader.decoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
     climbed = len(recipe.lessons) - 1 if start is not None else 0
@@ -173,10 +186,8 @@ def run(
         state.save({"reader": reader.state_dict(), "optims": optimised, "progress": asdict(progress)}, path)
 
     while progress.step < recipe.steps:
-        number, loss, exact, tokens = train_step(reader, optims, recipe, progress, parts)
+        loss, tokens = train_step(reader, optims, recipe, progress, parts)
         progress.step += 1
-        mean = progress.exact[number]
-        progress.exact[number] = exact if mean == 0 else 0.96 * mean + 0.04 * exact
         if progress.exact[progress.reached] >= recipe.advance and progress.reached < len(recipe.lessons) - 1:
             progress.reached += 1
         if tell is None:
@@ -195,16 +206,17 @@ def train_step(
     recipe: LanguageRecipe,
     progress: Progress,
     parts: Parts | None = None,
-) -> tuple[int, float, float, int]:
-    """One step on one lesson -> lesson, loss, exact match, tokens; running means of `progress` are brought forward."""
+) -> tuple[float, int]:
+    """One step on one lesson -> loss, tokens; the running means of `progress` are brought forward."""
     parts = parts or Parts(recipe.parts)
     rng = np.random.default_rng([recipe.seed, progress.step])
     number = draw_lesson(rng, progress.reached, recipe.climbed)
+    read = bool(recipe.lessons[number].hd and recipe.aloud and rng.random() < recipe.aloud)
     notes = []
     for part in parts.here:
         torch.manual_seed((recipe.seed * 1_000_003 + progress.step) * parts.count + part)
         own = parts.draws(rng, recipe.seed, progress.step, part=part)
-        notes.append(_part(reader, recipe, recipe.lessons[number], own, progress))
+        notes.append(_part(reader, recipe, recipe.lessons[number], own, progress, read=read))
     parts.mean(reader.parameters())
     nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
     set_rate(optims, rate_at(progress.step, steps=recipe.steps, decay_from=recipe.decay_from))
@@ -215,27 +227,37 @@ def train_step(
     for _, _, marks, _ in notes:
         progress.mark(marks)
     loss, exact = (sum(note[i] for note in notes) / len(notes) for i in (0, 1))
-    return number, loss, exact, sum(tokens for *_, tokens in notes)
+    if read:
+        progress.aloud = _moved(progress.aloud, exact)
+    else:
+        progress.exact[number] = _moved(progress.exact[number], exact)
+    return loss, sum(tokens for *_, tokens in notes)
+
+
+def _moved(mean: float, exact: float) -> float:
+    """A running mean brought forward."""
+    return exact if mean == 0 else 0.96 * mean + 0.04 * exact
 
 
 def _part(
-    reader: Reader, recipe: LanguageRecipe, lesson: Lesson, rng: Generator, progress: Progress
+    reader: Reader, recipe: LanguageRecipe, lesson: Lesson, rng: Generator, progress: Progress, *, read: bool
 ) -> tuple[float, float, Marks, int]:
     """Pages of one part of a step, forward and backward -> loss, exact match, marks, tokens."""
     pages = same_shape(rng, lesson, recipe.family)
     known = [progress.asked.get(page.kind, {}) if recipe.focused else None for page, _ in pages]
-    asked = [choose(rng, page.questions, lesson.questions, known=k) for (page, _), k in zip(pages, known, strict=True)]
-    image = reader.embed_image([s for _, s in pages], noise=recipe.noise)
     shown = [page for page, _ in pages]
+    asked, form = asked_or_read(rng, shown, lesson.questions, read=read, known=known)
+    image = reader.embed_image([s for _, s in pages], noise=recipe.noise)
     loss, right, tokens = asked_of(
         reader.decoder,
         image,
         shown,
         asked,
         plora=recipe.plora,
-        form="key" if rng.random() < lesson.short else "turn",
+        form="key" if rng.random() < lesson.short else form,
         pointers=recipe.pointers if lesson.hd else (),
         hd=lesson.hd,
+        bearings=reader.bearings if lesson.hd else None,
     )
     (loss[0] + loss[1]).backward()
     return loss[0].item(), right.float().mean().item(), marks_of(shown, asked, right), tokens

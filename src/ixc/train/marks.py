@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ixc.data.synth.page import Page, Question
+from ixc.train.aloud import ALOUD
 from ixc.train.lessons import NO_KIND
 from ixc.train.report import running
 
@@ -18,11 +19,12 @@ Known = dict[str, dict[str, float]]
 
 
 def marks_of(pages: Sequence[Page], asked: Sequence[Sequence[Question]], right: Tensor) -> Marks:
-    """Of B pages, Q questions each, and (B, Q) bool; pages of the first lessons, which have no kind, are left out."""
+    """Of B pages, Q questions each, and (B, Q) bool; what is read aloud is left out, as are the pages of the first
+    lessons, which have no kind."""
     return [
         (page.kind, [(question.kind, one) for question, one in zip(mine, row, strict=True)])
         for page, mine, row in zip(pages, asked, right.tolist(), strict=True)
-        if page.kind != NO_KIND
+        if page.kind != NO_KIND and mine[0].kind != ALOUD
     ]
 
 

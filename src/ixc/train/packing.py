@@ -25,7 +25,7 @@ from ixc.data.synth.page import Question
 from ixc.processing.tokenizer import character_tokenizer
 
 if TYPE_CHECKING:
-    from ixc.train.pointing import Gaze
+    from ixc.train.gaze import Gaze
 
 Form = Literal["turn", "key", "direct"]
 """How a question stands before its answer; see `pack`."""
@@ -151,7 +151,7 @@ def attend_packed(
 
     Args:
         query, key, value: (B, H, S, D). attention_mask: not read; it says the same. prefix: P. questions: Q.
-        gaze: told what the questions look at in the prefix.
+        gaze: told what is looked at in the prefix.
 
     Returns:
         (B, S, H, D), equal to the masked whole up to rounding, and no weights.
@@ -168,7 +168,7 @@ def attend_packed(
     weights = torch.cat([asked @ seen.transpose(-1, -2), near], -1).softmax(-1)  # (B, H, Q * T, P + T)
     far, near = weights.split([prefix, length], -1)
     if gaze is not None:
-        gaze.take(module, far)
+        gaze.take(module, far, query[:, :, :prefix] * scaling, seen)
     tail = far @ shown + (near.unflatten(2, (questions, length)) @ own_v).flatten(2, 3)
     return torch.cat([head, tail], 2).transpose(1, 2), None
 

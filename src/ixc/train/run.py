@@ -64,9 +64,9 @@ def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto", 
     with threads(plan.threads):
         joint = Joint(plan.model, plan.joint, out, tell)
         if not joint.resume():
-            _begin(joint, plan, recipe, out, tell)
+            _begin(joint, plan, out, tell)
         if plan.joint.parts > 1:
-            _side_by_side(("joint",), recipe, out, tell)
+            _side_by_side(("joint",), plan, out, tell)
             joint.resume()
         model = joint.run()
     record = _record(plan, time.monotonic() - began)
@@ -129,30 +129,33 @@ def _telling(watch: Show, course: Course) -> Watch:
     return lambda report: watch(report, course(report))
 
 
-def _begin(joint: Joint, plan: NanoRecipe, recipe: Path, out: Path, tell: Watch | None) -> None:
+def _begin(joint: Joint, plan: NanoRecipe, out: Path, tell: Watch | None) -> None:
     """Everything before the joint stage: three stages from nothing, or the weights of an earlier run."""
     if plan.begin is None:
         for group in groups(plan):
-            _side_by_side(group, recipe, out, tell)
+            _side_by_side(group, plan, out, tell)
         joint.start(*_learned(out))
         spelling.run(joint.model, joint.symbols, plan.spelling, out, watch=tell)
     else:
         begin(plan.begin, joint.model, joint.symbols)
         if plan.again:
             for group in groups(plan):
-                _side_by_side(group, recipe, out, tell)
+                _side_by_side(group, plan, out, tell)
             joint.take(*_learned_again(out, plan))
     joint.save()
 
 
-def _side_by_side(names: tuple[str, ...], recipe: Path, out: Path, tell: Watch | None) -> None:
-    """Stages, and parts of their steps, on one core each where there are two; the weights are the same either way."""
+def _side_by_side(names: tuple[str, ...], plan: NanoRecipe, out: Path, tell: Watch | None) -> None:
+    """Stages, and parts of their steps, on one core each where there are two; the weights are the same either way.
+
+    The processes are given the plan, not the file: one that is edited meanwhile would make them disagree.
+    """
     if (os.cpu_count() or 1) < 2:
         for name in names:
             with threads(1):
-                _stage(name, recipe, out, tell)
+                _stage(name, plan, out, tell)
         return
-    plan, context, ends = read_recipe(recipe), get_context("spawn"), {}
+    context, ends = get_context("spawn"), {}
     with tempfile.TemporaryDirectory() as meeting:
         try:
             for name in names:
@@ -160,7 +163,7 @@ def _side_by_side(names: tuple[str, ...], recipe: Path, out: Path, tell: Watch |
                 for part in range(count):
                     mine, theirs = context.Pipe(duplex=False)
                     place = (count, part, Path(meeting) / name) if count > 1 else None
-                    job = context.Process(target=_alone, args=(name, recipe, out, theirs, place))
+                    job = context.Process(target=_alone, args=(name, plan, out, theirs, place))
                     job.start()
                     theirs.close()
                     ends[mine] = (name, job)
@@ -191,12 +194,12 @@ def _listen(ends: dict[Connection, str], tell: Watch | None) -> None:
                 tell(said)
 
 
-def _alone(name: str, recipe: Path, out: Path, end: Connection, place: tuple[int, int, Path] | None = None) -> None:
+def _alone(name: str, plan: NanoRecipe, out: Path, end: Connection, place: tuple[int, int, Path] | None = None) -> None:
     """A stage, or at `place` one part of its steps, in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who listens ends it
     try:
         with threads(1), nullcontext() if place is None else met(*place) as parts:
-            _stage(name, recipe, out, end.send if parts is None or parts.writes else None, parts)
+            _stage(name, plan, out, end.send if parts is None or parts.writes else None, parts)
     except BrokenPipeError:
         os._exit(1)  # nobody listens any more
     except RuntimeError:
@@ -208,8 +211,7 @@ def _alone(name: str, recipe: Path, out: Path, end: Connection, place: tuple[int
         end.send(error)
 
 
-def _stage(name: str, recipe: Path, out: Path, tell: Watch | None, parts: Parts | None = None) -> None:
-    plan = read_recipe(recipe)
+def _stage(name: str, plan: NanoRecipe, out: Path, tell: Watch | None, parts: Parts | None = None) -> None:
     if name == "sight":
         sight.run(plan.sight, out, watch=tell)
     elif name == "language" and plan.begin is None:

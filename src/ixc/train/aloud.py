@@ -1,0 +1,76 @@
+"""Reading aloud: the first letters of something on a page are given, the model goes on to the end of its line.
+
+Of an asked question a handful of letters teach how to copy, behind thirty that only ask; here almost every token does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from numpy.random import Generator
+
+from ixc.data.synth.page import Page, Question
+from ixc.train.packing import Form, choose, encode
+
+ALOUD = "aloud"
+"""Kind of what is read so: `question` is what is given, `answer` what follows it on the page."""
+GIVEN = (3, 5)
+"""Fewest and most letters that are given; they stand nowhere else on the page."""
+LONGEST = 24
+"""Letters given and read, at most: the end of a longer line."""
+ATTEMPTS = 12
+"""Draws for each one that is wanted."""
+
+
+def aloud(rng: Generator, page: Page, count: int) -> list[Question]:
+    """At most `count` beginnings of words, each with what follows it to the end of its line."""
+    whole = "\n".join(text.string for text in page.texts)
+    found: list[Question] = []
+    for _ in range(ATTEMPTS * count if whole else 0):
+        line = page.texts[int(rng.integers(len(page.texts)))].string
+        words = [match.start() for match in re.finditer(r"\S+", line) if match.start() >= len(line) - LONGEST]
+        given = int(rng.integers(GIVEN[0], GIVEN[1] + 1))
+        if not words:
+            continue
+        read = line[words[int(rng.integers(len(words)))] :]
+        first, rest = read[:given], read[given:]
+        if not rest or first.endswith(" ") or whole.count(first) != 1:
+            continue
+        if len(encode(first)) != len(first) or len(encode(rest)) != len(rest):
+            continue  # some words are one token
+        found.append(Question(kind=ALOUD, question=first, answer=rest))
+        if len(found) == count:
+            break
+    return found
+
+
+def asked_or_read(
+    rng: Generator,
+    pages: Sequence[Page],
+    count: int,
+    *,
+    read: bool,
+    known: Sequence[Mapping[str, float] | None],
+) -> tuple[list[list[Question]], Form]:
+    """What one part of a step does with its pages, and how that is packed.
+
+    Args:
+        count: questions for each page; where it is read aloud, as many beginnings at most, the same for each.
+        known: of each page, as in `packing.choose`.
+    """
+    if read:
+        found = [aloud(rng, page, count) for page in pages]
+        if fewest := min(map(len, found)):
+            return [mine[:fewest] for mine in found], "direct"
+    return [choose(rng, p.questions, count, known=k) for p, k in zip(pages, known, strict=True)], "turn"
+
+
+def letter_read(page: Page, question: Question) -> int:
+    """Number of the character of the page that is given first."""
+    before = 0
+    for text in page.texts:
+        if (at := text.string.find(question.question)) >= 0:
+            return before + at
+        before += len(text.string)
+    raise ValueError(f"{question.question!r} does not stand on the page")
