@@ -238,10 +238,21 @@ def test_an_error_of_a_stage_is_the_error_of_the_run(tmp_path: Path) -> None:
     """Across the pipe, as one line; the other stage ends."""
     (tmp_path / "sight.pt").write_bytes(b"torn")
     end, other = room.get_context("spawn").Pipe(duplex=False)
-    room._alone("sight", TINY, tmp_path, other)
+    room._alone("sight", read_recipe(TINY), tmp_path, other)
     other.close()
     with pytest.raises(DataError, match=r"sight\.pt is not a whole training state"):
         room._listen({end: "sight"}, None)
+
+
+@pytest.mark.slow
+def test_a_recipe_that_is_edited_meanwhile_changes_nothing(
+    whole: tuple[Path, list[tuple[Report, Outlook]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every stage has processes of its own, which begin behind the edit."""
+    recipe = with_parts(whole[0] / "model", tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    model = room.run(recipe, out=tmp_path / "run", watch=lambda *_: recipe.write_text("def recipe():\n    return 3\n"))
+    assert (model / "model.safetensors").is_file()
 
 
 def report(stage: str, step: int, *, steps: int, seconds: float, tokens: int = 100) -> Report:
