@@ -253,6 +253,21 @@ def test_image_tokens_learn_to_look_back_and_where_they_stand() -> None:
     assert losses[-1] < losses[0] - 0.5
 
 
+def test_behind_a_bare_key_nobody_is_told_where_to_look() -> None:
+    from ixc.train.language import Reader
+
+    page = compose(7, kind="form", hd=1)
+    reader = Reader(read_recipe(TINY).model.text_config, seed=1)
+    image = reader.embed_image([page_symbols(page, hd=1)], noise=0.0)
+    pointers = (Pointer(layer=0, head=0, weight=1.0),)
+    away = {
+        form: asked_of(reader.decoder, image, [page], [page.questions[-2:]], hd=1, pointers=pointers, form=form)[0][1]
+        for form in ("turn", "key")
+    }
+    assert away["turn"] > 0
+    assert away["key"] == 0
+
+
 def test_where_a_token_stands_is_told_of_tiles_and_overview() -> None:
     page = compose(7, kind="form", hd=4)
     symbols = page_symbols(page, hd=4)

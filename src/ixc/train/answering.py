@@ -102,7 +102,7 @@ def asked_of(
         tokens read.
     """
     packed = pack(asked, prefix=len(markup()[0]) + image.shape[1], form=form)
-    gaze = Gaze(pointers=pointers) if pointers and form != "key" else None  # places are counted in whole turns
+    gaze = Gaze(pointers=pointers) if pointers and form != "key" else None  # a bare key names no places
     with _hidden(decoder, bearings) as hidden:
         logits = answer_logits(decoder, image, packed, plora=plora, gaze=gaze)
     loss, right = marked(logits, packed.labels, packed.questions)

@@ -1,4 +1,4 @@
-"""Where an image token stands in its picture, told from its hidden state: what `Where is X?` is answered with.
+"""Where an image token stands in its picture, told from its hidden state: what `Where is X?` asks for.
 
 A token's features tell its letters; its place follows from the newlines before it alone. Every token of every page is
 asked for it in the middle of the reader, while questions ask for one place in a page.

@@ -1,6 +1,6 @@
 """What heads look at while questions are answered, and how far that is from where they are told to look.
 
-Shapes: B pages, Q questions of T tokens, P tokens before the questions, S tokens in all, D width of a head.
+Shapes: B pages, Q questions of T tokens, P tokens before the questions, D width of a head.
 """
 
 from __future__ import annotations

@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ixc.data.synth.page import Page, Question
-from ixc.geometry import partition
-from ixc.train.pointing import copied, found, letter_tokens
+from ixc.train.pointing import copied, found, seen_letters, spread
 
 Link = Literal["beside", "above"]
 """Both on one line of text, or one below the other."""
@@ -40,19 +39,19 @@ def links_of(page: Page, *, hd: int) -> dict[Link, Links]:
 
     The tiles and the overview each have their own; pairs of which a part stands twice on the page are left out.
     """
-    tokens = np.stack(letter_tokens(page, partition(page.width, page.height, hd=hd, rule="native")))  # (2, n)
+    tokens = seen_letters(page, hd=hd)
     lines = np.concatenate([np.tile([[t.y], [t.size]], len(t.string)) for t in page.texts] or [np.zeros((2, 0))], 1)
     links: dict[Link, Links] = {"beside": {}, "above": {}}
     for question in _some(page.questions):
         at = copied(page, question)
         if len(at) != 1:
             continue
-        answer = slice(at[0], at[0] + len(question.answer))
         for key in keys_of(page, question):
             one_line = abs(lines[0, key.start] - lines[0, at[0]]) < SAME_LINE * lines[1, key.start]
             into = links["beside" if one_line else "above"]
-            for view in tokens:
-                _link(into, _whole(view[answer]), _whole(view[key]))
+            for view in tokens[:, None]:
+                value = spread(view, at, len(question.answer))
+                _link(into, value, spread(view, [key.start], key.stop - key.start))
     return links
 
 
@@ -60,11 +59,6 @@ def _some(questions: list[Question]) -> list[Question]:
     if len(questions) <= MOST:
         return questions
     return [questions[i] for i in np.linspace(0, len(questions) - 1, MOST).astype(int)]
-
-
-def _whole(tokens: np.ndarray) -> list[int]:
-    """In order, without those that are too small to read."""
-    return sorted({int(token) for token in tokens if token >= 0})
 
 
 def _link(into: Links, one: list[int], other: list[int]) -> None:

@@ -4,9 +4,8 @@
 
 `answer`: the token that holds the next letter, for answers that are copied from the page. `asked`: the word that the
 question names, for those that say where it stands or whether it is there; for `no` the first token of all; the largest
-or smallest amount for those that ask whose it is. `named`:
-behind the third letter and every further one of a word of the question that stands on the page, and of the answer, the
-token that holds that letter: a finger on the page.
+or smallest amount for those that ask whose it is. `named`: behind the third letter and every further one of a word of
+the question that stands on the page, and of the answer, the token that holds that letter: a finger on the page.
 
 Shapes: B pages, Q questions of T tokens, P tokens before the questions, N image tokens.
 """
@@ -74,12 +73,17 @@ def _tokens(x: np.ndarray, y: np.ndarray, sizes: np.ndarray, *, rows: int, colum
     return np.where(inside, row * (columns + 1) + column, -1)
 
 
+def seen_letters(page: Page, *, hd: int) -> np.ndarray:
+    """`letter_tokens` of a page seen at a setting: (2, n), the tiles' and the overview's."""
+    return np.stack(letter_tokens(page, partition(page.width, page.height, hd=hd, rule="native")))
+
+
 def places_of(page: Page, questions: Sequence[Question], *, hd: int, at: Target = "answer") -> list[Places | None]:
     """Of each question, for each token of it or of its answer the image tokens to look at; None: none are known.
 
     What is sought is sought as a whole word, wherever it stands on the page.
     """
-    tokens = np.stack(letter_tokens(page, partition(page.width, page.height, hd=hd, rule="native")))
+    tokens = seen_letters(page, hd=hd)
     find = {"answer": _answer, "asked": _asked, "named": _named}[at]
     return [find(page, question, tokens) for question in questions]
 
@@ -110,18 +114,18 @@ def _asked(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
     if question.kind in COMPARED:
         amounts = (q for q in page.questions if q.kind in AMOUNTS and whole_words(q.question, question.answer))
         amount = next(amounts, None)
-        seen = [] if amount is None else _spread(tokens, copied(page, amount), len(amount.answer))
+        seen = [] if amount is None else spread(tokens, copied(page, amount), len(amount.answer))
         return {k: seen for k in range(count)} if seen else None
     if not before or not (text.startswith(before) and text.endswith(behind)):
         return None
     if question.answer == "no":
         return {k: [NOWHERE] for k in range(count)}
     word = text.removeprefix(before).removesuffix(behind)
-    seen = _spread(tokens, found(page, word), len(word))
+    seen = spread(tokens, found(page, word), len(word))
     return {k: seen for k in range(count)} if seen else None
 
 
-def _spread(tokens: np.ndarray, words: list[int], length: int) -> list[int]:
+def spread(tokens: np.ndarray, words: list[int], length: int) -> list[int]:
     """Image tokens that hold any letter of words that begin at these characters."""
     return sorted({int(t) for i in words for t in tokens[:, i : i + length].flat if t >= 0})
 
