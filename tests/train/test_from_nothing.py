@@ -176,22 +176,59 @@ def test_steps_in_parts_have_the_same_weights_on_one_core_and_on_two(
     assert sum(name.endswith("layer_norm1.weight") for name in names) == 2
 
 
-def test_a_deeper_model_sees_and_answers_as_the_one_it_began_as(tmp_path: Path) -> None:
-    """Until it learns: what is added says nothing."""
+@pytest.mark.parametrize("width", [32, 48, 64])
+def test_a_larger_model_sees_and_answers_as_the_one_it_began_as(tmp_path: Path, width: int) -> None:
+    """Until it learns: what is added says nothing, and all of it can learn."""
     plan = read_recipe(TINY)
     small = room.Joint(plan.model, plan.joint, tmp_path)
     for parameter in small.model.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     export(small.model, small.symbols, tmp_path / "model", hd=1, training={})
-    deeper = read_recipe(TINY)
-    deeper.model.text_config.num_hidden_layers, deeper.model.vision_config.num_hidden_layers = 4, 3
-    large = room.Joint(deeper.model, deeper.joint, tmp_path)
+    plan = read_recipe(TINY)
+    plan.model.text_config.num_hidden_layers, plan.model.vision_config.num_hidden_layers = 4, 3
+    text = plan.model.text_config
+    text.hidden_size, text.num_attention_heads, text.num_key_value_heads = width, width // 16, width // 16
+    text.intermediate_size = 3 * width
+    large = room.Joint(plan.model, plan.joint, tmp_path)
     room.begin(tmp_path / "model", large.model, large.symbols)
     assert large.model.num_parameters() > small.model.num_parameters()
-    ids, pixels = torch.arange(5, 40)[None], torch.randn(1, 3, 336, 336)
+    pixels, grids = torch.randn(1, 3, 336, 336), torch.tensor([[1, 1]])
+    both = [joint.model for joint in (small, large)]
     with torch.no_grad():
-        assert torch.equal(small.model(input_ids=ids).logits, large.model(input_ids=ids).logits)
-        assert torch.equal(small.model.model.vision_tower(pixels), large.model.model.vision_tower(pixels))
+        first, second = (torch.stack(model.model.get_image_features(pixels, grids).pooler_output) for model in both)
+        assert torch.equal(second[..., :32], first)
+        assert not second[..., 32:].any()
+        types = torch.ones(first.shape[:2], dtype=torch.long)
+        answers = [
+            model(inputs_embeds=seen, mm_token_type_ids=types).logits
+            for model, seen in zip(both, (first, second), strict=True)
+        ]
+    far = (answers[1] - answers[0]).abs().max() / answers[0].abs().max()
+    assert far < (1e-6 if width == 32 else 2e-2)  # the epsilon of a norm weighs more where half of the channels are zero
+    assert torch.equal(large.symbols.rows[:, :32], small.symbols.rows)
+
+
+def test_the_added_channels_learn(tmp_path: Path) -> None:
+    """Neither what reads nor what writes them is stuck at zero."""
+    plan = read_recipe(TINY)
+    small = room.Joint(plan.model, plan.joint, tmp_path)
+    for parameter in small.model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    export(small.model, small.symbols, tmp_path / "model", hd=1, training={})
+    plan = read_recipe(TINY)
+    text = plan.model.text_config
+    text.hidden_size, text.num_attention_heads, text.num_key_value_heads, text.intermediate_size = 48, 3, 3, 96
+    large = room.Joint(plan.model, plan.joint, tmp_path)
+    room.begin(tmp_path / "model", large.model, large.symbols)
+    before = {name: value.clone() for name, value in large.model.model.language_model.state_dict().items()}
+    for _ in range(2):
+        large.joint_step()
+    for name, value in large.model.model.language_model.state_dict().items():
+        if name.endswith(("wo.base.weight", "w2.base.weight")):
+            assert (value[32:] != before[name][32:]).any(), name
+            assert (value[:, -8:] != before[name][:, -8:]).any(), name
+        elif name.endswith(("wqkv.base.weight", "w1.base.weight")):
+            assert (value[:, 32:] != before[name][:, 32:]).any(), name
 
 
 @pytest.mark.slow

@@ -17,14 +17,11 @@ from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.image import IxcImageProcessorPil
 from ixc.processing.processor import IxcProcessor
 from ixc.processing.tokenizer import character_tokenizer
+from ixc.train.growth import grown
 from ixc.train.language import prepare
 from ixc.train.sight import silence
 from ixc.train.symbols import SymbolEmbedding
 
-BLOCKS = ("model.language_model.layers.", "model.vision_tower.encoder.layers.")
-"""Where the blocks of the decoder and of the tower stand among the weights."""
-BEHIND = 2
-"""Blocks that stay before those that are added."""
 SYMBOLS = "symbols.safetensors"
 """What the symbols have learned: nothing that answers needs it, a training that goes on without pixels does."""
 
@@ -60,7 +57,7 @@ def export(
 
 
 def begin(folder: Path, model: IxcForConditionalGeneration, symbols: SymbolEmbedding) -> None:
-    """Take over the weights of a folder that `export` wrote; a deeper model answers as the folder's does (`deepened`).
+    """Take over the weights of a folder that `export` wrote; a larger model answers as the folder's does (`growth.py`).
 
     Raises:
         DataError: its symbols are missing, or its weights are of other shapes.
@@ -68,8 +65,8 @@ def begin(folder: Path, model: IxcForConditionalGeneration, symbols: SymbolEmbed
     try:
         prepare(model.model.language_model)
         silence(model.model.vision_tower)
-        model.load_state_dict(deepened(weights(folder).state_dict(), model.state_dict()))
-        symbols.load_state_dict(load_file(folder / SYMBOLS), strict=False)
+        model.load_state_dict(grown(weights(folder).state_dict(), model.state_dict()))
+        symbols.load_state_dict(symbols.grown(load_file(folder / SYMBOLS)), strict=False)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{folder} cannot be gone on from ({reason}); name a folder that ixc train wrote") from error
@@ -84,28 +81,3 @@ def reader(model: IxcForConditionalGeneration, symbols: SymbolEmbedding) -> dict
     """Weights of the language stage: decoder and symbols."""
     parts = {"decoder": model.model.language_model, "symbols": symbols}
     return {f"{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}
-
-
-def deepened(found: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a shallower model for a deeper one: new blocks come behind the second, as they begin.
-
-    Args:
-        found: of the shallower model. fresh: of the deeper one, its residual branches silent.
-    """
-    for prefix in BLOCKS:
-        old, new = _depth(found, prefix), _depth(fresh, prefix)
-        if new <= old:
-            continue
-        behind, moved = min(BEHIND, old), {}
-        for name, value in found.items():
-            if name.startswith(prefix):
-                number, rest = name.removeprefix(prefix).split(".", 1)
-                name = f"{prefix}{int(number) + (new - old) * (int(number) >= behind)}.{rest}"
-            moved[name] = value
-        added = tuple(f"{prefix}{behind + i}." for i in range(new - old))
-        found = moved | {name: value for name, value in fresh.items() if name.startswith(added)}
-    return found
-
-
-def _depth(weights: dict[str, Tensor], prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)})

@@ -32,6 +32,7 @@ from ixc.processing.picture import resize_to_canvas, tiles
 from ixc.train import state
 from ixc.train.aloud import asked_or_read
 from ixc.train.answering import asked_of
+from ixc.train.bearings import Bearings
 from ixc.train.language import rate_at, set_rate
 from ixc.train.marks import Marks, by_kind, know, marks_of
 from ixc.train.muon import Muon
@@ -78,6 +79,8 @@ class JointRecipe:
     """Kinds of question half known are asked most, of each kind of page (`packing.worth`)."""
     pointers: tuple[Pointer, ...] = ()
     """Heads that are told where to look."""
+    bearings: tuple[int, float] | None = None
+    """A layer behind which image tokens are asked where they stand, and the weight of it; None: they are not."""
     spelling: float = 0.3
     """Weight of naming the characters of the image tokens."""
     save_every: int = 50
@@ -253,10 +256,15 @@ class Joint:
         torch.manual_seed(recipe.seed)
         self.model = IxcForConditionalGeneration(config)
         self.symbols = SymbolEmbedding(config.text_config.hidden_size)
+        self.bearings = None
         self.step = 0
         self.exact: dict[str, float] = {}
         self.asked: dict[str, dict[str, float]] = {}
         self.optims = groups(self.model, recipe)
+        if recipe.bearings is not None:
+            layer, weight = recipe.bearings
+            self.bearings = Bearings(config.text_config.hidden_size, layer=layer, weight=weight)
+            self.optims[1].add_param_group({"params": [*self.bearings.parameters()], "lr": recipe.adam_lr})
         set_rate(self.optims, 1.0)
 
     def start(self, tower: dict[str, Tensor], decoder: dict[str, Tensor], symbols: dict[str, Tensor]) -> None:
@@ -286,6 +294,8 @@ class Joint:
             return False
         self.model.load_state_dict(saved["model"])
         self.symbols.load_state_dict(saved["symbols"])
+        if self.bearings is not None:
+            self.bearings.load_state_dict(saved["bearings"])
         for optim, values in zip(self.optims, saved["optims"], strict=True):
             peaks = [group["peak"] for group in optim.param_groups]
             optim.load_state_dict(values)
@@ -301,6 +311,7 @@ class Joint:
             {
                 "model": self.model.state_dict(),
                 "symbols": self.symbols.state_dict(),
+                "bearings": {} if self.bearings is None else self.bearings.state_dict(),
                 "optims": [o.state_dict() for o in self.optims],
                 "step": self.step,
                 "exact": self.exact,
@@ -324,12 +335,14 @@ class Joint:
         read = bool(recipe.aloud and rng.random() < recipe.aloud)
         draws = [parts.draws(rng, recipe.seed, 2, self.step, part=part) for part in parts.here]
         notes = [self._part(share, own, read=read) for own in draws]
-        parts.mean(self.model.parameters())
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        learning = [*self.model.parameters(), *([] if self.bearings is None else self.bearings.parameters())]
+        parts.mean(learning)
+        nn.utils.clip_grad_norm_(learning, 1.0)
         set_rate(self.optims, rate_at(self.step, steps=recipe.steps, decay_from=recipe.steps // 3))
         for optim in self.optims:
             optim.step()
-        self.model.zero_grad(set_to_none=True)
+        for parameter in learning:
+            parameter.grad = None
         self.step += 1
         notes = parts.all(notes)
         for _, _, right, spelt, marks in notes:
@@ -358,6 +371,7 @@ class Joint:
             hd=setting,
             pointers=recipe.pointers,
             form=form,
+            bearings=self.bearings,
         )
         chars, marks = written(pages, hd=setting)
         table = self.model.get_input_embeddings().weight.detach()

@@ -24,6 +24,7 @@ RANKS = 3  # characters told apart inside one patch
 SLOTS = 2 * RANKS
 LEGIBLE = 19.0  # seen font size in pixels below which a perfect eye is not assumed: the tower learns from 18 px
 FIRST_ID = 4  # token id of the blank, code 0 (processing/tokenizer.py: ids of ASCII begin here)
+BLOCK = 128  # channels
 MARK_NEWLINE, MARK_SEPARATOR = 1, 2
 
 
@@ -135,16 +136,22 @@ def page_symbols(page: Page, *, hd: int, rule: str = "native") -> Symbols:
 class SymbolEmbedding(nn.Module):
     """Symbols -> visual tokens in the language model's space.
 
-    The place matrices are fixed and orthogonal; the row vectors, newline and separator are learned.
+    The place matrices are fixed, orthogonal and turn every `BLOCK` channels among themselves, so that a wider one says
+    the same in its first channels; the row vectors, newline and separator are learned.
     """
 
     def __init__(self, width: int, *, seed: int = 0) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        turns = torch.linalg.qr(torch.randn(SLOTS, width, width, generator=generator))[0]
-        self.register_buffer("turns", turns)
+        blocks = [min(BLOCK, width - start) for start in range(0, width, BLOCK)]
+        turns = [torch.linalg.qr(torch.randn(SLOTS, n, n, generator=generator))[0] for n in blocks]
+        self.register_buffer("turns", torch.stack([torch.block_diag(*place) for place in zip(*turns, strict=True)]))
         self.rows = nn.Parameter(torch.randn(2, width, generator=generator) * 0.3 * width**-0.5)
         self.marks = nn.Parameter(torch.randn(2, width, generator=generator) * width**-0.5)
+
+    def grown(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Learned vectors of a narrower one for this one; its further channels say nothing yet."""
+        return {k: nn.functional.pad(v, (0, self.rows.shape[1] - v.shape[1])) for k, v in found.items()}
 
     def forward(self, chars: Tensor, rows: Tensor, marks: Tensor, embedding: Tensor, *, noise: float) -> Tensor:
         """(B, N, SLOTS), (B, N, 2), (B, N) and the token embedding matrix (V, D) -> (B, N, D)."""
