@@ -46,29 +46,34 @@ _LONGEST_COMPILATION = 60
 @cache
 def library() -> Any | None:
     """The compiled kernels, or None where they cannot be had."""
+    return compiled(SOURCE)
+
+
+def compiled(source: Path) -> Any | None:
+    """A file of C, compiled for this machine and loaded; None where there is no compiler, or none is wanted."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if os.environ.get("IXC_KERNELS") == "0" or compiler is None or platform.system() != "Linux":
         return None
     try:
-        return ctypes.CDLL(str(_compiled(compiler)))
+        return ctypes.CDLL(str(_compiled(source, compiler)))
     except (OSError, subprocess.SubprocessError) as error:
-        logging.getLogger(__name__).warning("no compiled kernels, so small weights are multiplied slowly: %s", error)
+        logging.getLogger(__name__).warning("%s could not be compiled, so what it does is slow: %s", source.name, error)
         return None
 
 
-def _compiled(compiler: str) -> Path:
+def _compiled(source: Path, compiler: str) -> Path:
     """The shared library, made if this machine has none yet; it appears under its name whole or not at all."""
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     features = "".join(line for line in cpu.splitlines() if line.startswith(("flags", "Features", "model name")))
-    seen = hashlib.sha256(SOURCE.read_bytes() + f"{compiler} {FLAGS} {features}".encode()).hexdigest()[:16]
+    seen = hashlib.sha256(source.read_bytes() + f"{compiler} {FLAGS} {features}".encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ixc"
-    target = folder / f"kernels-{seen}.so"
+    target = folder / f"{source.stem}-{seen}.so"
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as draft:
         parts, whole = Path(draft) / "kernels.o", Path(draft) / "kernels.so"
-        for command in ([*FLAGS, "-c", str(SOURCE), "-o", str(parts)], ["-shared", str(parts), "-o", str(whole)]):
+        for command in ([*FLAGS, "-c", str(source), "-o", str(parts)], ["-shared", str(parts), "-o", str(whole)]):
             subprocess.run([compiler, *command], check=True, capture_output=True, timeout=_LONGEST_COMPILATION)
         whole.replace(target)
     return target

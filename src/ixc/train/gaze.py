@@ -5,7 +5,7 @@ Shapes: B pages, Q questions of T tokens, P tokens before the questions, D width
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -32,11 +32,12 @@ class Gaze:
     read: dict[Pointer, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Of those that are told for image tokens, scaled queries and keys (B, P, D) before the questions."""
 
-    def take(self, module: nn.Module, far: Tensor, query: Tensor, key: Tensor) -> None:
+    def take(self, module: nn.Module, far: Callable[[int], Tensor], query: Tensor, key: Tensor) -> None:
         """Keep what heads of one layer do.
 
         Args:
-            far: attention of the questions, (B, H, Q * T, P). query, key: scaled, before the questions, (B, H, P, D).
+            far: head -> attention of the questions, (B, Q * T, P).
+            query, key: scaled, before the questions, (B, H, P, D).
         """
         for pointer in self.pointers:
             if module.layer_idx != pointer.layer:
@@ -44,7 +45,7 @@ class Gaze:
             if pointer.at in LINKS:
                 self.read[pointer] = query[:, pointer.head], key[:, pointer.head]
             else:
-                self.given[pointer] = far[:, pointer.head]
+                self.given[pointer] = far(pointer.head)
 
     def loss(self, pages: list[Page], asked: list[list[Question]], firsts: Tensor, *, hd: int) -> Tensor:
         """The weighted sum over the pointers. firsts: as `look_at`. hd: setting that the pages are seen at."""

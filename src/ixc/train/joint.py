@@ -29,7 +29,7 @@ from ixc.geometry import TILE, partition
 from ixc.model.config import IxcConfig
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.picture import resize_to_canvas, tiles
-from ixc.train import state
+from ixc.train import quick, state
 from ixc.train.aloud import asked_or_read
 from ixc.train.answering import asked_of
 from ixc.train.bearings import Bearings
@@ -324,7 +324,8 @@ class Joint:
         """Image tokens (B, N, D); gradients reach the tower in the last part of the run only."""
         inner, late = self.model.model, self.step >= self.recipe.tower_from * self.recipe.steps
         inner.vision_tower.requires_grad_(late and hd <= self.recipe.tower_most)
-        return torch.stack(inner.get_image_features(pixels, grids).pooler_output)
+        with quick.eyes(inner.vision_tower):
+            return torch.stack(inner.get_image_features(pixels, grids).pooler_output)
 
     def joint_step(self) -> tuple[float, int]:
         """One step of everything -> loss, tokens; `exact` and `asked` are brought forward."""

@@ -23,6 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ixc.data.synth.page import Question
 from ixc.processing.tokenizer import character_tokenizer
+from ixc.train import quick
 
 if TYPE_CHECKING:
     from ixc.train.gaze import Gaze
@@ -154,23 +155,47 @@ def attend_packed(
         gaze: told what is looked at in the prefix.
 
     Returns:
-        (B, S, H, D), equal to the masked whole up to rounding, and no weights.
+        (B, S, H, D), equal to the masked whole up to rounding (to that of bf16 inside of `quick`), and no weights.
     """
     seen, shown = key[:, :, :prefix], value[:, :, :prefix]
+    if quick.takes(query):
+        out = quick.attend(query, key, value, prefix=prefix, questions=questions, scaling=scaling)
+        if gaze is not None and questions:
+            asked = query[:, :, prefix:] * scaling
+            own = key[:, :, prefix:]
+            gaze.take(
+                module,
+                lambda head: _weights(asked[:, head], seen[:, head], own[:, head], questions)[0],
+                query[:, :, :prefix] * scaling,
+                seen,
+            )
+        return out.transpose(1, 2), None
     head = F.scaled_dot_product_attention(query[:, :, :prefix], seen, shown, is_causal=True, scale=scaling)
     if not questions:
         return head.transpose(1, 2), None
     asked = query[:, :, prefix:] * scaling
-    own_q, own_k, own_v = (x.unflatten(2, (questions, -1)) for x in (asked, key[:, :, prefix:], value[:, :, prefix:]))
-    length = own_q.shape[3]
-    later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
-    near = (own_q @ own_k.transpose(-1, -2)).masked_fill(later, -torch.inf).flatten(2, 3)  # (B, H, Q * T, T)
-    weights = torch.cat([asked @ seen.transpose(-1, -2), near], -1).softmax(-1)  # (B, H, Q * T, P + T)
-    far, near = weights.split([prefix, length], -1)
+    far, near = _weights(asked, seen, key[:, :, prefix:], questions)
     if gaze is not None:
-        gaze.take(module, far, query[:, :, :prefix] * scaling, seen)
-    tail = far @ shown + (near.unflatten(2, (questions, length)) @ own_v).flatten(2, 3)
+        gaze.take(module, lambda head: far[:, head], query[:, :, :prefix] * scaling, seen)
+    own = value[:, :, prefix:].unflatten(2, (questions, -1))
+    tail = far @ shown + (near.unflatten(2, (questions, -1)) @ own).flatten(2, 3)
     return torch.cat([head, tail], 2).transpose(1, 2), None
+
+
+def _weights(asked: Tensor, seen: Tensor, own: Tensor, questions: int) -> tuple[Tensor, Tensor]:
+    """What questions give to the prefix (..., Q * T, P) and to their own tokens (..., Q * T, T): one softmax.
+
+    Args:
+        asked: scaled queries (..., Q * T, D).
+        seen, own: keys of the prefix (..., P, D) and of the questions (..., Q * T, D).
+    """
+    own_q, own_k = (x.unflatten(-2, (questions, -1)) for x in (asked, own))
+    length = own_q.shape[-2]
+    later = torch.ones(length, length, dtype=torch.bool, device=asked.device).triu(1)
+    near = (own_q @ own_k.transpose(-1, -2)).masked_fill(later, -torch.inf).flatten(-3, -2)  # (..., Q * T, T)
+    weights = torch.cat([asked @ seen.transpose(-1, -2), near], -1).softmax(-1)  # (..., Q * T, P + T)
+    far, near = weights.split([seen.shape[-2], length], -1)
+    return far, near
 
 
 ALL_ATTENTION_FUNCTIONS.register(KERNEL, attend_packed)

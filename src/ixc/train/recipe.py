@@ -24,6 +24,8 @@ class NanoRecipe:
     joint: JointRecipe
     threads: int = 0
     """Cores of the stages after the first two, for sums in another order are other weights; 0 = all."""
+    quick: bool = False
+    """Products are of bf16 on processors with units for them (`quick.py`); the weights are then those of such ones."""
     begin: Path | None = None
     """Model folder of an earlier run, whose weights are gone on from instead of the stages before the joint one."""
     again: bool = False

@@ -28,6 +28,7 @@ from ixc.train import language, sight, spelling, state
 from ixc.train.export import begin, export, reader
 from ixc.train.joint import Joint
 from ixc.train.parts import Parts, met
+from ixc.train.quick import quick
 from ixc.train.recipe import NanoRecipe, read_recipe
 from ixc.train.report import Course, Leg, Outlook, Report, Watch
 
@@ -61,7 +62,7 @@ def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto", 
     check_out(out, resume=resume)
     tell = None if watch is None else _telling(watch, Course(legs(plan)))
     began = time.monotonic()
-    with threads(plan.threads):
+    with threads(plan.threads), quick(wanted=plan.quick):
         joint = Joint(plan.model, plan.joint, out, tell)
         if not joint.resume():
             _begin(joint, plan, out, tell)
@@ -152,7 +153,7 @@ def _side_by_side(names: tuple[str, ...], plan: NanoRecipe, out: Path, tell: Wat
     """
     if (os.cpu_count() or 1) < 2:
         for name in names:
-            with threads(1):
+            with threads(1), quick(wanted=plan.quick):
                 _stage(name, plan, out, tell)
         return
     context, ends = get_context("spawn"), {}
@@ -198,7 +199,7 @@ def _alone(name: str, plan: NanoRecipe, out: Path, end: Connection, place: tuple
     """A stage, or at `place` one part of its steps, in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who listens ends it
     try:
-        with threads(1), nullcontext() if place is None else met(*place) as parts:
+        with threads(1), quick(wanted=plan.quick), nullcontext() if place is None else met(*place) as parts:
             _stage(name, plan, out, end.send if parts is None or parts.writes else None, parts)
     except BrokenPipeError:
         os._exit(1)  # nobody listens any more

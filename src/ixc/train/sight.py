@@ -23,7 +23,7 @@ from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.page import SPACE
 from ixc.model.config import IxcVisionConfig
 from ixc.model.vision import VisionTower
-from ixc.train import state
+from ixc.train import quick, state
 from ixc.train.canvases import CANVAS, LETTERING, Lettering, page_canvas, text_canvas
 from ixc.train.language import optimisers, rate_at, set_rate
 from ixc.train.report import Log, Watch, running
@@ -148,7 +148,9 @@ class Spotter(nn.Module):
 
     def forward(self, pixels: Tensor, places: Tensor | None) -> Tensor:
         """Windows (N, 3, 168, 168) -> logits (N, P, R, K)."""
-        return self.head(self.norm(self.tower(pixels, window=places))).unflatten(-1, (RANKS, CODES))
+        with quick.eyes(self.tower):
+            seen = self.tower(pixels, window=places)
+        return self.head(self.norm(seen)).unflatten(-1, (RANKS, CODES))
 
 
 def batch(recipe: SightRecipe, *numbers: int, canvases: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,7 +29,7 @@ from ixc.data.synth.wear import worn_by_chance
 from ixc.geometry import TILE
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.picture import resize_to_canvas
-from ixc.train import state
+from ixc.train import quick, state
 from ixc.train.canvases import CANVAS, LETTERING, Canvas, Lettering, page_canvas, text_canvas
 from ixc.train.language import rate_at, set_rate
 from ixc.train.muon import Muon
@@ -188,7 +188,8 @@ class Speller:
         """Canvases of one part of a step, forward and backward; as `step`."""
         recipe = self.recipe
         pixels, places, chars, rows = windows(rng, recipe)
-        patches = self.model.vision_tower(pixels, window=places)  # (N, P, C)
+        with quick.eyes(self.model.vision_tower):
+            patches = self.model.vision_tower(pixels, window=places)  # (N, P, C)
         count, _, width = patches.shape
         four = patches.view(count, TOKENS, 2, TOKENS, 2, width).transpose(2, 3).reshape(-1, 4 * width)
         shown = self.model.vision_proj(torch.cat([four, *(m.view(1, -1) for m in self.marks)]))  # (N * T + 2, D)
