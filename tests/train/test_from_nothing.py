@@ -374,3 +374,17 @@ def test_lessons_and_family_of_a_recipe_are_what_is_drawn(tmp_path: Path) -> Non
     told: list[Report] = []
     language.run(plan, tmp_path, watch=told.append)
     assert {name for step in told for name in step.scores} - {"lesson", "read"} == {"notice"}
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_are_stored_as_asked_for_and_gone_on_from(tmp_path: Path, stored: torch.dtype) -> None:
+    plan = read_recipe(TINY)
+    joint = room.Joint(plan.model, plan.joint, tmp_path)
+    before = {name: value.clone() for name, value in joint.model.state_dict().items()}
+    export(joint.model, joint.symbols, tmp_path / "model", hd=1, training={}, stored=stored)
+    assert {v.dtype for v in load_file(tmp_path / "model" / "model.safetensors").values()} == {stored}
+    again = room.Joint(plan.model, plan.joint, tmp_path)
+    room.begin(tmp_path / "model", again.model, again.symbols)
+    for name, value in again.model.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, before[name].to(stored).float()), name

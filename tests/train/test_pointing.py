@@ -14,7 +14,7 @@ from ixc.data.synth.page import Page, Question, Text
 from ixc.geometry import partition
 from ixc.train.aloud import LONGEST, aloud
 from ixc.train.answering import answer_logits, asked_of
-from ixc.train.bearings import Bearings
+from ixc.train.bearings import MIDDLE, Bearings, amounts_of
 from ixc.train.gaze import Gaze, look_at, look_back
 from ixc.train.links import links_of
 from ixc.train.packing import choose, encode, markup, pack, worth
@@ -283,6 +283,27 @@ def test_where_a_token_stands_is_told_of_tiles_and_overview() -> None:
     assert len(symbols.marks) - (symbols.marks > 0).sum() == sum(counts)
     means = [squares[0].mean() + squares[1].mean(), squares[2].mean() + squares[3].mean()]
     assert loss == pytest.approx(np.average(means, weights=counts), rel=1e-4)  # weight 2, mean of two numbers
+
+
+@pytest.mark.parametrize("kind", ["bars", "pie", "curve"])
+def test_amounts_of_charts_are_told_where_their_last_figure_stands(kind: str) -> None:
+    page = compose(11, kind=kind, hd=4)
+    answers = [q.answer.removesuffix("%") for q in page.questions if q.kind in ("bar", "point", "slice")]
+    told = amounts_of(page, hd=4)
+    assert {round(10 ** (size + MIDDLE)) for size in told.values()} == {int(a) for a in answers}
+    symbols = page_symbols(page, hd=4)
+    for token, size in told.items():
+        last = str(round(10 ** (size + MIDDLE)))[-1]
+        assert ord(last) - ord(" ") in symbols.chars[token]
+    bearings = Bearings(8, layer=0, weight=1.0)
+    with torch.no_grad():
+        bearings.readout.weight.zero_()
+        bearings.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.0]))
+        without = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4)
+        bearings.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.5]))
+        moved = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4)
+    sizes = np.array([*told.values()])
+    assert float(moved - without) == pytest.approx(((0.5 - sizes) ** 2).mean() - (sizes**2).mean(), abs=1e-4)
 
 
 def test_reading_aloud_goes_on_from_letters_that_stand_nowhere_else() -> None:

@@ -27,13 +27,20 @@ SYMBOLS = "symbols.safetensors"
 
 
 def export(
-    model: IxcForConditionalGeneration, symbols: SymbolEmbedding, folder: Path, *, hd: int, training: dict[str, Any]
+    model: IxcForConditionalGeneration,
+    symbols: SymbolEmbedding,
+    folder: Path,
+    *,
+    hd: int,
+    training: dict[str, Any],
+    stored: torch.dtype = torch.float32,
 ) -> None:
     """Write beside and rename; an older folder of the same name is replaced.
 
     Args:
         hd: default setting of the model: the largest its pages are drawn for.
         training: what the model card tells of the run: recipe, steps, cost; kept as `training.json`.
+        stored: number type of the weights in the file; the model itself is given back in float32.
     """
     tokenizer = character_tokenizer()
     images = IxcImageProcessorPil(hd=hd, partition="native")
@@ -47,7 +54,8 @@ def export(
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    model.to(torch.float32).save_pretrained(beside)
+    model.to(stored).save_pretrained(beside)
+    model.to(torch.float32)
     processor.save_pretrained(beside)
     save_file({name: value.detach().clone() for name, value in symbols.named_parameters()}, beside / SYMBOLS)
     (beside / "training.json").write_text(json.dumps(training, indent=1) + "\n")

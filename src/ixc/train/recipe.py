@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ixc.model.config import IxcConfig
 from ixc.train.joint import JointRecipe
@@ -26,6 +27,8 @@ class NanoRecipe:
     """Cores of the stages after the first two, for sums in another order are other weights; 0 = all."""
     quick: bool = False
     """Products are of bf16 on processors with units for them (`quick.py`); the weights are then those of such ones."""
+    stored: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Number type of the weights in the model folder."""
     begin: Path | None = None
     """Model folder of an earlier run, whose weights are gone on from instead of the stages before the joint one."""
     again: bool = False

@@ -71,7 +71,8 @@ def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto", 
             joint.resume()
         model = joint.run()
     record = _record(plan, time.monotonic() - began)
-    export(model, joint.symbols, out / "model", hd=max(plan.joint.family.settings), training=record)
+    most, stored = max(plan.joint.family.settings), getattr(torch, plan.stored)
+    export(model, joint.symbols, out / "model", hd=most, training=record, stored=stored)
     return out / "model"
 
 

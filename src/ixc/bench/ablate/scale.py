@@ -6,7 +6,8 @@ some 900 tokens. Partition, layout, newline, separator, overview, merging and Pa
 
 from __future__ import annotations
 
-from ixc.model.config import IxcConfig, IxcTextConfig, IxcVisionConfig
+from ixc.inference.folder import EMBEDDED
+from ixc.model.config import IxcConfig, IxcVisionConfig
 from ixc.train.symbols import TOKEN
 
 TILE = 112
@@ -28,22 +29,7 @@ VISION = IxcVisionConfig(
 )
 """The tower of the studies."""
 
-TEXT = IxcTextConfig(
-    vocab_size=128,
-    hidden_size=128,
-    intermediate_size=352,
-    num_hidden_layers=6,
-    num_attention_heads=4,
-    num_key_value_heads=4,
-    max_position_embeddings=32768,
-    rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-    plora_r=8,
-    plora_alpha=8,
-    plora_qkv_r=8,
-    plora_qkv_alpha=16,
-    plora_dropout=0.0,
-    eos_token_id=2,
-)
+TEXT = IxcConfig.from_pretrained(EMBEDDED).text_config
 """The language model of the studies: the embedded model's shape, for it begins from that one's weights."""
 
 IMAGE_TOKEN = 102

@@ -271,6 +271,7 @@ def _start(out: Path) -> dict[str, Any]:
         "characters": eyes_state["accuracy"],
         "lessons": hand_state["exact"],
         "layers": TEXT.num_hidden_layers,
+        "width": TEXT.hidden_size,
         "cpu_seconds": start,
     }
 

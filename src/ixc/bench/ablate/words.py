@@ -42,7 +42,7 @@ def opening(runs: Runs) -> list[str]:
     first = next(iter(next(iter(runs.values())).values()))
     recipe, start = first["recipe"], first["start"]
     full, small = pages.SORTS["full"], pages.SORTS["small"]
-    vision, text, learner = scale.VISION, scale.TEXT, recipe["learner"]
+    vision, learner = scale.VISION, recipe["learner"]
     return f"""# The paper's findings, tried again
 
 Made by `ixc bench ablate` from the files in `benchmarks/ablate`; no figure is typed by hand.
@@ -50,7 +50,7 @@ Made by `ixc bench ablate` from the files in `benchmarks/ablate`; no figure is t
 **What this is.** A scaled geometry: tiles of {scale.TILE} px instead of 336, each {scale.SIDE**2} tokens instead
 of 144, so that HD-55 is some 900 tokens. Partition, layout, newline, separator, overview, merging and Partial LoRA
 are the code of the real model. The tower is {vision.hidden_size} wide with {vision.num_hidden_layers} layers, the
-language model {text.hidden_size} wide with {start["layers"]}. Both are trained once, as the paper starts
+language model {start.get("width", 128)} wide with {start["layers"]}. Both are trained once, as the paper starts
 from CLIP and InternLM2: the tower on letters (it names {start["characters"]:.0%} of the characters of its last
 training canvases, down to {scale.LEGIBLE[0]:.0f} px), the language model, begun from the embedded model's, on
 these pages without pixels, with newlines, overview and the any-resolution order switched at random, so that it
