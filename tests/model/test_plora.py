@@ -1,5 +1,6 @@
 """Partial LoRA: only image tokens see it, and nobody who swaps linear maps can lose it."""
 
+import pytest
 import torch
 from parity.model_goldens import FOLDER, INFERENCE, inputs
 from torch import nn
@@ -89,3 +90,20 @@ def test_swapping_every_linear_keeps_the_addition() -> None:
     wanted = model(**given).logits
     assert swap_linears(model.model.language_model) == 2 * 5 * 3  # layers, linear maps, parts
     assert torch.equal(model(**given).logits, wanted)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_spans_and_a_mask_learn_the_same(frozen: bool) -> None:
+    plora = layer()
+    plora.base.requires_grad_(not frozen)
+    x, spans = torch.randn(2, 9, 6, requires_grad=True), ((1, 4), (6, 8))
+    mask = torch.zeros(2, 9, dtype=torch.bool)
+    for start, stop in spans:
+        mask[:, start:stop] = True
+    learning = [x, *(p for p in plora.parameters() if p.requires_grad)]
+    found = []
+    for places in (mask, spans):
+        y = plora(x, places)
+        found.append([y, *torch.autograd.grad(y.square().sum(), learning)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -18,6 +18,7 @@ from ixc.train.bearings import Bearings
 from ixc.train.gaze import Gaze
 from ixc.train.packing import IGNORE, KERNEL, Form, Packed, markup, pack
 from ixc.train.pointing import Pointer
+from ixc.train.quick import is_quick
 
 
 def answer_logits(
@@ -33,13 +34,15 @@ def answer_logits(
     start = table(torch.tensor(markup()[0])).expand(len(image), -1, -1)
     x = torch.cat([start, image, table(packed.ids)], 1)  # (B, S, D)
     types = torch.zeros(x.shape[:2], dtype=torch.long)
-    types[:, start.shape[1] : start.shape[1] + image.shape[1]] = 1
+    span = start.shape[1], start.shape[1] + image.shape[1]
+    types[:, slice(*span)] = 1
+    places = () if not plora else (span,) if is_quick() else None
     kernel, decoder.config._attn_implementation = decoder.config._attn_implementation, KERNEL
     try:
         hidden = decoder(
             inputs_embeds=x,
-            mm_token_type_ids=types if plora else None,
-            image_mask=None if plora else (),
+            mm_token_type_ids=types if places is None else None,
+            image_mask=places,
             attention_mask=packed.mask.expand(len(x), -1, -1, -1),
             position_ids=packed.positions.expand(len(x), -1),
             use_cache=False,
