@@ -16,23 +16,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from ixc import chat
 from ixc.errors import UsageError
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.serving.answer import CHAT_FORM, Form
+from ixc.serving.fields import Body, Part, StreamOptions, Template, Tiling, Turn
 
 MAX_BEAMS = 8
 """Widest beam search: each beam keeps the prompt's keys and values once more."""
 
 MAX_STOPS = 4
 """Most stop texts of a request, as OpenAI has it."""
-
-MAX_TOP_LOGPROBS = 20
-"""Most alternatives of a token, as OpenAI has it."""
 
 LONGEST_QUOTE = 60
 """Characters of a stranger's text repeated in an error."""
@@ -127,70 +125,6 @@ class Chat:
         return tuple(part.source for turn in self.messages for part in turn.content if isinstance(part, chat.Image))
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _StreamOptions(_Strict):
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
-    continuous_usage_stats: bool | None = None
-
-
-class _Tiling(_Strict):
-    hd: Annotated[int | None, Field(ge=1)] = None
-    partition: str | None = None
-
-
-class Template(_Strict):
-    """`chat_template_kwargs`; see `answer.Form`."""
-
-    published: bool | None = None
-    assistant: str | None = None
-
-
-class _ImageUrl(_Strict):
-    url: str
-    detail: str | None = None
-
-
-class _Part(_Strict):
-    type: str
-    text: str | None = None
-    image_url: _ImageUrl | None = None
-
-
-class _Turn(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    role: str
-    content: str | list[_Part] | None = None
-
-
-class _Body(_Tiling):
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    model: str
-    messages: Annotated[list[_Turn], Field(min_length=1)]
-    max_tokens: Annotated[int | None, Field(ge=1)] = None
-    max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
-    temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
-    repetition_penalty: Annotated[float | None, Field(gt=0, le=10, allow_inf_nan=False)] = None
-    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
-    stop: str | list[str] | None = None
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS)] = None
-    mm_processor_kwargs: _Tiling | None = None
-    n: Annotated[int | None, Field(ge=1)] = None
-    use_beam_search: bool | None = None
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = None
-    chat_template_kwargs: Template | None = None
-
-
 def read_json(body: bytes) -> Mapping[str, Any]:
     """The object of a body.
 
@@ -219,8 +153,8 @@ def read_chat(body: Mapping[str, Any]) -> Chat:
     messages = tuple(_message(turn, place) for place, turn in enumerate(found.messages))
     form = _form(found, messages[-1])
     _check_text(found.model, "model")
-    tiling = found.mm_processor_kwargs or _Tiling()
-    options = found.stream_options or _StreamOptions()
+    tiling = found.mm_processor_kwargs or Tiling()
+    options = found.stream_options or StreamOptions()
     return Chat(
         messages=messages,
         model=found.model,
@@ -242,9 +176,9 @@ def quote(text: object) -> str:
     return line if len(line) <= LONGEST_QUOTE else line[:LONGEST_QUOTE] + "..."
 
 
-def _validated(body: Mapping[str, Any]) -> _Body:
+def _validated(body: Mapping[str, Any]) -> Body:
     try:
-        return _Body.model_validate(body)
+        return Body.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(quote(part) for part in first["loc"] if not str(part).startswith(("list[", "str")))
@@ -266,14 +200,14 @@ def _check_extras(extras: Mapping[str, Any]) -> None:
             )
 
 
-def _message(turn: _Turn, place: int) -> chat.Message:
+def _message(turn: Turn, place: int) -> chat.Message:
     where = f"messages.{place}"
     role = ROLES.get(turn.role)
     if role is None:
         raise Refused(f"{where}: role {quote(turn.role)} is none of {', '.join(ROLES)}", param=f"{where}.role")
     if turn.content is None or (turn.model_extra and any(turn.model_extra.get(key) for key in ("tool_calls", "audio"))):
         raise Refused(f"{where}: a message needs content, text or images; tools are not supported", param=where)
-    parts = [_Part(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
+    parts = [Part(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
     content = tuple(_part(part, f"{where}.content.{i}") for i, part in enumerate(parts))
     if role != "user" and any(isinstance(part, chat.Image) for part in content):
         raise Refused(f"{where}: an image in a message by the {role}; images belong to the user's", param=where)
@@ -282,7 +216,7 @@ def _message(turn: _Turn, place: int) -> chat.Message:
     return chat.Message(role, content)  # type: ignore[arg-type]
 
 
-def _part(part: _Part, where: str) -> str | chat.Image:
+def _part(part: Part, where: str) -> str | chat.Image:
     if part.type == "text" and part.text is not None:
         _check_text(part.text, where)
         return part.text
@@ -305,7 +239,7 @@ def _check_text(text: str, where: str) -> None:
         ) from None
 
 
-def _form(body: _Body, last: chat.Message) -> Form:
+def _form(body: Body, last: chat.Message) -> Form:
     """How the messages become a prompt; the two flags exclude each other, as in vLLM, where the first is on unless
     it is said to be off."""
     begun, header = bool(body.continue_final_message), body.add_generation_prompt is not False
@@ -348,7 +282,7 @@ def form_of(given: Template, *, begun: bool) -> Form:
     return Form(published=True, assistant=given.assistant)
 
 
-def _beams(body: _Body) -> int:
+def _beams(body: Body) -> int:
     """Width of the beam search, 1 without one. Raises Refused where the request has something that beams cannot do."""
     width = body.n or 1
     if not body.use_beam_search:
@@ -365,7 +299,7 @@ def _beams(body: _Body) -> int:
     return width
 
 
-def _sampling(body: _Body) -> Sampling:
+def _sampling(body: Body) -> Sampling:
     """Greedy, as `ixc ask`, unless a temperature above 0 or a top_p below 1 is given; a seed alone changes nothing."""
     warm = body.temperature > 0 if body.temperature is not None else (body.top_p or 1.0) < 1
     penalty: dict[str, Any] = {} if body.repetition_penalty is None else {"repetition_penalty": body.repetition_penalty}
@@ -386,7 +320,7 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
     return stops
 
 
-def _logprobs(body: _Body) -> int | None:
+def _logprobs(body: Body) -> int | None:
     if not body.logprobs:
         if body.top_logprobs:
             raise Refused("top_logprobs has no effect without logprobs; set logprobs to true", param="top_logprobs")
