@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from ixc.processing.tokenizer import IxcTokenizer
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: workers share the cores, and two of them with two threads each take twice as long.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("ixc", deadline=None)  # a clock says nothing while other tests run beside it
+settings.load_profile("ixc")
 
 TOKENIZER_MODEL = Path(__file__).parent / "goldens" / "tokenizer" / "internlm2-tokenizer.model"
 
