@@ -22,6 +22,7 @@ from ixc.data.synth.family import Family
 from ixc.errors import DataError
 from ixc.train import language, sight, state
 from ixc.train.export import export
+from ixc.train.joint import Joint
 from ixc.train.recipe import read_recipe
 from ixc.train.report import Course, Leg, Outlook, Report
 
@@ -176,14 +177,20 @@ def test_steps_in_parts_have_the_same_weights_on_one_core_and_on_two(
     assert sum(name.endswith("layer_norm1.weight") for name in names) == 2
 
 
+def exported(folder: Path) -> Joint:
+    """A tiny model in which nothing is silent, written to `model` there."""
+    plan = read_recipe(TINY)
+    small = Joint(plan.model, plan.joint, folder)
+    for parameter in small.model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    export(small.model, small.symbols, folder / "model", hd=1, training={})
+    return small
+
+
 @pytest.mark.parametrize("width", [32, 48, 64])
 def test_a_larger_model_sees_and_answers_as_the_one_it_began_as(tmp_path: Path, width: int) -> None:
     """Until it learns: what is added says nothing, and all of it can learn."""
-    plan = read_recipe(TINY)
-    small = room.Joint(plan.model, plan.joint, tmp_path)
-    for parameter in small.model.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    export(small.model, small.symbols, tmp_path / "model", hd=1, training={})
+    small = exported(tmp_path)
     plan = read_recipe(TINY)
     plan.model.text_config.num_hidden_layers, plan.model.vision_config.num_hidden_layers = 4, 3
     text = plan.model.text_config
@@ -210,11 +217,7 @@ def test_a_larger_model_sees_and_answers_as_the_one_it_began_as(tmp_path: Path, 
 
 def test_the_added_channels_learn(tmp_path: Path) -> None:
     """Neither what reads nor what writes them is stuck at zero."""
-    plan = read_recipe(TINY)
-    small = room.Joint(plan.model, plan.joint, tmp_path)
-    for parameter in small.model.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    export(small.model, small.symbols, tmp_path / "model", hd=1, training={})
+    exported(tmp_path)
     plan = read_recipe(TINY)
     text = plan.model.text_config
     text.hidden_size, text.num_attention_heads, text.num_key_value_heads, text.intermediate_size = 48, 3, 3, 96
