@@ -35,10 +35,9 @@ def test_a_context_holds_the_largest_image_and_the_cache_holds_contexts(order: O
     context, kv = int(option(found, "--max-model-len")), int(option(found, "--kv-cache-memory-bytes"))
     assert context > 8737 + launch.ANSWER  # the largest image at HD-55: spec (a)
     text = json.loads((EMBEDDED / "config.json").read_text())["text_config"]
-    numbers = (
-        2 * text["num_hidden_layers"] * text["num_key_value_heads"] * text["head_dim"]
-    )  # keys and values of a token
-    assert kv == launch.REQUESTS * context * numbers * 4  # float32
+    heads, width = text["num_key_value_heads"], text["head_dim"]
+    token = 2 * text["num_hidden_layers"] * heads * width * 4  # keys and values, layers, heads, width, float32
+    assert kv == launch.REQUESTS * context * token
     assert any(f"{context:,}" in line for line in found.lines)
     assert json.loads(option(found, "--mm-processor-kwargs")) == {"hd": 9, "partition": "native", "max_hd": 55}
 
