@@ -14,11 +14,11 @@ EMBEDDED = Path(ixc.__file__).parent / "models" / "nano"
 
 SOURCES = {
     "trained": "[F] LoRA alone, the base frozen",
-    "adapter": "[F] on wqkv, wo, w1, w2, w3, alpha = r; [O] r 8, a sixteenth of the width 128; no dropout, as the base",
+    "adapter": "[F] on wqkv, wo, w1, w2, w3, alpha = r; [O] r 8, a 32nd of the width 256; no dropout, as the base",
     "resolutions": "[O] HD-4, up to four tiles of 336 pixels",
     "samples": "[O] 8: an eighth of theirs, for data of hundreds of pages",
     "epochs": "[O] 3: small data may be seen more than their once",
-    "peak_rate": "[O] 2e-3, 40 times theirs, for a model a 32nd as wide; not searched",
+    "peak_rate": "[O] 2e-3, 40 times theirs, for a model a 16th as wide; not searched",
     "warmup": "[O] 5 %: some steps even of short runs; [F] 1 % of long ones",
     "final_rate": "[F] cosine to 0",
     "weight_decay": "[O] 0: an adapter that begins at zero needs no pull towards it",

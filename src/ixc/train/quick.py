@@ -38,7 +38,7 @@ _state = {"quick": False}
 
 def units() -> bool:
     """The processor multiplies pairs of bf16 (AVX512-BF16)."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
 @cache
