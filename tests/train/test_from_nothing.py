@@ -142,7 +142,8 @@ def with_parts(begin: Path, folder: Path) -> Path:
         "            aloud=0.3, bearings=(1, 0.1),\n"
         "            climbed=(0.0, 0.5, 0.5), text=first.model.text_config),\n"
         "        spelling=replace(first.spelling, steps=3, parts=2),\n"
-        "        joint=replace(first.joint, parts=2, focused=True, pointers=POINTERS, steps=3, aloud=0.5))\n"
+        "        joint=replace(first.joint, parts=2, focused=True, pointers=POINTERS, steps=3, aloud=0.5,\n"
+        "            bearings=(1, 0.1)), quick=True)\n"
     )
     return recipe
 
@@ -262,6 +263,19 @@ def test_a_run_goes_on_from_a_model_with_all_stages(
     assert learned is not None
     assert torch.equal(learned["reader"]["decoder.tok_embeddings.weight"], began[name])
     assert not torch.equal(ended[name], began[name])
+
+
+@pytest.mark.parametrize("part", ["tower", "heads"])
+def test_what_cannot_grow_is_refused(tmp_path: Path, part: str) -> None:
+    exported(tmp_path)
+    plan = read_recipe(TINY)
+    if part == "tower":
+        plan.model.vision_config.hidden_size = 64
+    else:
+        plan.model.text_config.hidden_size, plan.model.text_config.head_dim = 64, 32
+    large = Joint(plan.model, plan.joint, tmp_path)
+    with pytest.raises(DataError, match="size mismatch" if part == "tower" else "are 16 wide, those of the recipe 32"):
+        room.begin(tmp_path / "model", large.model, large.symbols)
 
 
 def test_a_folder_without_symbols_cannot_be_gone_on_from(tmp_path: Path) -> None:

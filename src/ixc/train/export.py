@@ -68,12 +68,16 @@ def begin(folder: Path, model: IxcForConditionalGeneration, symbols: SymbolEmbed
     """Take over the weights of a folder that `export` wrote; a larger model answers as the folder's does (`growth.py`).
 
     Raises:
-        DataError: its symbols are missing, or its weights are of other shapes.
+        DataError: its symbols are missing, or its weights cannot grow into the model's shapes.
     """
     try:
         prepare(model.model.language_model)
         silence(model.model.vision_tower)
-        model.load_state_dict(grown(weights(folder).state_dict(), model.state_dict()))
+        smaller = weights(folder)
+        old, new = (one.config.text_config.head_dim for one in (smaller, model))
+        if old != new:
+            raise RuntimeError(f"its heads are {old} wide, those of the recipe {new}, and grow in number alone")
+        model.load_state_dict(grown(smaller.state_dict(), model.state_dict()))
         symbols.load_state_dict(symbols.grown(load_file(folder / SYMBOLS)), strict=False)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

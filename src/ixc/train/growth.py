@@ -17,6 +17,8 @@ DECODER = "model.language_model."
 TABLE = f"{DECODER}tok_embeddings.weight"
 READS = ("wqkv.base.weight", "w1.base.weight", "w3.base.weight", "vision_proj.0.weight")
 """Ends of the names of maps whose new rows and columns begin as any: nothing that they say is heard yet."""
+WIDENED = (DECODER, "model.vision_proj.", "output.")
+"""What the names of weights that may be wider begin with; the tower grows in depth alone."""
 LOW_READS = tuple(f"{name}.Plora_A.weight" for name in ("wqkv", "w1", "w3"))
 """The same of their additions: what they read in new channels is still zero."""
 
@@ -26,6 +28,8 @@ def grown(found: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tenso
 
     Args:
         found: of the smaller model. fresh: of the larger one as training begins, its residual branches silent.
+
+    What cannot grow, a tower's width for one, is left as it was found; loading then names it.
     """
     return widened(deepened(found, fresh), fresh)
 
@@ -59,12 +63,12 @@ def widened(found: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Ten
 
 def _widened(name: str, value: Tensor, fresh: Tensor, share: float) -> Tensor:
     if any(a > b for a, b in zip(value.shape, fresh.shape, strict=True)):
-        return value  # a smaller model than the one found: loading says so
+        return value  # a smaller model than the one found
     if name.startswith(DECODER) and name.endswith("norm.weight") and share < 1:
         wide = fresh.new_full(fresh.shape, share**0.5)
         wide[: len(value)] = value * share**0.5
         return wide
-    if value.shape == fresh.shape:
+    if value.shape == fresh.shape or not name.startswith(WIDENED):
         return value
     wide = fresh.clone() if name.endswith((*READS, *LOW_READS)) else fresh.new_zeros(fresh.shape)
     wide[tuple(slice(n) for n in value.shape)] = value
