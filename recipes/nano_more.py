@@ -17,29 +17,29 @@ from ixc.train.recipe import NanoRecipe, read_recipe
 
 FAMILY = Family(
     shares=(
-        ("form", 0.08),
-        ("receipt", 0.06),
-        ("table", 0.12),
-        ("notice", 0.05),
-        ("screen", 0.11),
-        ("letter", 0.07),
-        ("article", 0.08),
-        ("lines", 0.08),
-        ("invoice", 0.07),
-        ("bars", 0.06),
-        ("curve", 0.06),
-        ("pie", 0.05),
-        ("infographic", 0.07),
-        ("sign", 0.04),
+        ("form", 0.05),
+        ("receipt", 0.04),
+        ("table", 0.09),
+        ("notice", 0.04),
+        ("screen", 0.09),
+        ("letter", 0.06),
+        ("article", 0.09),
+        ("lines", 0.09),
+        ("invoice", 0.06),
+        ("bars", 0.09),
+        ("curve", 0.09),
+        ("pie", 0.08),
+        ("infographic", 0.08),
+        ("sign", 0.05),
     ),
     fonts=tuple(fonts.TRAIN_FONTS),
     worn=0.25,
 )
 SHARES = (
     (1, 5, 14, 0.31),
-    (4, 2, 18, 0.31),
-    (9, 1, 26, 0.28),
-    (16, 1, 26, 0.04),
+    (4, 2, 22, 0.31),
+    (9, 1, 28, 0.28),
+    (16, 1, 28, 0.04),
     (25, 1, 32, 0.035),
     (55, 1, 48, 0.025),
 )
@@ -51,12 +51,15 @@ WIDTH, HEAD = 256, 32
 POINTERS = (
     Pointer(layer=LAYERS - 1, head=3, weight=0.3),
     Pointer(layer=LAYERS - 2, head=0, weight=0.15, at="asked"),
+    Pointer(layer=LAYERS - 3, head=0, weight=0.15, at="weighed"),
     Pointer(layer=2, head=2, weight=0.3, at="named"),
     Pointer(layer=2, head=4, weight=0.2, at="beside"),
     Pointer(layer=2, head=5, weight=0.2, at="above"),
+    Pointer(layer=3, head=1, weight=0.2, at="start"),
 )
 """The last layer copies, the one before it finds what is asked for by where it stands, whether it is there or what it
-amounts to; layer 2 finds the words of a question, and two heads added silent lead from values to their keys."""
+amounts to, the one before that the amounts of two names; layer 2 finds the words of a question, and its heads that were
+added silent lead from values to their keys; one of layer 3 to how these begin."""
 
 
 def recipe() -> NanoRecipe:
@@ -77,18 +80,19 @@ def recipe() -> NanoRecipe:
         joint=replace(
             first.joint,
             pointers=POINTERS,
-            bearings=(2, 0.3),
+            bearings=(2, 1.5),
             aloud=0.1,
+            drilled=True,
             family=FAMILY,
             parts=2,
             focused=True,
-            seed=503,
-            steps=3700,
+            seed=702,
+            steps=3150,
             muon_lr=0.005,
             adam_lr=8e-4,
             tower_share=0.3,
-            tower_from=0.6,
+            tower_from=0.62,
             shares=SHARES,
-            pace=1.5,
+            pace=1.9,
         ),
     )

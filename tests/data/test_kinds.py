@@ -151,3 +151,49 @@ def test_every_ground_stays_near_its_paper(name: str) -> None:
     pixels = np.asarray(paint(page)).astype(int)
     assert np.abs(pixels - page.paper).max() <= 22
     assert (np.ptp(pixels, axis=(0, 1)).max() > 3) == (name != "plain")
+
+
+DRILLS = [(page, drill) for page in PAGES for drill in page.drills]
+
+
+def test_drills_of_every_kind_are_there() -> None:
+    assert {drill.kind for _, drill in DRILLS} == {"where", "yes_no", "larger", "whose", "section", "panel"}
+
+
+def test_a_drilled_word_stands_in_its_third() -> None:
+    for page, drill in DRILLS:
+        if drill.kind != "where":
+            continue
+        word = drill.question.removeprefix("Where is ").removesuffix("?")
+        whole = "".join(text.string for text in page.texts)
+        _, x, y = characters(page)
+        at = slice(whole.index(word), whole.index(word) + len(word))
+        column, row = (int(3 * v[at].mean() / size) for v, size in ((x, page.width), (y, page.height)))
+        assert PLACES[row][column] == drill.answer, (drill, named(page))
+
+
+def test_drilled_amounts_are_those_of_the_chart() -> None:
+    for page, drill in DRILLS:
+        amounts = {
+            re.split(" (?:of|in) ", q.question.rstrip("?"), maxsplit=1)[1]: int(q.answer.rstrip("%"))
+            for q in page.questions
+            if q.kind in ("bar", "point", "slice")
+        }
+        if drill.kind == "whose":
+            assert amounts[drill.answer] == int(drill.question.rstrip("?").split(" ")[-1])
+        if drill.kind == "larger":
+            one, other = drill.question.removeprefix("Is ").removesuffix("?").split(" larger than ")
+            assert drill.answer == ("yes" if amounts[one] > amounts[other] else "no")
+
+
+def test_a_drilled_word_stands_below_its_heading() -> None:
+    for page, drill in DRILLS:
+        if drill.kind in ("section", "panel"):
+            word = drill.question.removesuffix("?").split(" ")[-1]
+            heads = {d.answer for d in page.drills if d.kind == drill.kind}
+            strings = [text.string for text in page.texts]
+            at = next(i for i, s in enumerate(strings) if word in s.split(" ") and s not in heads)
+            assert next(s for s in reversed(strings[:at]) if s in heads) == drill.answer, (drill, named(page))
+        if drill.kind == "yes_no":
+            word = drill.question.removeprefix("Is ").removesuffix(" in the image?")
+            assert any(word in text.string for text in page.texts) == (drill.answer == "yes")

@@ -14,9 +14,9 @@ from ixc.data.synth.page import Page, Question, Text
 from ixc.geometry import partition
 from ixc.train.aloud import LONGEST, aloud
 from ixc.train.answering import answer_logits, asked_of
-from ixc.train.bearings import MIDDLE, Bearings, amounts_of
+from ixc.train.bearings import BEGINS, FEW, MIDDLE, Bearings, amounts_of, counts_of
 from ixc.train.gaze import Gaze, look_at, look_back
-from ixc.train.links import links_of
+from ixc.train.links import begins_of, links_of
 from ixc.train.packing import choose, encode, markup, pack, worth
 from ixc.train.pointing import NOT_COPIED, NOWHERE, Pointer, places_of, whole_words
 from ixc.train.recipe import read_recipe
@@ -163,6 +163,31 @@ def amounts() -> Page:
     return page
 
 
+def test_two_amounts_are_weighed_behind_their_names() -> None:
+    page = amounts()
+    question = Question(kind="larger", question="Is Oslo larger than Rome?", answer="no")
+    (places,) = places_of(page, [question], hd=1, at="weighed")
+    assert places is not None
+    packed = pack([[question]], prefix=len(markup()[0]) + 313)
+    first = int(packed.firsts[0, 0])
+    read = {packed.ids[0, first + back].item(): letters_in(page, tokens) for back, tokens in places.items()}
+    assert read[encode("o")[0]] == "31" * 2  # overview and tile
+    assert read[encode("e")[0]] == read[encode("?")[0]] == "87" * 2
+    assert places_of(page, page.questions, hd=1, at="weighed") == [None, None, None]
+
+
+def test_a_name_read_behind_its_amount_is_looked_at_in_its_place() -> None:
+    page = amounts()
+    page.texts = [
+        Text(string=string, x=x, y=y, size=26)
+        for string, x, y in (("31", 20, 60), ("87", 200, 60), ("Oslo", 20, 120), ("Rome", 200, 120))
+    ]
+    whose = Question(kind="whose", question="Which bar is 87?", answer="Rome")
+    (places,) = places_of(page, [whose], hd=1, at="asked")
+    assert places is not None
+    assert letters_in(page, places[0]) == "Rome" * 2  # overview and tile
+
+
 def letters_in(page: Page, tokens: Iterable[int]) -> str:
     """The letters that stand in image tokens, in order."""
     chars = page_symbols(page, hd=1).chars
@@ -200,6 +225,31 @@ def test_an_amount_is_linked_to_its_name() -> None:
         assert set(name) <= set("Oslo") if set(token) <= set("31") else set(name) <= set("Rome")
 
 
+def test_an_amount_tells_how_its_name_begins() -> None:
+    page = amounts()
+    told = begins_of(page, hd=1)
+    assert {"".join(chr(code + 32) for code in letters) for letters in told.values()} == {"Os", "Ro"}
+    for token, letters in told.items():
+        assert set(letters_in(page, [token])) <= set("31" if chr(letters[0] + 32) == "O" else "87")
+    bearings = Bearings(8, layer=0, weight=1.0)
+    with torch.no_grad():
+        bearings.begins.weight.zero_()
+        bearings.begins.bias.zero_()
+    hidden = torch.zeros(1, 313, 8)
+    without, known = (bearings.loss(hidden, [page], hd=1, further=further).item() for further in (None, hidden))
+    assert known - without == pytest.approx(BEGINS * np.log(SPACE + 1), abs=1e-4)
+
+
+def test_parts_of_a_step_bring_the_same_gradients() -> None:
+    """A page without pairs too."""
+    page = compose(3, kind="form", hd=1)
+    page.texts, page.questions = [], []
+    bearings = Bearings(8, layer=0, weight=1.0)
+    hidden = torch.zeros(1, 313, 8)
+    bearings.loss(hidden, [page], hd=1, asking=hidden, further=hidden).backward()
+    assert all(parameter.grad is not None for parameter in bearings.parameters())
+
+
 def test_a_cell_is_linked_to_its_row_and_its_heading() -> None:
     page = compose(3, kind="form", hd=1)
     page.texts = [
@@ -211,7 +261,9 @@ def test_a_cell_is_linked_to_its_row_and_its_heading() -> None:
     assert {letters_in(page, earlier) for earlier in links["beside"].values()} == {"Lamp"}
     assert {letters_in(page, earlier) for earlier in links["above"].values()} == {"Price"}
     rows, heads = set(links["beside"]), set(links["above"])
-    assert rows == heads
+    assert rows == heads == set(links["start"])
+    for begins in links["start"].values():  # of the row's name and of the heading, in tiles or in the overview
+        assert sorted(letters_in(page, [token])[0] for token in begins) == ["L", "P"]
     assert set(letters_in(page, rows)) == set("7.50")
 
 
@@ -278,11 +330,35 @@ def test_where_a_token_stands_is_told_of_tiles_and_overview() -> None:
     loss = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4).item()
     place = partition(page.width, page.height, hd=4, rule="native")
     views = ((SIDE, SIDE), (SIDE * place.grid_h, SIDE * place.grid_w))
-    squares = [np.linspace(-1, 1, n) ** 2 for view in views for n in view]
-    counts = [rows * columns for rows, columns in views]
-    assert len(symbols.marks) - (symbols.marks > 0).sum() == sum(counts)
-    means = [squares[0].mean() + squares[1].mean(), squares[2].mean() + squares[3].mean()]
-    assert loss == pytest.approx(np.average(means, weights=counts), rel=1e-4)  # weight 2, mean of two numbers
+    squares = []
+    for rows, columns in views:
+        before = np.arange(rows)[:, None] * (columns + 1) + np.arange(columns)
+        squares += list((np.linspace(-1, 1, columns) ** 2 + np.log((before + SIDE) / SIDE**2) ** 2).flat)
+    assert len(symbols.marks) - (symbols.marks > 0).sum() == len(squares)
+    assert loss == pytest.approx(np.mean(squares), rel=1e-4)  # weight 2, mean of two numbers
+    rows, columns = views[1]
+    asking = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4, asking=torch.zeros(1, 5, 8)).item()
+    assert (asking - loss) / 2 == pytest.approx(np.log((rows * (columns + 1) + SIDE) / SIDE**2) ** 2, rel=1e-4)
+
+
+def test_counted_things_are_numbered_where_they_stand() -> None:
+    page = compose(11, kind="lines", hd=4)
+    assert len(page.counted) == int(next(q.answer for q in page.questions if q.kind == "count"))
+    told = counts_of(page, hd=4)
+    numbers = {token: round(FEW * float(np.exp(of))) for token, of in told.items()}
+    assert set(numbers.values()) == set(range(1, len(page.counted) + 1))
+    assert [numbers[token] for token in sorted(numbers)] == sorted(numbers.values())
+    chars = page_symbols(page, hd=4).chars
+    for number, line in enumerate(page.counted, start=1):
+        held = "".join(
+            chr(int(c) + 32) for token in sorted(numbers) if numbers[token] == number for c in chars[token] if c
+        )
+        assert set(line.replace(" ", "")) <= set(held)
+
+
+def last_figure(chars: np.ndarray, size: float) -> bool:
+    """Whether a token holds the last figure of an amount."""
+    return ord(str(round(10 ** (size + MIDDLE)))[-1]) - ord(" ") in chars
 
 
 @pytest.mark.parametrize("kind", ["bars", "pie", "curve"])
@@ -293,14 +369,15 @@ def test_amounts_of_charts_are_told_where_their_last_figure_stands(kind: str) ->
     assert {round(10 ** (size + MIDDLE)) for size in told.values()} == {int(a) for a in answers}
     symbols = page_symbols(page, hd=4)
     for token, size in told.items():
-        last = str(round(10 ** (size + MIDDLE)))[-1]
-        assert ord(last) - ord(" ") in symbols.chars[token]
+        years = "".join(q.question[-5:-1] for q in page.questions if q.kind == "point")
+        year = any(int(c) + 32 in map(ord, years) for c in symbols.chars[token] if c)
+        assert year or last_figure(symbols.chars[token], size)
     bearings = Bearings(8, layer=0, weight=1.0)
     with torch.no_grad():
         bearings.readout.weight.zero_()
-        bearings.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.0]))
+        bearings.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0]))
         without = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4)
-        bearings.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.5]))
+        bearings.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.5, 0.0]))
         moved = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4)
     sizes = np.array([*told.values()])
     assert float(moved - without) == pytest.approx(((0.5 - sizes) ** 2).mean() - (sizes**2).mean(), abs=1e-4)

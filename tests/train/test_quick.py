@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ixc.model.plora import PLoRALinear
 from ixc.train import quick
 from ixc.train.gaze import Gaze
 from ixc.train.joint import Joint
@@ -109,6 +110,40 @@ def test_updates_are_orthogonal_either_way(shape: tuple[int, int, int]) -> None:
         fast = orthogonalise(matrices)
     assert fast.dtype == torch.float32
     assert (exact - fast).norm() < 0.03 * exact.norm()
+
+
+@here
+@pytest.mark.parametrize("frozen", [False, True])
+def test_maps_and_their_gradients(frozen: bool) -> None:
+    """Of many rows: those of few are left to torch."""
+    layer = torch.nn.Linear(24, 40).requires_grad_(not frozen)
+    for rows in (quick.MANY, 7):
+        x = torch.randn(2, rows // 2 + 1, 24, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        found = []
+        for wanted in (False, True):
+            with quick.quick(wanted=wanted):
+                y = layer(x)
+            assert y.dtype == torch.float32
+            found.append(
+                [y, *torch.autograd.grad(y.square().sum(), [x, *(p for p in layer.parameters() if not frozen)])]
+            )
+        for exact, fast in zip(*found, strict=True):
+            assert (exact - fast).norm() < ROUNDING * exact.norm()
+
+
+@here
+def test_partial_maps_and_their_gradients() -> None:
+    layer = PLoRALinear(24, 40, r=4, alpha=4.0)
+    torch.nn.init.normal_(layer.Plora_B.weight)
+    x = torch.randn(2, 90, 24, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found = []
+    for wanted in (False, True):
+        with quick.quick(wanted=wanted):
+            y = layer(x, ((4, 50), (60, 70)))
+            found.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    for exact, fast in zip(*found, strict=True):
+        assert fast.dtype == torch.float32
+        assert 0 < (exact - fast).norm() < ROUNDING * exact.norm()
 
 
 def test_without_units_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,13 @@ Shapes: B batch, T tokens, r rank.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from ixc.errors import UsageError
 from ixc.model.linear import is_plain, linear
@@ -81,7 +83,7 @@ class PLoRALinear(nn.Module):
             return self._by_spans(x, image_mask, self.folded)
         if self._folds_in_training():
             base, a, b = (part.weight for part in (self.base, self.Plora_A, self.Plora_B))
-            return self._by_spans(x, image_mask, torch.addmm(base, b, a, alpha=self.scaling))
+            return cast(torch.Tensor, _BySpans.apply(x, base, torch.addmm(base, b, a, alpha=self.scaling), image_mask))
         y = linear(self.base, x)
         for start, stop in image_mask:
             self._add(y[:, start:stop], x[:, start:stop])
@@ -121,14 +123,63 @@ class PLoRALinear(nn.Module):
 
     def _by_spans(self, x: torch.Tensor, spans: Spans, folded: torch.Tensor) -> torch.Tensor:
         """Text by the base, images by the folded weight. (B, T, in) -> (B, T, out)"""
-        parts, done = [], 0
-        for start, stop in (*spans, (x.shape[1], x.shape[1])):
-            if start > done:
-                parts.append(linear(self.base, x[:, done:start]))
-            if stop > start:
-                parts.append(F.linear(x[:, start:stop], folded))
-            done = stop
+        parts = [
+            F.linear(x[:, one], folded) if image else linear(self.base, x[:, one])
+            for image, one in _pieces(x.shape[1], spans)
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class _BySpans(torch.autograd.Function):
+    """What ``_by_spans`` gives, every product written where it belongs: slices and their gradients are not copied.
+
+    Where float32 products may be of bf16 (``torch.set_float32_matmul_precision("medium")``) they are, of numbers
+    rounded once for all of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, base: torch.Tensor, folded: torch.Tensor, spans: Spans) -> torch.Tensor:
+        """(B, T, in), twice (out, in) -> (B, T, out)"""
+        kind = torch.bfloat16 if _may_round(x) else x.dtype
+        ctx.spans, ctx.kinds = spans, (kind, x.dtype)
+        x, base, folded = (given.to(kind) for given in (x, base, folded))
+        ctx.save_for_backward(x, base, folded)
+        y = x.new_empty(*x.shape[:2], len(base))
+        for image, one in _pieces(x.shape[1], spans):
+            for given, out in zip(x, y, strict=True):
+                torch.mm(given[one], (folded if image else base).t(), out=out[one])
+        return y.to(ctx.kinds[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        x, base, folded = ctx.saved_tensors
+        kind, back = ctx.kinds
+        grad = grad.to(kind).contiguous()
+        of_x, of_base, of_folded = torch.empty_like(x), *(torch.zeros_like(w, dtype=back) for w in (base, folded))
+        for image, one in _pieces(x.shape[1], ctx.spans):
+            weight, of_weight = (folded, of_folded) if image else (base, of_base)
+            for out, into in zip(grad, of_x, strict=True):
+                torch.mm(out[one], weight, out=into[one])
+            rows = (grad[0, one], x[0, one]) if len(x) == 1 else (grad[:, one].flatten(0, 1), x[:, one].flatten(0, 1))
+            of_weight += rows[0].t() @ rows[1]
+        return of_x.to(back), of_base, of_folded, None
+
+
+def _may_round(x: torch.Tensor) -> bool:
+    medium = torch.get_float32_matmul_precision() == "medium"
+    return medium and x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def _pieces(length: int, spans: Spans) -> Iterator[tuple[bool, slice]]:
+    """The runs of text and of image tokens of a row, in order: is it an image's, where."""
+    done = 0
+    for start, stop in (*spans, (length, length)):
+        if start > done:
+            yield False, slice(done, start)
+        if stop > start:
+            yield True, slice(start, stop)
+        done = stop
 
 
 def fold(model: nn.Module) -> None:

@@ -52,18 +52,22 @@ def asked_or_read(
     *,
     read: bool,
     known: Sequence[Mapping[str, float] | None],
+    drilled: bool = False,
 ) -> tuple[list[list[Question]], Form]:
     """What one part of a step does with its pages, and how that is packed.
 
     Args:
         count: questions for each page; where it is read aloud, as many beginnings at most, the same for each.
         known: of each page, as in `packing.choose`.
+        drilled: the pages' drills are asked too.
     """
     if read:
         found = [aloud(rng, page, count) for page in pages]
         if fewest := min(map(len, found)):
             return [mine[:fewest] for mine in found], "direct"
-    return [choose(rng, p.questions, count, known=k) for p, k in zip(pages, known, strict=True)], "turn"
+    more = [p.drills if drilled else [] for p in pages]
+    asked = [choose(rng, p.questions + m, count, known=k) for p, m, k in zip(pages, more, known, strict=True)]
+    return asked, "turn"
 
 
 def letter_read(page: Page, question: Question) -> int:

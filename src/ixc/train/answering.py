@@ -57,16 +57,15 @@ def answer_logits(
 
 @contextmanager
 def _hidden(decoder: Decoder, bearings: Bearings | None) -> Iterator[list[Tensor]]:
-    """What the layer of the bearings gives, (B, S, D), once the decoder has run."""
+    """What the layer of the bearings gives, (B, S, D), and the one behind it, once the decoder has run."""
     found: list[Tensor] = []
-    if bearings is None:
-        yield found
-        return
-    hook = decoder.layers[bearings.layer].register_forward_hook(lambda _layer, _args, out: found.append(out))
+    asked = [] if bearings is None else decoder.layers[bearings.layer : bearings.layer + 2]
+    hooks = [layer.register_forward_hook(lambda _layer, _args, out: found.append(out)) for layer in asked]
     try:
         yield found
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def score(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, float]:
@@ -112,5 +111,7 @@ def asked_of(
     away = torch.zeros(()) if gaze is None else gaze.loss(pages, asked, packed.firsts, hd=hd)
     if bearings is not None:
         start = len(markup()[0])
-        away = away + bearings.loss(hidden[0][:, start : start + image.shape[1]], pages, hd=hd)
+        stop = start + image.shape[1]
+        further = hidden[1][:, start:stop] if len(hidden) > 1 else None
+        away = away + bearings.loss(hidden[0][:, start:stop], pages, hd=hd, asking=hidden[0][:, stop:], further=further)
     return (loss, away), right, len(pages) * len(packed.positions)

@@ -75,6 +75,8 @@ class JointRecipe:
     """Of a step: each has pages of its own and a core where there is one; gradients are averaged."""
     aloud: float = 0.0
     """Share of the steps that read aloud (`aloud.py`) instead of being asked."""
+    drilled: bool = False
+    """The pages' drills are asked beside their questions."""
     focused: bool = False
     """Kinds of question half known are asked most, of each kind of page (`packing.worth`)."""
     pointers: tuple[Pointer, ...] = ()
@@ -363,7 +365,7 @@ class Joint:
         pixels, grids = look(pages, hd=setting, worn=recipe.family.worn)
         image = self._image(pixels, grids, setting)
         known = [self.asked.get(page.kind, {}) if recipe.focused else None for page in pages]
-        chosen, form = asked_or_read(rng, pages, asked, read=read, known=known)
+        chosen, form = asked_or_read(rng, pages, asked, read=read, known=known, drilled=recipe.drilled)
         (loss, away), right, tokens = asked_of(
             self.model.model.language_model,
             image,

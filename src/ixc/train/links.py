@@ -2,25 +2,30 @@
 
     page --links--> of each image token of a value the tokens of its key, of each cell those of its row and its heading
 
-The pairs are those of the page's own questions and answers: `What is the Total?`, `12.50`. Where the later one is read
+The pairs are those of the page's own questions and answers: `What is the Total?`, `12.50`; and every word of a part
+with its heading. Where the later one is read
 the earlier one is known, so that a question finds a value by its key without a search around it. Every pair of a page
 teaches, not only those that are asked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
-from ixc.data.synth.page import Page, Question
+from ixc.data.synth.page import SPACE, Page, Question, codes
 from ixc.train.pointing import copied, found, seen_letters, spread
 
-Link = Literal["beside", "above"]
-"""Both on one line of text, or one below the other."""
+Link = Literal["beside", "above", "start"]
+"""Both on one line of text; one below the other; of either sort, to the first token of the earlier part alone, which
+says how it begins."""
 Links = dict[int, set[int]]
 """Of image tokens the earlier ones that belong to them."""
-MOST = 80
+PARTS = ("section", "panel")
+"""Kinds of question that name a word and ask for the heading of the part it stands in."""
+MOST = 100
 """Questions of a page whose pairs are told, at most; of more, evenly many from start to end."""
 SAME_LINE = 0.6
 """Baselines nearer than this share of the font size are one line."""
@@ -39,36 +44,50 @@ def links_of(page: Page, *, hd: int) -> dict[Link, Links]:
 
     The tiles and the overview each have their own; pairs of which a part stands twice on the page are left out.
     """
+    links: dict[Link, Links] = {"beside": {}, "above": {}, "start": {}}
+    for link, late, early, _ in _pairs(page, hd=hd):
+        for token in late:
+            if before := {t for t in early if t <= token}:
+                links[link].setdefault(token, set()).update(before)
+                links["start"].setdefault(token, set()).add(early[0])
+    return links
+
+
+def begins_of(page: Page, *, hd: int) -> dict[int, tuple[int, int]]:
+    """Of the same tokens the codes of the first two letters of the earlier part, 0 where there is no second.
+
+    Of a cell, which has two, those of its row's.
+    """
+    begins: dict[Link, dict[int, tuple[int, int]]] = {"beside": {}, "above": {}}
+    for link, late, _, text in _pairs(page, hd=hd):
+        first, *more = (int(c) or SPACE for c in codes(text[:2]))
+        begins[link] |= dict.fromkeys(late, (first, more[0] if more else 0))
+    return begins["above"] | begins["beside"]
+
+
+def _pairs(page: Page, *, hd: int) -> Iterator[tuple[Link, list[int], list[int], str]]:
+    """How two parts stand to each other, the tokens of the later, those of the earlier, what that says."""
     tokens = seen_letters(page, hd=hd)
     lines = np.concatenate([np.tile([[t.y], [t.size]], len(t.string)) for t in page.texts] or [np.zeros((2, 0))], 1)
-    links: dict[Link, Links] = {"beside": {}, "above": {}}
-    for question in _some(page.questions):
+    whole = "".join(text.string for text in page.texts)
+    for question in _some(page.questions + [drill for drill in page.drills if drill.kind in PARTS]):
         at = copied(page, question)
         if len(at) != 1:
             continue
         for key in keys_of(page, question):
             one_line = abs(lines[0, key.start] - lines[0, at[0]]) < SAME_LINE * lines[1, key.start]
-            into = links["beside" if one_line else "above"]
             for view in tokens[:, None]:
-                value = spread(view, at, len(question.answer))
-                _link(into, value, spread(view, [key.start], key.stop - key.start))
-    return links
+                named = spread(view, [key.start], key.stop - key.start), whole[key]
+                value = spread(view, at, len(question.answer)), question.answer
+                (early, text), (late, _) = sorted([named, value], key=lambda part: part[0][:1])
+                if early and late:
+                    yield "beside" if one_line else "above", late, early, text
 
 
 def _some(questions: list[Question]) -> list[Question]:
     if len(questions) <= MOST:
         return questions
     return [questions[i] for i in np.linspace(0, len(questions) - 1, MOST).astype(int)]
-
-
-def _link(into: Links, one: list[int], other: list[int]) -> None:
-    """The later of two groups of tokens is linked to the earlier."""
-    if not one or not other:
-        return
-    late, early = (one, other) if one[0] >= other[0] else (other, one)
-    for token in late:
-        if before := {t for t in early if t <= token}:
-            into.setdefault(token, set()).update(before)
 
 
 def keys_of(page: Page, question: Question) -> list[slice]:

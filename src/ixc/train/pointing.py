@@ -3,9 +3,11 @@
     page, question --places--> image tokens for each letter of the answer --gaze.py--> - log of what a head gives them
 
 `answer`: the token that holds the next letter, for answers that are copied from the page. `asked`: the word that the
-question names, for those that say where it stands or whether it is there; for `no` the first token of all; the largest
-or smallest amount for those that ask whose it is. `named`: behind the third letter and every further one of a word of
-the question that stands on the page, and of the answer, the token that holds that letter: a finger on the page.
+question names, for those that say where it stands, in which part or whether it is there; for `no` the first token of
+all; for those that ask whose an amount is, the amount or the name, whichever is read later and so knows the other
+(`links.py`). `weighed`: behind each of two names that are compared, the same. `named`: behind the third letter and
+every further one of a word of the question that stands on the page, and of the answer, the token that holds that
+letter: a finger on the page.
 
 Shapes: B pages, Q questions of T tokens, P tokens before the questions, N image tokens.
 """
@@ -25,17 +27,24 @@ from ixc.train.aloud import ALOUD, letter_read
 from ixc.train.packing import encode, markup
 from ixc.train.symbols import LEGIBLE, SIDE, TOKEN, seen_on
 
-NOT_COPIED = ("where", "count", "yes_no", "absent")
+NOT_COPIED = ("where", "count", "yes_no", "absent", "larger")
 """Kinds of question whose answer is no text of the page."""
-ASKED = {"where": ("Where is ", "?"), "yes_no": ("Is ", " in the image?")}
+ASKED = {
+    "where": ("Where is ", "?"),
+    "yes_no": ("Is ", " in the image?"),
+    "section": ("Which section mentions ", "?"),
+    "panel": ("Which panel mentions ", "?"),
+}
 """Kinds of question that name a word to be found, and what stands around it."""
-COMPARED, AMOUNTS = ("largest", "smallest"), ("bar", "point", "slice")
-"""Kinds of question that compare amounts, and those that ask for one of them."""
+COMPARED, AMOUNTS = ("largest", "smallest", "whose"), ("bar", "point", "slice")
+"""Kinds of question that ask whose an amount is, and those that ask for one."""
+WEIGHED = re.compile(r"Is (.+) larger than (.+)\?")
+"""Questions that compare two amounts by name."""
 NOWHERE = -1
 """In the place of an image token: the first token of the sequence."""
 
-Target = Literal["answer", "asked", "named", "beside", "above"]
-"""What a head is told to look at; see the head of the file, and of `links.py` for the last two."""
+Target = Literal["answer", "asked", "named", "weighed", "beside", "above", "start"]
+"""What a head is told to look at; see the head of the file, and of `links.py` for the last three."""
 Places = dict[int, list[int]]
 """Of tokens of a question and its answer, counted from the one that tells the answer's first, the image tokens to look
 at."""
@@ -84,7 +93,7 @@ def places_of(page: Page, questions: Sequence[Question], *, hd: int, at: Target 
     What is sought is sought as a whole word, wherever it stands on the page.
     """
     tokens = seen_letters(page, hd=hd)
-    find = {"answer": _answer, "asked": _asked, "named": _named}[at]
+    find = {"answer": _answer, "asked": _asked, "named": _named, "weighed": _weighed}[at]
     return [find(page, question, tokens) for question in questions]
 
 
@@ -112,17 +121,39 @@ def _asked(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
     before, behind = ASKED.get(question.kind, ("", ""))
     text, count = question.question, len(encode(question.answer))
     if question.kind in COMPARED:
-        amounts = (q for q in page.questions if q.kind in AMOUNTS and whole_words(q.question, question.answer))
-        amount = next(amounts, None)
-        seen = [] if amount is None else spread(tokens, copied(page, amount), len(amount.answer))
+        seen = _amount(page, question.answer, tokens)
         return {k: seen for k in range(count)} if seen else None
     if not before or not (text.startswith(before) and text.endswith(behind)):
         return None
     if question.answer == "no":
         return {k: [NOWHERE] for k in range(count)}
     word = text.removeprefix(before).removesuffix(behind)
-    seen = spread(tokens, found(page, word), len(word))
+    at = found(page, word)
+    seen = spread(tokens[:1], at, len(word)) or spread(tokens, at, len(word))  # the overview's are elsewhere in the row
     return {k: seen for k in range(count)} if seen else None
+
+
+def _amount(page: Page, name: str, tokens: np.ndarray) -> list[int]:
+    """Image tokens of the amount of a name or, where that is read later, of the name; of tiles and overview both."""
+    amount = next((q for q in page.questions if q.kind in AMOUNTS and whole_words(q.question, name)), None)
+    if amount is None:
+        return []
+    both = (copied(page, amount), len(amount.answer)), (found(page, name), len(name))
+    return sorted(t for view in tokens[:, None] for t in max(spread(view, *one) for one in both))
+
+
+def _weighed(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
+    if (names := WEIGHED.fullmatch(question.question)) is None:
+        return None
+    text = question.question
+    told = len(encode(text)) + len(markup()[1]) - 1  # the token that tells the answer's first, from the question's
+    places: Places = {}
+    for group in (1, 2):
+        seen, end = _amount(page, names[group], tokens), names.end(group)
+        last = len(encode(text[:end])) - 1
+        if seen and last + 1 + len(encode(text[end:])) == len(encode(text)):
+            places |= {last - told: seen, last + 1 - told: seen}
+    return places or None
 
 
 def spread(tokens: np.ndarray, words: list[int], length: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Products of bf16 where the processor has units for them: several times the speed of float32 for training.
 
-    with quick():  maps -------------> float32 in and out, rounded to bf16 for the product (torch)
+    with quick():  maps -------------> float32 in and out, bf16 for the products, rounded once for all of them
+                   other products ---> rounded by torch for each
                    packed attention -> packed.c, compiled by the machine's own compiler
                    Muon -------------> Newton-Schulz in bf16
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ixc.model.kernels import compiled
@@ -33,6 +36,8 @@ WIDTH, GROUP = 32, 16
 """Of a head and of padding, as in the kernel."""
 TILES = "ixc_quick_tiles"
 """Name of the tower's attention among the attention kernels of transformers."""
+MANY = 64
+"""Rows from which a map is worth rounding its weight."""
 _state = {"quick": False}
 
 
@@ -52,11 +57,13 @@ def library() -> Any | None:
 def quick(*, wanted: bool = True) -> Iterator[None]:
     """Inside, products are of bf16 where there are units for them; wanted: False changes nothing."""
     before = _state["quick"], torch.get_float32_matmul_precision()
-    if wanted and library() is not None:
+    on = wanted and library() is not None
+    if on:
         _state["quick"] = True
         torch.set_float32_matmul_precision("medium")
     try:
-        yield
+        with _Maps() if on else nullcontext():
+            yield
     finally:
         _state["quick"] = before[0]
         torch.set_float32_matmul_precision(before[1])
@@ -65,6 +72,43 @@ def quick(*, wanted: bool = True) -> Iterator[None]:
 def is_quick() -> bool:
     """Inside of `quick`, on a processor for it."""
     return _state["quick"]
+
+
+class _Maps(TorchFunctionMode):
+    """Sends linear maps of many rows through `_Map`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear and not kwargs and _is_large(*args):
+            return _Map.apply(*args, *(None,) * (3 - len(args)))
+        return func(*args, **kwargs or {})
+
+
+def _is_large(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    cpu = x.device.type == weight.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    return cpu and x.numel() >= MANY * x.shape[-1]
+
+
+class _Map(torch.autograd.Function):
+    """x (..., in), weight (out, in), bias (out) or None -> (..., out)"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        low = x.bfloat16(), weight.bfloat16()
+        ctx.save_for_backward(*low)
+        y = F.linear(*low).float()
+        return y if bias is None else y.add_(bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        low, rows = grad.bfloat16(), grad.flatten(0, -2)
+        return (
+            (low @ weight).float() if of_x else None,
+            (low.flatten(0, -2).t() @ x.flatten(0, -2)).float() if of_weight else None,
+            rows.sum(0) if of_bias else None,
+        )
 
 
 def takes(query: Tensor) -> bool:

@@ -16,6 +16,8 @@ PLACES = (
     ("bottom left", "bottom", "bottom right"),
 )
 """Thirds of a page, row by row."""
+DRILLED = 12
+"""Most words of a page that a drill names, of each sort."""
 BORDER = 0.04
 """A word whose middle is nearer than this share of the page to the edge of a third is not asked for."""
 
@@ -29,12 +31,24 @@ def general(sheet: Sheet) -> None:
         there = sheet.rng.random() < 0.5
         asked = values.pick(sheet.rng, tuple(once)) if there else strange[0]
         sheet.ask("yes_no", f"Is {asked} in the image?", "yes" if there else "no")
-    for word in sheet.rng.permutation(once).tolist()[:6]:
+    drawn = sheet.rng.permutation(once).tolist()
+    for word in drawn[:6]:
         if place := _place(sheet, word):
             sheet.ask("where", f"Where is {word}?", place)
             break
     if strange and sheet.rng.random() < 0.5:
-        sheet.ask("absent", f"What is the {strange[-1]} number?", ABSENT)
+        sheet.ask("absent", f"What is the {strange[:2][-1]} number?", ABSENT)
+    _drill(sheet, drawn, strange)
+
+
+def _drill(sheet: Sheet, there: list[str], strange: list[str]) -> None:
+    """Where words stand that are asked for by nothing else, and as many that are there as are not."""
+    for word in there[:DRILLED]:
+        if place := _place(sheet, word):
+            sheet.drill("where", f"Where is {word}?", place)
+    for word, other in zip(there[-DRILLED:], strange[2 : 2 + DRILLED], strict=False):
+        sheet.drill("yes_no", f"Is {word} in the image?", "yes")
+        sheet.drill("yes_no", f"Is {other} in the image?", "no")
 
 
 def _words(sheet: Sheet) -> list[str]:
@@ -42,10 +56,10 @@ def _words(sheet: Sheet) -> list[str]:
 
 
 def _strange(sheet: Sheet) -> list[str]:
-    """Two words of which the page holds no letter sequence."""
+    """Words of which the page holds no letter sequence."""
     all_text = "\n".join(text.string.lower() for text in sheet.page.texts)
     drawn = (values.pick(sheet.rng, lexicon.NOUNS) for _ in range(40))
-    return [w.capitalize() for w in drawn if w not in all_text][:2]
+    return [w.capitalize() for w in drawn if w not in all_text]
 
 
 def _place(sheet: Sheet, word: str) -> str | None:

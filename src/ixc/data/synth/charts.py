@@ -38,10 +38,16 @@ def _compare(sheet: Sheet, names: list[str], amounts: list[int], noun: str) -> N
     order = np.argsort(amounts)
     sheet.ask("largest", f"Which {noun} is the largest?", names[order[-1]])
     sheet.ask("smallest", f"Which {noun} is the smallest?", names[order[0]])
-    sheet.ask("count", f"How many {noun}s are there?", str(len(names)))
+    sheet.count(noun, names)
     first, second = (int(i) for i in sheet.rng.permutation(len(names))[:2])
     larger = amounts[first] > amounts[second]
     sheet.ask("yes_no", f"Is {names[first]} larger than {names[second]}?", "yes" if larger else "no")
+    for one, (name, amount) in enumerate(zip(names, amounts, strict=True)):
+        sheet.drill("whose", f"Which {noun} is {amount}?", name)
+        for other in range(len(names)):
+            if other != one:
+                answer = "yes" if amount > amounts[other] else "no"
+                sheet.drill("larger", f"Is {name} larger than {names[other]}?", answer)
 
 
 def bars(sheet: Sheet) -> None:

@@ -171,7 +171,7 @@ def _fitted(rng: Generator, page: Page, scale: float) -> Page:
     """A page of a wider kind: set anew on the same canvas, smaller each time, until there is room for what it is."""
     first = style(rng, scale, page.height)
     for attempt in range(ATTEMPTS):
-        found = replace(page, texts=[], rules=[], shapes=[], questions=[])
+        found = replace(page, texts=[], rules=[], shapes=[], questions=[], drills=[], counted=[])
         sheet = Sheet(rng=rng, page=found, style=_smaller(first, SMALLER**attempt, titled=attempt < ATTEMPTS // 2))
         title(sheet)
         WIDER[page.kind](sheet)

@@ -45,4 +45,4 @@ def invoice(sheet: Sheet) -> None:
         sheet.put("Total", style.margin, y, bold=True)
         sheet.put(amount, columns[1], y, bold=True)
         sheet.ask("price", "What is the Total?", amount)
-        sheet.ask("count", "How many items are there?", str(len(things)))
+        sheet.count("item", things)

@@ -58,6 +58,14 @@ class Sheet:
     def ask(self, kind: str, question: str, answer: str) -> None:
         self.page.questions.append(Question(kind=kind, question=question, answer=answer))
 
+    def drill(self, kind: str, question: str, answer: str) -> None:
+        self.page.drills.append(Question(kind=kind, question=question, answer=answer))
+
+    def count(self, noun: str, things: list[str]) -> None:
+        """Ask how many there are."""
+        self.page.counted.extend(things)
+        self.ask("count", f"How many {noun}s are there?", str(len(things)))
+
     def value(self) -> str:
         """One that the family writes behind a key."""
         return values.value(self.rng, self.family.values, longest=self.family.longest)

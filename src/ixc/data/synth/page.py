@@ -83,6 +83,10 @@ class Page:
     """Lines (x0, y0, x1, y1) in pixels."""
     shapes: list[Shape] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
+    drills: list[Question] = field(default_factory=list)
+    """Of the same sort and as exact, for training alone: where one question of a kind is asked, the others like it."""
+    counted: list[str] = field(default_factory=list)
+    """What `How many ... are there?` counts, in the order of reading."""
     ink: Colour = (0, 0, 0)
     paper: Colour = (255, 255, 255)
     ground: str = "plain"

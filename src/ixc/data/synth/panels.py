@@ -36,7 +36,7 @@ def infographic(sheet: Sheet) -> None:
         x, y = style.margin + (i % across) * width, top + (i // across) * high
         box = (round(x), round(y), round(x + width - style.size / 2), round(y + high - style.size / 2))
         _panel(sheet, head, box, pool, colours[i])
-    sheet.ask("count", "How many panels are there?", str(len(heads)))
+    sheet.count("panel", heads)
 
 
 def _panel(sheet: Sheet, head: str, box: tuple[int, int, int, int], pool: list[str], colour: Colour) -> None:
@@ -56,3 +56,5 @@ def _panel(sheet: Sheet, head: str, box: tuple[int, int, int, int], pool: list[s
         sheet.put(" ".join(words), left, round(line + (2.4 + k) * style.pitch))
     if text:
         sheet.ask("panel", f"Which panel mentions {values.pick(rng, tuple(text[0]))}?", head)
+    for word in (word for words in text for word in words):
+        sheet.drill("panel", f"Which panel mentions {word}?", head)

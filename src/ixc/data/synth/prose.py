@@ -88,6 +88,8 @@ def article(sheet: Sheet) -> None:
             sheet.put(" ".join(line), left, y)
         if text:
             sheet.ask("section", f"Which section mentions {values.pick(rng, tuple(text[-1]))}?", head)
+            for word in (word for line in text for word in line):
+                sheet.drill("section", f"Which section mentions {word}?", head)
             sheet.ask("first_word", f"What is the first word of {head}?", text[0][0])
             sheet.ask("last_word", f"What is the last word of {head}?", text[-1][-1])
             walk(sheet, text)
@@ -114,4 +116,4 @@ def lines(sheet: Sheet) -> None:
         sheet.ask("first_word", f"What is the first word of the {ordinal(number)} line?", words[0])
         sheet.ask("last_word", f"What is the last word of the {ordinal(number)} line?", words[-1])
     if made:
-        sheet.ask("count", "How many lines are there?", str(len(made)))
+        sheet.count("line", made)
