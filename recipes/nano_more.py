@@ -87,7 +87,7 @@ def recipe() -> NanoRecipe:
             parts=2,
             focused=True,
             seed=702,
-            steps=3150,
+            steps=3400,
             muon_lr=0.005,
             adam_lr=8e-4,
             tower_share=0.3,
