@@ -152,10 +152,10 @@ class _BySpans(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         x, base, folded = ctx.saved_tensors
         kind, back = ctx.kinds
-        grad = grad.to(kind).contiguous()
+        grad = grads[0].to(kind).contiguous()
         of_x, of_base, of_folded = torch.empty_like(x), *(torch.zeros_like(w, dtype=back) for w in (base, folded))
         for image, one in _pieces(x.shape[1], ctx.spans):
             weight, of_weight = (folded, of_folded) if image else (base, of_base)

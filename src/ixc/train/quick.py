@@ -100,10 +100,10 @@ class _Map(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
-        low, rows = grad.bfloat16(), grad.flatten(0, -2)
+        low, rows = grads[0].bfloat16(), grads[0].flatten(0, -2)
         return (
             (low @ weight).float() if of_x else None,
             (low.flatten(0, -2).t() @ x.flatten(0, -2)).float() if of_weight else None,
