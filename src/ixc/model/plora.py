@@ -27,7 +27,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from ixc.errors import UsageError
 from ixc.model.linear import is_plain, linear
@@ -151,7 +150,6 @@ class _BySpans(torch.autograd.Function):
         return y.to(ctx.kinds[1])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         x, base, folded = ctx.saved_tensors
         kind, back = ctx.kinds
