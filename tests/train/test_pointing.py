@@ -12,7 +12,7 @@ import torch
 from ixc.data.synth.compose import compose
 from ixc.data.synth.page import Page, Question, Text
 from ixc.geometry import partition
-from ixc.train.aloud import LONGEST, aloud
+from ixc.train.aloud import LONGEST, aloud, asked_or_read
 from ixc.train.answering import answer_logits, asked_of
 from ixc.train.bearings import BEGINS, FEW, MIDDLE, Bearings, amounts_of, counts_of
 from ixc.train.gaze import Gaze, look_at, look_back
@@ -305,6 +305,13 @@ def test_image_tokens_learn_to_look_back_and_where_they_stand() -> None:
     assert losses[-1] < losses[0] - 0.5
 
 
+@pytest.mark.parametrize("drilled", [False, True])
+def test_drills_are_asked_where_a_recipe_says_so(drilled: bool) -> None:
+    page = compose(11, kind="bars", hd=4)
+    (asked,), _ = asked_or_read(np.random.default_rng(0), [page], 200, read=False, known=[None], drilled=drilled)
+    assert any(question.kind == "larger" for question in asked) == drilled
+
+
 def test_behind_a_bare_key_nobody_is_told_where_to_look() -> None:
     from ixc.train.language import Reader
 
@@ -368,10 +375,14 @@ def test_amounts_of_charts_are_told_where_their_last_figure_stands(kind: str) ->
     told = amounts_of(page, hd=4)
     assert {round(10 ** (size + MIDDLE)) for size in told.values()} == {int(a) for a in answers}
     symbols = page_symbols(page, hd=4)
+    years = {q.answer: q.question[-5:-1] for q in page.questions if q.kind == "point"}
     for token, size in told.items():
-        years = "".join(q.question[-5:-1] for q in page.questions if q.kind == "point")
-        year = any(int(c) + 32 in map(ord, years) for c in symbols.chars[token] if c)
-        assert year or last_figure(symbols.chars[token], size)
+        own = {chr(int(c) + 32) for c in symbols.chars[token] if c} <= set(
+            years.get(str(round(10 ** (size + MIDDLE))), "")
+        )
+        assert own or last_figure(symbols.chars[token], size)
+    ends = {size for token, size in told.items() if last_figure(symbols.chars[token], size)}
+    assert ends == set(told.values())
     bearings = Bearings(8, layer=0, weight=1.0)
     with torch.no_grad():
         bearings.readout.weight.zero_()

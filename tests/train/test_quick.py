@@ -124,6 +124,7 @@ def test_maps_and_their_gradients(frozen: bool) -> None:
             with quick.quick(wanted=wanted):
                 y = layer(x)
             assert y.dtype == torch.float32
+            assert (y.grad_fn.name() == "_MapBackward") == (wanted and rows == quick.MANY)
             found.append(
                 [y, *torch.autograd.grad(y.square().sum(), [x, *(p for p in layer.parameters() if not frozen)])]
             )

@@ -165,7 +165,7 @@ class _BySpans(torch.autograd.Function):
 
 
 def _may_round(x: torch.Tensor) -> bool:
-    medium = torch.get_float32_matmul_precision() == "medium"
+    medium = torch.get_float32_matmul_precision() == "medium" and torch.cpu._is_avx512_bf16_supported()
     return medium and x.device.type == "cpu" and x.dtype == torch.float32
 
 

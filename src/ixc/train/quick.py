@@ -5,8 +5,9 @@
                    packed attention -> packed.c, compiled by the machine's own compiler
                    Muon -------------> Newton-Schulz in bf16
 
-Weights, sums and gradients stay float32. Elsewhere, and with `IXC_KERNELS=0`, all is float32. A run gives the same
-weights again on processors of one kind, not on the two kinds.
+Weights, the sums inside a product and updates stay float32; what a map gives, its gradients too, is rounded to bf16.
+Elsewhere, and with `IXC_KERNELS=0`, all is float32. A run gives the same weights again on processors of one kind, not
+on the two kinds.
 
 Shapes: B pages, H heads, S = P + Q * T rows: P of the prefix, Q questions of T; D = 32.
 """

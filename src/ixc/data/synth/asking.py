@@ -42,7 +42,7 @@ def general(sheet: Sheet) -> None:
 
 
 def _drill(sheet: Sheet, there: list[str], strange: list[str]) -> None:
-    """Where words stand that are asked for by nothing else, and as many that are there as are not."""
+    """Where a dozen words stand, and as many that are there as are not."""
     for word in there[:DRILLED]:
         if place := _place(sheet, word):
             sheet.drill("where", f"Where is {word}?", place)
