@@ -139,11 +139,11 @@ def with_parts(begin: Path, folder: Path) -> Path:
         "    first.model.vision_config.num_hidden_layers = 2\n"
         f"    return replace(first, begin=Path({str(begin)!r}), again=True,\n"
         "        language=replace(first.language, parts=2, focused=True, pointers=POINTERS, steps=5,\n"
-        "            aloud=0.3, bearings=(1, 0.1),\n"
+        "            aloud=0.3, bearings=(0, 0.1),\n"
         "            climbed=(0.0, 0.5, 0.5), text=first.model.text_config),\n"
         "        spelling=replace(first.spelling, steps=3, parts=2),\n"
         "        joint=replace(first.joint, parts=2, focused=True, pointers=POINTERS, steps=3, aloud=0.5,\n"
-        "            bearings=(1, 0.1)), quick=True)\n"
+        "            bearings=(0, 0.1)), quick=True)\n"
     )
     return recipe
 

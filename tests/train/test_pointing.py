@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ import torch
 
 from ixc.data.synth.compose import compose
 from ixc.data.synth.page import Page, Question, Text
+from ixc.errors import UsageError
 from ixc.geometry import partition
 from ixc.train.aloud import LONGEST, aloud, asked_or_read
 from ixc.train.answering import answer_logits, asked_of
-from ixc.train.bearings import BEGINS, FEW, MIDDLE, Bearings, amounts_of, counts_of
+from ixc.train.bearings import ANSWERED, MIDDLE, NAMED, Bearings, amounts_of, counts_of, letters_of
 from ixc.train.gaze import Gaze, look_at, look_back
 from ixc.train.links import begins_of, links_of
-from ixc.train.packing import choose, encode, markup, pack, worth
+from ixc.train.packing import IGNORE, choose, encode, markup, pack, worth
 from ixc.train.pointing import NOT_COPIED, NOWHERE, Pointer, places_of, whole_words
 from ixc.train.recipe import read_recipe
 from ixc.train.symbols import SIDE, SPACE, page_symbols
@@ -171,8 +173,8 @@ def test_two_amounts_are_weighed_behind_their_names() -> None:
     packed = pack([[question]], prefix=len(markup()[0]) + 313)
     first = int(packed.firsts[0, 0])
     read = {packed.ids[0, first + back].item(): letters_in(page, tokens) for back, tokens in places.items()}
-    assert read[encode("o")[0]] == "31" * 2  # overview and tile
-    assert read[encode("e")[0]] == read[encode("?")[0]] == "87" * 2
+    assert read[encode("o")[0]] == "1" * 2  # the last figure's token, of overview and tile
+    assert read[encode("e")[0]] == read[encode("?")[0]] == "7" * 2
     assert places_of(page, page.questions, hd=1, at="weighed") == [None, None, None]
 
 
@@ -199,7 +201,7 @@ def test_the_largest_is_sought_where_its_amount_stands() -> None:
     *_, largest = places_of(page, page.questions, hd=1, at="asked")
     assert largest is not None
     assert len(largest) == len("Rome")
-    assert set(letters_in(page, largest[0])) == {"8", "7"}
+    assert set(letters_in(page, largest[0])) == {"7"}  # the last figure knows the whole
 
 
 def test_a_finger_follows_what_is_copied() -> None:
@@ -231,22 +233,77 @@ def test_an_amount_tells_how_its_name_begins() -> None:
     assert {"".join(chr(code + 32) for code in letters) for letters in told.values()} == {"Os", "Ro"}
     for token, letters in told.items():
         assert set(letters_in(page, [token])) <= set("31" if chr(letters[0] + 32) == "O" else "87")
-    bearings = Bearings(8, layer=0, weight=1.0)
-    with torch.no_grad():
-        bearings.begins.weight.zero_()
-        bearings.begins.bias.zero_()
+    bearings = silent(Bearings(8, layer=0, weight=1.0))
     hidden = torch.zeros(1, 313, 8)
-    without, known = (bearings.loss(hidden, [page], hd=1, further=further).item() for further in (None, hidden))
-    assert known - without == pytest.approx(BEGINS * np.log(SPACE + 1), abs=1e-4)
+    without, known = (bearings.loss([hidden] * layers, [page], hd=1, image=313).item() for layers in (1, 2))
+    named = 2 * np.log(SPACE + 1) + np.log(10)  # begins, names, figures; nothing is counted
+    assert known - without == pytest.approx(NAMED * named, abs=1e-4)
+
+
+def silent(bearings: Bearings) -> Bearings:
+    """That says nothing of anything."""
+    with torch.no_grad():
+        for parameter in bearings.parameters():
+            parameter.zero_()
+    return bearings
+
+
+@pytest.mark.parametrize("kind", ["bars", "pie", "curve"])
+def test_who_finds_an_amount_reads_whose_it_is(kind: str) -> None:
+    """The letters of an answer are told where a question answers, of the questions that are led there by no word."""
+    page = compose(11, kind=kind, hd=4)
+    asked = [q for q in page.questions if q.kind in ("largest", "count")]
+    count = len(page_symbols(page, hd=4).marks)
+    packed = pack([asked], prefix=count)
+    hidden = torch.zeros(1, count + packed.ids.shape[1], 8)
+    rows = packed.labels[0] != IGNORE
+    for i, question in enumerate(asked):
+        start = i * len(rows) // len(asked) + int(packed.firsts[0, i])
+        assert rows[start : start + len(question.answer)].all()
+        hidden[0, count + start : count + start + len(question.answer), 0] = 1.0 if question.kind == "count" else -1.0
+    bearings = silent(Bearings(8, layer=0, weight=1.0))
+    arguments = {"hd": 4, "image": count, "asked": [asked], "firsts": packed.firsts}
+    unsure = bearings.loss([hidden] * 3, [page], **arguments).item()
+    with torch.no_grad():
+        for question in asked:
+            sign = 1.0 if question.kind == "count" else -1.0
+            for place, code in enumerate(letters_of(question.answer)):
+                bearings.answers.weight[place * (SPACE + 1) + code, 0] += 9.0 * sign
+    sure = bearings.loss([hidden] * 3, [page], **arguments).item()
+    assert unsure - sure == pytest.approx(ANSWERED * np.log(SPACE + 1), rel=1e-2)  # the answers' letters and no other
+
+
+def test_bearings_behind_the_last_layers_are_refused() -> None:
+    plan = read_recipe(TINY)
+    with pytest.raises(UsageError, match="behind layer 0 ask layers up to 2, and the reader has 0 to 0"):
+        replace(plan, joint=replace(plan.joint, bearings=(0, 1.0)))
+
+
+def test_letters_of_a_name_end_with_nothing() -> None:
+    assert letters_of("Oslo") == [ord(letter) - 32 for letter in "Oslo"]
+    assert letters_of("A b") == [ord("A") - 32, SPACE, ord("b") - 32, 0]
+
+
+def test_a_count_looks_at_the_last_that_is_counted() -> None:
+    page = compose(11, kind="invoice", hd=4)
+    (question,) = (q for q in page.questions if q.kind == "count")
+    (places,) = places_of(page, [question], hd=4, at="asked")
+    assert places is not None
+    numbers = counts_of(page, hd=4)
+    assert {numbers[token] for tokens in places.values() for token in tokens} == {int(question.answer)}
+    page.counted.clear()
+    assert places_of(page, [question], hd=4, at="asked") == [None]
 
 
 def test_parts_of_a_step_bring_the_same_gradients() -> None:
     """A page without pairs too."""
     page = compose(3, kind="form", hd=1)
     page.texts, page.questions = [], []
+    page.counted = []
     bearings = Bearings(8, layer=0, weight=1.0)
-    hidden = torch.zeros(1, 313, 8)
-    bearings.loss(hidden, [page], hd=1, asking=hidden, further=hidden).backward()
+    hidden, firsts = torch.zeros(1, 320, 8), torch.zeros(1, 1, dtype=torch.long)
+    questions = [[Question(kind="yes_no", question="Is Oslo in the image?", answer="no")]]
+    bearings.loss([hidden] * 3, [page], hd=1, image=313, asked=questions, firsts=firsts).backward()
     assert all(parameter.grad is not None for parameter in bearings.parameters())
 
 
@@ -330,11 +387,8 @@ def test_behind_a_bare_key_nobody_is_told_where_to_look() -> None:
 def test_where_a_token_stands_is_told_of_tiles_and_overview() -> None:
     page = compose(7, kind="form", hd=4)
     symbols = page_symbols(page, hd=4)
-    bearings = Bearings(8, layer=0, weight=2.0)
-    with torch.no_grad():
-        bearings.readout.weight.zero_()
-        bearings.readout.bias.zero_()
-    loss = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4).item()
+    bearings, count = silent(Bearings(8, layer=0, weight=2.0)), len(symbols.marks)
+    loss = bearings.loss([torch.zeros(1, count, 8)], [page], hd=4, image=count).item()
     place = partition(page.width, page.height, hd=4, rule="native")
     views = ((SIDE, SIDE), (SIDE * place.grid_h, SIDE * place.grid_w))
     squares = []
@@ -344,15 +398,14 @@ def test_where_a_token_stands_is_told_of_tiles_and_overview() -> None:
     assert len(symbols.marks) - (symbols.marks > 0).sum() == len(squares)
     assert loss == pytest.approx(np.mean(squares), rel=1e-4)  # weight 2, mean of two numbers
     rows, columns = views[1]
-    asking = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4, asking=torch.zeros(1, 5, 8)).item()
+    asking = bearings.loss([torch.zeros(1, count + 5, 8)], [page], hd=4, image=count).item()
     assert (asking - loss) / 2 == pytest.approx(np.log((rows * (columns + 1) + SIDE) / SIDE**2) ** 2, rel=1e-4)
 
 
 def test_counted_things_are_numbered_where_they_stand() -> None:
     page = compose(11, kind="lines", hd=4)
     assert len(page.counted) == int(next(q.answer for q in page.questions if q.kind == "count"))
-    told = counts_of(page, hd=4)
-    numbers = {token: round(FEW * float(np.exp(of))) for token, of in told.items()}
+    numbers = counts_of(page, hd=4)
     assert set(numbers.values()) == set(range(1, len(page.counted) + 1))
     assert [numbers[token] for token in sorted(numbers)] == sorted(numbers.values())
     chars = page_symbols(page, hd=4).chars
@@ -363,9 +416,9 @@ def test_counted_things_are_numbered_where_they_stand() -> None:
         assert set(line.replace(" ", "")) <= set(held)
 
 
-def last_figure(chars: np.ndarray, size: float) -> bool:
-    """Whether a token holds the last figure of an amount."""
-    return ord(str(round(10 ** (size + MIDDLE)))[-1]) - ord(" ") in chars
+def last_figure(chars: np.ndarray, amount: int) -> bool:
+    """Whether a token holds it."""
+    return ord(str(amount)[-1]) - ord(" ") in chars
 
 
 @pytest.mark.parametrize("kind", ["bars", "pie", "curve"])
@@ -373,24 +426,21 @@ def test_amounts_of_charts_are_told_where_their_last_figure_stands(kind: str) ->
     page = compose(11, kind=kind, hd=4)
     answers = [q.answer.removesuffix("%") for q in page.questions if q.kind in ("bar", "point", "slice")]
     told = amounts_of(page, hd=4)
-    assert {round(10 ** (size + MIDDLE)) for size in told.values()} == {int(a) for a in answers}
+    assert {str(amount) for amount, _ in told.values()} == set(answers)
+    owners = {q.answer.removesuffix("%"): q.question for q in page.questions if q.kind in ("bar", "point", "slice")}
     symbols = page_symbols(page, hd=4)
-    years = {q.answer: q.question[-5:-1] for q in page.questions if q.kind == "point"}
-    for token, size in told.items():
-        own = {chr(int(c) + 32) for c in symbols.chars[token] if c} <= set(
-            years.get(str(round(10 ** (size + MIDDLE))), "")
-        )
-        assert own or last_figure(symbols.chars[token], size)
-    ends = {size for token, size in told.items() if last_figure(symbols.chars[token], size)}
-    assert ends == set(told.values())
-    bearings = Bearings(8, layer=0, weight=1.0)
+    for token, (amount, name) in told.items():
+        assert owners[str(amount)].endswith(f" {name}?")
+        own = {chr(int(c) + 32) for c in symbols.chars[token] if c} <= set(name if kind == "curve" else "")
+        assert own or last_figure(symbols.chars[token], amount)
+    ends = {amount for token, (amount, _) in told.items() if last_figure(symbols.chars[token], amount)}
+    assert ends == {amount for amount, _ in told.values()}
+    bearings, count = silent(Bearings(8, layer=0, weight=1.0)), len(symbols.marks)
     with torch.no_grad():
-        bearings.readout.weight.zero_()
-        bearings.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0]))
-        without = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4)
+        without = bearings.loss([torch.zeros(1, count, 8)], [page], hd=4, image=count)
         bearings.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.5, 0.0]))
-        moved = bearings.loss(torch.zeros(1, len(symbols.marks), 8), [page], hd=4)
-    sizes = np.array([*told.values()])
+        moved = bearings.loss([torch.zeros(1, count, 8)], [page], hd=4, image=count)
+    sizes = np.log10([amount for amount, _ in told.values()]) - MIDDLE
     assert float(moved - without) == pytest.approx(((0.5 - sizes) ** 2).mean() - (sizes**2).mean(), abs=1e-4)
 
 

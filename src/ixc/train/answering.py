@@ -57,9 +57,9 @@ def answer_logits(
 
 @contextmanager
 def _hidden(decoder: Decoder, bearings: Bearings | None) -> Iterator[list[Tensor]]:
-    """What the layer of the bearings gives, (B, S, D), and the one behind it, once the decoder has run."""
+    """What the layer of the bearings and the two behind it give, (B, S, D), once the decoder has run."""
     found: list[Tensor] = []
-    asked = [] if bearings is None else decoder.layers[bearings.layer : bearings.layer + 2]
+    asked = [] if bearings is None else decoder.layers[bearings.layer : bearings.layer + 3]
     hooks = [layer.register_forward_hook(lambda _layer, _args, out: found.append(out)) for layer in asked]
     try:
         yield found
@@ -110,8 +110,6 @@ def asked_of(
     loss, right = marked(logits, packed.labels, packed.questions)
     away = torch.zeros(()) if gaze is None else gaze.loss(pages, asked, packed.firsts, hd=hd)
     if bearings is not None:
-        start = len(markup()[0])
-        stop = start + image.shape[1]
-        further = hidden[1][:, start:stop] if len(hidden) > 1 else None
-        away = away + bearings.loss(hidden[0][:, start:stop], pages, hd=hd, asking=hidden[0][:, stop:], further=further)
+        behind = [layer[:, len(markup()[0]) :] for layer in hidden]
+        away = away + bearings.loss(behind, pages, hd=hd, image=image.shape[1], asked=asked, firsts=packed.firsts)
     return (loss, away), right, len(pages) * len(packed.positions)

@@ -13,6 +13,7 @@ Shapes: B pages, N image tokens, R tokens of questions, D width.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from itertools import product
 from math import log, log10
 
@@ -20,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ixc.data.synth.page import SPACE, Page
-from ixc.geometry import partition
+from ixc.data.synth.page import SPACE, Page, Question, codes
+from ixc.geometry import Partition, partition
 from ixc.train.links import begins_of
-from ixc.train.pointing import AMOUNTS, copied, found, seen_letters, spread
+from ixc.train.packing import encode
+from ixc.train.pointing import AMOUNTS, COMPARED, copied, found, seen_letters, spread
 from ixc.train.symbols import SIDE
 
 MIDDLE = 1.5
@@ -32,91 +34,165 @@ MIDDLE = 1.5
 
 FEW = 4
 """What the natural logarithm of a count is told from."""
-BEGINS = 0.2
-"""Weight of the letters beside the other distances."""
+NAMED = 0.2
+"""Weight of naming letters, figures and numbers beside the distances."""
+ANSWERED = 0.6
+"""The same of an answer's first letters."""
+LETTER, LETTERS = SPACE + 1, 4
+"""Codes of a letter, and how many letters tell names apart."""
+FIGURES = 3
+"""Of the amounts of charts."""
+MANY = 40
+"""What is more is counted as so many."""
+FOUND = (*COMPARED, "count")
+"""Kinds of question whose answer no word of the question leads to."""
 NAMES = re.compile(r" (?:of|in) (.+)\?")
 """Whose amount a question asks for."""
 
 
 class Bearings(nn.Module):
-    """A readout that training needs and nothing that answers does."""
+    """Readouts that training needs and nothing that answers does."""
 
     def __init__(self, width: int, *, layer: int, weight: float) -> None:
-        """layer: the last one before the readout. weight: of its loss beside the answers'."""
+        """layer: the last one before the first readout. weight: of the loss beside the answers'."""
         super().__init__()
         self.layer, self.weight = layer, weight
         self.readout = nn.Linear(width, 4)
         """Across, logarithms of the tokens before, of the amount, of the count."""
-        self.begins = nn.Linear(width, 2 * (SPACE + 1))
+        self.begins = nn.Linear(width, 2 * LETTER)
         """First and second letter of what a token is linked to."""
+        self.figures = nn.Linear(width, FIGURES * 10)
+        """Of the amount, from hundreds to ones."""
+        self.names = nn.Linear(width, LETTERS * LETTER)
+        """First letters of the name whose amount it is."""
+        self.order = nn.Linear(width, MANY + 1)
+        """The how-manieth a token is of what is counted."""
+        self.answers = nn.Linear(width, LETTERS * LETTER)
+        """First letters of an answer that no word of the question leads to, told by the question."""
 
     def loss(
         self,
-        hidden: Tensor,
+        hidden: Sequence[Tensor],
         pages: list[Page],
         *,
         hd: int,
-        asking: Tensor | None = None,
-        further: Tensor | None = None,
+        image: int,
+        asked: Sequence[Sequence[Question]] = (),
+        firsts: Tensor | None = None,
     ) -> Tensor:
-        """The weighted sum of the mean squared distances of places, amounts and counts, and of naming what is linked.
+        """The weighted sum of the mean squared distances of places, amounts and counts, and of naming what is known.
 
         Args:
-            hidden: (B, N, D) behind the layer, of pages of one grid.
-            asking: (B, R, D) of the questions, which have all of the tiles before them.
-            further: (B, N, D) one layer on, where it is known which tokens belong together.
+            hidden: (B, N + R, D) behind the layer, of pages of one grid and their questions; behind the next, where it
+                is known which tokens belong together; behind the one after it, where a question has found them. What
+                is not given is not asked.
+            image: N.
+            asked, firsts: Q questions of every page, and (B, Q) where each begins to answer, as `pack` says.
         """
-        place = partition(pages[0].width, pages[0].height, hd=hd, rule="native")
+        owned, counts = ([known(page, hd=hd) for page in pages] for known in (amounts_of, counts_of))
+        sizes = [{token: log10(amount) - MIDDLE for token, (amount, _) in one.items()} for one in owned]
+        ranks = [{token: log(number / FEW) for token, number in one.items()} for one in counts]
+        away = self._measured(hidden[0][:, :image], pages, (sizes, ranks), hd=hd)
+        if hidden[0].shape[1] > image:
+            place = _place(pages, hd=hd)
+            end = torch.tensor(_before(SIDE * place.grid_h * (SIDE * place.grid_w + 1)))
+            told = self._told(hidden[0][:, image:])[..., 1]
+            away = away + F.mse_loss(told, end.expand_as(told))
+        if len(hidden) > 1:
+            figures = [{token: _figures(amount) for token, (amount, _) in one.items()} for one in owned]
+            names = [{token: letters_of(name) for token, (_, name) in one.items()} for one in owned]
+            order = [{token: (min(number, MANY),) for token, number in one.items()} for one in counts]
+            begins = [begins_of(page, hd=hd) for page in pages]
+            known = (self.begins, begins), (self.figures, figures), (self.names, names), (self.order, order)
+            away = away + NAMED * sum(_misnamed(readout, hidden[1], wanted) for readout, wanted in known)
+        if len(hidden) > 2 and firsts is not None:
+            length = (hidden[2].shape[1] - image) // max(1, firsts.shape[1])
+            rows = [
+                {
+                    image + i * length + int(first) + k: letters_of(question.answer)
+                    for i, (question, first) in enumerate(zip(questions, mine, strict=True))
+                    for k in range(len(encode(question.answer)) if question.kind in FOUND else 0)
+                }
+                for questions, mine in zip(asked, firsts.tolist(), strict=True)
+            ]
+            away = away + ANSWERED * _misnamed(self.answers, hidden[2], rows)
+        return self.weight * away
+
+    def _measured(
+        self,
+        hidden: Tensor,
+        pages: list[Page],
+        known: tuple[list[dict[int, float]], list[dict[int, float]]],
+        *,
+        hd: int,
+    ) -> Tensor:
+        place = _place(pages, hd=hd)
         grids = ((SIDE, SIDE), (SIDE * place.grid_h, SIDE * place.grid_w))
         wanted = torch.cat([_grid(*grids[0]), torch.full((1, 2), torch.nan), _grid(*grids[1])])
         told = self._told(hidden)
         seen = ~wanted[:, 0].isnan()
         away = F.mse_loss(told[:, seen, :2], wanted[seen].expand(len(told), -1, -1))
-        if asking is not None:
-            end = torch.tensor(_before(SIDE * place.grid_h * (SIDE * place.grid_w + 1)))
-            away = away + F.mse_loss(self._told(asking)[..., 1], end.expand(asking.shape[:2]))
-        for column, known in ((2, amounts_of), (3, counts_of)):
-            wanted = [(b, token, size) for b, page in enumerate(pages) for token, size in known(page, hd=hd).items()]
-            if wanted:
-                page, token, size = zip(*wanted, strict=True)
+        for column, one in zip((2, 3), known, strict=True):
+            sizes = [(b, token, size) for b, mine in enumerate(one) for token, size in mine.items()]
+            if sizes:
+                page, token, size = zip(*sizes, strict=True)
                 away = away + F.mse_loss(told[list(page), list(token), column], torch.tensor(size))
-        linked = [(b, *one) for b, page in enumerate(pages) for one in begins_of(page, hd=hd).items()]
-        if further is not None:  # asked of none too: every part of a step brings the same gradients
-            page, token, letters = zip(*linked, strict=True) if linked else ((), (), ())
-            known = further[torch.tensor(page, dtype=torch.long), torch.tensor(token, dtype=torch.long)]
-            said = self.begins(F.rms_norm(known, further.shape[-1:])).view(2 * len(linked), SPACE + 1)
-            right = torch.tensor(letters, dtype=torch.long).flatten()
-            away = away + BEGINS * F.cross_entropy(said, right, reduction="sum") / max(1, len(right))
-        return self.weight * away
+        return away
 
     def _told(self, hidden: Tensor) -> Tensor:
         return self.readout(F.rms_norm(hidden, hidden.shape[-1:]))
 
 
-def amounts_of(page: Page, *, hd: int) -> dict[int, float]:
-    """Of image tokens that hold the last figure of an amount of a chart, its decimal logarithm from the `MIDDLE`; of
-    those of a name read behind its amount the same."""
+def _misnamed(readout: nn.Linear, hidden: Tensor, wanted: Sequence[Mapping[int, Sequence[int]]]) -> Tensor:
+    """Mean cross entropy of what a readout says of some tokens of hidden (B, S, D): of each page, token -> classes.
+
+    0 where there are none, with a gradient of zero: every part of a step brings the same gradients.
+    """
+    places = [(b, token) for b, one in enumerate(wanted) for token in one]
+    right = torch.tensor([c for one in wanted for classes in one.values() for c in classes], dtype=torch.long)
+    page, token = torch.tensor(places, dtype=torch.long).view(-1, 2).unbind(-1)
+    known = hidden[page, token]
+    said = readout(F.rms_norm(known, known.shape[-1:])).view(len(right), -1) if places else readout(known)
+    return F.cross_entropy(said, right, reduction="sum") / max(1, len(right))
+
+
+def _figures(amount: int) -> list[int]:
+    return [int(figure) for figure in f"{amount:0{FIGURES}d}"[-FIGURES:]]
+
+
+def letters_of(text: str) -> list[int]:
+    """Codes of its first `LETTERS` letters, 0 where it has no more."""
+    begin = [int(c) or SPACE for c in codes(text[:LETTERS])]
+    return begin + [0] * (LETTERS - len(begin))
+
+
+def _place(pages: list[Page], *, hd: int) -> Partition:
+    return partition(pages[0].width, pages[0].height, hd=hd, rule="native")
+
+
+def amounts_of(page: Page, *, hd: int) -> dict[int, tuple[int, str]]:
+    """Of image tokens that hold the last figure of an amount of a chart, the amount and whose it is; of those of a name
+    read behind its amount the same."""
     tokens, amounts = seen_letters(page, hd=hd), {}
     for question in page.questions:
-        figures = question.answer.removesuffix("%")
-        if question.kind not in AMOUNTS or not figures.isdecimal():
+        figures, name = question.answer.removesuffix("%"), NAMES.search(question.question)
+        if question.kind not in AMOUNTS or not figures.isdecimal() or name is None:
             continue
-        size, name = log10(max(1, int(figures))) - MIDDLE, NAMES.search(question.question)
         for at, view in product(copied(page, question), tokens[:, None]):
             if (token := int(view[0, at + len(figures) - 1])) < 0:
                 continue
-            later = spread(view, found(page, name[1]), len(name[1])) if name else []
-            amounts |= dict.fromkeys([token, *(t for t in later if t > token)], size)
+            later = [t for t in spread(view, found(page, name[1]), len(name[1])) if t > token]
+            amounts |= dict.fromkeys([token, *later], (int(figures), name[1]))
     return amounts
 
 
-def counts_of(page: Page, *, hd: int) -> dict[int, float]:
-    """Of image tokens of what a page asks the number of, the natural logarithm of the how-manieth it is from `FEW`."""
+def counts_of(page: Page, *, hd: int) -> dict[int, int]:
+    """Of image tokens of what a page asks the number of, the how-manieth it is."""
     tokens, counted = seen_letters(page, hd=hd), {}
     for number, thing in enumerate(page.counted, start=1):
         at = found(page, thing)
         if len(at) == 1:
-            counted |= dict.fromkeys(spread(tokens, at, len(thing)), log(number / FEW))
+            counted |= dict.fromkeys(spread(tokens, at, len(thing)), number)
     return counted
 
 

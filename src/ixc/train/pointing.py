@@ -5,9 +5,9 @@
 `answer`: the token that holds the next letter, for answers that are copied from the page. `asked`: the word that the
 question names, for those that say where it stands, in which part or whether it is there; for `no` the first token of
 all; for those that ask whose an amount is, the amount or the name, whichever is read later and so knows the other
-(`links.py`). `weighed`: behind each of two names that are compared, the same. `named`: behind the third letter and
-every further one of a word of the question that stands on the page, and of the answer, the token that holds that
-letter: a finger on the page.
+(`links.py`); for a count the last that is counted. `weighed`: behind each of two names that are compared, the same.
+`named`: behind the third letter and every further one of a word of the question that stands on the page, and of the
+answer, the token that holds that letter: a finger on the page.
 
 Shapes: B pages, Q questions of T tokens, P tokens before the questions, N image tokens.
 """
@@ -120,8 +120,8 @@ def _letter(tokens: np.ndarray, words: list[int], letter: int) -> list[int]:
 def _asked(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
     before, behind = ASKED.get(question.kind, ("", ""))
     text, count = question.question, len(encode(question.answer))
-    if question.kind in COMPARED:
-        seen = _amount(page, question.answer, tokens)
+    if question.kind in COMPARED or question.kind == "count":
+        seen = _last(page, tokens) if question.kind == "count" else _amount(page, question.answer, tokens)
         return {k: seen for k in range(count)} if seen else None
     if not before or not (text.startswith(before) and text.endswith(behind)):
         return None
@@ -134,12 +134,20 @@ def _asked(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
 
 
 def _amount(page: Page, name: str, tokens: np.ndarray) -> list[int]:
-    """Image tokens of the amount of a name or, where that is read later, of the name; of tiles and overview both."""
+    """Image tokens of the last figure of a name's amount or, where that is read later, of the name; of tiles and
+    overview both."""
     amount = next((q for q in page.questions if q.kind in AMOUNTS and whole_words(q.question, name)), None)
     if amount is None:
         return []
-    both = (copied(page, amount), len(amount.answer)), (found(page, name), len(name))
+    last = len(amount.answer.removesuffix("%")) - 1
+    both = ([at + last for at in copied(page, amount)], 1), (found(page, name), len(name))
     return sorted(t for view in tokens[:, None] for t in max(spread(view, *one) for one in both))
+
+
+def _last(page: Page, tokens: np.ndarray) -> list[int]:
+    """Image tokens of the last thing of those that are counted."""
+    at = found(page, page.counted[-1]) if page.counted else []
+    return spread(tokens, at, len(page.counted[-1])) if len(at) == 1 else []
 
 
 def _weighed(page: Page, question: Question, tokens: np.ndarray) -> Places | None:

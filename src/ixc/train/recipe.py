@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ixc.errors import UsageError
 from ixc.model.config import IxcConfig
 from ixc.train.joint import JointRecipe
 from ixc.train.language import LanguageRecipe
@@ -34,6 +35,16 @@ class NanoRecipe:
     again: bool = False
     """With `begin`: language and spelling go on from it too, side by side with one alphabet that stands still, before
     the joint stage does."""
+
+    def __post_init__(self) -> None:
+        """Raises: UsageError: bearings ask layers that the reader does not have."""
+        layers = self.model.text_config.num_hidden_layers
+        for stage in (self.language, self.joint):
+            if stage.bearings is not None and (last := stage.bearings[0] + 2) >= layers:
+                raise UsageError(
+                    f"bearings behind layer {stage.bearings[0]} ask layers up to {last}, and the reader has 0 to "
+                    f"{layers - 1}; take layer {max(0, layers - 3)} or a deeper reader"
+                )
 
 
 def read_recipe(path: Path) -> NanoRecipe:
