@@ -50,16 +50,17 @@ WIDTH, HEAD = 256, 32
 """Of the decoder and of its heads."""
 POINTERS = (
     Pointer(layer=LAYERS - 1, head=3, weight=0.3),
-    Pointer(layer=LAYERS - 2, head=0, weight=0.15, at="asked"),
+    Pointer(layer=LAYERS - 2, head=0, weight=0.25, at="asked"),
+    Pointer(layer=LAYERS - 2, head=4, weight=0.4, at="owner"),
     Pointer(layer=LAYERS - 3, head=0, weight=0.15, at="weighed"),
     Pointer(layer=2, head=2, weight=0.3, at="named"),
     Pointer(layer=2, head=4, weight=0.2, at="beside"),
     Pointer(layer=2, head=5, weight=0.2, at="above"),
     Pointer(layer=3, head=1, weight=0.2, at="start"),
 )
-"""The last layer copies, the one before it finds what is asked for by where it stands, whether it is there or what it
-amounts to, the one before that the amounts of two names; layer 2 finds the words of a question, and its heads that were
-added silent lead from values to their keys; one of layer 3 to how these begin."""
+"""The last layer copies, the one before it finds what is asked for by where it stands, whether it is there, as the last
+of many or by what it amounts to, the one before that the amounts of two names; layer 2 finds the words of a question,
+and its heads that were added silent lead from values to their keys; one of layer 3 to how these begin."""
 
 
 def recipe() -> NanoRecipe:

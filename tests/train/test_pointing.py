@@ -16,9 +16,9 @@ from ixc.errors import UsageError
 from ixc.geometry import partition
 from ixc.train.aloud import LONGEST, aloud, asked_or_read
 from ixc.train.answering import answer_logits, asked_of
-from ixc.train.bearings import ANSWERED, MIDDLE, NAMED, Bearings, amounts_of, counts_of, letters_of
+from ixc.train.bearings import ANSWERED, MIDDLE, NAMED, Bearings, amounts_of, counts_of
 from ixc.train.gaze import Gaze, look_at, look_back
-from ixc.train.links import begins_of, links_of
+from ixc.train.links import LETTERS, begins_of, letters_of, links_of
 from ixc.train.packing import IGNORE, choose, encode, markup, pack, worth
 from ixc.train.pointing import NOT_COPIED, NOWHERE, Pointer, places_of, whole_words
 from ixc.train.recipe import read_recipe
@@ -99,9 +99,18 @@ def test_the_head_that_is_told_so_looks_there() -> None:
     assert losses[-1] < losses[0] - 0.3
 
 
+def test_no_question_is_asked_twice_before_all_were() -> None:
+    page = compose(11, kind="bars", hd=4)
+    count = len(page.questions)
+    drawn = choose(np.random.default_rng(0), page.questions, 2 * count, known={})
+    assert sorted(q.question for q in drawn[:count]) == sorted(q.question for q in page.questions)
+    assert sorted(q.question for q in drawn[count:]) == sorted(q.question for q in page.questions)
+
+
 def test_half_known_kinds_are_asked_most() -> None:
     questions = [Question(kind=kind, question=f"{kind}?", answer="1") for kind in ("known", "half", "never")]
-    drawn = choose(np.random.default_rng(0), questions, 3000, known={"known": 1.0, "half": 0.5})
+    rng, known = np.random.default_rng(0), {"known": 1.0, "half": 0.5}
+    drawn = [choose(rng, questions, 1, known=known)[0] for _ in range(3000)]
     shares = {kind: sum(q.kind == kind for q in drawn) / 3000 for kind in ("known", "half", "never")}
     total = worth(1.0) + worth(0.5) + worth(0.0)
     assert shares == pytest.approx({"known": 0.12 / total, "half": 0.72 / total, "never": 0.32 / total}, abs=0.03)
@@ -185,7 +194,7 @@ def test_a_name_read_behind_its_amount_is_looked_at_in_its_place() -> None:
         for string, x, y in (("31", 20, 60), ("87", 200, 60), ("Oslo", 20, 120), ("Rome", 200, 120))
     ]
     whose = Question(kind="whose", question="Which bar is 87?", answer="Rome")
-    (places,) = places_of(page, [whose], hd=1, at="asked")
+    (places,) = places_of(page, [whose], hd=1, at="owner")
     assert places is not None
     assert letters_in(page, places[0]) == "Rome" * 2  # overview and tile
 
@@ -198,7 +207,7 @@ def letters_in(page: Page, tokens: Iterable[int]) -> str:
 
 def test_the_largest_is_sought_where_its_amount_stands() -> None:
     page = amounts()
-    *_, largest = places_of(page, page.questions, hd=1, at="asked")
+    *_, largest = places_of(page, page.questions, hd=1, at="owner")
     assert largest is not None
     assert len(largest) == len("Rome")
     assert set(letters_in(page, largest[0])) == {"7"}  # the last figure knows the whole
@@ -230,14 +239,18 @@ def test_an_amount_is_linked_to_its_name() -> None:
 def test_an_amount_tells_how_its_name_begins() -> None:
     page = amounts()
     told = begins_of(page, hd=1)
-    assert {"".join(chr(code + 32) for code in letters) for letters in told.values()} == {"Os", "Ro"}
+    assert {"".join(chr(code + 32) for code in letters) for letters in told.values()} == {"Oslo", "Rome"}
     for token, letters in told.items():
         assert set(letters_in(page, [token])) <= set("31" if chr(letters[0] + 32) == "O" else "87")
-    bearings = silent(Bearings(8, layer=0, weight=1.0))
+    bearings = silent(Bearings(8, head=4, layer=0, weight=1.0))
     hidden = torch.zeros(1, 313, 8)
-    without, known = (bearings.loss([hidden] * layers, [page], hd=1, image=313).item() for layers in (1, 2))
-    named = 2 * np.log(SPACE + 1) + np.log(10)  # begins, names, figures; nothing is counted
-    assert known - without == pytest.approx(NAMED * named, abs=1e-4)
+    without, known, carried = (
+        bearings.loss([hidden] * layers, [page], hd=1, image=313, carried=carried).item()
+        for layers, carried in ((1, None), (2, None), (2, torch.zeros(1, 313, 4)))
+    )
+    assert known - without == pytest.approx(NAMED * (np.log(SPACE + 1) + np.log(10)), abs=1e-4)  # letters and figures
+    assert carried - known == pytest.approx(NAMED * np.log(SPACE + 1), abs=1e-4)
+    assert LETTERS == 4
 
 
 def silent(bearings: Bearings) -> Bearings:
@@ -261,7 +274,7 @@ def test_who_finds_an_amount_reads_whose_it_is(kind: str) -> None:
         start = i * len(rows) // len(asked) + int(packed.firsts[0, i])
         assert rows[start : start + len(question.answer)].all()
         hidden[0, count + start : count + start + len(question.answer), 0] = 1.0 if question.kind == "count" else -1.0
-    bearings = silent(Bearings(8, layer=0, weight=1.0))
+    bearings = silent(Bearings(8, head=4, layer=0, weight=1.0))
     arguments = {"hd": 4, "image": count, "asked": [asked], "firsts": packed.firsts}
     unsure = bearings.loss([hidden] * 3, [page], **arguments).item()
     with torch.no_grad():
@@ -300,10 +313,11 @@ def test_parts_of_a_step_bring_the_same_gradients() -> None:
     page = compose(3, kind="form", hd=1)
     page.texts, page.questions = [], []
     page.counted = []
-    bearings = Bearings(8, layer=0, weight=1.0)
+    bearings = Bearings(8, head=4, layer=0, weight=1.0)
     hidden, firsts = torch.zeros(1, 320, 8), torch.zeros(1, 1, dtype=torch.long)
     questions = [[Question(kind="yes_no", question="Is Oslo in the image?", answer="no")]]
-    bearings.loss([hidden] * 3, [page], hd=1, image=313, asked=questions, firsts=firsts).backward()
+    carried = torch.zeros(1, 313, 4)
+    bearings.loss([hidden] * 3, [page], hd=1, image=313, asked=questions, firsts=firsts, carried=carried).backward()
     assert all(parameter.grad is not None for parameter in bearings.parameters())
 
 
@@ -346,7 +360,7 @@ def test_image_tokens_learn_to_look_back_and_where_they_stand() -> None:
     torch.manual_seed(0)
     reader = Reader(read_recipe(TINY).model.text_config, seed=1)
     page, symbols = lesson_page(5, next(one for one in LESSONS if one.hd == 1))
-    bearings = Bearings(reader.decoder.config.hidden_size, layer=0, weight=1.0)
+    bearings = Bearings(reader.decoder.config.hidden_size, head=reader.decoder.config.head_dim, layer=0, weight=1.0)
     pointers = (Pointer(layer=0, head=0, weight=1.0, at="beside"),)
     optim = torch.optim.Adam([*reader.parameters(), *bearings.parameters()], lr=1e-2)
     losses = []
@@ -387,7 +401,7 @@ def test_behind_a_bare_key_nobody_is_told_where_to_look() -> None:
 def test_where_a_token_stands_is_told_of_tiles_and_overview() -> None:
     page = compose(7, kind="form", hd=4)
     symbols = page_symbols(page, hd=4)
-    bearings, count = silent(Bearings(8, layer=0, weight=2.0)), len(symbols.marks)
+    bearings, count = silent(Bearings(8, head=4, layer=0, weight=2.0)), len(symbols.marks)
     loss = bearings.loss([torch.zeros(1, count, 8)], [page], hd=4, image=count).item()
     place = partition(page.width, page.height, hd=4, rule="native")
     views = ((SIDE, SIDE), (SIDE * place.grid_h, SIDE * place.grid_w))
@@ -435,7 +449,7 @@ def test_amounts_of_charts_are_told_where_their_last_figure_stands(kind: str) ->
         assert own or last_figure(symbols.chars[token], amount)
     ends = {amount for token, (amount, _) in told.items() if last_figure(symbols.chars[token], amount)}
     assert ends == {amount for amount, _ in told.values()}
-    bearings, count = silent(Bearings(8, layer=0, weight=1.0)), len(symbols.marks)
+    bearings, count = silent(Bearings(8, head=4, layer=0, weight=1.0)), len(symbols.marks)
     with torch.no_grad():
         without = bearings.loss([torch.zeros(1, count, 8)], [page], hd=4, image=count)
         bearings.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.5, 0.0]))

@@ -111,5 +111,8 @@ def asked_of(
     away = torch.zeros(()) if gaze is None else gaze.loss(pages, asked, packed.firsts, hd=hd)
     if bearings is not None:
         behind = [layer[:, len(markup()[0]) :] for layer in hidden]
-        away = away + bearings.loss(behind, pages, hd=hd, image=image.shape[1], asked=asked, firsts=packed.firsts)
+        carried = None if gaze is None or gaze.carried is None else gaze.carried[:, len(markup()[0]) :]
+        away = away + bearings.loss(
+            behind, pages, hd=hd, image=image.shape[1], asked=asked, firsts=packed.firsts, carried=carried
+        )
     return (loss, away), right, len(pages) * len(packed.positions)

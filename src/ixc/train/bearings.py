@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ixc.data.synth.page import SPACE, Page, Question, codes
+from ixc.data.synth.page import SPACE, Page, Question
 from ixc.geometry import Partition, partition
-from ixc.train.links import begins_of
+from ixc.train.links import LETTERS, begins_of, letters_of
 from ixc.train.packing import encode
 from ixc.train.pointing import AMOUNTS, COMPARED, copied, found, seen_letters, spread
 from ixc.train.symbols import SIDE
@@ -38,8 +38,8 @@ NAMED = 0.2
 """Weight of naming letters, figures and numbers beside the distances."""
 ANSWERED = 0.6
 """The same of an answer's first letters."""
-LETTER, LETTERS = SPACE + 1, 4
-"""Codes of a letter, and how many letters tell names apart."""
+LETTER = SPACE + 1
+"""Codes of one, and of none."""
 FIGURES = 3
 """Of the amounts of charts."""
 MANY = 40
@@ -53,22 +53,23 @@ NAMES = re.compile(r" (?:of|in) (.+)\?")
 class Bearings(nn.Module):
     """Readouts that training needs and nothing that answers does."""
 
-    def __init__(self, width: int, *, layer: int, weight: float) -> None:
-        """layer: the last one before the first readout. weight: of the loss beside the answers'."""
+    def __init__(self, width: int, *, head: int, layer: int, weight: float) -> None:
+        """width, head: of the reader and of its heads. layer: the last one before the first readout. weight: of the
+        loss beside the answers'."""
         super().__init__()
         self.layer, self.weight = layer, weight
         self.readout = nn.Linear(width, 4)
         """Across, logarithms of the tokens before, of the amount, of the count."""
-        self.begins = nn.Linear(width, 2 * LETTER)
-        """First and second letter of what a token is linked to."""
+        self.begins = nn.Linear(width, LETTERS * LETTER)
+        """First letters of what a token is linked to; of an amount, and of a name that knows its own, of the name."""
         self.figures = nn.Linear(width, FIGURES * 10)
         """Of the amount, from hundreds to ones."""
-        self.names = nn.Linear(width, LETTERS * LETTER)
-        """First letters of the name whose amount it is."""
         self.order = nn.Linear(width, MANY + 1)
         """The how-manieth a token is of what is counted."""
         self.answers = nn.Linear(width, LETTERS * LETTER)
         """First letters of an answer that no word of the question leads to, told by the question."""
+        self.carries = nn.Linear(head, LETTERS * LETTER)
+        """As `begins`, told by what a head takes from a token that it finds."""
 
     def loss(
         self,
@@ -79,6 +80,7 @@ class Bearings(nn.Module):
         image: int,
         asked: Sequence[Sequence[Question]] = (),
         firsts: Tensor | None = None,
+        carried: Tensor | None = None,
     ) -> Tensor:
         """The weighted sum of the mean squared distances of places, amounts and counts, and of naming what is known.
 
@@ -88,6 +90,7 @@ class Bearings(nn.Module):
                 is not given is not asked.
             image: N.
             asked, firsts: Q questions of every page, and (B, Q) where each begins to answer, as `pack` says.
+            carried: (B, N, D) values of the head that finds whose an amount is.
         """
         owned, counts = ([known(page, hd=hd) for page in pages] for known in (amounts_of, counts_of))
         sizes = [{token: log10(amount) - MIDDLE for token, (amount, _) in one.items()} for one in owned]
@@ -100,11 +103,15 @@ class Bearings(nn.Module):
             away = away + F.mse_loss(told, end.expand_as(told))
         if len(hidden) > 1:
             figures = [{token: _figures(amount) for token, (amount, _) in one.items()} for one in owned]
-            names = [{token: letters_of(name) for token, (_, name) in one.items()} for one in owned]
             order = [{token: (min(number, MANY),) for token, number in one.items()} for one in counts]
-            begins = [begins_of(page, hd=hd) for page in pages]
-            known = (self.begins, begins), (self.figures, figures), (self.names, names), (self.order, order)
+            begins = [
+                begins_of(page, hd=hd) | {token: letters_of(name) for token, (_, name) in one.items()}
+                for page, one in zip(pages, owned, strict=True)
+            ]
+            known = (self.begins, begins), (self.figures, figures), (self.order, order)
             away = away + NAMED * sum(_misnamed(readout, hidden[1], wanted) for readout, wanted in known)
+            if carried is not None:
+                away = away + NAMED * _misnamed(self.carries, carried, begins)
         if len(hidden) > 2 and firsts is not None:
             length = (hidden[2].shape[1] - image) // max(1, firsts.shape[1])
             rows = [
@@ -158,12 +165,6 @@ def _misnamed(readout: nn.Linear, hidden: Tensor, wanted: Sequence[Mapping[int, 
 
 def _figures(amount: int) -> list[int]:
     return [int(figure) for figure in f"{amount:0{FIGURES}d}"[-FIGURES:]]
-
-
-def letters_of(text: str) -> list[int]:
-    """Codes of its first `LETTERS` letters, 0 where it has no more."""
-    begin = [int(c) or SPACE for c in codes(text[:LETTERS])]
-    return begin + [0] * (LETTERS - len(begin))
 
 
 def _place(pages: list[Page], *, hd: int) -> Partition:

@@ -31,13 +31,15 @@ class Gaze:
     """Of those that are told for questions, (B, Q * T, P), rows of a softmax over what stands before the questions."""
     read: dict[Pointer, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Of those that are told for image tokens, scaled queries and keys (B, P, D) before the questions."""
+    carried: Tensor | None = None
+    """Values (B, P, D) of the head that finds whose an amount is."""
 
-    def take(self, module: nn.Module, far: Callable[[int], Tensor], query: Tensor, key: Tensor) -> None:
+    def take(self, module: nn.Module, far: Callable[[int], Tensor], query: Tensor, key: Tensor, value: Tensor) -> None:
         """Keep what heads of one layer do.
 
         Args:
             far: head -> attention of the questions, (B, Q * T, P).
-            query, key: scaled, before the questions, (B, H, P, D).
+            query, key, value: before the questions, (B, H, P, D), the query scaled.
         """
         for pointer in self.pointers:
             if module.layer_idx != pointer.layer:
@@ -46,6 +48,8 @@ class Gaze:
                 self.read[pointer] = query[:, pointer.head], key[:, pointer.head]
             else:
                 self.given[pointer] = far(pointer.head)
+            if pointer.at == "owner":
+                self.carried = value[:, pointer.head]
 
     def loss(self, pages: list[Page], asked: list[list[Question]], firsts: Tensor, *, hd: int) -> Tensor:
         """The weighted sum over the pointers. firsts: as `look_at`. hd: setting that the pages are seen at."""

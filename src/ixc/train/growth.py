@@ -54,7 +54,8 @@ def deepened(found: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Te
 def widened(found: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
     """New channels, heads and units of the decoder stand behind the old ones and say nothing yet.
 
-    What reads them begins as any, what writes them at zero: one of the two must not be zero, or neither would learn.
+    What they read begins as any, as loud as what the old ones read; what they write begins at zero. One of the two must
+    not be zero, or neither would learn; and where the first is faint, the second learns too late to be used at all.
     Norms see the same sum over more channels: their weights become sqrt(c / C) of what they were. Arguments as `grown`.
     """
     old, new = found[TABLE].shape[1], fresh[TABLE].shape[1]
@@ -71,6 +72,9 @@ def _widened(name: str, value: Tensor, fresh: Tensor, share: float) -> Tensor:
     if value.shape == fresh.shape or not name.startswith(WIDENED):
         return value
     wide = fresh.clone() if name.endswith((*READS, *LOW_READS)) else fresh.new_zeros(fresh.shape)
+    if name.endswith(READS) and len(wide) > len(value):
+        new = wide[len(value) :]
+        new *= value.norm(dim=1).mean() / new[:, : value.shape[1]].norm(dim=1).mean()
     wide[tuple(slice(n) for n in value.shape)] = value
     return wide
 

@@ -265,7 +265,8 @@ class Joint:
         self.optims = groups(self.model, recipe)
         if recipe.bearings is not None:
             layer, weight = recipe.bearings
-            self.bearings = Bearings(config.text_config.hidden_size, layer=layer, weight=weight)
+            text = config.text_config
+            self.bearings = Bearings(text.hidden_size, head=text.head_dim, layer=layer, weight=weight)
             self.optims[1].add_param_group({"params": [*self.bearings.parameters()], "lr": recipe.adam_lr})
         set_rate(self.optims, 1.0)
 

@@ -168,7 +168,7 @@ def run(
         reader.symbols.requires_grad_(False)
     if recipe.bearings is not None:
         layer, weight = recipe.bearings
-        reader.bearings = Bearings(recipe.text.hidden_size, layer=layer, weight=weight)
+        reader.bearings = Bearings(recipe.text.hidden_size, head=recipe.text.head_dim, layer=layer, weight=weight)
     optims = optimisers(reader, reader.decoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
     climbed = len(recipe.lessons) - 1 if start is not None else 0

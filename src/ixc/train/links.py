@@ -27,6 +27,8 @@ PARTS = ("section", "panel")
 """Kinds of question that name a word and ask for the heading of the part it stands in."""
 MOST = 100
 """Questions of a page whose pairs are told, at most; of more, evenly many from start to end."""
+LETTERS = 4
+"""That tell names apart."""
 SAME_LINE = 0.6
 """Baselines nearer than this share of the font size are one line."""
 ASKING = frozenset(
@@ -53,16 +55,18 @@ def links_of(page: Page, *, hd: int) -> dict[Link, Links]:
     return links
 
 
-def begins_of(page: Page, *, hd: int) -> dict[int, tuple[int, int]]:
-    """Of the same tokens the codes of the first two letters of the earlier part, 0 where there is no second.
-
-    Of a cell, which has two, those of its row's.
-    """
-    begins: dict[Link, dict[int, tuple[int, int]]] = {"beside": {}, "above": {}}
+def begins_of(page: Page, *, hd: int) -> dict[int, list[int]]:
+    """Of the same tokens how the earlier part begins (`letters_of`); of a cell, which has two, how its row's does."""
+    begins: dict[Link, dict[int, list[int]]] = {"beside": {}, "above": {}}
     for link, late, _, text in _pairs(page, hd=hd):
-        first, *more = (int(c) or SPACE for c in codes(text[:2]))
-        begins[link] |= dict.fromkeys(late, (first, more[0] if more else 0))
+        begins[link] |= dict.fromkeys(late, letters_of(text))
     return begins["above"] | begins["beside"]
+
+
+def letters_of(text: str) -> list[int]:
+    """Codes of its first `LETTERS` letters, 0 where it has no more."""
+    begin = [int(c) or SPACE for c in codes(text[:LETTERS])]
+    return begin + [0] * (LETTERS - len(begin))
 
 
 def _pairs(page: Page, *, hd: int) -> Iterator[tuple[Link, list[int], list[int], str]]:

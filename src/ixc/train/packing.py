@@ -76,16 +76,30 @@ def choose(
     """`count` questions, every kind with the same chance, so that titles are not drowned by cells.
 
     Args:
-        known: share of right answers by kind; then those half known are asked most (`worth`).
+        known: share of right answers by kind; then those half known are asked most (`worth`), and none twice before
+            all have been asked.
     """
     kinds = sorted({q.kind for q in questions})
     by_kind = {k: [q for q in questions if q.kind == k] for k in kinds}
     chances = None if known is None else np.array([worth(known.get(k, 0.0)) for k in kinds])
+    if chances is not None:
+        return _unlike(rng, kinds, by_kind, chances, count)
     picked = []
     for _ in range(count):
-        drawn = rng.integers(len(kinds)) if chances is None else rng.choice(len(kinds), p=chances / chances.sum())
-        mine = by_kind[kinds[int(drawn)]]
+        mine = by_kind[kinds[int(rng.integers(len(kinds)))]]
         picked.append(mine[int(rng.integers(len(mine)))])
+    return picked
+
+
+def _unlike(
+    rng: Generator, kinds: list[str], by_kind: dict[str, list[Question]], chances: np.ndarray, count: int
+) -> list[Question]:
+    picked, left = [], [[] for _ in kinds]
+    while len(picked) < count:
+        if not any(left):
+            left = [[by_kind[kind][i] for i in rng.permutation(len(by_kind[kind]))] for kind in kinds]
+        open_to = chances * [bool(mine) for mine in left]
+        picked.append(left[int(rng.choice(len(kinds), p=open_to / open_to.sum()))].pop())
     return picked
 
 
@@ -168,6 +182,7 @@ def attend_packed(
                 lambda head: _weights(asked[:, head], seen[:, head], own[:, head], questions)[0],
                 query[:, :, :prefix] * scaling,
                 seen,
+                shown,
             )
         return out.transpose(1, 2), None
     head = F.scaled_dot_product_attention(query[:, :, :prefix], seen, shown, is_causal=True, scale=scaling)
@@ -176,7 +191,7 @@ def attend_packed(
     asked = query[:, :, prefix:] * scaling
     far, near = _weights(asked, seen, key[:, :, prefix:], questions)
     if gaze is not None:
-        gaze.take(module, lambda head: far[:, head], query[:, :, :prefix] * scaling, seen)
+        gaze.take(module, lambda head: far[:, head], query[:, :, :prefix] * scaling, seen, shown)
     own = value[:, :, prefix:].unflatten(2, (questions, -1))
     tail = far @ shown + (near.unflatten(2, (questions, -1)) @ own).flatten(2, 3)
     return torch.cat([head, tail], 2).transpose(1, 2), None

@@ -4,10 +4,10 @@
 
 `answer`: the token that holds the next letter, for answers that are copied from the page. `asked`: the word that the
 question names, for those that say where it stands, in which part or whether it is there; for `no` the first token of
-all; for those that ask whose an amount is, the amount or the name, whichever is read later and so knows the other
-(`links.py`); for a count the last that is counted. `weighed`: behind each of two names that are compared, the same.
-`named`: behind the third letter and every further one of a word of the question that stands on the page, and of the
-answer, the token that holds that letter: a finger on the page.
+all; for a count the last that is counted. `owner`: for those that ask whose an amount is, the amount or the name,
+whichever is read later and so knows the other (`links.py`). `weighed`: behind each of two names that are compared, the
+same. `named`: behind the third letter and every further one of a word of the question that stands on the page, and of
+the answer, the token that holds that letter: a finger on the page.
 
 Shapes: B pages, Q questions of T tokens, P tokens before the questions, N image tokens.
 """
@@ -43,7 +43,7 @@ WEIGHED = re.compile(r"Is (.+) larger than (.+)\?")
 NOWHERE = -1
 """In the place of an image token: the first token of the sequence."""
 
-Target = Literal["answer", "asked", "named", "weighed", "beside", "above", "start"]
+Target = Literal["answer", "asked", "owner", "named", "weighed", "beside", "above", "start"]
 """What a head is told to look at; see the head of the file, and of `links.py` for the last three."""
 Places = dict[int, list[int]]
 """Of tokens of a question and its answer, counted from the one that tells the answer's first, the image tokens to look
@@ -93,7 +93,7 @@ def places_of(page: Page, questions: Sequence[Question], *, hd: int, at: Target 
     What is sought is sought as a whole word, wherever it stands on the page.
     """
     tokens = seen_letters(page, hd=hd)
-    find = {"answer": _answer, "asked": _asked, "named": _named, "weighed": _weighed}[at]
+    find = {"answer": _answer, "asked": _asked, "owner": _owner, "named": _named, "weighed": _weighed}[at]
     return [find(page, question, tokens) for question in questions]
 
 
@@ -120,8 +120,8 @@ def _letter(tokens: np.ndarray, words: list[int], letter: int) -> list[int]:
 def _asked(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
     before, behind = ASKED.get(question.kind, ("", ""))
     text, count = question.question, len(encode(question.answer))
-    if question.kind in COMPARED or question.kind == "count":
-        seen = _last(page, tokens) if question.kind == "count" else _amount(page, question.answer, tokens)
+    if question.kind == "count":
+        seen = _last(page, tokens)
         return {k: seen for k in range(count)} if seen else None
     if not before or not (text.startswith(before) and text.endswith(behind)):
         return None
@@ -131,6 +131,11 @@ def _asked(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
     at = found(page, word)
     seen = spread(tokens[:1], at, len(word)) or spread(tokens, at, len(word))  # the overview's are elsewhere in the row
     return {k: seen for k in range(count)} if seen else None
+
+
+def _owner(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
+    seen = _amount(page, question.answer, tokens) if question.kind in COMPARED else []
+    return {k: seen for k in range(len(encode(question.answer)))} if seen else None
 
 
 def _amount(page: Page, name: str, tokens: np.ndarray) -> list[int]:
