@@ -238,7 +238,8 @@ def test_an_amount_is_linked_to_its_name() -> None:
 
 def test_an_amount_tells_how_its_name_begins() -> None:
     page = amounts()
-    told = begins_of(page, hd=1)
+    told, headings = begins_of(page, hd=1)
+    assert headings == {}
     assert {"".join(chr(code + 32) for code in letters) for letters in told.values()} == {"Oslo", "Rome"}
     for token, letters in told.items():
         assert set(letters_in(page, [token])) <= set("31" if chr(letters[0] + 32) == "O" else "87")
@@ -249,7 +250,7 @@ def test_an_amount_tells_how_its_name_begins() -> None:
         for layers, carried in ((1, None), (2, None), (2, torch.zeros(1, 313, 4)))
     )
     assert known - without == pytest.approx(NAMED * (np.log(SPACE + 1) + np.log(10)), abs=1e-4)  # letters and figures
-    assert carried - known == pytest.approx(NAMED * np.log(SPACE + 1), abs=1e-4)
+    assert carried - known == pytest.approx(ANSWERED * np.log(SPACE + 1), abs=1e-4)
     assert LETTERS == 4
 
 
@@ -336,6 +337,9 @@ def test_a_cell_is_linked_to_its_row_and_its_heading() -> None:
     for begins in links["start"].values():  # of the row's name and of the heading, in tiles or in the overview
         assert sorted(letters_in(page, [token])[0] for token in begins) == ["L", "P"]
     assert set(letters_in(page, rows)) == set("7.50")
+    begins, headings = begins_of(page, hd=1)
+    assert begins == dict.fromkeys(rows, letters_of("Lamp"))
+    assert headings == dict.fromkeys(rows, letters_of("Price"))
 
 
 def test_words_that_stand_twice_are_linked_to_nothing() -> None:

@@ -37,7 +37,7 @@ FEW = 4
 NAMED = 0.2
 """Weight of naming letters, figures and numbers beside the distances."""
 ANSWERED = 0.6
-"""The same of an answer's first letters."""
+"""The same of an answer's first letters, and of what a head carries to it."""
 LETTER = SPACE + 1
 """Codes of one, and of none."""
 FIGURES = 3
@@ -62,6 +62,8 @@ class Bearings(nn.Module):
         """Across, logarithms of the tokens before, of the amount, of the count."""
         self.begins = nn.Linear(width, LETTERS * LETTER)
         """First letters of what a token is linked to; of an amount, and of a name that knows its own, of the name."""
+        self.heading = nn.Linear(width, LETTERS * LETTER)
+        """The same of a cell's heading."""
         self.figures = nn.Linear(width, FIGURES * 10)
         """Of the amount, from hundreds to ones."""
         self.order = nn.Linear(width, MANY + 1)
@@ -104,14 +106,15 @@ class Bearings(nn.Module):
         if len(hidden) > 1:
             figures = [{token: _figures(amount) for token, (amount, _) in one.items()} for one in owned]
             order = [{token: (min(number, MANY),) for token, number in one.items()} for one in counts]
+            begins, heading = zip(*(begins_of(page, hd=hd) for page in pages), strict=True)
             begins = [
-                begins_of(page, hd=hd) | {token: letters_of(name) for token, (_, name) in one.items()}
-                for page, one in zip(pages, owned, strict=True)
+                one | {token: letters_of(name) for token, (_, name) in mine.items()}
+                for one, mine in zip(begins, owned, strict=True)
             ]
-            known = (self.begins, begins), (self.figures, figures), (self.order, order)
+            known = (self.begins, begins), (self.heading, heading), (self.figures, figures), (self.order, order)
             away = away + NAMED * sum(_misnamed(readout, hidden[1], wanted) for readout, wanted in known)
             if carried is not None:
-                away = away + NAMED * _misnamed(self.carries, carried, begins)
+                away = away + ANSWERED * _misnamed(self.carries, carried, begins)
         if len(hidden) > 2 and firsts is not None:
             length = (hidden[2].shape[1] - image) // max(1, firsts.shape[1])
             rows = [

@@ -55,12 +55,14 @@ def links_of(page: Page, *, hd: int) -> dict[Link, Links]:
     return links
 
 
-def begins_of(page: Page, *, hd: int) -> dict[int, list[int]]:
-    """Of the same tokens how the earlier part begins (`letters_of`); of a cell, which has two, how its row's does."""
+def begins_of(page: Page, *, hd: int) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """Of the same tokens how the earlier part begins (`letters_of`): of a cell, which has two, its row's name, and in
+    the second answer its heading."""
     begins: dict[Link, dict[int, list[int]]] = {"beside": {}, "above": {}}
     for link, late, _, text in _pairs(page, hd=hd):
         begins[link] |= dict.fromkeys(late, letters_of(text))
-    return begins["above"] | begins["beside"]
+    both = begins["beside"].keys() & begins["above"].keys()
+    return begins["above"] | begins["beside"], {token: begins["above"][token] for token in sorted(both)}
 
 
 def letters_of(text: str) -> list[int]:
