@@ -51,7 +51,7 @@ WIDTH, HEAD = 256, 32
 POINTERS = (
     Pointer(layer=LAYERS - 1, head=3, weight=0.3),
     Pointer(layer=LAYERS - 2, head=0, weight=0.25, at="asked"),
-    Pointer(layer=LAYERS - 2, head=4, weight=0.4, at="owner"),
+    Pointer(layer=LAYERS - 2, head=4, weight=1.0, at="owner"),
     Pointer(layer=LAYERS - 3, head=0, weight=0.15, at="weighed"),
     Pointer(layer=2, head=2, weight=0.3, at="named"),
     Pointer(layer=2, head=4, weight=0.2, at="beside"),

@@ -175,8 +175,8 @@ def _place(pages: list[Page], *, hd: int) -> Partition:
 
 
 def amounts_of(page: Page, *, hd: int) -> dict[int, tuple[int, str]]:
-    """Of image tokens that hold the last figure of an amount of a chart, the amount and whose it is; of those of a name
-    read behind its amount the same."""
+    """Of image tokens that hold the last figure of an amount of a chart, the amount and whose it is; of that of the last
+    letter of a name read behind its amount the same."""
     tokens, amounts = seen_letters(page, hd=hd), {}
     for question in page.questions:
         figures, name = question.answer.removesuffix("%"), NAMES.search(question.question)
@@ -185,7 +185,8 @@ def amounts_of(page: Page, *, hd: int) -> dict[int, tuple[int, str]]:
         for at, view in product(copied(page, question), tokens[:, None]):
             if (token := int(view[0, at + len(figures) - 1])) < 0:
                 continue
-            later = [t for t in spread(view, found(page, name[1]), len(name[1])) if t > token]
+            ends = [at + len(name[1]) - 1 for at in found(page, name[1])]
+            later = [t for t in spread(view, ends, 1) if t > token]
             amounts |= dict.fromkeys([token, *later], (int(figures), name[1]))
     return amounts
 

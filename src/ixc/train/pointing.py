@@ -5,7 +5,7 @@
 `answer`: the token that holds the next letter, for answers that are copied from the page. `asked`: the word that the
 question names, for those that say where it stands, in which part or whether it is there; for `no` the first token of
 all; for a count the last that is counted. `owner`: for those that ask whose an amount is, the amount or the name,
-whichever is read later and so knows the other (`links.py`). `weighed`: behind each of two names that are compared, the
+whichever ends later and so knows the other (`links.py`). `weighed`: behind each of two names that are compared, the
 same. `named`: behind the third letter and every further one of a word of the question that stands on the page, and of
 the answer, the token that holds that letter: a finger on the page.
 
@@ -139,14 +139,14 @@ def _owner(page: Page, question: Question, tokens: np.ndarray) -> Places | None:
 
 
 def _amount(page: Page, name: str, tokens: np.ndarray) -> list[int]:
-    """Image tokens of the last figure of a name's amount or, where that is read later, of the name; of tiles and
-    overview both."""
+    """Image tokens of the last figure of a name's amount or, where the name is read later, of its last letter; of tiles
+    and overview both."""
     amount = next((q for q in page.questions if q.kind in AMOUNTS and whole_words(q.question, name)), None)
     if amount is None:
         return []
     last = len(amount.answer.removesuffix("%")) - 1
-    both = ([at + last for at in copied(page, amount)], 1), (found(page, name), len(name))
-    return sorted(t for view in tokens[:, None] for t in max(spread(view, *one) for one in both))
+    ends = [at + last for at in copied(page, amount)], [at + len(name) - 1 for at in found(page, name)]
+    return sorted(t for view in tokens[:, None] for t in max(spread(view, end, 1) for end in ends))
 
 
 def _last(page: Page, tokens: np.ndarray) -> list[int]:
