@@ -175,8 +175,8 @@ def _place(pages: list[Page], *, hd: int) -> Partition:
 
 
 def amounts_of(page: Page, *, hd: int) -> dict[int, tuple[int, str]]:
-    """Of image tokens that hold the last figure of an amount of a chart, the amount and whose it is; of those of the last
-    letter of a name that ends behind its amount the same."""
+    """Of image tokens that hold the last figure of an amount of a chart, the amount and whose it is; of those that hold
+    the last letter of a name that ends behind its amount, the same."""
     tokens, amounts = seen_letters(page, hd=hd), {}
     for question in page.questions:
         figures, name = question.answer.removesuffix("%"), NAMES.search(question.question)
