@@ -30,8 +30,6 @@ from ixc.train.symbols import SIDE
 
 MIDDLE = 1.5
 """What the decimal logarithm of an amount is told from: between 1 and 900, as charts have them."""
-
-
 FEW = 4
 """What the natural logarithm of a count is told from."""
 NAMED = 0.2
