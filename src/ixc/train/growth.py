@@ -55,7 +55,7 @@ def widened(found: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Ten
     """New channels, heads and units of the decoder stand behind the old ones and say nothing yet.
 
     What they read begins as any, as loud as what the old ones read; what they write begins at zero. One of the two must
-    not be zero, or neither would learn; and where the first is faint, the second learns too late to be used at all.
+    not be zero, or neither would learn.
     Norms see the same sum over more channels: their weights become sqrt(c / C) of what they were. Arguments as `grown`.
     """
     old, new = found[TABLE].shape[1], fresh[TABLE].shape[1]
