@@ -252,6 +252,10 @@ def test_an_amount_tells_how_its_name_begins() -> None:
     assert known - without == pytest.approx(NAMED * (np.log(SPACE + 1) + np.log(10)), abs=1e-4)  # letters and figures
     assert carried - known == pytest.approx(ANSWERED * np.log(SPACE + 1), abs=1e-4)
     assert LETTERS == 4
+    with torch.no_grad():
+        bearings.figures.bias[0] = 30.0  # no hundreds, in the first of three places
+    figured = bearings.loss([hidden] * 2, [page], hd=1, image=313).item()
+    assert known - figured == pytest.approx(NAMED * np.log(10) / 3, abs=1e-4)
 
 
 def silent(bearings: Bearings) -> Bearings:

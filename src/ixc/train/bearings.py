@@ -5,7 +5,8 @@ the tokens before it alone. How far down that is no token can know, for the end 
 are before it every one can, and a question, which stands behind the last, their number. To find the largest of some
 amounts every one must be a quantity before a question looks at them; to say whose it is, its token must know how the
 name begins. Every token of every page is asked in the middle of the reader, while questions ask for one place or one
-comparison in a page.
+comparison in a page. What the head that finds an amount would carry away from a token is asked the same; and a question
+that compares or counts, two layers on, how its answer begins.
 
 Shapes: B pages, N image tokens, R tokens of questions, D width.
 """

@@ -81,9 +81,8 @@ def choose(
     """
     kinds = sorted({q.kind for q in questions})
     by_kind = {k: [q for q in questions if q.kind == k] for k in kinds}
-    chances = None if known is None else np.array([worth(known.get(k, 0.0)) for k in kinds])
-    if chances is not None:
-        return _unlike(rng, kinds, by_kind, chances, count)
+    if known is not None:
+        return _unlike(rng, by_kind, np.array([worth(known.get(k, 0.0)) for k in kinds]), count)
     picked = []
     for _ in range(count):
         mine = by_kind[kinds[int(rng.integers(len(kinds)))]]
@@ -91,15 +90,14 @@ def choose(
     return picked
 
 
-def _unlike(
-    rng: Generator, kinds: list[str], by_kind: dict[str, list[Question]], chances: np.ndarray, count: int
-) -> list[Question]:
-    picked, left = [], [[] for _ in kinds]
+def _unlike(rng: Generator, by_kind: Mapping[str, list[Question]], chances: np.ndarray, count: int) -> list[Question]:
+    """`count` questions of kinds drawn by their chances, all of them before any comes again."""
+    picked, left = [], [[] for _ in by_kind]
     while len(picked) < count:
         if not any(left):
-            left = [[by_kind[kind][i] for i in rng.permutation(len(by_kind[kind]))] for kind in kinds]
+            left = [[mine[i] for i in rng.permutation(len(mine))] for mine in by_kind.values()]
         open_to = chances * [bool(mine) for mine in left]
-        picked.append(left[int(rng.choice(len(kinds), p=open_to / open_to.sum()))].pop())
+        picked.append(left[int(rng.choice(len(left), p=open_to / open_to.sum()))].pop())
     return picked
 
 
