@@ -26,6 +26,7 @@ from ixc.terminal import board, watch
 if TYPE_CHECKING:
     from ixc.evals.run import Answers, Step
     from ixc.evals.series import Outcome
+    from ixc.evals.synth import Answers as DrawnAnswers
     from ixc.evals.task import Judge, Row, Task
 
 
@@ -313,12 +314,17 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
     return found | {"file": str(outcome.path), "submission": None if file is None else str(file)}
 
 
+def _to_ask(model: Path | None, *, device: str, dtype: str) -> DrawnAnswers:
+    engine = load_engine(model, device=device, dtype=dtype)
+    return lambda image, question, hd: engine.ask([image], question, hd=hd).text
+
+
 @evals.command(
     name="synth",
     epilog=examples(
         "ixc eval synth",
         "ixc eval synth --model runs/nano/model -n 100 --json",
-        "ixc eval synth --keep cases.jsonl",
+        "ixc eval synth -n 7000 --keep cases.jsonl --processes 4",
     ),
 )
 def eval_synth(
@@ -329,17 +335,23 @@ def eval_synth(
     keep: Annotated[
         Path | None, typer.Option("--keep", help="File of finished documents; a run that finds it goes on behind them.")
     ] = None,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Answer in so many, each with the model in memory; default: one.")
+    ] = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
     """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
     from ixc.evals import synth as room
+    from ixc.evals.crew import ask_side_by_side
     from ixc.inference.folder import fingerprint, found
 
-    engine = load_engine(model, device=device, dtype=dtype)
+    load = partial(_to_ask, model, device=device, dtype=dtype)
+    crew = partial(ask_side_by_side, load, processes=processes, kind=kind, hd=hd) if processes > 1 else None
     cases = room.run(
-        lambda image, question, hd: engine.ask([image], question, hd=hd).text,
+        None if crew else load(),
+        crew=crew,
         count=count,
         keep=keep,
         model=" ".join([fingerprint(found(model)), *([kind] if kind else []), *([f"HD-{hd}"] if hd else [])]),

@@ -1,5 +1,6 @@
 """Training of the embedded model: what must be exactly true of it, at a tiny size."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from ixc.model.config import IxcTextConfig
 from ixc.processing.processor import IxcProcessor
 from ixc.train import state
 from ixc.train.answering import answer_logits
+from ixc.train.joint import Joint
 from ixc.train.language import Reader
 from ixc.train.lessons import LESSONS, lesson_page
 from ixc.train.muon import orthogonalise
 from ixc.train.packing import attend_packed, encode, markup, pack
 from ixc.train.recipe import read_recipe
 from ixc.train.sight import Spotter, window_batch
-from ixc.train.spelling import SpellingRecipe, misspelt, windows
+from ixc.train.spelling import Speller, SpellingRecipe, misspelt, windows
 from ixc.train.symbols import RANKS, SymbolEmbedding, grid_symbols, page_symbols, ranks
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -159,6 +161,27 @@ def test_the_spelling_windows_lie_on_whole_tokens() -> None:
     assert (places[:, 0] // 24 % 2 == 0).all()
     assert chars.shape == (8, 36, 2 * RANKS)
     assert rows.shape == (8, 36, 2)
+
+
+def test_eyes_that_go_on_can_be_held_to_what_they_said() -> None:
+    """Tokens move less from where they were, though their letters are taught the same."""
+
+    def moved(held: float) -> float:
+        plan = read_recipe(TINY)
+        joint = Joint(plan.model, plan.joint, Path("unused"))
+        recipe = replace(plan.spelling, held=held, near=0.0)
+        speller = Speller(joint.model, joint.symbols, recipe)
+        pixels, places, _, _ = windows(np.random.default_rng(5), recipe)
+        inner = joint.model.model
+        with torch.no_grad():
+            before = speller.shown(inner.vision_tower, inner.vision_proj, pixels, places)
+        for number in range(recipe.steps):
+            speller.step(number)
+        with torch.no_grad():
+            after = speller.shown(inner.vision_tower, inner.vision_proj, pixels, places)
+        return ((after - before).square().sum() / before.square().sum()).item()
+
+    assert 0 < moved(1e3) < 0.5 * moved(1e-9)
 
 
 def test_a_torn_state_is_told(tmp_path: Path) -> None:

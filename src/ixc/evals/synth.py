@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from ixc.geometry import partition
 
 Answers = Callable[[Image.Image, str, int], str]
 """(image, question, HD) -> answer text: any model, local or behind an endpoint."""
+
+Crew = Callable[[range], Iterator["list[Case]"]]
+"""Numbers of pages -> the cases of each, in their order."""
 
 ASKED_AT = {9: (1, 4, 9, 16), 55: (9, 25, 55)}
 """Setting a page is drawn for -> all settings it is asked at; the others at their own."""
@@ -226,6 +230,10 @@ def ask(
     return done
 
 
+def _ask_in_turn(answers: Answers, indices: range, *, kind: str | None, hd: int | None) -> Iterator[list[Case]]:
+    return (ask(answers, index, kind=kind, hd=hd) for index in indices)
+
+
 def _whole_lines(path: Path, *, model: str) -> list[list[Case]]:
     """The finished pages of a file; a line that a kill tore is cut off, so that the next one begins on its own."""
     text = path.read_text()
@@ -244,23 +252,25 @@ def _whole_lines(path: Path, *, model: str) -> list[list[Case]]:
 
 
 def run(
-    answers: Answers,
+    answers: Answers | None,
     *,
     count: int = 500,
     keep: Path | None = None,
     model: str = "",
     kind: str | None = None,
     hd: int | None = None,
+    crew: Crew | None = None,
 ) -> Iterator[int | Report]:
     """Ask `count` pages; yields the number of pages done, and the report last.
 
     Args:
-        answers: the model.
+        answers: the model; None: the crew asks.
         count: pages, at least 1.
         keep: file of finished cases, one JSON line a page; a run that finds it goes on behind its last line.
         model: who answers: name or fingerprint of the weights, the first line of `keep`.
         kind: of page; None: the family's.
         hd: setting the pages are drawn for; None: each in turn.
+        crew: who asks them instead, pages of the same kind and setting (`crew.ask_side_by_side`).
 
     Raises:
         UsageError: count below 1, an unknown kind or setting. DataError: `keep` is a file of something else, or of
@@ -275,14 +285,16 @@ def run(
         known = _whole_lines(keep, model=model)
     if keep is not None and not (keep.exists() and keep.stat().st_size):
         keep.write_text(json.dumps({"model": model}) + "\n")
-    for index in range(count):
-        if index < len(known):
-            cases += known[index]
-        else:
-            fresh = ask(answers, index, kind=kind, hd=hd)
-            cases += fresh
-            if keep is not None:
-                with keep.open("a") as file:
-                    file.write(json.dumps([asdict(c) for c in fresh]) + "\n")
-        yield index + 1
+    if crew is None:
+        assert answers is not None
+        crew = partial(_ask_in_turn, answers, kind=kind, hd=hd)
+    for number, page in enumerate(known[:count], 1):
+        cases += page
+        yield number
+    for number, fresh in enumerate(crew(range(len(known), count)), len(known) + 1):
+        cases += fresh
+        if keep is not None:
+            with keep.open("a") as file:
+                file.write(json.dumps([asdict(c) for c in fresh]) + "\n")
+        yield number
     yield Report(cases=tuple(cases))

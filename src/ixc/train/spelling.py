@@ -12,6 +12,7 @@ Shapes: N windows, T = 36 tokens of a window, SLOTS places in a token, K = 95 ch
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,9 @@ class SpellingRecipe:
     """Weight of the label `nothing`."""
     near: float = 0.02
     """Weight of the squared distance to the symbols, which also teaches the rows of lines, newline and separator."""
+    held: float = 0.0
+    """Weight of the squared distance to what the eyes said before the stage, as a share of its square: a reader that
+    has learned more from tokens than their letters still understands them."""
     save_every: int = 100
     pace: float = 1.4
     """Seconds that a step is expected to take, for the time left."""
@@ -154,6 +158,7 @@ class Speller:
         self.model, self.symbols, self.recipe = inner, symbols, recipe
         self.table = model.get_input_embeddings().weight.detach().clone()
         self.marks = [inner.plora_sub_GN, inner.plora_glb_GN]
+        self.before = deepcopy([inner.vision_tower, inner.vision_proj]) if recipe.held else None
         blocks = [p for p in inner.vision_tower.encoder.layers.parameters() if p.ndim == 2]
         taken = {id(p) for p in blocks}
         rest = [p for p in inner.vision_tower.parameters() if id(p) not in taken]
@@ -169,7 +174,7 @@ class Speller:
         set_rate(self.optims, 1.0)
 
     def step(self, number: int) -> tuple[float, float, float]:
-        """One step -> loss, squared distance a token, share of characters named rightly."""
+        """One step -> loss, squared distance a token (`held`: from before, as a share), share of characters named."""
         recipe, parts = self.recipe, self.parts
         rng = np.random.default_rng([recipe.seed, 4, number])
         notes = [self._part(parts.draws(rng, recipe.seed, 4, number, part=part)) for part in parts.here]
@@ -188,19 +193,28 @@ class Speller:
         """Canvases of one part of a step, forward and backward; as `step`."""
         recipe = self.recipe
         pixels, places, chars, rows = windows(rng, recipe)
-        with quick.eyes(self.model.vision_tower):
-            patches = self.model.vision_tower(pixels, window=places)  # (N, P, C)
-        count, _, width = patches.shape
-        four = patches.view(count, TOKENS, 2, TOKENS, 2, width).transpose(2, 3).reshape(-1, 4 * width)
-        shown = self.model.vision_proj(torch.cat([four, *(m.view(1, -1) for m in self.marks)]))  # (N * T + 2, D)
+        shown = self.shown(self.model.vision_tower, self.model.vision_proj, pixels, places)
         with torch.no_grad():
             nowhere = torch.zeros(chars.shape[:2], dtype=torch.long)
             said = self.symbols(chars, rows, nowhere, self.table, noise=0.0).flatten(0, 1)
         loss, right = misspelt(shown[:-2], chars.flatten(0, 1), self.symbols, self.table, blank=recipe.blank)
         far = ((shown - torch.cat([said, self.symbols.marks.detach()])) ** 2).sum(-1)
         far = torch.cat([far[:-2].mean()[None], far[-2:]]).sum()
-        (loss + recipe.near * far).backward()
-        return loss.item(), far.item(), right
+        moved = shown.new_zeros(())
+        if self.before is not None:
+            with torch.no_grad():
+                known = self.shown(*self.before, pixels, places)
+            moved = (shown - known).square().sum(-1).mean() / known.square().sum(-1).mean()
+        (loss + recipe.near * far + recipe.held * moved).backward()
+        return loss.item(), moved.item() if recipe.held else far.item(), right
+
+    def shown(self, tower: nn.Module, proj: nn.Module, pixels: Tensor, places: Tensor) -> Tensor:
+        """Tokens (N * T + 2, D) of windows; the last two are newline and separator."""
+        with quick.eyes(tower):
+            patches = tower(pixels, window=places)  # (N, P, C)
+        count, _, width = patches.shape
+        four = patches.view(count, TOKENS, 2, TOKENS, 2, width).transpose(2, 3).reshape(-1, 4 * width)
+        return proj(torch.cat([four, *(m.view(1, -1) for m in self.marks)]))
 
     def learned(self) -> dict[str, Tensor]:
         """Weights of the parts that learn, by their names in the model."""
