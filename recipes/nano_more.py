@@ -2,8 +2,9 @@
 
     ixc train recipes/nano_more.py --out runs/more
 
-Goes on from the model in the package, which `nano.py` began, with everything from pixels: the reader alone first, then
-the tower with it. A reader narrower than this recipe's is widened by channels, heads and units that begin silent.
+Goes on from the model in the package, which `nano.py` began, with everything from pixels: the tower alone spells, held
+to what the reader knows of it; the reader learns; then the tower with it. A reader narrower than this recipe's is
+widened by channels, heads and units that begin silent.
 """
 
 from dataclasses import replace
@@ -12,8 +13,10 @@ from pathlib import Path
 import ixc
 from ixc.data.synth import fonts
 from ixc.data.synth.family import Family
+from ixc.train.canvases import Lettering
 from ixc.train.pointing import Pointer
 from ixc.train.recipe import NanoRecipe, read_recipe
+from ixc.train.spelling import SpellingRecipe
 
 FAMILY = Family(
     shares=(
@@ -61,6 +64,22 @@ POINTERS = (
 """The last layer copies, the one before it finds what is asked for by where it stands, whether it is there, as the last
 of many or by what it amounts to, the one before that the amounts of two names; layer 2 finds the words of a question,
 and its heads that were added silent lead from values to their keys; one of layer 3 to how these begin."""
+SPELLING = SpellingRecipe(
+    seed=72,
+    steps=640,
+    decay_from=200,
+    held=2.0,
+    near=0.0,
+    parts=2,
+    canvases=10,
+    family=FAMILY,
+    pages=0.6,
+    lettering=Lettering(sizes=(17, 25, 60), spread=0.22, others=(32, 96), apart=0.2, dark=0.2, textured=0.2),
+    muon_lr=0.008,
+    adam_lr=8e-4,
+    save_every=20,
+)
+"""Letters of titles too, which are few on a page and asked for most."""
 
 
 def recipe() -> NanoRecipe:
@@ -77,7 +96,7 @@ def recipe() -> NanoRecipe:
         quick=True,
         stored="float16",
         language=replace(first.language, text=text, steps=0),
-        spelling=replace(first.spelling, steps=0),
+        spelling=SPELLING,
         joint=replace(
             first.joint,
             pointers=POINTERS,

@@ -153,6 +153,16 @@ def test_symbols_spell_what_they_were_made_of(length: float) -> None:
     assert wrong > 3 * loss
 
 
+def test_characters_of_tokens_without_weight_teach_nothing() -> None:
+    torch.manual_seed(0)
+    embedding, table = SymbolEmbedding(128), torch.randn(128, 128)
+    shown, chars = torch.randn(8, 128), torch.randint(1, SPACE, (8, 2 * RANKS))
+    some = torch.tensor([1.0, 0.0]).repeat(4)
+    all_of_some, _ = misspelt(shown[::2], chars[::2], embedding, table, blank=0.3)
+    weighed, _ = misspelt(shown, chars, embedding, table, blank=0.3, weight=some)
+    assert weighed.item() == pytest.approx(all_of_some.item(), rel=1e-5)
+
+
 def test_the_spelling_windows_lie_on_whole_tokens() -> None:
     recipe = SpellingRecipe(canvases=2, overviews=1.0, pages=0.0)
     pixels, places, chars, rows = windows(np.random.default_rng(0), recipe)

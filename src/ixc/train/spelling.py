@@ -40,6 +40,8 @@ from ixc.train.sight import DEVIATION, MEAN, WINDOW
 from ixc.train.symbols import FIRST_ID, LEGIBLE, PATCH, SLOTS, SymbolEmbedding, grid_symbols, seen_by
 
 TOKENS = WINDOW // 2  # on a side of a window
+CROWD = 40
+"""Letters of a window that is full of text."""
 LOUD = 8.0
 """Least likeness of a letter to itself: embeddings that have not grown to it are taken as if they had, else no letter
 would stand out from 95 others and from nothing."""
@@ -66,6 +68,9 @@ class SpellingRecipe:
     adam_lr: float = 1.2e-3
     blank: float = 0.3
     """Weight of the label `nothing`."""
+    sparse: float = 1.0
+    """Most that a letter counts where a window holds fewer than `CROWD`: else large letters, a few to a window, would
+    hardly be learned beside small ones."""
     near: float = 0.02
     """Weight of the squared distance to the symbols, which also teaches the rows of lines, newline and separator."""
     held: float = 0.0
@@ -133,13 +138,24 @@ def labels(chars: Tensor) -> Tensor:
 
 
 def misspelt(
-    shown: Tensor, chars: Tensor, embedding: SymbolEmbedding, table: Tensor, *, blank: float
+    shown: Tensor,
+    chars: Tensor,
+    embedding: SymbolEmbedding,
+    table: Tensor,
+    *,
+    blank: float,
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, float]:
-    """Cross entropy of naming every slot of tokens (n, D), and the share of characters named rightly."""
+    """Cross entropy of naming every slot of tokens (n, D), and the share of characters named rightly.
+
+    Args:
+        blank: weight of the label `nothing`. weight: (n,) of a token's characters; None: 1.
+    """
     logits, wanted = likeness(shown, embedding, table), labels(chars)
-    weight = torch.ones(SPACE + 1)
-    weight[SPACE] = blank
-    loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight=weight)
+    heavy = torch.ones(len(shown)) if weight is None else weight
+    heavy = torch.where(wanted == SPACE, blank, heavy[:, None])
+    wrong = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+    loss = (wrong * heavy.flatten()).sum() / heavy.sum()
     right = (logits.argmax(-1) == wanted)[chars > 0]
     return loss, right.float().mean().item() if len(right) else 1.0
 
@@ -197,7 +213,11 @@ class Speller:
         with torch.no_grad():
             nowhere = torch.zeros(chars.shape[:2], dtype=torch.long)
             said = self.symbols(chars, rows, nowhere, self.table, noise=0.0).flatten(0, 1)
-        loss, right = misspelt(shown[:-2], chars.flatten(0, 1), self.symbols, self.table, blank=recipe.blank)
+        many = (chars > 0).sum((1, 2), keepdim=True).clamp(min=1)  # (N, 1, 1)
+        heavy = (CROWD / many).clamp(1.0, recipe.sparse).expand(-1, TOKENS**2, 1).flatten()
+        loss, right = misspelt(
+            shown[:-2], chars.flatten(0, 1), self.symbols, self.table, blank=recipe.blank, weight=heavy
+        )
         far = ((shown - torch.cat([said, self.symbols.marks.detach()])) ** 2).sum(-1)
         far = torch.cat([far[:-2].mean()[None], far[-2:]]).sum()
         moved = shown.new_zeros(())
