@@ -331,7 +331,9 @@ def eval_synth(
     model: Model = None,
     count: Annotated[int, typer.Option("-n", "--count", help="Held-out documents.")] = 500,
     kind: Annotated[str | None, typer.Option("--kind", help="Kind, as of ixc synth; default: all in turn.")] = None,
-    hd: Annotated[int | None, typer.Option("--hd", help="Setting they are drawn for, up to 55; default: 1, 4, 9.")] = None,
+    hd: Annotated[
+        int | None, typer.Option("--hd", help="Setting they are drawn for, up to 55; default: 1, 4, 9.")
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option("--keep", help="File of finished documents; a run that finds it goes on behind them.")
     ] = None,
