@@ -3,7 +3,8 @@
     ixc train recipes/nano_more.py --out runs/more
 
 Goes on from the model in the package, which `nano.py` began, with everything from pixels: the tower alone spells, held
-to what the reader knows of it; the reader learns; then the tower with it. A reader narrower than this recipe's is
+to what the reader knows of it; the reader learns; then the tower with it; the model is the mean of what it was and what
+it has become. A reader narrower than this recipe's is
 widened by channels, heads and units that begin silent.
 """
 
@@ -94,6 +95,7 @@ def recipe() -> NanoRecipe:
         first,
         begin=Path(ixc.__file__).parent / "models" / "nano",
         again=True,
+        kept=0.5,
         quick=True,
         stored="float16",
         language=replace(first.language, text=text, steps=0),

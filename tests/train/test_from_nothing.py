@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from ixc.data.synth.family import Family
-from ixc.errors import DataError
+from ixc.errors import DataError, UsageError
 from ixc.train import language, sight, state
-from ixc.train.export import export
+from ixc.train.export import export, weights
 from ixc.train.joint import Joint
 from ixc.train.recipe import read_recipe
 from ixc.train.report import Course, Leg, Outlook, Report
@@ -409,3 +409,31 @@ def test_weights_are_stored_as_asked_for_and_gone_on_from(tmp_path: Path, stored
     for name, value in again.model.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(value, before[name].to(stored).float()), name
+
+
+def test_a_share_of_the_weights_begun_from_is_kept(tmp_path: Path) -> None:
+    """Half of them: the mean of the folder begun from and of what the same run gives without it."""
+    plan = read_recipe(TINY)
+    first = room.Joint(plan.model, plan.joint, tmp_path)
+    export(first.model, first.symbols, tmp_path / "first", hd=1, training={})
+    found = {}
+    for kept in (0.0, 0.5):
+        recipe = tmp_path / f"kept{kept}.py"
+        recipe.write_text(
+            "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.train.recipe import read_recipe\n"
+            f"first = read_recipe(Path({str(TINY)!r}))\n"
+            "def recipe():\n"
+            f"    return replace(first, begin=Path({str(tmp_path / 'first')!r}), kept={kept},\n"
+            "        joint=replace(first.joint, steps=2, muon_lr=0.1))\n"
+        )
+        room.run(recipe, out=tmp_path / str(kept))
+        found[kept] = weights(tmp_path / str(kept) / "model").state_dict()
+    began, apart = weights(tmp_path / "first").state_dict(), 0.0
+    for name, value in found[0.5].items():
+        torch.testing.assert_close(value, (began[name] + found[0.0][name]) / 2)
+        apart = max(apart, (began[name] - value).abs().max().item())
+    assert apart > 1e-3
+    with pytest.raises(UsageError, match="kept=1 of the weights"):
+        replace(plan, begin=tmp_path, kept=1.0)
+    with pytest.raises(UsageError, match="with `begin` only"):
+        replace(plan, kept=0.5)

@@ -35,9 +35,16 @@ class NanoRecipe:
     again: bool = False
     """With `begin`: language and spelling go on from it too, side by side with one alphabet that stands still, before
     the joint stage does."""
+    kept: float = 0.0
+    """With `begin`: share of its weights in the model, the rest being what was learned, number by number: two that lie
+    near each other answer better together (Wortsman et al. 2022, arXiv 2109.01903). The states are without it."""
 
     def __post_init__(self) -> None:
-        """Raises: UsageError: bearings ask layers that the reader does not have."""
+        """Raises: UsageError: bearings ask layers that the reader does not have, or more is kept than there is."""
+        if not 0 <= self.kept < 1 or (self.kept and self.begin is None):
+            raise UsageError(
+                f"kept={self.kept:g} of the weights that a run begins from; use 0 to below 1, above 0 with `begin` only"
+            )
         layers = self.model.text_config.num_hidden_layers
         for stage in (self.language, self.joint):
             if stage.bearings is not None and (last := stage.bearings[0] + 2) >= layers:

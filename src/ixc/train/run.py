@@ -70,6 +70,8 @@ def run(recipe: Path, *, out: Path, resume: bool = False, device: str = "auto", 
             _side_by_side(("joint",), plan, out, tell)
             joint.resume()
         model = joint.run()
+        if plan.kept:
+            _draw_back(joint, plan, out)
     record = _record(plan, time.monotonic() - began)
     most, stored = max(plan.joint.family.settings), getattr(torch, plan.stored)
     export(model, joint.symbols, out / "model", hd=most, training=record, stored=stored)
@@ -145,6 +147,18 @@ def _begin(joint: Joint, plan: NanoRecipe, out: Path, tell: Watch | None) -> Non
                 _side_by_side(group, plan, out, tell)
             joint.take(*_learned_again(out, plan))
     joint.save()
+
+
+@torch.no_grad()
+def _draw_back(joint: Joint, plan: NanoRecipe, out: Path) -> None:
+    """Weights of a trained model in place -> their mean with those that it began from."""
+    assert plan.begin is not None
+    first = Joint(plan.model, plan.joint, out)
+    begin(plan.begin, first.model, first.symbols)
+    for now, before in ((joint.model, first.model), (joint.symbols, first.symbols)):
+        began = before.state_dict()
+        for name, value in now.state_dict().items():
+            value.lerp_(began[name], plan.kept)
 
 
 def _side_by_side(names: tuple[str, ...], plan: NanoRecipe, out: Path, tell: Watch | None) -> None:
