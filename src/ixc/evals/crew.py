@@ -34,7 +34,7 @@ def ask_side_by_side(
         processes: at least 1; the cores are shared out among them.
 
     Raises:
-        UsageError: fewer than one process. DataError: a process ended by itself. What `load` and the model raise.
+        UsageError: fewer than one process. DataError: a process ended by itself. What `load` and the model refuse.
     """
     if processes < 1:
         raise UsageError(f"{processes} processes asked for, at least 1 needed; leave --processes out for one")
@@ -53,29 +53,24 @@ def ask_side_by_side(
         while told < len(todo):
             for end in wait(list(busy)):
                 assert isinstance(end, Connection)
-                done[busy.pop(end)] = _heard(end)
+                said = end.recv()
+                if isinstance(said, Exception):
+                    raise said
+                done[busy.pop(end)] = said
                 if (index := next(sent, None)) is not None:
                     busy[end] = index
                     end.send(index)
             while told < len(todo) and todo[told] in done:
                 yield done.pop(todo[told])
                 told += 1
+    except (EOFError, ConnectionError) as error:
+        raise DataError(
+            "a process that answered has ended (killed, or out of memory); run again with fewer --processes"
+        ) from error
     finally:
         for job in jobs.values():
             job.kill()
             job.join()
-
-
-def _heard(end: Connection) -> list[Case]:
-    try:
-        said = end.recv()
-    except (EOFError, ConnectionResetError) as error:
-        raise DataError(
-            "a process that answered has ended (killed, or out of memory); run again with fewer --processes"
-        ) from error
-    if isinstance(said, Exception):
-        raise said
-    return said
 
 
 def _answer(load: Callable[[], Answers], end: Connection, threads: int, kind: str | None, hd: int | None) -> None:
