@@ -4,8 +4,7 @@
 
 Goes on from the model in the package, which `nano.py` began, with everything from pixels: the tower alone spells, held
 to what the reader knows of it; the reader learns; then the tower with it; the model is the mean of what it was and what
-it has become. A reader narrower than this recipe's is
-widened by channels, heads and units that begin silent.
+it has become. A reader narrower than this recipe's is widened by channels, heads and units that begin silent.
 """
 
 from dataclasses import replace

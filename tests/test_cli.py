@@ -383,3 +383,12 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_the_module_is_the_command() -> None:
     done = python("-m", "ixc", "--version")
     assert (done.returncode, done.stdout) == (0, f"ixc {__version__}\n")
+
+
+def test_drawn_documents_are_answered_the_same_in_two_processes(run: Run) -> None:
+    asked = "eval", "synth", "-n", 2, "--kind", "sign", "--hd", 1, "--json"
+    code, alone, _ = run(*asked)
+    beside = run(*asked, "--processes", 2)
+    assert (code, beside[0]) == (0, 0)
+    assert len(json.loads(alone)["cases"]) == 2
+    assert json.loads(beside[1]) == json.loads(alone)

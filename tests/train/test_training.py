@@ -15,6 +15,7 @@ from ixc.model.config import IxcTextConfig
 from ixc.processing.processor import IxcProcessor
 from ixc.train import state
 from ixc.train.answering import answer_logits
+from ixc.train.canvases import Lettering
 from ixc.train.joint import Joint
 from ixc.train.language import Reader
 from ixc.train.lessons import LESSONS, lesson_page
@@ -192,6 +193,17 @@ def test_eyes_that_go_on_can_be_held_to_what_they_said() -> None:
         return ((after - before).square().sum() / before.square().sum()).item()
 
     assert 0 < moved(1e3) < 0.5 * moved(1e-9)
+
+
+def test_letters_of_sparse_windows_weigh_more() -> None:
+    plan = read_recipe(TINY)
+    lost = []
+    for sparse in (1.0, 6.0):
+        torch.manual_seed(0)
+        joint = Joint(plan.model, plan.joint, Path("unused"))
+        large = replace(plan.spelling, sparse=sparse, pages=0.0, overviews=0.0, lettering=Lettering(sizes=(90, 92, 96)))
+        lost.append(Speller(joint.model, joint.symbols, large).step(0)[0])
+    assert lost[1] != pytest.approx(lost[0], rel=1e-3)
 
 
 def test_a_torn_state_is_told(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 
 The readout is fixed: the language model's embeddings and the places of `SymbolEmbedding`. So the projector comes to say
 what the language model has learned to read, and a thousand labels an image replace the ten of an answer.
+Eyes that a reader has learned more from can be held to what they said before.
 
 Shapes: N windows, T = 36 tokens of a window, SLOTS places in a token, K = 95 characters and `nothing`, D width.
 """
