@@ -26,7 +26,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("dev", "train", "qlora", "trl", "eight-bit", "eval", "pdf", "serve")
-TOOLS = frozenset({"ruff", "pyright", "pytest", "pytest-xdist", "hypothesis", "uv", "rust-just"})
+TOOLS = frozenset({"ruff", "pyright", "pytest", "pytest-xdist", "hypothesis", "uv", "rust-just", "hatchling"})
 """Developers' tools: their versions say nothing about what a user may install, so both ends take the locked ones."""
 
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)")
@@ -57,13 +57,20 @@ def constraints(end: str, pins: list[str]) -> str:
 
 
 def install(end: str, python: str, folder: Path, pins: list[str]) -> Path:
-    """A fresh environment at this end; returns its interpreter."""
+    """A fresh environment at this end, or the one in the folder if it was made with the same constraints."""
+    interpreter, file = folder / "bin" / "python", folder / "range.txt"
+    wanted = constraints(end, pins)
+    if file.exists() and file.read_text() == wanted:
+        return interpreter
     subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
-    interpreter = folder / "bin" / "python"
-    file = folder / "range.txt"
-    file.write_text(constraints(end, pins))
+    file.write_text(wanted)
     target = f"{ROOT}[{','.join(EXTRAS)}]"
-    subprocess.run([str(interpreter), "-m", "pip", "install", "-q", "-c", str(file), "-e", target], check=True)
+    # uv says at once which two packages disagree, where pip tries release after release of both.
+    command = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", str(interpreter)]
+    done = subprocess.run([*command, "-c", str(file), "-e", target])
+    if done.returncode:
+        file.unlink()
+        raise SystemExit(f"{end}: no such set of versions")
     return interpreter
 
 
@@ -99,7 +106,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("end", choices=("lowest", "locked", "newest"))
     parser.add_argument("--python", default=sys.executable, help="interpreter to make the environment with")
-    parser.add_argument("--folder", type=Path, help="keep the environment here")
+    parser.add_argument("--folder", type=Path, help="keep the environment here, and use it again")
+    parser.add_argument("--install-only", action="store_true", help="make the environment in --folder, run nothing")
     parser.add_argument("--pin", action="append", default=[], help="name==version, instead of this end's version")
     parser.add_argument("arguments", nargs="*", help="for pytest, behind --")
     given = parser.parse_args()
@@ -107,6 +115,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         interpreter = install(given.end, given.python, given.folder or Path(temporary), given.pin)
         found = versions(interpreter)
+        if given.install_only:
+            print(json.dumps({"end": given.end, "versions": found}))
+            return 0
         counts = suite(interpreter, given.arguments)
     seconds = round(time.monotonic() - start)
     date = datetime.now(UTC).date().isoformat()
