@@ -48,7 +48,7 @@ def test_weight_patterns_of_the_embedded_model() -> None:
 @pytest.mark.parametrize("pickled", [False, True])
 def test_weight_patterns_leave_foreign_files_out(tmp_path: Path, shards: int, pickled: bool) -> None:
     """Left-overs of training in the model's folder, as versions before 29 November 2026 wrote them."""
-    folder, tensors = tmp_path / "m[1]odel", load_file(EMBEDDED / "model.safetensors")
+    folder, tensors = tmp_path / "model", load_file(EMBEDDED / "model.safetensors")
     folder.mkdir()
     shutil.copy(EMBEDDED / "config.json", folder)
     stem, ending, save = ("pytorch_model", "bin", torch.save) if pickled else ("model", "safetensors", save_file)
