@@ -212,11 +212,11 @@ def run(step: Step, *, root: Path = ROOT, logs: Path = LOGS) -> dict[str, Any]:
 
 
 def stream(command: Sequence[str], log: Any, *, root: Path) -> tuple[int, str]:
-    """Run a command; (exit code, output). Every line is shown and logged as it comes."""
-    lines = []
+    """Run a command; (exit code, output). Every line is shown and logged once it is whole."""
+    lines, env = [], {**os.environ, "PYTHONUNBUFFERED": "1"}  # else dots of pytest come in one piece at the end
     try:
         with subprocess.Popen(
-            command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace"
+            command, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace"
         ) as process:
             for line in process.stdout or ():
                 lines.append(line)
