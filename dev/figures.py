@@ -14,6 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 NANO = ROOT / "src/ixc/models/nano"
 METRICS = ROOT / "src/ixc/evals/metrics"
+RELEASE = ROOT / "benchmarks/release.json"
 DOCUMENTS = (
     ROOT / "README.md",
     NANO / "README.md",
@@ -164,6 +165,34 @@ def plans() -> str:
     return "\n".join(lines).rstrip()
 
 
+RELEASED = ("vllm", "transformers", "torch", "python")
+"""Distributions whose versions the status line shows."""
+
+
+def status() -> str:
+    """What was run before this state of the code, and when, from dev/release.py; what failed stands in bold."""
+    steps = json.loads(RELEASE.read_text())["steps"]
+    return f"Status: {'; '.join(_step(name, entry) for name, entry in steps.items())}."
+
+
+def _step(name: str, entry: dict[str, Any] | None) -> str:
+    """One step of a release as a part of the status line."""
+    if entry is None:
+        return f"{name} **not run**"
+    counts = [f"{entry['passed']:,} passed"]
+    counts += [f"**{entry['failed']:,} failed**"] if entry["failed"] else []
+    counts += [f"{entry['skipped']:,} skipped"] if entry["skipped"] else []
+    if entry["exit"] and not entry["failed"]:
+        counts.append(f"**ended with exit code {entry['exit']}**")
+    if not entry["passed"] and not entry["exit"]:
+        counts.append("**no test ran**")
+    with_versions = [f"{name} {entry['versions'][name]}" for name in RELEASED if name in entry["versions"]]
+    where = f" ({', '.join(with_versions)})" if with_versions else ""
+    commit = f"commit {entry['commit']}{' with changes' if entry['modified'] else ''}"
+    stale = ", **before the code changed**" if entry["stale"] else ""
+    return f"{entry['title']} {', '.join(counts)}{where} on {entry['date']}, {commit}{stale}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "boarding": boarding,
     "nano": nano,
@@ -174,6 +203,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "rules": rules,
     "small": small,
+    "status": status,
     "speed": speed,
     "plans": plans,
 }

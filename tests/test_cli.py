@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from model_folder import foreign_files
 from PIL import Image
 from safetensors import safe_open
 
@@ -304,6 +305,7 @@ def test_import_weights(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "native"
     code, out, err = run("import-weights", tiny_folder, target)
     assert (code, out, err) == (0, f"{target}\n", "")
+    assert foreign_files(target) == set()
     with safe_open(target / "model.safetensors", "pt") as file:
         assert "plora_glb_GN" in file.keys()  # noqa: SIM118 - the file is no mapping
     code, _, err = run("import-weights", tiny_folder, target)

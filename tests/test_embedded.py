@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from model_folder import foreign_files
 from PIL import Image
 
 from ixc.evals import synth
 from ixc.inference import Engine, load
+from ixc.model.weights import check
 
 ROOT = Path(__file__).parents[1]
 NANO = ROOT / "src" / "ixc" / "models" / "nano"
@@ -25,6 +27,12 @@ def engine() -> Engine:
 
 def test_the_weights_are_small() -> None:
     assert sum(f.stat().st_size for f in NANO.iterdir()) <= MOST_BYTES
+
+
+def test_the_folder_holds_a_model_and_nothing_else() -> None:
+    """Engines read whatever has a weights ending: vLLM 0.32 did not start beside a left-over of training."""
+    assert foreign_files(NANO) == set()
+    check(NANO)
 
 
 def test_it_reads_pages_it_never_saw(engine: Engine) -> None:

@@ -168,7 +168,7 @@ def _become_vllm(
 
     from ixc.inference.folder import found
     from ixc.serving.guard import LOOPBACK
-    from ixc.serving.launch import Order, settings, start
+    from ixc.serving.launch import Order, free_memory, settings, start
 
     if device == "mps" or port == 0:
         raise UsageError("vLLM runs on cpu or cuda, and on a port that is named; use --engine light for mps or port 0")
@@ -183,7 +183,7 @@ def _become_vllm(
             partition=partition,
             dtype=dtype,
             accelerated=device != "cpu" and torch.cuda.is_available(),
-            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            memory=free_memory(),
             limits=door.limits,
             drain_seconds=drain_seconds,
             fetch_from=door.fetcher.hosts,

@@ -23,6 +23,8 @@ def test_a_fingerprint_is_of_the_contents(tmp_path: Path, monkeypatch: pytest.Mo
     assert folder.fingerprint(two) == same
     (two / "README.md").write_text("of no weight")
     assert folder.fingerprint(two) == same
+    (two / "symbols.safetensors").write_bytes(b"read by nobody")
+    assert folder.fingerprint(two) == same
     (two / "model.safetensors").write_bytes(bytes(4999) + b"1")
     assert folder.fingerprint(two) != same, "the end of a large file is not read"
     (two / "model.safetensors").write_bytes(bytes(5000))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from model_folder import foreign_files
 from safetensors.torch import load_file, save_file
 
 from ixc.errors import UsageError, WeightsError
@@ -85,6 +86,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_small_folder_loads_like_any_other_and_round_trips(small: Path, tmp_path: Path) -> None:
+    assert foreign_files(small) == set()
     engine = load(small, device="cpu")
     assert engine.model.model.language_model.layers[0].attention.wo.base.bits == 4
     assert engine.model.output.bits == 4

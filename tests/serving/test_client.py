@@ -22,6 +22,7 @@ from ixc.inference.engine import Engine
 openai = pytest.importorskip("openai", reason="the official client comes with the extra dev")
 
 QUESTION = "What is the title?"
+RECEIPT = Path(__file__).parents[2] / "examples" / "receipt.png"
 
 VLLM = [
     pytest.mark.slow,
@@ -49,6 +50,12 @@ def engine(kind: str, request: pytest.FixtureRequest) -> Engine:
 def client(address: str) -> Iterator[Any]:
     with openai.OpenAI(base_url=address, api_key="none", max_retries=0) as found:
         yield found
+
+
+@pytest.fixture
+def page(kind: str, page: Path) -> Path:
+    """A picture that the served model says more than a letter about: the embedded one reads, the tiny one does not."""
+    return page if kind == "light" else RECEIPT
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,15 @@ def test_the_published_model(order: Order, monkeypatch: pytest.MonkeyPatch) -> N
     assert "--kv-cache-memory-bytes" not in found.command
     assert (option(found, "--dtype"), json.loads(option(found, "--mm-processor-kwargs"))["hd"]) == ("bfloat16", 25)
     assert any("131,072 bytes a token" in line for line in found.lines)
+
+
+def test_free_memory(tmp_path: Path) -> None:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    file = tmp_path / "meminfo"
+    assert launch.free_memory(file) == total
+    file.write_text("MemTotal:       24680000 kB\nMemAvailable:   12000000 kB\nSwapFree: 1 kB\n")
+    assert launch.free_memory(file) == 12_000_000 * 1024
+    assert 0 < launch.free_memory() <= total
 
 
 def test_which_engine(monkeypatch: pytest.MonkeyPatch) -> None:

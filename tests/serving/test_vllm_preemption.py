@@ -18,8 +18,8 @@ pytestmark = [
     pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not here; see dev/vllm_cpu.sh"),
 ]
 
-CONTEXT, CACHE = 4096, 24 * 2**20
-"""Positions of the server; bytes of its cache: 6,144 tokens of 4,096 bytes."""
+CONTEXT, CACHED = 4096, 6144
+"""Positions of the server; tokens that its cache holds."""
 
 LONG, MORE = 12, 120
 """Requests at once that do not fit the cache together; tokens each must answer."""
@@ -28,9 +28,12 @@ LONG, MORE = 12, 120
 @pytest.fixture(scope="module")
 def server() -> Iterator[Vllm]:
     from ixc.inference.folder import EMBEDDED
+    from ixc.inference.plan import read_geometry
 
+    m = read_geometry(EMBEDDED)
+    cache = CACHED * 2 * m.layers * m.kv_heads * m.head_dim * 4  # keys and values, float32
     flags = ["--served-model-name", "nano", "--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1"]
-    flags += ["--max-model-len", str(CONTEXT), "--kv-cache-memory-bytes", str(CACHE), "--block-size", "32"]
+    flags += ["--max-model-len", str(CONTEXT), "--kv-cache-memory-bytes", str(cache), "--block-size", "32"]
     flags += ["--limit-mm-per-prompt", '{"image": 2}', "--mm-processor-kwargs", '{"max_hd": 9}']
     flags += ["--trust-request-mm-kwargs"]
     program = str(Path(sys.executable).with_name("vllm"))

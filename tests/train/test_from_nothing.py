@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_folder import foreign_files
 from safetensors.torch import load_file
 
 from ixc.data.synth.family import Family
 from ixc.errors import DataError, UsageError
+from ixc.model.weights import check
 from ixc.train import language, sight, state
-from ixc.train.export import export, weights
+from ixc.train.export import GLYPH_TOKENS, OLD_GLYPH_TOKENS, export, training_folder, weights
 from ixc.train.joint import Joint
 from ixc.train.recipe import read_recipe
 from ixc.train.report import Course, Leg, Outlook, Report
@@ -183,7 +185,7 @@ def exported(folder: Path) -> Joint:
     """A tiny model in which nothing is silent, written to `model` there."""
     plan = read_recipe(TINY)
     small = Joint(plan.model, plan.joint, folder)
-    for parameter in small.model.parameters():
+    for parameter in (*small.model.parameters(), *small.symbols.parameters()):
         torch.nn.init.normal_(parameter, std=0.05)
     export(small.model, small.symbols, folder / "model", hd=1, training={})
     return small
@@ -283,14 +285,53 @@ def test_what_cannot_grow_is_refused(tmp_path: Path, part: str) -> None:
         room.begin(tmp_path / "model", large.model, large.symbols)
 
 
-def test_a_folder_without_symbols_cannot_be_gone_on_from(tmp_path: Path) -> None:
-    from ixc.inference.folder import EMBEDDED
+def test_export_writes_a_model_folder_and_training_state_beside_it(tmp_path: Path) -> None:
+    for _ in range(2):  # the second time over the first
+        exported(tmp_path)
+        assert foreign_files(tmp_path / "model") == set()
+        check(tmp_path / "model")
+        assert [path.name for path in training_folder(tmp_path / "model").iterdir()] == [GLYPH_TOKENS]
+        assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"model", "model_training"}
 
-    (tmp_path / "model").symlink_to(EMBEDDED)
+
+@pytest.mark.parametrize("place", ["beside", "old", "link"])
+def test_begin_finds_glyph_tokens(tmp_path: Path, place: str) -> None:
+    """Beside the folder, in the folder itself as older versions wrote them, beside what a link leads to."""
+    small, folder = exported(tmp_path), tmp_path / "model"
+    if place == "old":
+        (training_folder(folder) / GLYPH_TOKENS).rename(folder / OLD_GLYPH_TOKENS)
+    if place == "link":
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "name").symlink_to(folder)
+        folder = tmp_path / "other" / "name"
     plan = read_recipe(TINY)
     joint = room.Joint(plan.model, plan.joint, tmp_path)
-    with pytest.raises(DataError, match="name a folder that ixc train wrote"):
+    room.begin(folder, joint.model, joint.symbols)
+    assert torch.equal(joint.symbols.rows, small.symbols.rows)
+    assert torch.equal(joint.symbols.marks, small.symbols.marks)
+
+
+@pytest.mark.parametrize("content", [None, b"torn"])
+def test_begin_without_whole_glyph_tokens_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    exported(tmp_path)
+    (file := training_folder(tmp_path / "model") / GLYPH_TOKENS).unlink()
+    if content is not None:
+        file.write_bytes(content)
+    plan = read_recipe(TINY)
+    joint = room.Joint(plan.model, plan.joint, tmp_path)
+    reason = "model_training/glyph_tokens.safetensors is not beside it" if content is None else ""
+    with pytest.raises(DataError, match=rf"cannot be gone on from \(.*{reason}.*name a folder that ixc train wrote"):
         room.begin(tmp_path / "model", joint.model, joint.symbols)
+
+
+def test_begin_from_the_embedded_model() -> None:
+    """As `recipes/nano_more.py` and `ixc bench ablate` begin."""
+    from ixc.bench.ablate.hand import embedded
+    from ixc.inference.folder import EMBEDDED
+
+    found, learned = embedded(), load_file(training_folder(EMBEDDED) / GLYPH_TOKENS)
+    assert learned.keys() == {"rows", "marks"}
+    assert all(torch.equal(found[f"symbols.{name}"], value) for name, value in learned.items())
 
 
 def test_an_error_of_a_stage_is_the_error_of_the_run(tmp_path: Path) -> None:

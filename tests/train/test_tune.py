@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from model_folder import foreign_files
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -143,6 +144,7 @@ def test_stopped_resumed_and_merged(
 
     code, out, err = run("merge", parts, tmp_path / "merged")
     assert (code, out, err) == (0, f"{tmp_path / 'merged'}\n", "")
+    assert foreign_files(tmp_path / "merged") == set()
     check_merged(tiny_folder, parts / "adapter", tmp_path / "merged", page)
     code, _, err = run("merge", parts, tmp_path / "merged")
     assert (code, "name a new or an empty folder" in err) == (2, True)
@@ -179,6 +181,7 @@ def test_a_full_stage_leaves_a_model(
     code, out, err = run(*command, "--skip-broken")
     assert (code, out) == (0, f"{tmp_path / 'run' / 'model'}\n"), err
     assert steps_in(tmp_path / "run") == [1, 2, 3, 4, 5]
+    assert foreign_files(tmp_path / "run" / "model") == set()
     engine = load_engine(tmp_path / "run" / "model")
     assert engine.ask([page], "Which?").seconds > 0
     record = json.loads((tmp_path / "run" / "model" / "training.json").read_text())

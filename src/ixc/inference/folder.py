@@ -24,9 +24,6 @@ SETTINGS = ("config.json", "generation_config.json", "processor_config.json", "p
             "tokenizer.json", "tokenizer_config.json")  # fmt: skip
 """Files that must be JSON objects where they exist: transformers passes over a damaged one without a word."""
 
-WEIGHTS = (".safetensors", ".bin", ".pt")
-"""Endings of weights files."""
-
 SAMPLED_FROM, SAMPLES, PIECE = 64 << 20, 256, 1 << 16
 """Bytes beyond which a weights file is sampled for a fingerprint; number of samples; bytes of each."""
 
@@ -55,10 +52,17 @@ def fingerprint(folder: Path) -> str:
     """16 hexadecimal digits that tell models of one name apart: its settings, and samples of its weights.
 
     A weights file of at most `SAMPLED_FROM` bytes is read whole, of a larger one `SAMPLES` pieces spread evenly: a
-    fine-tune changes layers everywhere, and tens of gigabytes need not be read to see it.
+    fine-tune changes layers everywhere, and tens of gigabytes need not be read to see it. Files that no loader reads
+    do not count.
+
+    Raises:
+        WeightsError: the folder has no weights.
     """
+    from ixc.model.weights import weight_files  # here: asking a question needs this module without that one
+
     seen = sha256()
-    for path in sorted(each for each in folder.iterdir() if each.name in SETTINGS or each.suffix in WEIGHTS):
+    settings = [folder / name for name in SETTINGS if (folder / name).is_file()]
+    for path in sorted({*settings, *weight_files(folder)}):
         size = path.stat().st_size
         seen.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:

@@ -7,13 +7,14 @@ HTTP server gets our door (`vllm_door`). vLLM is looked for and not imported.
 
     context   positions = images at HD + text + answer, at least one image at the highest HD, at most the model's
     KV        bytes a token = 2 * layers * kv_heads * head_dim * bytes; enough for `requests` whole contexts, or what
-              the machine leaves: SHARE of its memory - weights - activations of the largest image
+              the machine leaves: SHARE of its free memory - weights - activations of the largest image
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ TEXT, ANSWER = 2048, 1024
 """Tokens of a context kept for texts and for the answer."""
 
 SHARE = 0.85
-"""Of the machine's memory may be used; the rest is the system's and the image readers'."""
+"""Of the machine's free memory may be used; the rest is the system's and the image readers'."""
 
 REQUESTS = 32
 """Whole contexts the KV cache holds where memory allows."""
@@ -63,7 +64,7 @@ class Order:
     accelerated: bool
     """There is a GPU: vLLM measures its memory itself."""
     memory: int
-    """Bytes of main memory."""
+    """Bytes of main memory that are free."""
     limits: Limits
     """Of requests."""
     drain_seconds: int
@@ -128,6 +129,18 @@ def settings(order: Order) -> Launch:
     )
 
 
+def free_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Bytes of main memory that can be taken without swapping; all of it where the system does not say.
+
+    vLLM 0.32 writes to its whole cache at the start, and the kernel killed it where others held the memory.
+    """
+    try:
+        found = re.search(r"^MemAvailable: +(\d+) kB$", meminfo.read_text(encoding="utf-8"), re.M)
+    except OSError:
+        found = None
+    return int(found[1]) << 10 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def start(launch: Launch) -> None:
     """Becomes vLLM; does not return."""
     sys.stdout.flush()
@@ -151,7 +164,7 @@ def _kv_bytes(order: Order, largest: Plan, context: int) -> int | None:
     if left < one:
         raise CapacityError(
             f"{order.folder} needs {largest.weight_bytes() / 1e9:.1f} GB of weights and {one / 1e9:.1f} GB of KV cache "
-            f"for one context of {context:,}, {order.memory / 1e9:.1f} GB of memory are there; lower --max-hd or --hd"
+            f"for one context of {context:,}, {order.memory / 1e9:.1f} GB of memory are free; lower --max-hd or --hd"
         )
     return min(left, REQUESTS * one)
 

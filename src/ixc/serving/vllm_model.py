@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from glob import escape
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from torch import nn
 from vllm.config import VllmConfig
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.model_loader.weight_utils import default_weight_loader
 from vllm.model_executor.models.interfaces import SupportsMultiModal, SupportsQuant
 from vllm.multimodal import MULTIMODAL_REGISTRY
@@ -26,6 +29,7 @@ from ixc.errors import WeightsError
 from ixc.model.config import IxcConfig
 from ixc.model.model import IxcModel
 from ixc.model.names import is_ignored, own_name
+from ixc.model.weights import weight_files
 from ixc.serving.vllm_inputs import Dummies, Pictures, Reading
 from ixc.serving.vllm_layers import Decoder
 
@@ -39,6 +43,17 @@ def eyes(vllm_config: VllmConfig, prefix: str) -> IxcModel:
     model = IxcModel(config).to(vllm_config.model_config.dtype).eval()
     model.language_model = Decoder(vllm_config=vllm_config, prefix=f"{prefix}.language_model")  # type: ignore[assignment]
     return model
+
+
+def weight_patterns(folder: str) -> list[str] | None:
+    """One glob pattern for each weight file of a local folder, as our own loader names them; None for a name on a hub.
+
+    Without them vLLM 0.32 and 0.33 read every *.safetensors of a folder that has no index, whatever it holds.
+
+    Raises:
+        WeightsError: the folder has no weights, or not all of them.
+    """
+    return [escape(path.name) for path in weight_files(folder)] if Path(folder).is_dir() else None
 
 
 @MULTIMODAL_REGISTRY.register_processor(Pictures, info=Reading, dummy_inputs=Dummies)
@@ -59,6 +74,19 @@ class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
         self.model = eyes(vllm_config, f"{prefix}.model" if prefix else "model")
         self.output = ParallelLMHead(text.vocab_size, text.hidden_size, prefix="output")
         self.logits_processor = LogitsProcessor(text.vocab_size)
+        self._choose_files(vllm_config.model_config.model)
+
+    def _choose_files(self, folder: str) -> None:
+        """Set the attributes by which vLLM's loader takes the first weight file and then the others.
+
+        Of several patterns it takes the first that matches (0.32, 0.33), so every further file is a source of its own.
+        """
+        patterns = weight_patterns(folder)
+        self.allow_patterns_overrides = patterns if patterns is None else patterns[:1]
+        self.secondary_weights = [
+            DefaultModelLoader.Source(folder, revision=None, allow_patterns_overrides=[pattern])
+            for pattern in (patterns or [])[1:]
+        ]
 
     def get_language_model(self) -> Any:
         return self.model.language_model

@@ -1,14 +1,17 @@
-"""A trained model becomes a folder that loads like any other: weights under published names, tokenizer, settings."""
+"""A trained model becomes a folder that loads like any other: weights under published names, tokenizer, settings.
+
+export -> NAME/           the model and its record, nothing else: vLLM reads every *.safetensors of a folder
+          NAME_training/  what only a training that goes on from the model needs
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,13 +20,17 @@ from ixc.model.model import IxcForConditionalGeneration
 from ixc.processing.image import IxcImageProcessorPil
 from ixc.processing.processor import IxcProcessor
 from ixc.processing.tokenizer import character_tokenizer
+from ixc.train.folder import RECORD, made_beside
 from ixc.train.growth import grown
 from ixc.train.language import prepare
 from ixc.train.sight import silence
 from ixc.train.symbols import SymbolEmbedding
 
-SYMBOLS = "symbols.safetensors"
-"""What the symbols have learned: nothing that answers needs it, a training that goes on without pixels does."""
+GLYPH_TOKENS = "glyph_tokens.safetensors"
+"""Weights of `SymbolEmbedding`, in the training folder: a training that goes on without pixels reads them."""
+
+OLD_GLYPH_TOKENS = "symbols.safetensors"
+"""The same file in the model folder itself, where versions before 29 November 2026 wrote it."""
 
 
 def export(
@@ -35,7 +42,7 @@ def export(
     training: dict[str, Any],
     stored: torch.dtype = torch.float32,
 ) -> None:
-    """Write beside and rename; an older folder of the same name is replaced.
+    """Write the model folder and its training folder; older folders of the same names are replaced.
 
     Args:
         hd: default setting of the model: the largest its pages are drawn for.
@@ -51,24 +58,39 @@ def export(
     generation.eos_token_id = [ids("</s>"), ids("[UNUSED_TOKEN_145]")]
     generation.max_new_tokens, generation.do_sample = 64, False
     generation._from_model_config = False  # else loading would make it anew and lose the 64
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    model.to(stored).save_pretrained(beside)
-    model.to(torch.float32)
-    processor.save_pretrained(beside)
-    save_file({name: value.detach().clone() for name, value in symbols.named_parameters()}, beside / SYMBOLS)
-    (beside / "training.json").write_text(json.dumps(training, indent=1) + "\n")
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(beside, folder)
+    with made_beside(training_folder(folder), replace=True) as draft:
+        save_file({name: value.detach().clone() for name, value in symbols.named_parameters()}, draft / GLYPH_TOKENS)
+    with made_beside(folder, replace=True) as draft:
+        model.to(stored).save_pretrained(draft)
+        model.to(torch.float32)
+        processor.save_pretrained(draft)
+        (draft / RECORD).write_text(json.dumps(training, indent=1) + "\n")
+
+
+def training_folder(folder: Path) -> Path:
+    """The folder of training state that belongs to a model folder: `NAME_training` beside `NAME`."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}_training")
+
+
+def find_glyph_tokens(folder: Path) -> Path:
+    """The file of learned glyph tokens that belongs to a model folder, in the training folder or in its old place.
+
+    Raises:
+        FileNotFoundError: it is in neither.
+    """
+    places = (training_folder(folder) / GLYPH_TOKENS, folder / OLD_GLYPH_TOKENS)
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"{places[0].parent.name}/{GLYPH_TOKENS} is not beside it")
 
 
 def begin(folder: Path, model: IxcForConditionalGeneration, symbols: SymbolEmbedding) -> None:
     """Take over the weights of a folder that `export` wrote; a larger model answers as the folder's does (`growth.py`).
 
     Raises:
-        DataError: its symbols are missing, or its weights cannot grow into the model's shapes.
+        DataError: its glyph tokens are missing or damaged, or its weights cannot grow into the model's shapes.
     """
     try:
         prepare(model.model.language_model)
@@ -78,8 +100,8 @@ def begin(folder: Path, model: IxcForConditionalGeneration, symbols: SymbolEmbed
         if old != new:
             raise RuntimeError(f"its heads are {old} wide, those of the recipe {new}, and grow in number alone")
         model.load_state_dict(grown(smaller.state_dict(), model.state_dict()))
-        symbols.load_state_dict(symbols.grown(load_file(folder / SYMBOLS)), strict=False)
-    except (OSError, RuntimeError) as error:
+        symbols.load_state_dict(symbols.grown(load_file(find_glyph_tokens(folder))), strict=False)
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{folder} cannot be gone on from ({reason}); name a folder that ixc train wrote") from error
 
