@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ixc.errors import WeightsError
 from ixc.layout import MERGE
-from ixc.processing.processor import IxcProcessor
+
+if TYPE_CHECKING:
+    from ixc.processing.processor import IxcProcessor
 
 EMBEDDED = Path(__file__).parents[1] / "models" / "nano"
 """The model inside the package; a folder like any other."""
@@ -96,6 +98,8 @@ def read_processor(folder: Path) -> IxcProcessor:
     """
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
+    from ixc.processing.processor import IxcProcessor  # with transformers, which a refusal above does not need
+
     try:
         return IxcProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
