@@ -29,11 +29,12 @@ from ixc.inference.cache import TILE_CACHE_BYTES, check_bytes
 from ixc.inference.compile import Compiled
 from ixc.inference.device import device_of, dtype_of, memory
 from ixc.inference.folder import check_agreement, check_settings, found, read_processor
-from ixc.inference.folding import check_plora, wants_folding
+from ixc.inference.folding import wants_folding
 from ixc.inference.prefix import PREFIX_CACHE_BYTES
 from ixc.inference.reading import Reader
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, Rules, answer_of, prepare
 from ixc.inference.sampling import GREEDY, Sampling
+from ixc.inference.settings import check_plora, check_prefix_cache
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
 from ixc.model import weights
@@ -269,8 +270,7 @@ class Engine:
 
 def _kept_prefixes(wanted: int | None, *, compile: bool) -> int:
     """Bytes of prefixes kept. Raises: UsageError: below 0, or beside compiled steps."""
-    if compile and wanted:
-        raise UsageError(f"prefix_cache is {wanted} bytes, but compiled steps keep none; leave one of them out")
+    check_prefix_cache(wanted, compile=compile)
     if wanted is None:
         return 0 if compile else PREFIX_CACHE_BYTES
     return check_bytes("prefix_cache", wanted)

@@ -90,14 +90,19 @@ def check_settings(folder: Path) -> None:
             raise WeightsError(f"{path} holds a {type(settings).__name__}, a JSON object needed; fetch it again")
 
 
+def check_tokenizer(folder: Path) -> None:
+    """Raises: WeightsError: the folder has no tokenizer."""
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
+
+
 def read_processor(folder: Path) -> IxcProcessor:
     """Tokenizer, image processor and prompt format of a folder, published or native.
 
     Raises:
         WeightsError: files missing or damaged.
     """
-    if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
+    check_tokenizer(folder)
     from ixc.processing.processor import IxcProcessor  # with transformers, which a refusal above does not need
 
     try:

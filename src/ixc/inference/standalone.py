@@ -9,13 +9,11 @@ weights, a GPU. The caller then takes `engine.load`; both give the same tokens, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ixc.errors import IxcError
-from ixc.inference.folder import WEIGHTS as WEIGHT_SUFFIXES
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, Picture, Request, Rules, answer_of, prepare
 from ixc.inference.text_pieces import text_pieces
 from ixc.layout import MERGE
@@ -39,73 +37,79 @@ _READ = ("bos_token_id", "eos_token_id", "max_new_tokens", "pad_token_id", "tran
 """Its other keys."""
 
 
-class DeclinedError(IxcError):
-    """The full engine must decide: it says what is wrong, or finds that nothing is."""
-
-
 class StandaloneReader:
-    """A folder that can be read without transformers. Its weights are loaded at the first answer.
+    """A folder that can be read without transformers.
 
     Args:
         folder: of the model.
         processor: its processor.
         sizes: of its layers.
         stops: ids that end an answer.
-        longest: answer where nobody says.
+        longest: answer where nobody says, in tokens.
     """
 
     def __init__(
         self, folder: Path, *, processor: StandaloneProcessor, sizes: ModelSizes, stops: set[int], longest: int
     ) -> None:
         self.folder, self.sizes, self.stops = folder, sizes, stops
-        self.rules = Rules(
-            processor=processor, context=sizes.text_config.max_position_embeddings, max_new_tokens=longest
-        )
+        context = sizes.text_config.max_position_embeddings
+        self.rules = Rules(processor=processor, context=context, max_new_tokens=longest)
         self._model: StandaloneModel | None = None
 
-    def ask(self, images: Sequence[Picture], question: str, **options: Any) -> Answer:
-        """One answer. Arguments and errors as `Engine.ask`: hd, partition, max_new_tokens.
-
-        Raises:
-            DeclinedError: the weights are for the full loader.
-        """
-        request = self._prepare(images, question, options)
-        model, start = self._loaded(), perf_counter()
-        tokens = list(self._tokens(model, request))
-        return answer_of(self.rules, request, tokens, seconds=perf_counter() - start)
-
-    def stream(self, images: Sequence[Picture], question: str, **options: Any) -> Iterator[str]:
-        """The same answer in pieces while it is made; errors are raised at once."""
-        request = self._prepare(images, question, options)
-        return text_pieces(self._tokens(self._loaded(), request), decode=self.rules.processor.decode_answer)
-
-    def _prepare(self, images: Sequence[Picture], question: str, options: Mapping[str, Any]) -> Request:
+    def prepare(self, images: Sequence[Picture], question: str, **options: Any) -> Request:
+        """The request, opened and checked before torch is imported. Arguments and errors as `request.prepare`."""
         return prepare(self.rules, images, question, return_tensors="np", **options)
 
-    def _loaded(self) -> StandaloneModel:
-        if self._model is None:
-            from ixc.model.standalone import StandaloneModel
+    def load(self, *, device: str) -> bool:
+        """Imports torch and loads the weights.
 
-            model = StandaloneModel(self.sizes)
-            if not model.load_weights(self.folder):
-                raise DeclinedError(f"{self.folder / WEIGHTS} does not hold exactly the weights of its config.json")
-            self._model = model
-        return self._model
+        Args:
+            device: "auto" or "cpu".
 
-    def _tokens(self, model: StandaloneModel, request: Request) -> Iterator[int]:
-        """Until the first stop token."""
+        Returns:
+            False where the full engine must decide: "auto" is a GPU here, or the weights are not exactly this model's.
+        """
+        from ixc.inference.device import device_of
+        from ixc.model.standalone import StandaloneModel
+
+        if device_of(device).type != "cpu":
+            return False
+        self._model = StandaloneModel(self.sizes)
+        return self._model.load_weights(self.folder)
+
+    def stream(self, request: Request) -> Iterator[str]:
+        """The answer in pieces while it is made."""
+        return text_pieces(self._tokens(request), decode=self.rules.processor.decode_answer)
+
+    def answer(self, request: Request) -> Answer:
+        """The whole answer. Its seconds are those of the model."""
+        start = perf_counter()
+        tokens = list(self._tokens(request))
+        return answer_of(self.rules, request, tokens, seconds=perf_counter() - start)
+
+    def _tokens(self, request: Request) -> Iterator[int]:
+        """Until the first stop token. Raises: CapacityError: too little memory."""
         import torch
 
+        from ixc.inference.device import memory
+
+        assert self._model is not None, "load() comes first"
         inputs = {name: torch.from_numpy(value) for name, value in request.inputs.items()}
-        for token in model.greedy(inputs, max_new_tokens=request.max_new_tokens):
-            if token in self.stops:
-                return
-            yield token
+        what = f"{request.prompt_tokens:,} tokens of prompt and up to {request.max_new_tokens:,} of answer"
+        with memory(what, torch.device("cpu"), torch.float32, f"lower --hd ({request.hd} now)"):
+            for token in self._model.greedy(inputs, max_new_tokens=request.max_new_tokens):
+                if token in self.stops:
+                    return
+                yield token
 
 
 def reader(folder: Path) -> StandaloneReader | None:
-    """The reader of a folder whose settings have been checked; None where the full engine must decide."""
-    if any(path.suffix in WEIGHT_SUFFIXES and path.name != WEIGHTS for path in folder.glob("*model*")):
+    """The reader of a folder; None where the full engine must decide.
+
+    Args:
+        folder: model folder, its settings JSON objects (`folder.check_settings`).
+    """
+    if any(path.name != WEIGHTS for path in folder.glob("model*.safetensors")):
         return None
     weights = folder / WEIGHTS
     if not weights.is_file() or weights.stat().st_size > LARGEST:
@@ -144,4 +148,4 @@ def _ids(value: int | list[int] | None) -> list[int]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-__all__ = ["DeclinedError", "StandaloneReader", "reader"]
+__all__ = ["StandaloneReader", "reader"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ixc.errors import UsageError
 from ixc.model.names import MODEL_TYPE
 
 MERGES = ("concat", "c_abstractor", "resampler")
@@ -22,6 +23,15 @@ VISION_ACTIVATIONS = ("quick_gelu", "gelu")
 
 PLAIN = "plain"
 """Attention of torch without transformers, for one prompt without padding: see ``attention.py``."""
+
+BITS = (8, 4)
+"""Bits that small weights may have."""
+
+
+def check_bits(bits: int) -> None:
+    """Raises: UsageError: small weights have no such width."""
+    if bits not in BITS:
+        raise UsageError(f"bits is {bits}, it must be 8 or 4")
 
 
 @dataclass(frozen=True, kw_only=True)
