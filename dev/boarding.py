@@ -18,7 +18,8 @@ from ixc.evals.synth import Case, held_out, row
 from ixc.inference.engine import load as load_engine
 from ixc.inference.folder import EMBEDDED
 from ixc.model.weights import load
-from ixc.train.folder import find_adapter, with_adapter
+from ixc.train.adapter_files import find_adapter
+from ixc.train.folder import with_adapter
 from ixc.train.journal import LOG, read
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "lora_boarding.json"

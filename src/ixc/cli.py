@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ import typer
 
 from ixc import __version__
 from ixc.cli_bench import QUANTIZE_EXAMPLES, bench, quantize
+from ixc.cli_checks import check_fits, check_model, check_pictures, check_run, check_setting, check_source, check_target
 from ixc.cli_data import data
 from ixc.cli_eval import evals
 from ixc.cli_read import READ_EXAMPLES, read
@@ -125,13 +127,36 @@ def ask(
     names = images or []
     _check_question(names, question)
     pictures = [read_standard_input() if name == "-" else existing(name) for name in names]
-    engine = load_engine(model, device=device, dtype=dtype, **engine_options(plora=plora, compile=compile))
+    check_run(device=device, dtype=dtype, plora=plora, compile=compile)
+    check_setting(hd, partition, max_new_tokens)
+    folder = check_model(model)
+    check_fits(folder, check_pictures(pictures), hd=hd, partition=partition, answer=max_new_tokens)
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
-    if not as_json:
-        write_pieces(engine.stream(pictures, question, **options))
-        return
-    answer = engine.ask(pictures, question, **options)
-    print(json.dumps({"question": question, "images": names, **answer.as_dict()}, ensure_ascii=False))
+    usual = (plora, compile, dtype in ("auto", "float32"), device in ("auto", "cpu")) == ("low_rank", False, True, True)
+    answer = _standalone(folder, pictures, question, device=device, whole=as_json, **options) if usual else None
+    if answer is None:
+        engine = load_engine(model, device=device, dtype=dtype, **engine_options(plora=plora, compile=compile))
+        ask_or_stream = engine.ask if as_json else engine.stream
+        answer = ask_or_stream(pictures, question, **options)
+    if as_json:
+        print(json.dumps({"question": question, "images": names, **answer.as_dict()}, ensure_ascii=False))
+    else:
+        write_pieces(answer)
+
+
+def _standalone(
+    folder: Path, pictures: Sequence[Any], question: str, *, device: str, whole: bool, **options: Any
+) -> Any:
+    """The answer (whole, or its pieces) without importing transformers; None where the engine must give it."""
+    from ixc.inference.standalone import reader
+
+    found = reader(folder)
+    if found is None:
+        return None
+    request = found.prepare(pictures, question, **options)
+    if not found.load(device=device):
+        return None
+    return found.answer(request) if whole else found.stream(request)
 
 
 def _check_question(images: list[str], question: str) -> None:
@@ -171,6 +196,9 @@ def chat(
 ) -> None:
     """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
     pictures = [existing(str(image)) for image in images]
+    check_run(device=device, dtype=dtype, plora=plora, compile=compile, prefix_cache=prefix_cache)
+    check_setting(hd, partition, max_new_tokens)
+    check_fits(check_model(model), check_pictures(pictures), hd=hd, partition=partition, answer=max_new_tokens)
     wanted = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
     engine = load_engine(model, device=device, dtype=dtype, **wanted)
     talk = _Talk(engine, pictures, hd, partition, max_new_tokens)
@@ -309,6 +337,8 @@ def import_weights(
     target: Annotated[Path, typer.Argument(metavar="DST", help="New folder for native safetensors.")],
 ) -> None:
     """Read published weights and write them as a native folder: safetensors, tokenizer.json, processor_config.json."""
+    check_target(target)
+    check_source(source)
     quiet_libraries()
     from ixc.model.weights import import_weights as run
 

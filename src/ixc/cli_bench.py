@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ixc.bench.names import check_names
+from ixc.cli_checks import check_model, check_run, check_source, check_target
 from ixc.cli_words import Device, Model, add_processor, examples, quiet_libraries
 from ixc.terminal import progress, ticker
 
@@ -22,6 +24,11 @@ def quantize(
     bits: Annotated[int, typer.Option("--bits", help="Of the decoder's matrices and its head: 8 or 4.")] = 8,
 ) -> None:
     """Write a folder of smaller weights: the decoder's matrices and head in 8 or 4 bits, everything else as it was."""
+    from ixc.model.sizes import check_bits
+
+    check_bits(bits)
+    check_target(target)
+    check_source(source)
     quiet_libraries()
     from ixc.inference.quantize import quantize as run
 
@@ -64,6 +71,10 @@ def speed(
     device: Device = "auto",
 ) -> None:
     """Measure what an answer costs, phase by phase, against what this machine can do at most."""
+    check_run(device=device)
+    if model is not None:
+        check_model(model)
+    check_names(geometry=geometry, bits=tuple(bits or ()), only=tuple(only or ()), hds=(*(hds or ()), at))
     quiet_libraries()
     from ixc.bench.report import lines
     from ixc.bench.run import Options, run

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ixc.cli_checks import check_model
 from ixc.cli_words import Hd, Json, Model, Rule, examples, quiet_libraries
+from ixc.inference.settings import check_tiling
 from ixc.terminal import watch
 
 if TYPE_CHECKING:
@@ -52,10 +54,13 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Read every record and image header; say by line what is wrong. Exit code 1 where something is."""
+    check_tiling(hd, partition)
+    check_model(model)
+    records = read_records(file, images, stream=stream)
     quiet_libraries()
     from ixc.data.check import examine
 
-    records, (encoder, usual) = read_records(file, images, stream=stream), _encoder(model, context)
+    encoder, usual = _encoder(model, context)
     steps = examine(records, encoder, hd=usual if hd is None else hd, rule=partition)
     report = watch(steps, total=len(records), what="checking")
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else "\n".join(report.text()))

@@ -19,8 +19,10 @@ import typer
 from typer.core import TyperGroup
 
 from ixc import __version__
+from ixc.cli_checks import check_model, check_run
 from ixc.cli_words import Device, Dtype, Json, Model, Rule, examples, load_engine
 from ixc.errors import UsageError
+from ixc.inference.settings import check_tiling
 from ixc.terminal import board, watch
 
 if TYPE_CHECKING:
@@ -96,6 +98,9 @@ def run(
     from ixc.evals import series as room
 
     tasks = room.tasks_of(names)
+    folder_of_data, ranks = _data(data), _rank(rank)
+    check_tiling(hd, partition)
+    room.check_style(prompts)
     if endpoint is None:
         _refuse({"--plain": plain, "--parallel": parallel is not None}, "without --endpoint")
         name, answers, settings = _local(model, device=device, dtype=dtype, partition=partition)
@@ -104,7 +109,7 @@ def run(
         _check_plain(plain, prompts=prompts, hd=hd)
         name, answers, settings = _served(endpoint, model, plain=plain, parallel=parallel)
     folder = out or Path("runs", "eval", name.replace("/", "_"))
-    common = {"data": _data(data), "style": prompts, "limit": limit, "rank": _rank(rank), "hd": hd}
+    common = {"data": folder_of_data, "style": prompts, "limit": limit, "rank": ranks, "hd": hd}
     plan = room.Plan(model=name, version=__version__, folder=folder, settings=settings, **common)
     asked = _judge(judge, judge_model, folder)
     with board() as show:
@@ -132,14 +137,15 @@ def _check_plain(plain: bool, *, prompts: str, hd: int | None) -> None:
 def _local(model: str | None, *, device: str, dtype: str, partition: str | None) -> tuple[str, Answers, dict[str, Any]]:
     """(name, answers, settings) of a model folder."""
     from ixc.evals.series import once
-    from ixc.inference.batch import number_type
-    from ixc.inference.folder import fingerprint, found
+    from ixc.inference.folder import fingerprint
     from ixc.inference.plan import read_tiling
 
     if model is not None and not os.path.isdir(model):
         raise UsageError(f"no folder {model}; give a model's folder, or --endpoint URL for a server")
+    check_run(device=device, dtype=dtype)
+    folder = check_model(None if model is None else Path(model))
+    from ixc.inference.batch import number_type
 
-    folder = found(model)
     rule = partition or read_tiling(folder).get("rule", "original")
 
     def load() -> Answers:
@@ -315,7 +321,9 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
 
 
 def _to_ask(model: Path | None, *, device: str, dtype: str) -> DrawnAnswers:
-    engine = load_engine(model, device=device, dtype=dtype)
+    from ixc.inference.lazy import LazyEngine
+
+    engine = LazyEngine(lambda: load_engine(model, device=device, dtype=dtype))
     return lambda image, question, hd: engine.ask([image], question, hd=hd).text
 
 
@@ -345,6 +353,8 @@ def eval_synth(
     as_json: Json = False,
 ) -> None:
     """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
+    check_run(device=device, dtype=dtype)
+    check_model(model)
     from ixc.evals import synth as room
     from ixc.evals.crew import ask_side_by_side
     from ixc.inference.folder import fingerprint, found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ixc.cli_checks import check_model, check_run, check_setting
 from ixc.cli_words import Device, Dtype, Hd, Model, NewTokens, Rule, load_engine
 from ixc.errors import IxcError, UsageError
 from ixc.terminal import existing, ticker
@@ -52,17 +53,22 @@ def read(
     A page that fails does not stop the others: the command then ends with 1, and the same command tries it again.
     """
     from ixc.inference import documents as room
+    from ixc.inference.lazy import LazyEngine
 
-    _check(form, hd, partition, max_new_tokens)
+    if form not in FORMATS:
+        raise UsageError(f"no format {form!r}; use one of {', '.join(FORMATS)}")
+    check_setting(hd, partition, max_new_tokens)
+    check_run(device=device, dtype=dtype)
     questions = tuple(ask or [room.TRANSCRIBE])
     if not all(question.strip() for question in questions):
         raise UsageError("a question is empty; write it behind --ask, in quotes")
     numbers = None if pages is None else room.numbers_of(pages)
     wanted = room.pages_of([existing(name) for name in files], numbers=numbers)
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
+    check_model(model)
     settings = {"questions": list(questions), "model": None if model is None else str(model.resolve()), "dpi": dpi}
     with nullcontext() if out is None else _state(out, {**settings, **options}) as state:
-        engine = load_engine(model, device=device, dtype=dtype)
+        engine = LazyEngine(lambda: load_engine(model, device=device, dtype=dtype))
         found = _read(room.read(engine, wanted, questions, state=state, dpi=dpi, **options), len(wanted), questions,
                       shown=out is None and form == "markdown")  # fmt: skip
         if form == "json":
@@ -91,19 +97,6 @@ def _read(coming: Iterator[Found], total: int, questions: tuple[str, ...], *, sh
     if sys.stderr.isatty():  # the bar has gone, and the last line stays
         print(_words(found, start), file=sys.stderr)
     return found
-
-
-def _check(form: str, hd: int | None, partition: str | None, max_new_tokens: int | None) -> None:
-    """What would be wrong on every page is told once."""
-    from ixc.geometry import RULES
-
-    if form not in FORMATS:
-        raise UsageError(f"no format {form!r}; use one of {', '.join(FORMATS)}")
-    if partition is not None and partition not in RULES:
-        raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")
-    for name, value in (("--hd", hd), ("--max-new-tokens", max_new_tokens)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value}, at least 1 needed")
 
 
 def _state(out: Path, settings: dict[str, Any]) -> State:

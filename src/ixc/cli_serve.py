@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ixc.cli_checks import check_model, check_run
 from ixc.cli_words import (
     Compile,
     Device,
@@ -23,6 +24,7 @@ from ixc.cli_words import (
     load_engine,
 )
 from ixc.errors import UsageError
+from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:
     from ixc.serving.app import Desk
@@ -83,7 +85,9 @@ def serve(
     """
     from ixc.serving.launch import choose
 
-    _check(hd, partition)
+    check_tiling(hd, partition)
+    check_run(device=device, dtype=dtype, plora=plora, compile=compile, prefix_cache=prefix_cache)
+    hosts = _hosts(fetch_from or [])
     chosen = choose(engine)
     own = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
     if chosen == "vllm" and own != engine_options(plora="low_rank", compile=False):
@@ -91,6 +95,7 @@ def serve(
             "--plora, --compile, --tile-cache and --prefix-cache are of the light server, and vLLM has its own ways; "
             "leave them out or use --engine light"
         )
+    check_model(model)
     _need_extra()
     from ixc.serving.door import Door, Limits
     from ixc.serving.fetch import Fetcher
@@ -106,7 +111,7 @@ def serve(
         max_waiting_requests=max_waiting,
         max_waiting_tokens=max_waiting_tokens,
     )
-    door = Door(limits=limits, fetcher=Fetcher(hosts=_hosts(fetch_from or [])))
+    door = Door(limits=limits, fetcher=Fetcher(hosts=hosts))
     key = api_key or os.environ.get(KEY_VARIABLE) or None
     if chosen == "vllm":
         _become_vllm(model, name, door, hd, partition, key, host, port, drain_seconds, device=device, dtype=dtype)
@@ -193,16 +198,6 @@ def _become_vllm(
     )
     print(*launch.lines, sep="\n", flush=True)
     start(launch)
-
-
-def _check(hd: int | None, partition: str | None) -> None:
-    """Told before seconds are spent on loading a model."""
-    from ixc.geometry import RULES
-
-    if partition is not None and partition not in RULES:
-        raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")
-    if hd is not None and hd < 1:
-        raise UsageError(f"--hd is {hd}, at least 1 needed")
 
 
 def _hosts(names: list[str]) -> tuple[str, ...]:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ixc.cli_checks import check_model, check_run
 from ixc.cli_data import Stream, read_records
 from ixc.cli_words import Device, Json, quiet_libraries
-from ixc.errors import UsageError
+from ixc.errors import DataError, UsageError
 from ixc.terminal import existing, ticker, watch
 
 if TYPE_CHECKING:
@@ -113,7 +114,11 @@ def train(
     path = existing(str(recipe))
     out = Path("runs") / path.stem if out is None else out
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    from ixc.train.reading import check_source as check_recipe
     from ixc.train.reading import read
+
+    check_recipe(path)
+    _check_before(data or [], held_out or [], track or [], model, device)
     from ixc.train.recipe import NanoRecipe
     from ixc.train.stage import Stage
 
@@ -145,10 +150,23 @@ def train(
     _from_nothing(path, out=out, resume=resume, device=device, track=track or [])
 
 
+def _check_before(data: list[str], held_out: list[str], track: list[str], model: Path | None, device: str) -> None:
+    """What can be wrong with any recipe's options, before torch is imported."""
+    from ixc.train.trackers import check as check_trackers
+
+    check_run(device=device)
+    check_trackers(track)
+    for name in (str(_file(given)[0]) for given in (*data, *held_out)):
+        if not Path(name).exists():
+            raise DataError(f"no file {name}; check the path")
+    if model is not None:
+        check_model(model)
+
+
 def _from_nothing(recipe: Path, *, out: Path, resume: bool, device: str, track: list[str]) -> None:
     """A line and a point of the curves for each step of every stage."""
     quiet_libraries()
-    from ixc import train as room
+    from ixc.train.run import run
     from ixc.train.trackers import trackers
 
     with ticker() as show, trackers(track, out, {"recipe": recipe.stem}) as curves:
@@ -159,7 +177,7 @@ def _from_nothing(recipe: Path, *, out: Path, resume: bool, device: str, track: 
             for curve in curves:
                 curve(step.step, {**numbers, "minutes_left": whole.seconds_left / 60}, stage=step.stage)
 
-        folder = room.run(recipe, out=out, resume=resume, device=device, watch=tell)
+        folder = run(recipe, out=out, resume=resume, device=device, watch=tell)
     print(folder)
 
 
@@ -195,8 +213,8 @@ def _tune(
     """Data, folder and processor are looked at before the weights are."""
     quiet_libraries()
     from ixc.inference.folder import check_agreement, check_settings, found, read_processor
+    from ixc.train.adapter_files import MODEL
     from ixc.train.engine import Engine
-    from ixc.train.folder import MODEL
     from ixc.train.folder import merge as fold_adapter
     from ixc.train.gauge import gauge_for
     from ixc.train.held_out import HeldOut
@@ -328,16 +346,17 @@ def merge(
     ] = None,
 ) -> None:
     """Fold an adapter into its model: a folder that loads like any other."""
-    quiet_libraries()
-    from ixc.inference.folder import check_agreement, check_settings, found, read_processor
-    from ixc.model.weights import read_config
-    from ixc.train.folder import base_of, check_free, find_adapter
-    from ixc.train.folder import merge as fold
+    from ixc.train.adapter_files import SETTINGS, base_of, check_free, find_adapter, read_json
 
     check_free(out)
     adapter = find_adapter(adapter)
-    folder = found(base_of(adapter) if model is None else model)
-    check_settings(folder)
+    read_json(adapter / SETTINGS)
+    folder = check_model(base_of(adapter) if model is None else model)
+    quiet_libraries()
+    from ixc.inference.folder import check_agreement, read_processor
+    from ixc.model.weights import read_config
+    from ixc.train.folder import merge as fold
+
     processor = read_processor(folder)
     check_agreement(folder, read_config(folder), processor)
     print(fold(adapter, folder, processor, out))
@@ -351,9 +370,12 @@ def plan_train(
     as_json: Json = False,
 ) -> None:
     """Show what a training stage would do: weights by part, rate of every group, steps, memory of one device."""
+    from ixc.train.reading import check_source as check_recipe
+
+    check_recipe(existing(str(recipe)))
     quiet_libraries()
     from ixc.train.outlook import outlook
     from ixc.train.stage import read_stage
 
-    found = outlook(read_stage(existing(str(recipe))), gpus=gpus, gpu_memory=gpu_memory * 1e9, eight_bit=eight_bit)
+    found = outlook(read_stage(recipe), gpus=gpus, gpu_memory=gpu_memory * 1e9, eight_bit=eight_bit)
     print(json.dumps(found.as_dict()) if as_json else "\n".join(found.text()))

@@ -6,6 +6,7 @@ Part of the command line, beside `cli` and `cli_eval`.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,6 +66,10 @@ def engine_options(
 def quiet_libraries() -> None:
     """They announce their own matters, and look things up; a command's stderr is for its own lines."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if "transformers" not in sys.modules:  # read when it is imported, which a refusal does not pay for
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        return
     from transformers.utils import logging
 
     if "TRANSFORMERS_VERBOSITY" not in os.environ:

@@ -16,6 +16,7 @@ from ixc.inference.cache import TileCache
 from ixc.inference.engine import Engine, load
 from ixc.inference.plan import read_geometry
 from ixc.inference.prefix import PrefixCache, common, roomy_cache, signature
+from ixc.inference.request import prepare
 from ixc.inference.sampling import Record, Sampling
 from ixc.model.config import IxcVisionConfig
 from ixc.model.model import IxcModel
@@ -162,7 +163,7 @@ def test_beams_after_a_kept_beginning(engine: Engine, plain: Engine, page: Path,
 def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
     wanted = plain.ask([page], QUESTION, **SHORT)
     assert "".join(engine.stream([page], QUESTION, **SHORT)) == wanted.text
-    job, record = plain._prepare([page], QUESTION, 1, None, 4, ()), Record()
+    job, record = prepare(plain.rules, [page], QUESTION, hd=1, max_new_tokens=4), Record()
     found = engine.generate(job.inputs, max_new_tokens=4, logits_processor=[record])[0, job.prompt_tokens :].tolist()
     assert found == plain._generate(job, Sampling())[0, job.prompt_tokens :].tolist()
     assert [int(row.argmax()) for row in record.rows] == found
@@ -266,7 +267,7 @@ def test_folded_answers_are_the_low_rank_ones(tiny_folder: Path, page: Path) -> 
             one.add_(torch.randn(one.shape, generator=generator) * 0.05)
             other.copy_(one)
     fold(folded.model)
-    inputs = dict(low._prepare([page], QUESTION, 1, None, None, ()).inputs)
+    inputs = dict(prepare(low.rules, [page], QUESTION, hd=1).inputs)
     given = {**inputs, "image_spans": spans_of(inputs.pop("mm_token_type_ids"))}
     with torch.inference_mode():
         wanted, found = low.model(**given).logits, folded.model(**given).logits

@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from ixc.errors import CapacityError, ContextError, GeometryError, ImageError, UsageError, WeightsError
-from ixc.inference import engine as room
 from ixc.inference import folder
 from ixc.inference.engine import Engine, load
+from ixc.inference.request import conversation
 from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
-from ixc.inference.streaming import text_pieces, token_stream
+from ixc.inference.streaming import token_stream
+from ixc.inference.text_pieces import text_pieces
 from ixc.layout import num_image_tokens
 
 QUESTION = "What is the title?"
@@ -64,7 +65,7 @@ def test_history_puts_the_picture_into_the_first_turn(engine: Engine, page: Path
     first = engine.ask([page], "a")
     later = engine.ask([page], "a", history=[("b", "c")])
     assert later.image_tokens == first.image_tokens
-    turns = room._conversation([Image.new("RGB", (9, 9))], "a", [("b", "c")])
+    turns = conversation([Image.new("RGB", (9, 9))], "a", [("b", "c")])
     assert [turn.role for turn in turns] == ["user", "assistant", "user"]
     assert [len(turn.content) for turn in turns] == [2, 1, 1]
     assert later.prompt_tokens > first.prompt_tokens

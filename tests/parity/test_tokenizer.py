@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ixc.processing.tokenizer import IxcTokenizer, raw_ids
+from ixc.processing.plain_text import raw_ids
+from ixc.processing.tokenizer import IxcTokenizer
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "tokenizer"
 MODEL = GOLDENS / "internlm2-tokenizer.model"

@@ -9,15 +9,12 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ixc.errors import WeightsError
+from ixc.processing.plain_text import MARKER, broken, plain_ids, raw_ids
 from ixc.processing.tokenizer import (
     CHARACTER_VOCABULARY,
-    MARKER,
     PHRASES,
     IxcTokenizer,
-    broken,
     character_tokenizer,
-    plain_ids,
-    raw_ids,
     sentencepiece_backend,
 )
 

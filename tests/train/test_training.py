@@ -228,7 +228,7 @@ def test_recipes_are_read_or_refused(tmp_path: Path) -> None:
 
 
 def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
-    from ixc.train import run
+    from ixc.train.run import run
 
     (tmp_path / "language.pt").write_bytes(b"something")
     with pytest.raises(UsageError, match="add --resume"):

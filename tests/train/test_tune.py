@@ -25,7 +25,8 @@ from ixc.data.mixture import Mixture, Source
 from ixc.errors import UsageError, WeightsError
 from ixc.inference.engine import load as load_engine
 from ixc.model.weights import load, read_config
-from ixc.train.folder import find_adapter, with_adapter
+from ixc.train.adapter_files import find_adapter
+from ixc.train.folder import with_adapter
 from ixc.train.groups import add_adapter
 from ixc.train.journal import Journal, read
 from ixc.train.stage import Adapter, Stage, read_stage

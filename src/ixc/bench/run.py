@@ -11,8 +11,9 @@ import torch
 import transformers
 
 from ixc.bench import machine, report, speed
+from ixc.bench.names import BITS, HDS, WHOLE, check_names
 from ixc.bench.result import Result, read
-from ixc.bench.subject import WHOLE, Subject
+from ixc.bench.subject import Subject
 from ixc.errors import UsageError
 
 QUICK_HDS = (1, 4, 9)
@@ -29,11 +30,11 @@ class Options:
     subject: Subject
     """The model."""
     bits: tuple[int, ...] = (WHOLE,)
-    """Of the weights; smaller ones in the section `speed.BITS` only."""
+    """Of the weights; smaller ones in the section `BITS` only."""
     only: tuple[str, ...] = ()
     """Sections; none = all."""
     hds: tuple[int, ...] = ()
-    """Settings of the sweep; none = `speed.HDS`, or `QUICK_HDS`."""
+    """Settings of the sweep; none = `HDS`, or `QUICK_HDS`."""
     hd: int = 25
     """Setting of the sections without a sweep."""
     repeats: int = 3
@@ -46,19 +47,14 @@ class Options:
     """As of `load`."""
 
     def __post_init__(self) -> None:
-        unknown = set(self.only) - {*speed.SECTIONS, speed.BITS}
-        if unknown:
-            raise UsageError(f"no section {', '.join(sorted(unknown))}; use {speed.BITS}, {', '.join(speed.SECTIONS)}")
-        wrong = {*self.hds, self.hd} - set(speed.SIZES)
-        if wrong:
-            raise UsageError(f"no picture for HD {sorted(wrong)}; use {', '.join(map(str, speed.SIZES))}")
+        check_names(only=self.only, hds=(*self.hds, self.hd))
         if self.repeats < 1:
             raise UsageError(f"repeats is {self.repeats}, at least 1 needed")
 
     @property
     def sweep(self) -> tuple[int, ...]:
         """Settings of the phases."""
-        return tuple(sorted(self.hds)) or (QUICK_HDS if self.quick else speed.HDS)
+        return tuple(sorted(self.hds)) or (QUICK_HDS if self.quick else HDS)
 
 
 def run(
@@ -78,10 +74,10 @@ def run(
     path = out or Path("benchmarks") / f"speed_{machine.slug(device)}_{today:%Y%m}.json"
     tell("ceilings: matrix product, memory read", 0, 0)
     result = _opened(path, device, today)
-    sections = options.only or (*speed.SECTIONS, speed.BITS)
+    sections = options.only or (*speed.SECTIONS, BITS)
     if WHOLE in options.bits:
-        _measure(options, result, path, [section for section in sections if section != speed.BITS], tell)
-    if speed.BITS in sections:
+        _measure(options, result, path, [section for section in sections if section != BITS], tell)
+    if BITS in sections:
         _compare(options, result, path, tell)
     _write(result, path)
     return result, path
@@ -140,12 +136,12 @@ def _measure(options: Options, result: Result, path: Path, sections: Sequence[st
 def _compare(options: Options, result: Result, path: Path, tell: Tell) -> None:
     """Weights of all bits side by side: measured apart, the machine's own changes would pass for theirs."""
     name, bits = options.subject.name, sorted(options.bits, reverse=True)
-    if not options.again and all(result.has(name, speed.BITS, each) for each in bits):
+    if not options.again and all(result.has(name, BITS, each) for each in bits):
         return
-    tell(f"{name}: {report.TITLES[speed.BITS]}, {', '.join(map(str, bits))} bits", 0, 1)
+    tell(f"{name}: {report.TITLES[BITS]}, {', '.join(map(str, bits))} bits", 0, 1)
     result.add(list(speed.bits([_bench(options, each) for each in bits])))
     result.write(path)
-    tell(f"{name}: {report.TITLES[speed.BITS]}, done", 1, 1)
+    tell(f"{name}: {report.TITLES[BITS]}, done", 1, 1)
 
 
 def _done(options: Options, result: Result, section: str) -> bool:

@@ -21,20 +21,14 @@ from PIL import Image, ImageDraw
 from transformers import LogitsProcessor
 
 from ixc.bench import machine, work
+from ixc.bench.names import SIZES, WHOLE
 from ixc.bench.result import Row
-from ixc.bench.subject import WHOLE, Subject
+from ixc.bench.subject import Subject
 from ixc.inference.engine import Engine
 from ixc.inference.plan import ModelGeometry, Plan, plan
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.model.generation import NeverSample
 from ixc.processing.picture import open_image
-
-HDS = (1, 4, 9, 16, 25, 55)
-"""Settings of the sweep; `--hd 81` goes beyond."""
-
-SIZES = {1: (336, 336), 4: (672, 672), 9: (1008, 1008), 16: (1344, 1344), 25: (1680, 1680), 36: (2016, 2016),
-         55: (3840, 2160), 81: (3024, 3024)}  # fmt: skip
-"""HD -> picture that uses it, pixels; HD-55 is the 4K screen."""
 
 NEW_TOKENS = 16
 """Tokens decoded after the first."""
@@ -377,6 +371,3 @@ SECTIONS: dict[str, Body] = {
     "memory": memory,
 }
 """What `--only` may name, and "bits"."""
-
-BITS = "bits"
-"""The section that compares weights of several bits; it alone is measured for 8 and 4."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ixc.bench.names import WHOLE, check_names
 from ixc.errors import UsageError
 from ixc.inference.engine import Engine, load
 from ixc.inference.folder import EMBEDDED, found, read_processor
@@ -16,13 +17,11 @@ from ixc.inference.plan import ModelGeometry, read_geometry
 from ixc.inference.quantize import quantize
 from ixc.model.config import IxcConfig
 from ixc.model.model import IxcForConditionalGeneration
-from ixc.model.quantised import BITS, Quantisation, QuantisedLinear, group_size, prepare
+from ixc.model.quantised import Quantisation, QuantisedLinear, group_size, prepare
+from ixc.model.sizes import BITS
 
 GEOMETRIES = {"7b": ModelGeometry(), "nano": read_geometry(EMBEDDED)}
 """What `--geometry` may name."""
-
-WHOLE = 32
-"""Bits of weights that are not small."""
 
 SPREAD = 0.02
 """Deviation of random weights."""
@@ -40,8 +39,7 @@ class Subject:
     """With a geometry: layers of the tower and of the decoder each; None = all."""
 
     def __post_init__(self) -> None:
-        if self.geometry is not None and self.geometry not in GEOMETRIES:
-            raise UsageError(f"no geometry {self.geometry!r}; use one of {', '.join(GEOMETRIES)}")
+        check_names(geometry=self.geometry)
         if self.geometry is not None and self.folder is not None:
             raise UsageError("a folder and a geometry were named; measure one of them")
         if self.layers is not None and (self.geometry is None or self.layers < 1):

@@ -42,7 +42,9 @@ def _undecoded(data: Any) -> Any:
 
 
 def _files(path: Path) -> tuple[str, list[str]]:
-    """The builder and the files of a file or folder."""
+    """The builder and the files of a file or folder. Raises: DataError: none there."""
+    if not path.exists():
+        raise DataError(f"no data set {path}; check the path")
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     for suffix, builder in SUFFIXES.items():
         mine = [str(file) for file in files if file.suffix == suffix]
@@ -64,16 +66,15 @@ class Table:
     """
 
     def __init__(self, path: Path, *, images: Path | None = None, cache: Path | None = None) -> None:
-        library = _library()
         self.path = path
         self.images = images or (path if path.is_dir() else path.parent)
-        if not path.exists():
-            raise DataError(f"no data set {path}; check the path")
+        saved = (path / "state.json").is_file()
+        builder, files = ("", []) if saved else _files(path)  # before the seconds that importing datasets takes
+        library = _library()
         try:
-            if (path / "state.json").is_file():
+            if saved:
                 data = library.load_from_disk(str(path))
             else:
-                builder, files = _files(path)
                 data = library.load_dataset(
                     builder, data_files=files, split="train", cache_dir=None if cache is None else str(cache)
                 )
@@ -117,10 +118,8 @@ class Stream:
     """
 
     def __init__(self, path: Path, *, count: int | None = None, images: Path | None = None) -> None:
-        library = _library()
-        if not path.exists():
-            raise DataError(f"no data set {path}; check the path")
         builder, files = _files(path)
+        library = _library()
         count = _rows_of(path, builder, files) if count is None else count
         if count < 1:
             raise UsageError(f"{path} has {count} rows, at least 1 needed in one pass; is the data set whole?")

@@ -131,11 +131,16 @@ def series(
         yield _outcome(task, rows, finished, judge)
 
 
+def check_style(style: str) -> None:
+    """Raises: UsageError: no such prompts."""
+    if style not in get_args(Style):
+        raise UsageError(f"unknown prompts {style!r}; take one of {', '.join(get_args(Style))}")
+
+
 def _check(plan: Plan, tasks: Sequence[Task]) -> None:
     if plan.data.is_file() and len(tasks) > 1:
         raise UsageError(f"--data is one file and {len(tasks)} benchmarks are named; give the folder of their files")
-    if plan.style not in get_args(Style):
-        raise UsageError(f"unknown prompts {plan.style!r}; take one of {', '.join(get_args(Style))}")
+    check_style(plan.style)
     if plan.hd is not None and plan.hd < 1:
         raise UsageError(f"hd is {plan.hd}, at least 1 needed; leave it out for each benchmark's own")
     if plan.limit is not None and plan.limit < 1:

@@ -8,12 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ixc.errors import CapacityError, UsageError
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What `load` accepts besides "auto"."""
-
-DEVICES = ("cpu", "cuda", "mps")
-"""What `load` accepts besides "auto"; "cuda:1" and the like as well."""
+from ixc.inference.settings import check_device, check_dtype
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What the allocators of CUDA, MPS and the CPU say; only CUDA's error has a class of its own."""
@@ -35,9 +30,8 @@ def device_of(name: str) -> torch.device:
     """The device of a word as of `load`. Raises: UsageError: none such here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, colon, number = name.partition(":")
-    if kind not in DEVICES or (colon and not number.isdecimal()):
-        raise UsageError(f"no device {name!r}; use auto, {', '.join(DEVICES)}")
+    check_device(name)
+    kind, _, number = name.partition(":")
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(number or 0) >= there:
         raise UsageError(f"device {name} asked for, {there} {kind} devices found; use --device cpu")
@@ -48,6 +42,5 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     """The number type of a word as of `load`. Raises: UsageError: none such."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if name not in DTYPES:
-        raise UsageError(f"no dtype {name!r}; use auto, {', '.join(DTYPES)}")
-    return DTYPES[name]
+    check_dtype(name)
+    return getattr(torch, name)

@@ -18,10 +18,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ixc.errors import ImageError, IxcError, UsageError
+from ixc.processing.header import read_size
 from ixc.processing.pdf import DPI, Pdf, is_pdf
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
+    from ixc.inference.lazy import LazyEngine
 
 TRANSCRIBE = "Write down all the text of this page, line by line."
 """Asked where no question is given; for a model that was taught to transcribe."""
@@ -112,7 +114,7 @@ def pages_of(files: Sequence[Path], *, numbers: tuple[int, ...] | None = None) -
 
 
 def read(
-    engine: Engine,
+    engine: Engine | LazyEngine,
     pages: Sequence[Page],
     questions: Sequence[str],
     *,
@@ -158,6 +160,7 @@ class _Source:
         if page.error is not None:
             raise ImageError(page.error)
         if not page.of_pdf:
+            read_size(page.file)  # a wrong file is refused before `engine` has to load its model
             return page.file
         if self._open is None or self._open[0] != page.file:
             self._open = page.file, Pdf(_bytes(page.file), name=str(page.file))

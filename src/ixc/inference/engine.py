@@ -17,66 +17,28 @@ stands before the first stop token. Pictures belong to the first turn of a conve
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-from PIL import Image
 
-from ixc import chat
-from ixc.errors import ContextError, UsageError
-from ixc.geometry import partition as partition_of
+from ixc.errors import UsageError
 from ixc.inference.cache import TILE_CACHE_BYTES, check_bytes
 from ixc.inference.compile import Compiled
 from ixc.inference.device import device_of, dtype_of, memory
 from ixc.inference.folder import check_agreement, check_settings, found, read_processor
-from ixc.inference.folding import check_plora, wants_folding
+from ixc.inference.folding import wants_folding
 from ixc.inference.prefix import PREFIX_CACHE_BYTES
 from ixc.inference.reading import Reader
+from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, Rules, answer_of, prepare
 from ixc.inference.sampling import GREEDY, Sampling
-from ixc.inference.streaming import text_pieces, token_stream
+from ixc.inference.settings import check_plora, check_prefix_cache
+from ixc.inference.streaming import token_stream
+from ixc.inference.text_pieces import text_pieces
 from ixc.model import weights
 from ixc.model.plora import fold
-from ixc.processing.picture import open_image, to_rgb
-
-MAX_NEW_TOKENS = chat.CHAT_DEFAULTS.max_new_tokens
-"""Longest answer where neither the caller nor the folder's generation config says: the original chat's (spec i)."""
-
-Picture = str | os.PathLike[str] | bytes | Image.Image
-"""What `ask` reads: a path, the bytes of a file, or a PIL image."""
-
-History = Sequence[tuple[str, str]]
-"""Earlier turns, oldest first: (question, answer)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What `Engine.ask` found, and what it took."""
-
-    text: str
-    """The answer, without stop tokens."""
-    hd: int
-    """Most tiles an image was allowed."""
-    partition: str
-    """Partition rule."""
-    grids: tuple[tuple[int, int], ...]
-    """(grid_h, grid_w) of every image, in tiles."""
-    image_tokens: tuple[int, ...]
-    """Tokens of every image, overview, separator and newlines counted."""
-    prompt_tokens: int
-    """Tokens of the whole prompt, images included."""
-    new_tokens: int
-    """Tokens generated, the stop token not counted."""
-    seconds: float
-    """Wall time from pictures to text, loading not counted."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def load(
@@ -161,6 +123,12 @@ class Engine:
         """Most positions of prompt and answer together."""
         return self.model.config.text_config.max_position_embeddings
 
+    @property
+    def rules(self) -> Rules:
+        """What requests must keep to."""
+        longest = self.model.generation_config.max_new_tokens or MAX_NEW_TOKENS
+        return Rules(processor=self.processor, context=self.context, max_new_tokens=longest)
+
     def ask(
         self,
         images: Sequence[Picture],
@@ -187,10 +155,18 @@ class Engine:
             CapacityError: too little memory. UsageError: a number out of range.
         """
         start = perf_counter()
-        job = self._prepare(images, question, hd, partition, max_new_tokens, history)
+        job = prepare(
+            self.rules,
+            images,
+            question,
+            hd=hd,
+            partition=partition,
+            max_new_tokens=max_new_tokens,
+            history=history,
+        )
         output = self._generate(job, sampling or GREEDY)
         tokens = output[0, job.prompt_tokens :].tolist()
-        return self._answer(job, self._before_stop(tokens), seconds=perf_counter() - start)
+        return answer_of(self.rules, job, self._before_stop(tokens), seconds=perf_counter() - start)
 
     def stream(
         self,
@@ -211,7 +187,15 @@ class Engine:
         chosen = sampling or GREEDY
         if chosen.num_beams > 1:
             raise UsageError(f"{chosen.num_beams} beams cannot be streamed, 1 can; call ask(), or set num_beams=1")
-        job = self._prepare(images, question, hd, partition, max_new_tokens, history)
+        job = prepare(
+            self.rules,
+            images,
+            question,
+            hd=hd,
+            partition=partition,
+            max_new_tokens=max_new_tokens,
+            history=history,
+        )
         stops = self._stops
 
         def generate(**extra: Any) -> None:
@@ -220,64 +204,7 @@ class Engine:
         tokens = (token for token in token_stream(generate) if token not in stops)
         return text_pieces(tokens, decode=self._text)
 
-    def _prepare(
-        self,
-        images: Sequence[Picture],
-        question: str,
-        hd: int | None,
-        partition: str | None,
-        max_new_tokens: int | None,
-        history: History,
-    ) -> _Job:
-        """Everything that can be wrong with a call is found here, before the model runs."""
-        if isinstance(images, str | bytes | os.PathLike | Image.Image):
-            raise UsageError(f"images is one {type(images).__name__}; give a list, even of one")
-        for text in (question, *(part for turn in history for part in turn)):
-            _check_text(text)
-        pictures = [_open(image) for image in images]
-        looks = self.processor.image_processor
-        hd = looks.hd if hd is None else hd
-        rule = looks.partition if partition is None else partition
-        # Counted before a canvas is made: a huge hd would ask for a canvas of gigabytes.
-        parts = [partition_of(picture.width, picture.height, hd=hd, rule=rule) for picture in pictures]
-        self._room(sum(self.processor.num_image_tokens(part.grid_h, part.grid_w) for part in parts), None)
-        inputs = self._encode(pictures, question, history, hd, rule)
-        length = inputs["input_ids"].shape[1]
-        return _Job(
-            inputs=inputs,
-            hd=hd,
-            partition=rule,
-            prompt_tokens=length,
-            max_new_tokens=self._room(length, max_new_tokens),
-        )
-
-    def _encode(
-        self, pictures: list[Image.Image], question: str, history: History, hd: int, rule: str
-    ) -> dict[str, torch.Tensor]:
-        """The batch of one that `generate` takes, on the CPU."""
-        turns = _conversation(pictures, question, history)
-        return dict(self.processor.encode(turns, hd=hd, partition=rule, return_tensors="pt"))
-
-    def _room(self, prompt_tokens: int, wanted: int | None) -> int:
-        """How many tokens may follow the prompt."""
-        left = self.context - prompt_tokens
-        if left < 1:
-            raise ContextError(
-                f"the prompt has {prompt_tokens:,} tokens and the model {self.context:,} positions; "
-                "use a smaller hd, fewer images or a shorter text"
-            )
-        if wanted is None:
-            return min(left, self.model.generation_config.max_new_tokens or MAX_NEW_TOKENS)
-        if wanted < 1:
-            raise UsageError(f"max_new_tokens is {wanted}, at least 1 needed")
-        if wanted > left:
-            raise ContextError(
-                f"{prompt_tokens:,} tokens of prompt and {wanted:,} of answer, but the model has {self.context:,} "
-                f"positions; use max_new_tokens <= {left:,} or a smaller hd"
-            )
-        return wanted
-
-    def _generate(self, job: _Job, sampling: Sampling, **extra: Any) -> torch.Tensor:
+    def _generate(self, job: Request, sampling: Sampling, **extra: Any) -> torch.Tensor:
         return self.generate(job.inputs, max_new_tokens=job.max_new_tokens, sampling=sampling, hd=job.hd, **extra)
 
     def generate(
@@ -340,58 +267,10 @@ class Engine:
     def _text(self, tokens: list[int]) -> str:
         return self.processor.decode_answer(tokens)
 
-    def _answer(self, job: _Job, tokens: list[int], *, seconds: float) -> Answer:
-        grids = tuple((int(h), int(w)) for h, w in job.inputs.get("image_grids", torch.zeros(0, 2)).tolist())
-        return Answer(
-            text=self._text(tokens),
-            hd=job.hd,
-            partition=job.partition,
-            grids=grids,
-            image_tokens=tuple(self.processor.num_image_tokens(*grid) for grid in grids),
-            prompt_tokens=job.prompt_tokens,
-            new_tokens=len(tokens),
-            seconds=round(seconds, 3),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """A checked and encoded call."""
-
-    inputs: dict[str, torch.Tensor]
-    hd: int
-    partition: str
-    prompt_tokens: int
-    max_new_tokens: int
-
-
-def _open(image: Picture) -> Image.Image:
-    return to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
-
-
-def _check_text(text: str) -> None:
-    """A terminal hands on bytes that are no text as lone surrogates, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"character {error.start + 1} of {len(text)} of the text is none; write it in UTF-8") from None
-
-
-def _conversation(pictures: list[Image.Image], question: str, history: History) -> list[chat.Message]:
-    """Turns; the pictures stand before the text of the first one."""
-    turns: list[chat.Message] = []
-    for asked, answered in (*history, (question, None)):
-        seen = () if turns else tuple(map(chat.Image, pictures))
-        turns.append(chat.Message("user", (*seen, asked)))
-        if answered is not None:
-            turns.append(chat.Message("assistant", (answered,)))
-    return turns
-
 
 def _kept_prefixes(wanted: int | None, *, compile: bool) -> int:
     """Bytes of prefixes kept. Raises: UsageError: below 0, or beside compiled steps."""
-    if compile and wanted:
-        raise UsageError(f"prefix_cache is {wanted} bytes, but compiled steps keep none; leave one of them out")
+    check_prefix_cache(wanted, compile=compile)
     if wanted is None:
         return 0 if compile else PREFIX_CACHE_BYTES
     return check_bytes("prefix_cache", wanted)

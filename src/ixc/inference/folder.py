@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ixc.errors import WeightsError
 from ixc.layout import MERGE
-from ixc.processing.processor import IxcProcessor
+
+if TYPE_CHECKING:
+    from ixc.processing.processor import IxcProcessor
 
 EMBEDDED = Path(__file__).parents[1] / "models" / "nano"
 """The model inside the package; a folder like any other."""
@@ -92,14 +94,21 @@ def check_settings(folder: Path) -> None:
             raise WeightsError(f"{path} holds a {type(settings).__name__}, a JSON object needed; fetch it again")
 
 
+def check_tokenizer(folder: Path) -> None:
+    """Raises: WeightsError: the folder has no tokenizer."""
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
+
+
 def read_processor(folder: Path) -> IxcProcessor:
     """Tokenizer, image processor and prompt format of a folder, published or native.
 
     Raises:
         WeightsError: files missing or damaged.
     """
-    if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
+    check_tokenizer(folder)
+    from ixc.processing.processor import IxcProcessor  # with transformers, which a refusal above does not need
+
     try:
         return IxcProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -13,24 +13,12 @@ from typing import Any
 
 import torch
 
-from ixc.errors import UsageError
 from ixc.inference.plan import ModelGeometry, read_geometry
 from ixc.model.linear import is_plain
 from ixc.model.plora import PLoRALinear
 
-PLORA = ("low_rank", "folded", "auto")
-"""What `load` takes."""
-
 SPARE = 0.1
 """Share of the free memory left alone."""
-
-
-def check_plora(value: str, *, compile: bool) -> None:
-    """Raises: UsageError: no such way; folded beside compiled steps, which are told of images by a mask."""
-    if value not in PLORA:
-        raise UsageError(f"plora is {value!r}; use one of {', '.join(PLORA)}")
-    if value == "folded" and compile:
-        raise UsageError("plora is 'folded', but compiled reading uses low-rank products; leave one of them out")
 
 
 def wants_folding(value: str, folder: Path, model: Any, *, compile: bool) -> bool:

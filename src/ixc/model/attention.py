@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ixc.model import kernels
+from ixc.model.sizes import PLAIN
 
 
 def eager_attention(
@@ -65,10 +65,24 @@ def attend(
     """
     name = module.config._attn_implementation
     chance = dropout if module.training else 0.0
-    if name == "sdpa" and query.shape[2] == 1 and query.shape[1] > key.shape[1] and not chance:
+    if name in ("sdpa", PLAIN) and query.shape[2] == 1 and query.shape[1] > key.shape[1] and not chance:
         return _one_query(query, key, value, mask, scaling=module.head_dim**-0.5), None
+    if name == PLAIN:
+        return _plain(module, query, key, value), None
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # loaded with the model that asks for it
+
     kernel = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
     return kernel(module, query, key, value, mask, dropout=chance, scaling=module.head_dim**-0.5, **kwargs)
+
+
+def _plain(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """The call of torch that transformers' "sdpa" comes to where there is no mask. -> (B, T, H, D)"""
+    causal = module.is_causal and query.shape[2] > 1
+    grouped = query.shape[1] > key.shape[1]
+    found = F.scaled_dot_product_attention(
+        query, key, value, is_causal=causal, scale=module.head_dim**-0.5, enable_gqa=grouped
+    )
+    return found.transpose(1, 2).contiguous()
 
 
 def _one_query(

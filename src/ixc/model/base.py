@@ -5,25 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from ixc.model.config import IxcConfig
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm in float32, cast back, then times the weight (spec h). (..., C) -> (..., C)"""
-
-    def __init__(self, width: int, *, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
+from ixc.model.names import register_renamings
 
 
 class IxcPreTrainedModel(PreTrainedModel):
@@ -54,3 +40,6 @@ class IxcPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if hasattr(module, "reset_own_parameters"):
             module.reset_own_parameters()
+
+
+register_renamings()

@@ -16,9 +16,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ixc.errors import UsageError
-
-MODEL_TYPE = "ixc"
-"""The ``model_type`` of folders written by this package."""
+from ixc.model.names import MODEL_TYPE
+from ixc.model.sizes import MERGES, VISION_ACTIVATIONS
 
 PUBLISHED_MODEL_TYPES = ("internlm2", "internlm", "internlmxcomposer2")
 """Values of ``model_type`` under which the published weights may come; all mean the flat form."""
@@ -26,14 +25,11 @@ PUBLISHED_MODEL_TYPES = ("internlm2", "internlm", "internlmxcomposer2")
 READER = "IxcForConditionalGeneration"
 """The class that reads published folders."""
 
-MERGES = ("concat", "c_abstractor", "resampler")
-"""The three ways of the paper (table 9) to turn 576 patches into 144 tokens."""
-
 ROPE_TYPES = ("default", "dynamic")
 """Rotary embeddings the decoder can compute: plain, or with dynamic NTK (spec h)."""
 
-TEXT_ACTIVATIONS, VISION_ACTIVATIONS = ("silu",), ("quick_gelu", "gelu")
-"""What ``hidden_act`` may be in the decoder and in the tower."""
+TEXT_ACTIVATIONS = ("silu",)
+"""What ``hidden_act`` may be in the decoder."""
 
 _IMAGE_TOKEN_FROM_END = 7
 """92544 - 7 = 92537, [UNUSED_TOKEN_140]: the last piece of the published vocabulary no release gave a role."""

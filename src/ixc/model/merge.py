@@ -13,13 +13,14 @@ Legend: N tiles, P = s * s patches, C width of the vision tower.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import initialization as init
 
-from ixc.model.config import IxcVisionConfig
+if TYPE_CHECKING:
+    from ixc.model.config import IxcVisionConfig
 
 SIDE = 2
 """Patches on a side of the square that becomes one token."""
@@ -87,6 +88,8 @@ class ReSampler(nn.Module):
         self.out = nn.Linear(width, SIDE * SIDE * width)
 
     def reset_own_parameters(self) -> None:
+        from transformers import initialization as init
+
         init.normal_(self.queries, mean=0.0, std=self.queries.shape[-1] ** -0.5)
         init.zeros_(self.places)
 

@@ -8,11 +8,13 @@ published names again, so every tool that read the original files reads ours.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightRenaming
+if TYPE_CHECKING:
+    from transformers.core_model_loading import WeightRenaming
 
-from ixc.model.config import MODEL_TYPE
+MODEL_TYPE = "ixc"
+"""The ``model_type`` of folders written by this package."""
 
 PREFIXES = {
     "vit.vision_tower.vision_model.": "model.vision_tower.",
@@ -35,6 +37,8 @@ IGNORED_KEYS = (r"\.position_ids$", r"\.post_layernorm\.(weight|bias)$")
 
 def renamings() -> list[WeightRenaming]:
     """The table as transformers wants it, published -> ours; it reverses it by itself on saving."""
+    from transformers.core_model_loading import WeightRenaming
+
     pairs = [(f"^{re.escape(old)}", f"^{re.escape(new)}") for old, new in PREFIXES.items()]
     pairs += [(re.escape(f"{name}.weight"), re.escape(f"{name}.base.weight")) for name in PLORA_LINEARS]
     return [WeightRenaming(old, new) for old, new in pairs]
@@ -64,4 +68,8 @@ def is_ignored(key: str) -> bool:
     return any(re.search(pattern, key) for pattern in IGNORED_KEYS)
 
 
-register_checkpoint_conversion_mapping(MODEL_TYPE, [*renamings()], overwrite=True)
+def register_renamings() -> None:
+    """Gives the table to transformers, for ``from_pretrained`` and ``save_pretrained``."""
+    from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+
+    register_checkpoint_conversion_mapping(MODEL_TYPE, [*renamings()], overwrite=True)

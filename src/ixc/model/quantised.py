@@ -28,12 +28,10 @@ from torch import nn
 from ixc.errors import UsageError, WeightsError
 from ixc.model import kernels
 from ixc.model.plora import PLoRALinear
+from ixc.model.sizes import check_bits
 
 METHOD = "ixc"
 """``quant_method`` of our folders."""
-
-BITS = (8, 4)
-"""What ``bits`` may be."""
 
 GROUPS = (128, 64, 32)
 """Weights that share a scale and a low end in 4 bits; the widest that divides every width is taken."""
@@ -57,8 +55,7 @@ class Quantisation:
     """"bfloat16" or "float16": how the other matrices are held; None = as float32."""
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS:
-            raise UsageError(f"bits is {self.bits}, it must be 8 or 4")
+        check_bits(self.bits)
         if self.group_size not in GROUPS:
             raise UsageError(f"group_size is {self.group_size}, it must be one of {', '.join(map(str, GROUPS))}")
         if self.half is not None and self.half not in HALVES:

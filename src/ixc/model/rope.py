@@ -14,9 +14,12 @@ Legend: B batch, T tokens, D head width; angles pair channel i with channel i + 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from ixc.model.config import IxcTextConfig
+if TYPE_CHECKING:
+    from ixc.model.config import IxcTextConfig
 
 
 def inverse_frequencies(config: IxcTextConfig, length: torch.Tensor) -> torch.Tensor:

@@ -81,8 +81,8 @@ def _tensors(model: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str, to
     Raises:
         WeightsError: see ``load_small``.
     """
+    from ixc.model.checkpoint_files import weight_files
     from ixc.model.strict import refuse
-    from ixc.model.weights import weight_files
 
     wanted = {published_name(key): (key, value) for key, value in model.state_dict().items()}
     kept = _kept(model)

@@ -13,128 +13,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ixc.errors import UsageError
-from ixc.model.attention import attend
+from ixc.model import vision_blocks
 from ixc.model.base import IxcPreTrainedModel
 from ixc.model.config import IxcVisionConfig
-
-PIECE = 64
-"""Rows of the MLP activated at once where nothing trains: 1 MB at true widths."""
+from ixc.model.vision_blocks import ACTIVATIONS, VisionAttention, VisionEmbeddings, VisionEncoder, quick_gelu
 
 
-def quick_gelu(x: torch.Tensor) -> torch.Tensor:
-    """OpenAI's x * sigmoid(1.702 x)."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return x * torch.sigmoid(1.702 * x)
-    # The same numbers in place, by pieces that stay in the core's cache: fresh pages cost more than the arithmetic.
-    for rows in x.view(-1, x.shape[-1]).split(PIECE):
-        rows.mul_(torch.sigmoid_(1.702 * rows))
-    return x
-
-
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu}
-
-
-class VisionEmbeddings(nn.Module):
-    """Patches, a class token and learned positions."""
-
-    def __init__(self, config: IxcVisionConfig) -> None:
-        super().__init__()
-        self.side = config.patches_per_side
-        self.patch_embedding = nn.Conv2d(
-            config.num_channels,
-            config.hidden_size,
-            kernel_size=config.patch_size,
-            stride=config.patch_size,
-            bias=False,
-        )
-        self.class_embedding = nn.Parameter(torch.randn(config.hidden_size))
-        self.position_embedding = nn.Embedding(self.side**2 + 1, config.hidden_size)
-
-    def reset_own_parameters(self) -> None:
-        init.normal_(self.class_embedding, mean=0.0, std=self.class_embedding.shape[0] ** -0.5)
-
-    def forward(self, pixel_values: torch.Tensor, window: torch.Tensor | None) -> torch.Tensor:
-        patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
-        patches = patches.flatten(2).transpose(1, 2)  # (N, P, C)
-        table = self.position_embedding.weight
-        places = table[1:] if window is None else table[1:][window]  # (P, C) or (N, P, C)
-        if places.shape[-2] != patches.shape[1]:
-            raise UsageError(
-                f"pixels give {patches.shape[1]} patches a tile but there are {places.shape[-2]} positions; "
-                f"give whole tiles of {self.side} x {self.side} patches, or window= with one index a patch"
-            )
-        first = (self.class_embedding + table[0]).expand(patches.shape[0], 1, -1)
-        return torch.cat([first, patches + places], dim=1)  # (N, 1 + P, C)
-
-
-class VisionAttention(nn.Module):
-    """Full attention between the patches of one tile."""
-
-    is_causal = False
-
-    def __init__(self, config: IxcVisionConfig) -> None:
-        super().__init__()
-        width = config.hidden_size
-        self.config = config
-        self.head_dim = width // config.num_attention_heads
-        self.dropout = config.attention_dropout
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x: torch.Tensor, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-        shape = (*x.shape[:2], -1, self.head_dim)
-        q, k, v = (proj(x).view(shape).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        y, weights = attend(self, q, k, v, mask=None, dropout=self.dropout, is_causal=False, **kwargs)
-        return self.out_proj(y.reshape(x.shape)), weights
-
-
-class VisionMLP(nn.Module):
-    """Two linear maps with an activation between."""
-
-    def __init__(self, config: IxcVisionConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.act = ACTIVATIONS[config.hidden_act]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.act(self.fc1(x)))
-
-
-class VisionBlock(GradientCheckpointingLayer):
-    """Pre-norm transformer block."""
-
-    def __init__(self, config: IxcVisionConfig) -> None:
-        super().__init__()
-        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.self_attn = VisionAttention(config)
-        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = VisionMLP(config)
-
-    def forward(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        x = x + self.self_attn(self.layer_norm1(x), **kwargs)[0]
-        return x + self.mlp(self.layer_norm2(x))
-
-
-class VisionEncoder(nn.Module):
-    """The stack; a module of its own because the published keys say ``encoder.layers``."""
-
-    def __init__(self, config: IxcVisionConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([VisionBlock(config) for _ in range(config.num_hidden_layers)])
-
-    def forward(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        for layer in self.layers:
-            x = layer(x, **kwargs)
-        return x
+class VisionBlock(GradientCheckpointingLayer, vision_blocks.VisionBlock):
+    """The block with the contract of activation checkpointing."""
 
 
 class VisionTower(IxcPreTrainedModel):
@@ -152,7 +41,7 @@ class VisionTower(IxcPreTrainedModel):
         self.embeddings = VisionEmbeddings(config)
         # Misspelt as in CLIP and so in the published keys.
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.encoder = VisionEncoder(config)
+        self.encoder = VisionEncoder(config, VisionBlock)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -176,4 +65,4 @@ class VisionTower(IxcPreTrainedModel):
         return self.encoder(x, **kwargs)[:, 1:]
 
 
-__all__ = ["VisionTower", "quick_gelu"]
+__all__ = ["ACTIVATIONS", "VisionTower", "quick_gelu"]

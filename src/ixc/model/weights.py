@@ -27,14 +27,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from ixc.errors import UsageError, WeightsError
+from ixc.model.checkpoint_files import SAFE, SAFE_INDEX, json_object, refuse_taken, weight_files
 from ixc.model.config import IxcConfig
 from ixc.model.model import IxcForConditionalGeneration
 from ixc.model.names import is_ignored, published_name
 from ixc.model.quantised import prepare, quantisation
 from ixc.model.strict import refuse
-
-SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 COPIED = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "chat_template*"),
@@ -58,42 +56,10 @@ def read_config(folder: str | Path) -> IxcConfig:
     if not path.is_file():
         raise WeightsError(f"{folder} has no config.json; name the folder that holds config.json and the weights")
     try:
-        return IxcConfig.from_dict(_object(path))
+        return IxcConfig.from_dict(json_object(path))
     except (StrictDataclassError, UsageError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise WeightsError(f"{path} describes no model of ours ({reason}); correct it or fetch it again") from error
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not JSON ({error}); fetch it again") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__}, a JSON object needed; fetch it again")
-    return found
-
-
-def weight_files(folder: str | Path) -> list[Path]:
-    """The files that hold the weights, safetensors before pickled ones, in order.
-
-    Raises:
-        WeightsError: none there, a damaged index, or a shard named by it is missing.
-    """
-    folder = Path(folder)
-    for whole, index in ((SAFE, SAFE_INDEX), (PICKLED, PICKLED_INDEX)):
-        if (folder / whole).is_file():
-            return [folder / whole]
-        if (folder / index).is_file():
-            names = _object(folder / index).get("weight_map")
-            if not isinstance(names, dict):
-                raise WeightsError(f"{folder / index} has no weight_map (key -> shard); fetch it again")
-            paths = [folder / name for name in sorted(set(names.values()))]
-            lost = [path.name for path in paths if not path.is_file()]
-            if lost:
-                raise WeightsError(f"{folder} lacks {len(lost)} of {len(paths)} shards ({', '.join(lost)}); fetch them")
-            return paths
-    raise WeightsError(f"{folder} has no {SAFE}, {PICKLED} or index of shards; fetch the weights into it")
 
 
 def expected_shapes(config: IxcConfig) -> dict[str, Shape]:
@@ -195,12 +161,6 @@ def import_weights(
         if complete is not None:
             complete(partial)
     return destination
-
-
-def refuse_taken(destination: Path) -> None:
-    """Told before a source of gigabytes is looked at. Raises: UsageError: `destination` is there already."""
-    if destination.exists():
-        raise UsageError(f"{destination} exists already; name a folder that does not, or remove it first")
 
 
 @contextmanager

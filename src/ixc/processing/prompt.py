@@ -7,15 +7,18 @@
 A *run* is the text between two images. An image token is `image_token_id` with type 1, everything else has type 0.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from ixc.chat import IMAGE_PLACEHOLDER, TURN_END, TURN_START, Segment, TurnIds
 from ixc.errors import DataError, UsageError
-from ixc.processing.tokenizer import broken, raw_ids
+from ixc.processing.plain_text import broken, raw_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PUBLISHED_IMAGE_PIECE = "[UNUSED_TOKEN_140]"
 """The published vocabulary has no piece for an image; this one, id 92537, no release gave a role."""
@@ -47,7 +50,7 @@ class PromptEncoder:
         tags = {self.image_token_id, self.turn_end_id, _id(tokenizer, TURN_START)}
         self._reserved = tags | {self.bos_id, self.eos_id, self.pad_id}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "PromptEncoder":
+    def __deepcopy__(self, memo: dict[int, Any]) -> PromptEncoder:
         return self  # never changes; processors are copied to be saved, and a copied tokenizer takes seconds
 
     @property

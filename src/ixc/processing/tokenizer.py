@@ -7,18 +7,16 @@ Two of them, both fast ones (`tokenizers` library):
 * `character_tokenizer()`: the 128 ids of the embedded model, fixed for ever.
 
 In raw text of either, tags (`[UNUSED_TOKEN_145]`) match wherever they stand, control tokens (`</s>`) never do.
-`plain_ids()` is the encoder for what a person wrote: there no tag matches either.
+`plain_text.plain_ids()` is the encoder for what a person wrote: there no tag matches either.
 """
 
-import re
 import struct
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from ixc.chat import IMAGE_PLACEHOLDER, ROLES, TURN_END, TURN_START
 from ixc.errors import WeightsError
@@ -99,32 +97,6 @@ def _character_pattern() -> str:
     escape = str.maketrans({"[": r"\[", "]": r"\]"})
     start, end = TURN_START.translate(escape), TURN_END.translate(escape)
     return rf"{start}|{end}|{IMAGE_PLACEHOLDER}|(?<={start})(?:{'|'.join(ROLES)})(?=\n)|[\s\S]"
-
-
-# -- a person's text --------------------------------------------------------------------------------------------------
-
-MARKER = re.compile(rf"\[UNUSED_TOKEN_[0-9]+\]|{IMAGE_PLACEHOLDER}")
-"""What must stay letters in a person's text. No marker holds another's first character but at its own start."""
-
-
-def broken(text: str) -> list[str]:
-    """Parts of a text that each hold no whole marker: every marker is cut behind its first character.
-
-    Tokenised one by one they give the text back when decoded, and a text without markers stays in one part, with the
-    very ids of raw text.
-    """
-    cuts = [0, *(match.start() + 1 for match in MARKER.finditer(text)), len(text)]
-    return [text[start:end] for start, end in pairwise(cuts) if start < end]
-
-
-def raw_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of text in which tags count and control tokens (`<s>`, `</s>`) do not; no BOS."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-
-
-def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of a person's text: nothing in it is a tag, an image or a control token."""
-    return [token for part in broken(text) for token in raw_ids(tokenizer, part)]
 
 
 # -- the published tokenizer ------------------------------------------------------------------------------------------

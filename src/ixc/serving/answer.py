@@ -23,7 +23,8 @@ from ixc.errors import ContextError
 from ixc.geometry import partition as partition_of
 from ixc.inference.engine import MAX_NEW_TOKENS, Engine
 from ixc.inference.sampling import Record, Sampling
-from ixc.inference.streaming import text_pieces, token_stream
+from ixc.inference.streaming import token_stream
+from ixc.inference.text_pieces import text_pieces
 
 HEADER = f"{chat.TURN_START}assistant\n"
 """Before an answer."""

@@ -1,4 +1,4 @@
-"""Training of the embedded model: `run(recipe)`.
+"""Training of the embedded model: `run.run(recipe)`.
 
     language (lessons, symbols)  ->  hand  \\
                                             align  ->  spelling  ->  joint  ->  export  ->  OUT/model
@@ -9,7 +9,3 @@ few hundred steps and draws its data from (seed, step), so a killed run goes on 
 
 Fine-tuning of any model folder is `tune.tune(stage, sources)`, drawn there.
 """
-
-from ixc.train.run import run
-
-__all__ = ["run"]

@@ -23,20 +23,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ixc.errors import DataError, UsageError, WeightsError
+from ixc.errors import DataError, WeightsError
 from ixc.model.weights import load
 from ixc.processing.processor import IxcProcessor
+from ixc.train.adapter_files import BASE, RECORD, SETTINGS, WEIGHTS, check_free, read_json
 from ixc.train.finetune import merged
 from ixc.train.groups import import_peft
-
-ADAPTER, MODEL = "adapter", "model"
-"""Folders that a finished run holds: one of them."""
-
-SETTINGS, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "training.json"
-"""Files of an adapter; the first two are PEFT's."""
-
-_BASE = "base_model_name_or_path"
-"""PEFT's key for the model an adapter was trained beside; here null for the embedded one."""
 
 _LONGEST_REASON = 200
 """Characters of somebody else's message repeated in ours."""
@@ -71,17 +63,6 @@ def made_beside(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         ) from error
 
 
-def check_free(folder: Path) -> None:
-    """A folder of this name can be made.
-
-    Raises:
-        UsageError: it is taken.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        found = f"a folder with {len(list(folder.iterdir()))} entries" if folder.is_dir() else "a file"
-        raise UsageError(f"{folder} is {found}; name a new or an empty folder")
-
-
 def write_model(
     model: Any, processor: IxcProcessor, folder: Path, *, record: Mapping[str, Any], replace: bool = False
 ) -> None:
@@ -112,36 +93,8 @@ def write_adapter(
         model.save_pretrained(draft, save_embedding_layers=False)
         (draft / "README.md").unlink(missing_ok=True)  # PEFT's form with nothing filled in
         settings = json.loads((draft / SETTINGS).read_text(encoding="utf-8"))
-        _write_json(draft / SETTINGS, settings | {_BASE: base})
+        _write_json(draft / SETTINGS, settings | {BASE: base})
         _write_json(draft / RECORD, record)
-
-
-def find_adapter(path: Path) -> Path:
-    """The adapter that a path names: its own folder, or that of a finished run.
-
-    Raises:
-        UsageError: there is none.
-    """
-    for folder in (path, path / ADAPTER):
-        if (folder / SETTINGS).is_file():
-            return folder
-    if any(path.glob("step-*")):
-        raise UsageError(f"{path} holds checkpoints and no adapter: the run is not finished; go on with --resume")
-    raise UsageError(f"{path} has no {SETTINGS}; name a run of an adapter stage, or an adapter's folder")
-
-
-def base_of(adapter: Path) -> Path | None:
-    """The model folder an adapter was trained beside; None: the embedded model.
-
-    Raises:
-        UsageError: it is not on this machine. WeightsError: the settings cannot be read.
-    """
-    name = _settings(adapter).get(_BASE)
-    if not name:
-        return None
-    if not Path(name).is_dir():
-        raise UsageError(f"{adapter} was trained beside {name}, which is no folder here; name it with --model")
-    return Path(name)
 
 
 def merge(adapter: Path, base: Path, processor: IxcProcessor, folder: Path, *, replace: bool = False) -> Path:
@@ -158,7 +111,7 @@ def merge(adapter: Path, base: Path, processor: IxcProcessor, folder: Path, *, r
     """
     if not replace:
         check_free(folder)
-    record = _read_json(adapter / RECORD) if (adapter / RECORD).is_file() else {}
+    record = read_json(adapter / RECORD) if (adapter / RECORD).is_file() else {}
     write_model(
         merged(with_adapter(load(base, dtype="auto"), adapter)), processor, folder, record=record, replace=replace
     )
@@ -172,7 +125,7 @@ def with_adapter(model: nn.Module, adapter: Path) -> nn.Module:
         UsageError: PEFT is missing. WeightsError: the adapter is damaged, or of another model.
     """
     peft = import_peft()
-    _settings(adapter)
+    read_json(adapter / SETTINGS)
     try:
         with safe_open(adapter / WEIGHTS, framework="pt") as file:
             names = set(file.keys())
@@ -201,20 +154,6 @@ def dtype_of(model: nn.Module) -> str:
 def library() -> str:
     """For records."""
     return f"torch {torch.__version__}"
-
-
-def _settings(adapter: Path) -> dict[str, Any]:
-    return _read_json(adapter / SETTINGS)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not JSON ({error}); copy the adapter again") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__}, a JSON object needed; copy the adapter again")
-    return found
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

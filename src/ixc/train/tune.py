@@ -26,10 +26,11 @@ from ixc.model.config import IxcConfig
 from ixc.model.weights import load, read_config
 from ixc.processing.processor import IxcProcessor
 from ixc.train import engine, nf4, shards
+from ixc.train.adapter_files import ADAPTER, MODEL
 from ixc.train.engine import FOR_DEVICE, Engine
 from ixc.train.finetune import Done, Finetune
 from ixc.train.fingerprints import of_data, of_model
-from ixc.train.folder import ADAPTER, MODEL, dtype_of, library, write_adapter, write_model
+from ixc.train.folder import dtype_of, library, write_adapter, write_model
 from ixc.train.glance import Glance, Watcher
 from ixc.train.groups import add_adapter
 from ixc.train.journal import LOG, Journal
