@@ -253,7 +253,7 @@ def _size(image: str) -> tuple[int, int]:
     width, cross, height = image.lower().partition("x")
     if cross and width.isdecimal() and height.isdecimal():
         return int(width), int(height)
-    from ixc.processing.header import read_size
+    from ixc.processing.image_io import read_size
 
     return read_size(existing(image))
 
@@ -265,7 +265,7 @@ def _draw(image: str, planned: Plan, out: Path) -> None:
     from io import BytesIO
 
     from ixc.inference.draw import draw
-    from ixc.processing.picture import open_image
+    from ixc.processing.image_io import open_image
 
     picture = BytesIO()
     draw(open_image(image), plan=planned, out=picture)

@@ -27,7 +27,7 @@ from ixc.inference.engine import Engine
 from ixc.inference.plan import ModelGeometry, Plan, plan
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.model.generation import NeverSample
-from ixc.processing.picture import open_image
+from ixc.processing.image_io import open_image
 
 HDS = (1, 4, 9, 16, 25, 55)
 """Settings of the sweep; `--hd 81` goes beyond."""

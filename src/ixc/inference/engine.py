@@ -41,7 +41,7 @@ from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.streaming import text_pieces, token_stream
 from ixc.model import weights
 from ixc.model.plora import fold
-from ixc.processing.picture import open_image, to_rgb
+from ixc.processing.image_io import open_image, to_rgb
 
 MAX_NEW_TOKENS = chat.CHAT_DEFAULTS.max_new_tokens
 """Longest answer where neither the caller nor the folder's generation config says: the original chat's (spec i)."""
