@@ -34,14 +34,17 @@ from ixc.cli_train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, m
 from ixc.cli_words import (
     Compile,
     Device,
+    Dpi,
     Dtype,
     Hd,
     Json,
     Model,
     NewTokens,
+    PageNumber,
     Plora,
     PrefixCache,
     Rule,
+    ScanPixels,
     TileCache,
     add_processor,
     engine_options,
@@ -54,6 +57,7 @@ from ixc.terminal import (
     errors_to_exit_codes,
     existing,
     lines,
+    note,
     progress,
     read_standard_input,
     report,
@@ -63,6 +67,7 @@ from ixc.terminal import (
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
     from ixc.inference.plan import Plan
+    from ixc.processing.pages import Rendering
 
 app = typer.Typer(
     name="ixc",
@@ -102,6 +107,7 @@ def _root(
         'ixc ask page.png "What is the title?"',
         'ixc ask scan.jpg "What is the Total?" --hd 9 --json',
         'ixc ask left.png right.png "What differs?" --model ./internlm-xcomposer2-4khd-7b --hd 25',
+        'ixc ask report.pdf#3 "What is the title?"',
         'curl -s https://example.org/page.png | ixc ask - "What is the title?"',
     )
 )
@@ -111,6 +117,9 @@ def ask(
         list[str] | None, typer.Argument(metavar="IMAGE", help="Image files; - is standard input.")
     ] = None,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question, last, in quotes.")],
+    page: PageNumber = None,
+    dpi: Dpi = 200,
+    scan_pixels: ScanPixels = False,
     model: Model = None,
     hd: Hd = None,
     partition: Rule = None,
@@ -121,10 +130,13 @@ def ask(
     compile: Compile = False,
     as_json: Json = False,
 ) -> None:
-    """Answer a question about one or more images; the answer is printed while it is written."""
+    """Answer a question about one or more images or pages of PDFs; the answer is printed while it is written."""
+    from ixc.processing.pages import Rendering
+
     names = images or []
     _check_question(names, question)
-    pictures = [read_standard_input() if name == "-" else existing(name) for name in names]
+    # Opened here: what cannot be read is told before seconds are spent on loading a model.
+    pictures = _open_pages(names, page, Rendering(dpi=dpi, scan_pixels=scan_pixels))
     engine = load_engine(model, device=device, dtype=dtype, **engine_options(plora=plora, compile=compile))
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
     if not as_json:
@@ -132,6 +144,24 @@ def ask(
         return
     answer = engine.ask(pictures, question, **options)
     print(json.dumps({"question": question, "images": names, **answer.as_dict()}, ensure_ascii=False))
+
+
+def _open_pages(names: list[str], page: int | None, rendering: Rendering | None = None) -> list[Any]:
+    """The pictures a user names, - for standard input; notes about them go to stderr."""
+    from ixc.processing.pages import PageReference, open_page, reference_of
+
+    found = []
+    for name in names:
+        if name == "-":
+            reference = PageReference(source=read_standard_input(), page=page)
+        else:
+            reference = reference_of(name, page)
+            existing(str(reference.source))
+        shown = open_page(reference, rendering)
+        for warning in shown.warnings:
+            note(warning)
+        found.append(shown.image)
+    return found
 
 
 def _check_question(images: list[str], question: str) -> None:
@@ -157,7 +187,8 @@ def _check_question(images: list[str], question: str) -> None:
     )
 )
 def chat(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images the first turn speaks about.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images the first turn speaks about.")],
+    page: PageNumber = None,
     model: Model = None,
     hd: Hd = None,
     partition: Rule = None,
@@ -170,7 +201,7 @@ def chat(
     prefix_cache: PrefixCache = None,
 ) -> None:
     """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
-    pictures = [existing(str(image)) for image in images]
+    pictures = _open_pages(images, page)
     wanted = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
     engine = load_engine(model, device=device, dtype=dtype, **wanted)
     talk = _Talk(engine, pictures, hd, partition, max_new_tokens)
@@ -188,7 +219,7 @@ class _Talk:
     """One conversation of `ixc chat`."""
 
     def __init__(
-        self, engine: Engine, images: list[Path], hd: int | None, partition: str | None, max_new_tokens: int | None
+        self, engine: Engine, images: list[Any], hd: int | None, partition: str | None, max_new_tokens: int | None
     ) -> None:
         self.engine, self.images = engine, images
         self.options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
@@ -221,11 +252,17 @@ class _Talk:
     epilog=examples(
         "ixc plan 3840x2160 --hd 55",
         "ixc plan scan.jpg --hd 25 --partition fit --draw tiles.png",
+        "ixc plan report.pdf --page 3 --hd 25",
         "ixc plan page.png --model ./ixc-4khd-7b --dtype int4 --json",
     )
 )
 def plan(
-    image: Annotated[str, typer.Argument(metavar="IMAGE|WxH", help="An image file, or a size in pixels: 3840x2160.")],
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE|WxH", help="An image or PDF file, or a size in pixels: 3840x2160.")
+    ],
+    page: PageNumber = None,
+    dpi: Dpi = 200,
+    scan_pixels: ScanPixels = False,
     hd: Hd = None,
     rule: Rule = None,
     text_tokens: Annotated[int, typer.Option("--text-tokens", help="Tokens of the prompt beside the image.")] = 0,
@@ -236,39 +273,47 @@ def plan(
 ) -> None:
     """Show what a setting costs before anything runs: grid, tokens, memory, FLOPs."""
     from ixc.inference import plan as room
+    from ixc.processing.pages import Rendering
 
-    width, height = _size(image)
+    rendering = Rendering(dpi=dpi, scan_pixels=scan_pixels)
+    width, height = _size(image, page, rendering)
     options: dict[str, Any] = {"hd": hd, "rule": rule}
     options = {key: value for key, value in options.items() if value is not None}
     if model is not None:
         options = {"geometry": room.read_geometry(model), **room.read_tiling(model), **options}
     planned = room.plan(width, height, text_tokens=text_tokens, dtype=dtype, **options)
     if draw is not None:
-        _draw(image, planned, draw)
+        _draw(image, page, rendering, planned, draw)
     print(json.dumps(_as_dict(planned)) if as_json else "\n".join(room.text(planned)))
 
 
-def _size(image: str) -> tuple[int, int]:
-    """A size written as 3840x2160, or that of an image file, from its header."""
+def _size(image: str, page: int | None, rendering: Rendering) -> tuple[int, int]:
+    """A size written as 3840x2160, or that of a picture or page, from its header."""
     width, cross, height = image.lower().partition("x")
     if cross and width.isdecimal() and height.isdecimal():
         return int(width), int(height)
-    from ixc.processing.image_io import read_size
+    from ixc.processing.pages import page_size, reference_of
 
-    return read_size(existing(image))
+    reference = reference_of(image, page)
+    existing(str(reference.source))
+    size, told = page_size(reference, rendering)
+    if told is not None:
+        note(told)
+    return size
 
 
-def _draw(image: str, planned: Plan, out: Path) -> None:
+def _draw(image: str, page: int | None, rendering: Rendering, planned: Plan, out: Path) -> None:
     """The drawing appears under its name whole or not at all."""
-    if not os.path.isfile(image):
+    from ixc.processing.pages import open_page, reference_of
+
+    reference = reference_of(image, page)
+    if not os.path.isfile(str(reference.source)):
         raise UsageError(f"--draw draws over a picture and {image!r} is only a size; give an image file")
     from io import BytesIO
 
     from ixc.inference.draw import draw
-    from ixc.processing.image_io import open_image
-
     picture = BytesIO()
-    draw(open_image(image), plan=planned, out=picture)
+    draw(open_page(reference, rendering).image, plan=planned, out=picture)
     draft = out.parent / f".{out.name}.{os.getpid()}"
     try:
         draft.write_bytes(picture.getvalue())

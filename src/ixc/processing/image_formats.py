@@ -19,8 +19,8 @@ MAX_PIXELS = 178_000_000
 MAX_SIDE = 60_000
 """Longest side a picture may claim, pixels."""
 
-HEAD_BYTES = 1024
-"""Bytes `format_of` and `refusal` look at: a PDF may begin anywhere in the first kilobyte."""
+HEAD_BYTES = 4096
+"""Bytes `format_of` and `refusal` look at: a PDF may begin behind other bytes (ISO 32000-1, 7.5.2: up to 1,024)."""
 
 BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, TypeError, AttributeError),
