@@ -41,7 +41,7 @@ def answer(folder: Path, hd: int) -> dict[str, Any]:
     from ixc import chat
     from ixc.bench.speed import QUESTIONS, picture
     from ixc.inference.engine import load
-    from ixc.processing.picture import open_image
+    from ixc.processing.image_io import open_image
 
     start = perf_counter()
     engine = load(folder, device="cpu")

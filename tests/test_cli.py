@@ -250,13 +250,13 @@ def test_plan_of_a_model_folder(run: Run, tiny_folder: Path, page: Path) -> None
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
 def test_the_header_has_the_size_of_the_reader(tmp_path: Path, kind: str, orientation: int) -> None:
-    from ixc.processing import header, picture
+    from ixc.processing import image_io
 
     path = tmp_path / f"page.{kind}"
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.new("RGB", (30, 20)).save(path, exif=exif)
-    assert header.read_size(path) == picture.open_image(path).size
+    assert image_io.read_size(path) == image_io.open_image(path).size
 
 
 # -- folders ----------------------------------------------------------------------------------------------------------

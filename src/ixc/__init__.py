@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ixc.inference.engine import load
     from ixc.model.config import IxcConfig
     from ixc.model.model import IxcForConditionalGeneration
-    from ixc.processing.picture import open_image
+    from ixc.processing.image_io import open_image
     from ixc.processing.processor import IxcProcessor
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ _ROOMS = {
     "IxcForConditionalGeneration": "model.model",
     "IxcProcessor": "processing.processor",
     "load": "inference.engine",
-    "open_image": "processing.picture",
+    "open_image": "processing.image_io",
     "partition": "geometry",
 }
 __getattr__ = lookup(__name__, _ROOMS)

@@ -26,7 +26,7 @@ import typer
 
 from ixc import __version__
 from ixc.cli_bench import QUANTIZE_EXAMPLES, bench, quantize
-from ixc.cli_checks import check_fits, check_model, check_pictures, check_run, check_setting, check_source, check_target
+from ixc.cli_checks import check_fits, check_model, check_run, check_setting, check_source, check_target
 from ixc.cli_data import data
 from ixc.cli_eval import evals
 from ixc.cli_read import READ_EXAMPLES, read
@@ -36,14 +36,17 @@ from ixc.cli_train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, m
 from ixc.cli_words import (
     Compile,
     Device,
+    Dpi,
     Dtype,
     Hd,
     Json,
     Model,
     NewTokens,
+    PageNumber,
     Plora,
     PrefixCache,
     Rule,
+    ScanPixels,
     TileCache,
     add_processor,
     engine_options,
@@ -56,6 +59,7 @@ from ixc.terminal import (
     errors_to_exit_codes,
     existing,
     lines,
+    note,
     progress,
     read_standard_input,
     report,
@@ -65,6 +69,7 @@ from ixc.terminal import (
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
     from ixc.inference.plan import Plan
+    from ixc.processing.pages import Rendering
 
 app = typer.Typer(
     name="ixc",
@@ -104,6 +109,7 @@ def _root(
         'ixc ask page.png "What is the title?"',
         'ixc ask scan.jpg "What is the Total?" --hd 9 --json',
         'ixc ask left.png right.png "What differs?" --model ./internlm-xcomposer2-4khd-7b --hd 25',
+        'ixc ask report.pdf#3 "What is the title?"',
         'curl -s https://example.org/page.png | ixc ask - "What is the title?"',
     )
 )
@@ -113,6 +119,9 @@ def ask(
         list[str] | None, typer.Argument(metavar="IMAGE", help="Image files; - is standard input.")
     ] = None,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question, last, in quotes.")],
+    page: PageNumber = None,
+    dpi: Dpi = 200,
+    scan_pixels: ScanPixels = False,
     model: Model = None,
     hd: Hd = None,
     partition: Rule = None,
@@ -123,14 +132,17 @@ def ask(
     compile: Compile = False,
     as_json: Json = False,
 ) -> None:
-    """Answer a question about one or more images; the answer is printed while it is written."""
+    """Answer a question about one or more images or pages of PDFs; the answer is printed while it is written."""
+    from ixc.processing.pages import Rendering
+
     names = images or []
     _check_question(names, question)
-    pictures = [read_standard_input() if name == "-" else existing(name) for name in names]
     check_run(device=device, dtype=dtype, plora=plora, compile=compile)
     check_setting(hd, partition, max_new_tokens)
+    # Opened here: what cannot be read is told before seconds are spent on loading a model.
+    pictures = _open_pages(names, page, Rendering(dpi=dpi, scan_pixels=scan_pixels))
     folder = check_model(model)
-    check_fits(folder, check_pictures(pictures), hd=hd, partition=partition, answer=max_new_tokens)
+    check_fits(folder, [picture.size for picture in pictures], hd=hd, partition=partition, answer=max_new_tokens)
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
     usual = (plora, compile, dtype in ("auto", "float32"), device in ("auto", "cpu")) == ("low_rank", False, True, True)
     answer = _standalone(folder, pictures, question, device=device, whole=as_json, **options) if usual else None
@@ -159,6 +171,24 @@ def _standalone(
     return found.answer(request) if whole else found.stream(request)
 
 
+def _open_pages(names: list[str], page: int | None, rendering: Rendering | None = None) -> list[Any]:
+    """The pictures a user names, - for standard input; notes about them go to stderr."""
+    from ixc.processing.pages import PageReference, open_page, reference_of
+
+    found = []
+    for name in names:
+        if name == "-":
+            reference = PageReference(source=read_standard_input(), page=page)
+        else:
+            reference = reference_of(name, page)
+            existing(str(reference.source))
+        shown = open_page(reference, rendering)
+        for warning in shown.warnings:
+            note(warning)
+        found.append(shown.image)
+    return found
+
+
 def _check_question(images: list[str], question: str) -> None:
     """The parser takes the last argument for the question, even where somebody forgot it."""
     if question == "-" or os.path.isfile(question):
@@ -182,7 +212,8 @@ def _check_question(images: list[str], question: str) -> None:
     )
 )
 def chat(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images the first turn speaks about.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images the first turn speaks about.")],
+    page: PageNumber = None,
     model: Model = None,
     hd: Hd = None,
     partition: Rule = None,
@@ -195,10 +226,11 @@ def chat(
     prefix_cache: PrefixCache = None,
 ) -> None:
     """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
-    pictures = [existing(str(image)) for image in images]
     check_run(device=device, dtype=dtype, plora=plora, compile=compile, prefix_cache=prefix_cache)
     check_setting(hd, partition, max_new_tokens)
-    check_fits(check_model(model), check_pictures(pictures), hd=hd, partition=partition, answer=max_new_tokens)
+    pictures = _open_pages(images, page)
+    sizes = [picture.size for picture in pictures]
+    check_fits(check_model(model), sizes, hd=hd, partition=partition, answer=max_new_tokens)
     wanted = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
     engine = load_engine(model, device=device, dtype=dtype, **wanted)
     talk = _Talk(engine, pictures, hd, partition, max_new_tokens)
@@ -216,7 +248,7 @@ class _Talk:
     """One conversation of `ixc chat`."""
 
     def __init__(
-        self, engine: Engine, images: list[Path], hd: int | None, partition: str | None, max_new_tokens: int | None
+        self, engine: Engine, images: list[Any], hd: int | None, partition: str | None, max_new_tokens: int | None
     ) -> None:
         self.engine, self.images = engine, images
         self.options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
@@ -249,11 +281,17 @@ class _Talk:
     epilog=examples(
         "ixc plan 3840x2160 --hd 55",
         "ixc plan scan.jpg --hd 25 --partition fit --draw tiles.png",
+        "ixc plan report.pdf --page 3 --hd 25",
         "ixc plan page.png --model ./ixc-4khd-7b --dtype int4 --json",
     )
 )
 def plan(
-    image: Annotated[str, typer.Argument(metavar="IMAGE|WxH", help="An image file, or a size in pixels: 3840x2160.")],
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE|WxH", help="An image or PDF file, or a size in pixels: 3840x2160.")
+    ],
+    page: PageNumber = None,
+    dpi: Dpi = 200,
+    scan_pixels: ScanPixels = False,
     hd: Hd = None,
     rule: Rule = None,
     text_tokens: Annotated[int, typer.Option("--text-tokens", help="Tokens of the prompt beside the image.")] = 0,
@@ -264,39 +302,47 @@ def plan(
 ) -> None:
     """Show what a setting costs before anything runs: grid, tokens, memory, FLOPs."""
     from ixc.inference import plan as room
+    from ixc.processing.pages import Rendering
 
-    width, height = _size(image)
+    rendering = Rendering(dpi=dpi, scan_pixels=scan_pixels)
+    width, height = _size(image, page, rendering)
     options: dict[str, Any] = {"hd": hd, "rule": rule}
     options = {key: value for key, value in options.items() if value is not None}
     if model is not None:
         options = {"geometry": room.read_geometry(model), **room.read_tiling(model), **options}
     planned = room.plan(width, height, text_tokens=text_tokens, dtype=dtype, **options)
     if draw is not None:
-        _draw(image, planned, draw)
+        _draw(image, page, rendering, planned, draw)
     print(json.dumps(_as_dict(planned)) if as_json else "\n".join(room.text(planned)))
 
 
-def _size(image: str) -> tuple[int, int]:
-    """A size written as 3840x2160, or that of an image file, from its header."""
+def _size(image: str, page: int | None, rendering: Rendering) -> tuple[int, int]:
+    """A size written as 3840x2160, or that of a picture or page, from its header."""
     width, cross, height = image.lower().partition("x")
     if cross and width.isdecimal() and height.isdecimal():
         return int(width), int(height)
-    from ixc.processing.header import read_size
+    from ixc.processing.pages import page_size, reference_of
 
-    return read_size(existing(image))
+    reference = reference_of(image, page)
+    existing(str(reference.source))
+    size, told = page_size(reference, rendering)
+    if told is not None:
+        note(told)
+    return size
 
 
-def _draw(image: str, planned: Plan, out: Path) -> None:
+def _draw(image: str, page: int | None, rendering: Rendering, planned: Plan, out: Path) -> None:
     """The drawing appears under its name whole or not at all."""
-    if not os.path.isfile(image):
+    from ixc.processing.pages import open_page, reference_of
+
+    reference = reference_of(image, page)
+    if not os.path.isfile(str(reference.source)):
         raise UsageError(f"--draw draws over a picture and {image!r} is only a size; give an image file")
     from io import BytesIO
 
     from ixc.inference.draw import draw
-    from ixc.processing.picture import open_image
-
     picture = BytesIO()
-    draw(open_image(image), plan=planned, out=picture)
+    draw(open_page(reference, rendering).image, plan=planned, out=picture)
     draft = out.parent / f".{out.name}.{os.getpid()}"
     try:
         draft.write_bytes(picture.getvalue())

@@ -14,10 +14,6 @@ from ixc.chat import CHAT_DEFAULTS
 from ixc.errors import UsageError
 from ixc.inference.settings import check_device, check_dtype, check_plora, check_prefix_cache, check_tiling
 
-Sources = Sequence[str | Path | bytes]
-"""Pictures of a command: paths, or bytes of standard input."""
-
-
 def check_model(model: Path | None) -> Path:
     """The model folder: there, its settings are JSON objects, its weight files whole, its sizes numbers.
 
@@ -72,14 +68,6 @@ def check_setting(hd: int | None, partition: str | None, max_new_tokens: int | N
     check_tiling(hd, partition)
     if max_new_tokens is not None and max_new_tokens < 1:
         raise UsageError(f"--max-new-tokens is {max_new_tokens}, at least 1 needed")
-
-
-def check_pictures(sources: Sources) -> list[tuple[int, int]]:
-    """(width, height) in pixels of every picture, from its header. Raises: ImageError."""
-    from ixc.processing.header import read_size
-    from ixc.processing.picture import open_image
-
-    return [open_image(each).size if isinstance(each, bytes) else read_size(each) for each in sources]
 
 
 def check_fits(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixc.cli_checks import check_model, check_run, check_setting
-from ixc.cli_words import Device, Dtype, Hd, Model, NewTokens, Rule, load_engine
+from ixc.cli_words import Device, Dpi, Dtype, Hd, Model, NewTokens, Rule, ScanPixels, load_engine
 from ixc.errors import IxcError, UsageError
-from ixc.terminal import existing, ticker
+from ixc.terminal import existing, note, ticker
 
 if TYPE_CHECKING:
     from ixc.inference.documents import Found, Page, State
@@ -35,12 +35,15 @@ def read(
         list[str] | None,
         typer.Option("--ask", help="Question about every page, again for more; without it the page is transcribed."),
     ] = None,
-    pages: Annotated[str | None, typer.Option("--pages", help="Pages of PDFs: 1-5 or 1,3,7-9; default: all.")] = None,
+    pages: Annotated[
+        str | None, typer.Option("--pages", help="Pages of PDFs and TIFFs: 1-5 or 1,3,7-9; default: all.")
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="markdown or json.")] = "markdown",
     out: Annotated[
         Path | None, typer.Option("--out", help="File for the answers; a run that was killed goes on from there.")
     ] = None,
-    dpi: Annotated[int, typer.Option("--dpi", min=1, max=1200, help="Pixels an inch of a PDF's pages.")] = 200,
+    dpi: Dpi = 200,
+    scan_pixels: ScanPixels = False,
     model: Model = None,
     hd: Hd = None,
     partition: Rule = None,
@@ -54,6 +57,7 @@ def read(
     """
     from ixc.inference import documents as room
     from ixc.inference.lazy import LazyEngine
+    from ixc.processing.pages import Rendering
 
     if form not in FORMATS:
         raise UsageError(f"no format {form!r}; use one of {', '.join(FORMATS)}")
@@ -66,11 +70,13 @@ def read(
     wanted = room.pages_of([existing(name) for name in files], numbers=numbers)
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
     check_model(model)
+    rendering = Rendering(dpi=dpi, scan_pixels=scan_pixels)
     settings = {"questions": list(questions), "model": None if model is None else str(model.resolve()), "dpi": dpi}
+    settings |= {"scan_pixels": True} if scan_pixels else {}
     with nullcontext() if out is None else _state(out, {**settings, **options}) as state:
         engine = LazyEngine(lambda: load_engine(model, device=device, dtype=dtype))
-        found = _read(room.read(engine, wanted, questions, state=state, dpi=dpi, **options), len(wanted), questions,
-                      shown=out is None and form == "markdown")  # fmt: skip
+        coming = room.read(engine, wanted, questions, state=state, rendering=rendering, **options)
+        found = _read(coming, len(wanted), questions, shown=out is None and form == "markdown")
         if form == "json":
             _write(out, room.as_json(found, questions))
         elif out is not None:
@@ -90,6 +96,8 @@ def _read(coming: Iterator[Found], total: int, questions: tuple[str, ...], *, sh
     with ticker() as show:
         for each in coming:
             found.append(each)
+            for warning in each.warnings:
+                note(f"{each.page.name}: {warning}")
             if shown:
                 sys.stdout.write(as_markdown(each, questions))
                 sys.stdout.flush()

@@ -43,6 +43,13 @@ PrefixCache = Annotated[
     int | None,
     typer.Option("--prefix-cache", min=0, help="Megabytes of read beginnings kept; default: 2048, 0: none."),
 ]
+Dpi = Annotated[int, typer.Option("--dpi", min=1, max=1200, help="Pixels an inch of a PDF's pages.")]
+ScanPixels = Annotated[
+    bool, typer.Option("--scan-pixels", help="A PDF's page that is one scan in its own pixels, whatever --dpi says.")
+]
+PageNumber = Annotated[
+    int | None, typer.Option("--page", min=1, help="Page of a PDF or TIFF; also written behind its name: scan.pdf#3.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 
 

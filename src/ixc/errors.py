@@ -3,7 +3,8 @@
     IxcError               exit code 1
     ├── UsageError         exit code 2   the call itself is wrong: a flag, a rule's name, a number out of range
     │   └── GeometryError                no partition of this image exists for this setting
-    ├── ImageError                       not an image, broken, empty, or far too large
+    ├── ImageError                       not an image, broken, empty
+    │   └── ImageSizeError               a size of 0, or more pixels than are read
     ├── ContextError                     the conversation does not fit the model's positions
     ├── CapacityError                    the device has too little memory
     ├── WeightsError                     missing, unexpected or damaged weights
@@ -32,6 +33,10 @@ class GeometryError(UsageError):
 
 class ImageError(IxcError):
     """The picture cannot be read, or is not safe to read."""
+
+
+class ImageSizeError(ImageError):
+    """The picture claims a size of 0, or more pixels than are read."""
 
 
 class ContextError(IxcError):

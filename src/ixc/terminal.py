@@ -71,6 +71,11 @@ def lines() -> Iterator[str]:
         yield line.rstrip("\n")
 
 
+def note(text: str) -> None:
+    """One line on stderr, beside an answer that comes all the same."""
+    print(f"note: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
 def write_pieces(pieces: Iterable[str]) -> str:
     """Prints pieces as they come; returns the whole text."""
     text = ""

@@ -15,7 +15,8 @@ from ixc.bench.subject import Subject
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.geometry import partition
 from ixc.inference.plan import plan
-from ixc.processing.picture import open_image, resize_to_canvas, tiles
+from ixc.processing.canvas import resize_to_canvas, tiles
+from ixc.processing.image_io import open_image
 
 
 def test_flops_of_a_prefill_are_those_torch_counts() -> None:

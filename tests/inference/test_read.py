@@ -21,6 +21,7 @@ from ixc.errors import ImageError, IxcError, UsageError
 from ixc.inference.documents import numbers_of
 from ixc.inference.engine import Engine, load
 from ixc.processing import pdf
+from ixc.processing.pdf_process import PdfProcess, page_as_png
 
 pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
 
@@ -59,7 +60,7 @@ def test_pages_are_answered_as_their_pictures(tmp_path: Path, engine: Engine, pa
     assert [(Path(each["file"]).name, each["page"]) for each in found["pages"]] == [
         ("b.pdf", 2), ("b.pdf", 3), ("page.png", 1)
     ]  # fmt: skip
-    third = pdf.Pdf((tmp_path / "b.pdf").read_bytes()).page(3)
+    third = pdf.Pdf((tmp_path / "b.pdf").read_bytes()).page(3).image
     assert third.size == (600, 400)
     assert found["pages"][1]["answers"] == [engine.ask([third], question).text for question in found["questions"]]
     assert found["pages"][2]["answers"][0] == engine.ask([page], "Title?").text
@@ -162,22 +163,27 @@ def test_a_pdf_without_the_extra(tmp_path: Path, page: Path, monkeypatch: pytest
     assert run(page).exception is None
 
 
-def test_a_strangers_page_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(*_: Any, timeout: float, **__: Any) -> Any:
-        raise subprocess.TimeoutExpired("x", timeout)
-
-    with pytest.raises(ImageError, match="longer than 20 s"):
-        pdf.page_apart(b"%PDF-", 1, run=late)
-    killed = subprocess.CompletedProcess([], -9, b"", b"")
-    with pytest.raises(ImageError, match="2 GB of memory"):
-        pdf.page_apart(b"%PDF-", 1, run=lambda *_, **__: killed)
+def test_pdf_process_bounds_seconds_and_memory(tmp_path: Path) -> None:
+    file = book(tmp_path / "b.pdf").read_bytes()
+    with pytest.raises(ImageError, match=r"opening: it took longer than 0\.001 s"):
+        page_as_png(file, 1, seconds=0.001)
+    with PdfProcess(file, memory=1 << 30) as document:
+        assert document.size(2, dpi=100) == (300, 200)
+        document.close()
+        document._memory = 1000
+        with pytest.raises(ImageError, match=r"page 2: the renderer ended, at most 9.3e-07 GB"):
+            document.page(2)
+        document._memory = 1 << 30
+        assert document.page(3).image.size == (600, 400)  # a process of its own again
+    with pytest.raises(ImageError, match="no PDF"):
+        page_as_png(b"GIF89a", 1)
 
 
 def test_a_huge_page_is_drawn_coarser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pdf, "MAX_PIXELS", 10_000)
     out = BytesIO()
     Image.new("L", (200, 400), 255).save(out, "PDF", resolution=72)
-    width, height = pdf.Pdf(out.getvalue()).page(1).size
+    width, height = pdf.Pdf(out.getvalue()).page(1).image.size
     assert (height // 10, width // 10) == (14, 7)  # 141 x 71
 
 

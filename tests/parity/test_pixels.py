@@ -15,7 +15,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from ixc.geometry import TILE, partition
-from ixc.processing.image import IxcImageProcessorPil, open_image, resize_to_canvas
+from ixc.processing.canvas import resize_to_canvas
+from ixc.processing.image import IxcImageProcessorPil
+from ixc.processing.image_io import open_image
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "reference"
 CASES = json.loads((GOLDENS / "images.json").read_text(encoding="utf-8"))["cases"]

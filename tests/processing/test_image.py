@@ -15,7 +15,9 @@ from PIL import Image
 
 from ixc.errors import GeometryError, ImageError, IxcError, UsageError
 from ixc.geometry import RULES, TILE, partition
-from ixc.processing.image import IxcImageProcessorPil, open_image, resize_to_canvas, tiles, to_rgb
+from ixc.processing.canvas import resize_to_canvas, tiles
+from ixc.processing.image import IxcImageProcessorPil
+from ixc.processing.image_io import open_image, to_rgb
 
 RED, HALF_RED, PINK = (255, 0, 0), (255, 0, 0, 128), (255, 127, 127)
 
@@ -66,7 +68,7 @@ def pixel(image: Image.Image) -> tuple[int, ...]:
         ("HSV", (0, 255, 255), RED),
         ("I;16", 65_535, (255, 255, 255)),
         ("I;16", 32_768, (128, 128, 128)),
-        ("I;16", 200, (200, 200, 200)),
+        ("I;16", 200, (1, 1, 1)),
         ("I;16B", 32_768, (128, 128, 128)),
         ("I", 65_535, (255, 255, 255)),
         ("I", 255, (255, 255, 255)),

@@ -47,7 +47,7 @@ def server() -> Iterator[Vllm]:
 def test_requests_begun_again_answer_the_same(server: Vllm) -> None:
     from ixc import chat
     from ixc.inference.engine import load
-    from ixc.processing.image import open_image
+    from ixc.processing.image_io import open_image
 
     questions = [Question(f"Read line {n}.", ((1008, 1008 - 20 * n),), hd=9) for n in range(LONG)]
     engine = load(device="cpu")

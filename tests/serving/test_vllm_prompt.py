@@ -15,7 +15,7 @@ from ixc.evals import endpoint
 from ixc.evals.question import Question
 from ixc.inference import batch
 from ixc.inference.engine import Engine
-from ixc.processing.image import open_image
+from ixc.processing.image_io import open_image
 from ixc.processing.prompt import PromptEncoder
 from ixc.serving import vllm_prompt
 

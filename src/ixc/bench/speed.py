@@ -28,7 +28,7 @@ from ixc.inference.engine import Engine
 from ixc.inference.plan import ModelGeometry, Plan, plan
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.model.generation import NeverSample
-from ixc.processing.picture import open_image
+from ixc.processing.image_io import open_image
 
 NEW_TOKENS = 16
 """Tokens decoded after the first."""

@@ -21,8 +21,7 @@ from ixc.chat import IGNORED
 from ixc.data.conversations import Record, RecordError
 from ixc.errors import DataError, GeometryError, ImageError, IxcError
 from ixc.geometry import Partition, partition
-from ixc.processing.header import read_size
-from ixc.processing.picture import open_image, to_rgb
+from ixc.processing.image_io import open_image, read_size, to_rgb
 from ixc.processing.processor import IxcProcessor
 from ixc.processing.prompt import PromptEncoder
 
@@ -92,9 +91,9 @@ class Encoder:
 
     def _size(self, source: Any, record: Record, number: int) -> tuple[int, int]:
         try:
-            if isinstance(source, str) and not source.startswith("data:"):
-                return read_size(source)
-            return _opened(source).size
+            if isinstance(source, str) and source.startswith("data:"):
+                source = _from_base64(source)
+            return read_size(source) if isinstance(source, str | bytes) else to_rgb(source).size
         except IxcError as error:
             raise RecordError("image", record.where, f"image {number}: {error}") from error
 

@@ -21,7 +21,7 @@ from ixc.geometry import partition as partition_of
 from ixc.inference.device import device_of, dtype_of, memory
 from ixc.inference.engine import Engine
 from ixc.inference.sampling import Sampling
-from ixc.processing.picture import open_image
+from ixc.processing.image_io import open_image
 
 POSITIONS = 1 << 15
 """Most positions of prompts computed at once, beams counted, unless one question alone has more."""

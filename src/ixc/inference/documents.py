@@ -18,8 +18,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ixc.errors import ImageError, IxcError, UsageError
-from ixc.processing.header import read_size
-from ixc.processing.pdf import DPI, Pdf, is_pdf
+from ixc.processing.pages import Document, Rendering, open_document
+from ixc.processing.pdf import PageImage, is_pdf
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
@@ -39,9 +39,9 @@ class Page:
     file: Path
     """Where it lies."""
     number: int
-    """1 .. pages of a PDF; 1 for an image."""
-    of_pdf: bool
-    """Whether the file is a PDF."""
+    """1 .. pages of a PDF or a TIFF; 1 for another image."""
+    paged: bool
+    """Whether the file is a PDF or a TIFF of several pages."""
     digest: str = ""
     """Of the file's bytes; empty where it cannot be read."""
     error: str | None = None
@@ -50,7 +50,7 @@ class Page:
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.file}, page {self.number}" if self.of_pdf else str(self.file)
+        return f"{self.file}, page {self.number}" if self.paged else str(self.file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,8 @@ class Found:
     """Wall time, drawing the page included."""
     kept: bool = False
     """Whether it was read by an earlier run."""
+    warnings: tuple[str, ...] = ()
+    """What a viewer may show and the model was not shown."""
 
 
 def numbers_of(text: str) -> tuple[int, ...]:
@@ -89,25 +91,29 @@ def pages_of(files: Sequence[Path], *, numbers: tuple[int, ...] | None = None) -
 
     Args:
         files: images and PDFs.
-        numbers: of the pages of PDFs; None = all. A PDF with fewer pages gives those it has.
+        numbers: of the pages of PDFs and TIFFs; None = all. A file with fewer pages gives those it has.
 
     Raises:
-        UsageError: the extra `pdf` is missing; no page is left; pages were named and no PDF was.
+        UsageError: a missing extra; no page is left; pages were named and no file has any.
     """
     found: list[Page] = []
+    paged_files = 0
     for file in files:
-        of_pdf = is_pdf(file)
+        paged = is_pdf(file)
         try:
-            whole = _bytes(file)
-            count = Pdf(whole, name=str(file)).pages if of_pdf else 1
+            document = open_document(file)
+            count, paged = document.pages, paged or document.pages > 1
+            document.close()
+            digest = blake2b(_bytes(file), digest_size=16).hexdigest()
         except ImageError as error:
-            found.append(Page(file=file, number=1, of_pdf=of_pdf, error=str(error)))
+            found.append(Page(file=file, number=1, paged=paged, error=str(error)))
             continue
-        digest = blake2b(whole, digest_size=16).hexdigest()
-        there = [n for n in range(1, count + 1) if not of_pdf or numbers is None or n in numbers]
-        found += [Page(file=file, number=n, of_pdf=of_pdf, digest=digest) for n in there]
-    if numbers is not None and not any(is_pdf(file) for file in files):
-        raise UsageError(f"pages are named and none of {len(files)} files is a PDF; leave --pages out")
+        finally:
+            paged_files += paged
+        there = [n for n in range(1, count + 1) if not paged or numbers is None or n in numbers]
+        found += [Page(file=file, number=n, paged=paged, digest=digest) for n in there]
+    if numbers is not None and not paged_files:
+        raise UsageError(f"pages are named and none of {len(files)} files is a PDF or has pages; leave --pages out")
     if not found:
         raise UsageError(f"none of the pages named is in the {len(files)} files; the first one is page {numbers}")
     return found
@@ -119,7 +125,7 @@ def read(
     questions: Sequence[str],
     *,
     state: State | None = None,
-    dpi: int = DPI,
+    rendering: Rendering | None = None,
     **options: Any,
 ) -> Iterator[Found]:
     """The pages in order; a page that fails does not stop the others.
@@ -127,10 +133,21 @@ def read(
     Args:
         questions: asked about each page by itself; the page is read once.
         state: where answers are kept, and found again.
-        dpi: pixels an inch of a PDF's pages.
+        rendering: how a PDF's pages become pixels.
         options: of `Engine.ask`.
     """
-    source = _Source(dpi)
+    with _OpenDocument(rendering or Rendering()) as source:
+        yield from _read(engine, pages, questions, source, state, options)
+
+
+def _read(
+    engine: Engine,
+    pages: Sequence[Page],
+    questions: Sequence[str],
+    source: _OpenDocument,
+    state: State | None,
+    options: Mapping[str, Any],
+) -> Iterator[Found]:
     for page in pages:
         kept = None if state is None else state.answers(page)
         if kept is not None:
@@ -138,33 +155,43 @@ def read(
             continue
         start = perf_counter()
         try:
-            picture = source.picture(page)
-            answers = tuple(engine.ask([picture], question, **options).text for question in questions)
+            shown = source.page(page)
+            answers = tuple(engine.ask([shown.image], question, **options).text for question in questions)
         except IxcError as error:
             yield Found(page=page, error=" ".join(str(error).split()), seconds=perf_counter() - start)
             continue
         if state is not None:
             state.add(page, answers)
-        yield Found(page=page, answers=answers, seconds=perf_counter() - start)
+        yield Found(page=page, answers=answers, seconds=perf_counter() - start, warnings=shown.warnings)
 
 
-class _Source:
-    """Pictures of pages; of PDFs the last one stays open."""
+class _OpenDocument:
+    """Pictures of pages; the last document stays open."""
 
-    def __init__(self, dpi: int) -> None:
-        self.dpi = dpi
-        self._open: tuple[Path, Pdf] | None = None
+    def __init__(self, rendering: Rendering) -> None:
+        self.rendering = rendering
+        self._open: tuple[Path, Document] | None = None
 
-    def picture(self, page: Page) -> Any:
-        """What `Engine.ask` reads. Raises: ImageError."""
+    def page(self, page: Page) -> PageImage:
+        """What the model is shown. Raises: ImageError."""
         if page.error is not None:
             raise ImageError(page.error)
-        if not page.of_pdf:
-            read_size(page.file)  # a wrong file is refused before `engine` has to load its model
-            return page.file
         if self._open is None or self._open[0] != page.file:
-            self._open = page.file, Pdf(_bytes(page.file), name=str(page.file))
-        return self._open[1].page(page.number, dpi=self.dpi)
+            self.close()
+            self._open = page.file, open_document(page.file)
+        return self._open[1].page(page.number, self.rendering)
+
+    def close(self) -> None:
+        """Lets go of the document."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def __enter__(self) -> _OpenDocument:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _bytes(file: Path) -> bytes:
@@ -253,6 +280,7 @@ def as_json(found: Sequence[Found], questions: Sequence[str]) -> str:
     pages = [
         {"file": str(each.page.file), "page": each.page.number}
         | ({"answers": list(each.answers)} if each.error is None else {"error": each.error})
+        | ({"warnings": list(each.warnings)} if each.warnings else {})
         for each in found
     ]
     return json.dumps({"questions": list(questions), "pages": pages}, ensure_ascii=False, indent=1) + "\n"
@@ -262,6 +290,7 @@ def as_markdown(found: Found, questions: Sequence[str]) -> str:
     """A page as a chapter; questions stand over their answers where there are several."""
     if found.error is not None:
         return f"## {found.page.name}\n\n*Not read: {found.error}*\n\n"
+    warnings = "".join(f"*Warning: {warning}*\n\n" for warning in found.warnings)
     several = len(questions) > 1
     parts = [f"**{q}**\n\n{a}" if several else a for q, a in zip(questions, found.answers, strict=True)]
-    return f"## {found.page.name}\n\n" + "\n\n".join(parts) + "\n\n"
+    return f"## {found.page.name}\n\n{warnings}" + "\n\n".join(parts) + "\n\n"

@@ -18,7 +18,7 @@ from PIL import Image
 from ixc import chat
 from ixc.errors import ContextError, UsageError
 from ixc.geometry import partition as partition_of
-from ixc.processing.picture import open_image, to_rgb
+from ixc.processing.image_io import open_image, to_rgb
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 from ixc.lazily import lookup
 
 if TYPE_CHECKING:
-    from ixc.processing.image import IxcImageProcessorPil, open_image
+    from ixc.processing.image import IxcImageProcessorPil
+    from ixc.processing.image_io import open_image
     from ixc.processing.processor import IxcProcessor
     from ixc.processing.tokenizer import IxcTokenizer, character_tokenizer
 
@@ -23,7 +24,7 @@ _ROOMS = {
     "IxcProcessor": "processor",
     "IxcTokenizer": "tokenizer",
     "character_tokenizer": "tokenizer",
-    "open_image": "image",
+    "open_image": "image_io",
 }
 __getattr__ = lookup(__name__, _ROOMS)
 

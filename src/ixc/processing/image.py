@@ -19,12 +19,8 @@ from transformers.image_processing_base import BatchFeature
 from ixc.chat import CHAT_DEFAULTS
 from ixc.errors import ImageError, UsageError
 from ixc.geometry import Partition, partition
-from ixc.processing.picture import MAX_PIXELS, Source, open_image, resize_to_canvas, tiles, to_rgb
-
-__all__ = [
-    "MAX_PIXELS", "IxcImageProcessorPil", "IxcImagesKwargs", "Source", "open_image", "resize_to_canvas", "tiles",
-    "to_rgb",
-]  # fmt: skip
+from ixc.processing.canvas import resize_to_canvas, tiles
+from ixc.processing.image_io import open_image, to_rgb
 
 
 class IxcImagesKwargs(TypedDict, total=False):

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from ixc import chat
 from ixc.geometry import RULES, partition
 from ixc.layout import num_image_tokens
-from ixc.processing.picture import resize_to_canvas, tiles
+from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.processing.prompt import PromptEncoder
 
 _PROCESSOR = {

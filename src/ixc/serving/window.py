@@ -21,7 +21,7 @@ from ixc import chat
 from ixc.inference import gaze
 from ixc.inference.gaze import Gaze
 from ixc.inference.plan import plan as plan_of
-from ixc.processing import pdf
+from ixc.processing.pdf_process import page_as_png
 from ixc.serving.openai import Chat, Refused, quote, read_json
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def add_window(app: FastAPI, desk: Desk) -> None:
     async def page(request: Request) -> Response:
         async with desk.bodies.read(request) as body, drawing:
             file, number = _read_pdf(read_json(body))
-            pages, picture = await asyncio.to_thread(pdf.page_apart, file, number)
+            pages, picture = await asyncio.to_thread(page_as_png, file, number)
         url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
         return JSONResponse({"pages": pages, "page": number, "image": url})
 

@@ -17,7 +17,7 @@ from ixc.data.synth.family import FAMILY, Family
 from ixc.data.synth.page import Page, Text, characters
 from ixc.data.synth.paint import GROUNDS, paint
 from ixc.data.synth.wear import worn_by_chance
-from ixc.processing.picture import resize_to_canvas
+from ixc.processing.canvas import resize_to_canvas
 from ixc.train.symbols import seen_by
 
 CANVAS = 336

@@ -28,7 +28,7 @@ from ixc.data.synth.wear import worn_by_chance
 from ixc.geometry import TILE, partition
 from ixc.model.config import IxcConfig
 from ixc.model.model import IxcForConditionalGeneration
-from ixc.processing.picture import resize_to_canvas, tiles
+from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.train import quick, state
 from ixc.train.aloud import asked_or_read
 from ixc.train.answering import asked_of

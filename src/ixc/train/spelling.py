@@ -30,7 +30,7 @@ from ixc.data.synth.paint import paint
 from ixc.data.synth.wear import worn_by_chance
 from ixc.geometry import TILE
 from ixc.model.model import IxcForConditionalGeneration
-from ixc.processing.picture import resize_to_canvas
+from ixc.processing.canvas import resize_to_canvas
 from ixc.train import quick, state
 from ixc.train.canvases import CANVAS, LETTERING, Canvas, Lettering, page_canvas, text_canvas
 from ixc.train.language import rate_at, set_rate

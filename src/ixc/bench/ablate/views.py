@@ -21,7 +21,7 @@ from ixc.data.synth.page import Page
 from ixc.geometry import Partition, partition
 from ixc.layout import num_image_tokens
 from ixc.model.images import assemble, mosaic, views
-from ixc.processing.picture import resize_to_canvas, tiles
+from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.train.symbols import SLOTS, TOKEN, Symbols, joined, page_grids, with_newlines
 
 ANYRES = "anyres"
