@@ -341,6 +341,7 @@ def _draw(image: str, page: int | None, rendering: Rendering, planned: Plan, out
     from io import BytesIO
 
     from ixc.inference.draw import draw
+
     picture = BytesIO()
     draw(open_page(reference, rendering).image, plan=planned, out=picture)
     draft = out.parent / f".{out.name}.{os.getpid()}"

@@ -14,6 +14,7 @@ from ixc.chat import CHAT_DEFAULTS
 from ixc.errors import UsageError
 from ixc.inference.settings import check_device, check_dtype, check_plora, check_prefix_cache, check_tiling
 
+
 def check_model(model: Path | None) -> Path:
     """The model folder: there, its settings are JSON objects, its weight files whole, its sizes numbers.
 

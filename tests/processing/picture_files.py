@@ -1,6 +1,6 @@
 """Small picture files for tests, drawn here: one scene, stored in every way that viewers show the same.
 
-    SAMPLES  name -> Sample: the bytes of a file, the picture a person sees, how far a decoder may be from it
+SAMPLES  name -> Sample: the bytes of a file, the picture a person sees, how far a decoder may be from it
 """
 
 from __future__ import annotations

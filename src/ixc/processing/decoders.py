@@ -1,13 +1,13 @@
 """Pixels of an opened file, with work-arounds for what Pillow 13.0 decodes wrongly. Each has a test.
 
-    Pillow 13.0.0                                                       here
-    JPEG 2000 of 9 to 16 bits: rounding overflows, white becomes 0      decoded again at one bit more, zeros compared
-    TIFF, 16 bits, planes stored apart, not compressed: garbled         read plane by plane with numpy
-    TIFF, big-endian 16-bit WhiteIsZero, 12 bits WhiteIsZero: refused   entered into Pillow's table of layouts
-    TIFF: turned by an orientation in XMP, the size before is not       XMP is put aside (viewers do not look at it)
-    APNG: a default image that is no part of the animation comes first  the animation's first frame
-    GIF: what the first frame leaves open is colour 0                   transparent
-    PNG: the transparent grey of 2 and 4 bits, colour of 16 bits        scaled as the pixels are
+Pillow 13.0.0                                                       here
+JPEG 2000 of 9 to 16 bits: rounding overflows, white becomes 0      decoded again at one bit more, zeros compared
+TIFF, 16 bits, planes stored apart, not compressed: garbled         read plane by plane with numpy
+TIFF, big-endian 16-bit WhiteIsZero, 12 bits WhiteIsZero: refused   entered into Pillow's table of layouts
+TIFF: turned by an orientation in XMP, the size before is not       XMP is put aside (viewers do not look at it)
+APNG: a default image that is no part of the animation comes first  the animation's first frame
+GIF: what the first frame leaves open is colour 0                   transparent
+PNG: the transparent grey of 2 and 4 bits, colour of 16 bits        scaled as the pixels are
 """
 
 from __future__ import annotations

@@ -214,9 +214,7 @@ def _frame(image: Any, number: int) -> _Frame:
         return _Frame(number=number)
     tags = image.tag_v2
     reduced = bool(tags.get(_SUBFILE, 0) & 5) or tags.get(_OLD_SUBFILE) == 2
-    return _Frame(
-        number=number, width=image.width, height=image.height, reduced=reduced, has_others=_SUBIFDS in tags
-    )
+    return _Frame(number=number, width=image.width, height=image.height, reduced=reduced, has_others=_SUBIFDS in tags)
 
 
 def _is_thumbnail(frame: _Frame, whole: _Frame) -> bool:

@@ -1,6 +1,6 @@
 """Documents of pages: PDFs, multi-page TIFFs and, with one page each, all other pictures.
 
-    "report.pdf#3" --reference_of--> PageReference --open_document--> Document.page(3) --> PageImage
+"report.pdf#3" --reference_of--> PageReference --open_document--> Document.page(3) --> PageImage
 """
 
 from __future__ import annotations
