@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from ixc.data.synth.paint import paint
-from ixc.evals.synth import Case, held_out, row
+from ixc.synth.render import paint
+from ixc.evals.synthetic import SyntheticCase, held_out, row
 from ixc.inference.engine import load as load_engine
-from ixc.inference.folder import EMBEDDED
-from ixc.model.weights import load
+from ixc.inference.model_folder import EMBEDDED
+from ixc.model.loading import load
 from ixc.train.adapter_files import find_adapter
-from ixc.train.folder import with_adapter
-from ixc.train.journal import LOG, read
+from ixc.train.export_adapter import with_adapter
+from ixc.runlog.jsonl import LOG, read
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "lora_boarding.json"
 COMPARED = 20
@@ -29,9 +29,9 @@ FREE = 2.0
 """Seconds of a step beyond which others had the cores."""
 
 
-def cases(path: str) -> list[Case]:
+def cases(path: str) -> list[SyntheticCase]:
     """Cases of a kept file."""
-    return [Case(**case) for line in Path(path).read_text().splitlines()[1:] for case in json.loads(line)]
+    return [SyntheticCase(**case) for line in Path(path).read_text().splitlines()[1:] for case in json.loads(line)]
 
 
 def equality(run: Path, merged: Path) -> dict[str, Any]:

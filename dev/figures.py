@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-NANO = ROOT / "src/ixc/models/nano"
+NANO = ROOT / "src/ixc/pretrained/nano"
 METRICS = ROOT / "src/ixc/evals/metrics"
 RELEASE = ROOT / "benchmarks/release.json"
 DOCUMENTS = (

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ixc.data.synth.compose import HELD_OUT, compose
-from ixc.data.synth.family import Family
-from ixc.data.synth.paint import paint
-from ixc.evals.synth import Case, marked, row, rows
+from ixc.synth.page_sampling import HELD_OUT, compose
+from ixc.synth.config import PageFamily
+from ixc.synth.render import paint
+from ixc.evals.synthetic import SyntheticCase, marked, row, rows
 from ixc.inference.engine import load
-from ixc.train.journal import read
-from ixc.train.recipe import read_recipe
+from ixc.runlog.jsonl import read
+from ixc.nano.config import read_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "nano_small.py"
 STAGES = ("language", "sight", "align", "spelling", "joint")
 PAGES = 400
 
 
-def examined(model: Path, family: Family) -> list[Case]:
+def examined(model: Path, family: PageFamily) -> list[SyntheticCase]:
     """Fresh pages, one question each."""
     engine, cases, number = load(model), [], HELD_OUT
     while len(cases) < PAGES:

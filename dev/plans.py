@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ixc.train.outlook import outlook
-from ixc.train.stage import read_stage
+from ixc.train.plan import train_plan
+from ixc.train.config import read_train_config
 
 ROOT = Path(__file__).parents[1]
 DEVICES = {"pretrain_4khd": (8, 80), "sft_4khd": (8, 80), "lora": (1, 24), "qlora": (1, 24)}
@@ -20,7 +20,7 @@ DEVICES = {"pretrain_4khd": (8, 80), "sft_4khd": (8, 80), "lora": (1, 24), "qlor
 def plan(name: str) -> dict[str, Any]:
     """Parts, groups, memory and devices of one recipe."""
     gpus, memory = DEVICES[name]
-    found = outlook(read_stage(ROOT / "recipes" / f"{name}.py"), gpus=gpus, gpu_memory=memory * 1e9).as_dict()
+    found = train_plan(read_train_config(ROOT / "recipes" / f"{name}.py"), gpus=gpus, gpu_memory=memory * 1e9).as_dict()
     return {key: found[key] for key in ("parts", "groups", "memory", "needed", "gpus", "gpu_memory", "fits")}
 
 

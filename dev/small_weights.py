@@ -18,11 +18,11 @@ from typing import Any
 from PIL import Image
 
 from ixc.evals.intervals import RESAMPLES, Unit, compare
-from ixc.evals.synth import Case, ask
+from ixc.evals.synthetic import SyntheticCase, ask
 from ixc.inference.engine import Engine, load
-from ixc.inference.folder import EMBEDDED
-from ixc.inference.quantize import quantize
-from ixc.model.quantised import QuantisedLinear, quantised
+from ixc.inference.model_folder import EMBEDDED
+from ixc.model.quantization.convert import quantize
+from ixc.model.quantization.layers import QuantizedLinear, quantised
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "small_weights_nano_202611.json"
 DOCUMENTS = 300
@@ -50,8 +50,8 @@ def engines() -> dict[str, Engine]:
     return found
 
 
-def _small(linear: Any, bits: int) -> QuantisedLinear:
-    made = QuantisedLinear(linear.in_features, linear.out_features, bits=bits, group_size=32)
+def _small(linear: Any, bits: int) -> QuantizedLinear:
+    made = QuantizedLinear(linear.in_features, linear.out_features, bits=bits, group_size=32)
     made.load_state_dict(quantised(linear.weight, bits=bits, group_size=32), assign=True)
     return made
 
@@ -66,11 +66,11 @@ def answers(found: dict[str, Engine], said: list[list[str]]) -> Callable[[Image.
     return reply
 
 
-def asked(keep: Path, count: int) -> Iterator[dict[str, list[Case]]]:
+def asked(keep: Path, count: int) -> Iterator[dict[str, list[SyntheticCase]]]:
     """Cases of every kind, page after page."""
     lines = keep.read_text().splitlines() if keep.exists() else []
     for line in lines[:count]:
-        yield {kind: [Case(**case) for case in cases] for kind, cases in json.loads(line).items()}
+        yield {kind: [SyntheticCase(**case) for case in cases] for kind, cases in json.loads(line).items()}
     found = engines() if len(lines) < count else {}
     for index in range(len(lines), count):
         said: list[list[str]] = []
@@ -88,10 +88,10 @@ def asked(keep: Path, count: int) -> Iterator[dict[str, list[Case]]]:
         yield page
 
 
-def difference(pages: list[dict[str, list[Case]]], kind: str, *, own: bool) -> dict[str, Any]:
+def difference(pages: list[dict[str, list[SyntheticCase]]], kind: str, *, own: bool) -> dict[str, Any]:
     """One row of the table."""
 
-    def chosen(page: dict[str, list[Case]], kind: str) -> list[Case]:
+    def chosen(page: dict[str, list[SyntheticCase]], kind: str) -> list[SyntheticCase]:
         return [case for case in page[kind] if case.hd == case.drawn_for or not own]
 
     def units(kind: str) -> list[Unit]:

@@ -20,10 +20,10 @@ NEW_TOKENS = 8
 def write(folder: Path, layers: int | None) -> None:
     """Random weights, in 4 bits from the start."""
     from ixc.bench.subject import Subject
-    from ixc.model.quantised import Quantisation
+    from ixc.model.quantization.layers import Quantization
 
     engine = Subject(geometry="7b", layers=layers).engine(BITS, device="cpu")
-    engine.model.config.quantization_config = Quantisation(bits=BITS, half="bfloat16").as_dict()
+    engine.model.config.quantization_config = Quantization(bits=BITS, half="bfloat16").as_dict()
     engine.model.save_pretrained(folder)
     engine.processor.save_pretrained(folder)
 
@@ -38,7 +38,7 @@ def answer(folder: Path, hd: int) -> dict[str, Any]:
     """Loads and answers."""
     import torch
 
-    from ixc import chat
+    from ixc.core import chat_format
     from ixc.bench.speed import QUESTIONS, picture
     from ixc.inference.engine import load
     from ixc.processing.image_io import open_image
@@ -46,7 +46,7 @@ def answer(folder: Path, hd: int) -> dict[str, Any]:
     start = perf_counter()
     engine = load(folder, device="cpu")
     loaded, after_load = perf_counter() - start, resident("VmHWM")
-    turn = chat.Message("user", (chat.Image(open_image(picture(hd))), QUESTIONS[0]))
+    turn = chat_format.Message("user", (chat_format.Image(open_image(picture(hd))), QUESTIONS[0]))
     inputs = dict(engine.processor.encode([turn], hd=hd, partition="original", return_tensors="pt"))
     start = perf_counter()
     tokens = engine.generate(inputs, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS)

@@ -2,7 +2,7 @@
 
 import sys
 
-from ixc.inference.plan import plan, text
+from ixc.inference.cost import plan, text
 
 width, height = (int(side) for side in sys.argv[1:])
 for hd in (9, 25, 55):

@@ -6,10 +6,10 @@ from pathlib import Path
 from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
 
 import ixc
-from ixc.data.conversations import JsonLines, Record
+from ixc.data.records import JsonLines, Record
 
 data, out, *more = sys.argv[1:]
-folder = more[1] if len(more) > 1 else str(Path(ixc.__file__).parent / "models" / "nano")
+folder = more[1] if len(more) > 1 else str(Path(ixc.__file__).parent / "pretrained" / "nano")
 model = AutoModelForImageTextToText.from_pretrained(folder)
 processor = AutoProcessor.from_pretrained(folder)
 

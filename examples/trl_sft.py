@@ -9,10 +9,10 @@ from peft import LoraConfig
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import SFTConfig, SFTTrainer
 
-from ixc.data.conversations import JsonLines
+from ixc.data.records import JsonLines
 
 data, out, *more = sys.argv[1:]
-folder = more[1] if len(more) > 1 else "src/ixc/models/nano"
+folder = more[1] if len(more) > 1 else "src/ixc/pretrained/nano"
 model, processor = (auto.from_pretrained(folder) for auto in (AutoModelForImageTextToText, AutoProcessor))
 records = JsonLines(Path(data))
 

@@ -3,8 +3,8 @@
 ixc plan-train recipes/lora.py --gpus 1 --gpu-memory 24
 """
 
-from ixc.model.config import IxcConfig
-from ixc.train.stage import Adapter, Resolution, Stage, Trained
+from ixc.model.configuration import IxcConfig
+from ixc.train.config import Adapter, Resolution, TrainConfig, Trained
 
 SOURCES = {
     "trained": "[F] LoRA alone, the base frozen",
@@ -23,9 +23,9 @@ SOURCES = {
 }
 
 
-def recipe() -> Stage:
+def recipe() -> TrainConfig:
     """LoRA of InternLM-XComposer2-4KHD-7B."""
-    return Stage(
+    return TrainConfig(
         name="lora",
         model=IxcConfig(),
         trained=(Trained(part="LoRA"),),

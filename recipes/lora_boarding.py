@@ -8,7 +8,7 @@ ixc eval synth --kind boarding --hd 1 --model runs/lora_boarding/model
 from dataclasses import replace
 from pathlib import Path
 
-from ixc.train.stage import Adapter, Resolution, Stage, read_stage
+from ixc.train.config import Adapter, Resolution, TrainConfig, read_train_config
 
 OTHERS = {
     "adapter": "[F] on wqkv, wo, w1, w2, w3, alpha = r; [O] r 32: a new way of reading, not only new words",
@@ -20,9 +20,9 @@ OTHERS = {
 }
 
 
-def recipe() -> Stage:
+def recipe() -> TrainConfig:
     """LoRA of the embedded model on pages of one tile."""
-    usual = read_stage(Path(__file__).with_name("lora_nano.py"))
+    usual = read_train_config(Path(__file__).with_name("lora_nano.py"))
     return replace(
         usual,
         name="lora-boarding",

@@ -7,10 +7,10 @@ ixc merge runs/mine ./my-reader
 from pathlib import Path
 
 import ixc
-from ixc.model.weights import read_config
-from ixc.train.stage import Adapter, Resolution, Stage, Trained
+from ixc.model.loading import read_config
+from ixc.train.config import Adapter, Resolution, TrainConfig, Trained
 
-EMBEDDED = Path(ixc.__file__).parent / "models" / "nano"
+EMBEDDED = Path(ixc.__file__).parent / "pretrained" / "nano"
 
 SOURCES = {
     "trained": "[F] LoRA alone, the base frozen",
@@ -29,9 +29,9 @@ SOURCES = {
 }
 
 
-def recipe() -> Stage:
+def recipe() -> TrainConfig:
     """LoRA of the embedded model."""
-    return Stage(
+    return TrainConfig(
         name="lora-nano",
         model=read_config(EMBEDDED),
         trained=(Trained(part="LoRA"),),

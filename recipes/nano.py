@@ -3,15 +3,15 @@
     ixc train recipes/nano.py --out runs/nano
 
 Some CPU hours on two cores; resumable with --resume after any kill. The weights in the package come from a run whose
-numbers were changed on the way (models/nano/training.json, dev/LOG.md), not from this recipe start to end.
+numbers were changed on the way (pretrained/nano/training.json, dev/LOG.md), not from this recipe start to end.
 """
 
-from ixc.model.config import IxcConfig, IxcTextConfig, IxcVisionConfig
-from ixc.train.joint import JointRecipe
-from ixc.train.language import LanguageRecipe
-from ixc.train.recipe import NanoRecipe
-from ixc.train.sight import SightRecipe
-from ixc.train.spelling import SpellingRecipe
+from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
+from ixc.nano.stages.joint import JointConfig
+from ixc.nano.stages.layout_lm import LayoutLmConfig
+from ixc.nano.config import NanoConfig
+from ixc.nano.stages.character_pretrain import VisionPretrainConfig
+from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
 
 VISION = IxcVisionConfig(hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4)
 TEXT = IxcTextConfig(
@@ -33,12 +33,12 @@ TEXT = IxcTextConfig(
 IMAGE_TOKEN = 102  # `<ImageHere>` of the character tokenizer
 
 
-def recipe() -> NanoRecipe:
+def recipe() -> NanoConfig:
     """Published shape, scaled down: width 128, 4 layers, for both the tower and the language model."""
-    return NanoRecipe(
+    return NanoConfig(
         model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=IMAGE_TOKEN),
-        language=LanguageRecipe(text=TEXT),
-        sight=SightRecipe(vision=VISION),
-        spelling=SpellingRecipe(),
-        joint=JointRecipe(),
+        language=LayoutLmConfig(text=TEXT),
+        sight=VisionPretrainConfig(vision=VISION),
+        spelling=OcrAlignmentConfig(),
+        joint=JointConfig(),
     )

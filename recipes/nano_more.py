@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import ixc
-from ixc.data.synth import fonts
-from ixc.data.synth.family import Family
-from ixc.train.canvases import Lettering
-from ixc.train.pointing import Pointer
-from ixc.train.recipe import NanoRecipe, read_recipe
-from ixc.train.spelling import SpellingRecipe
+from ixc.synth import fonts
+from ixc.synth.config import PageFamily
+from ixc.nano.data.character_images import TextImageConfig
+from ixc.nano.losses.attention_supervision import AttentionSupervision
+from ixc.nano.config import NanoConfig, read_recipe
+from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
 
-FAMILY = Family(
+FAMILY = PageFamily(
     shares=(
         ("form", 0.05),
         ("receipt", 0.04),
@@ -52,19 +52,19 @@ LAYERS = 6
 WIDTH, HEAD = 256, 32
 """Of the decoder and of its heads."""
 POINTERS = (
-    Pointer(layer=LAYERS - 1, head=3, weight=0.3),
-    Pointer(layer=LAYERS - 2, head=0, weight=0.25, at="asked"),
-    Pointer(layer=LAYERS - 2, head=4, weight=1.0, at="owner"),
-    Pointer(layer=LAYERS - 3, head=0, weight=0.15, at="weighed"),
-    Pointer(layer=2, head=2, weight=0.3, at="named"),
-    Pointer(layer=2, head=4, weight=0.2, at="beside"),
-    Pointer(layer=2, head=5, weight=0.2, at="above"),
-    Pointer(layer=3, head=1, weight=0.2, at="start"),
+    AttentionSupervision(layer=LAYERS - 1, head=3, weight=0.3),
+    AttentionSupervision(layer=LAYERS - 2, head=0, weight=0.25, at="asked"),
+    AttentionSupervision(layer=LAYERS - 2, head=4, weight=1.0, at="owner"),
+    AttentionSupervision(layer=LAYERS - 3, head=0, weight=0.15, at="weighed"),
+    AttentionSupervision(layer=2, head=2, weight=0.3, at="named"),
+    AttentionSupervision(layer=2, head=4, weight=0.2, at="beside"),
+    AttentionSupervision(layer=2, head=5, weight=0.2, at="above"),
+    AttentionSupervision(layer=3, head=1, weight=0.2, at="start"),
 )
 """The last layer copies, the one before it finds what is asked for by where it stands, whether it is there, as the last
 of many or by what it amounts to, the one before that the amounts of two names; layer 2 finds the words of a question,
 and its heads that were added silent lead from values to their keys; one of layer 3 to how these begin."""
-SPELLING = SpellingRecipe(
+SPELLING = OcrAlignmentConfig(
     seed=73,
     steps=600,
     decay_from=200,
@@ -75,7 +75,7 @@ SPELLING = SpellingRecipe(
     canvases=10,
     family=FAMILY,
     pages=0.55,
-    lettering=Lettering(sizes=(17, 25, 60), spread=0.22, others=(30, 96), apart=0.3, dark=0.2, textured=0.2),
+    lettering=TextImageConfig(sizes=(17, 25, 60), spread=0.22, others=(30, 96), apart=0.3, dark=0.2, textured=0.2),
     muon_lr=0.01,
     adam_lr=8e-4,
     save_every=20,
@@ -83,7 +83,7 @@ SPELLING = SpellingRecipe(
 """Letters of titles too, which are few on a page and asked for most."""
 
 
-def recipe() -> NanoRecipe:
+def recipe() -> NanoConfig:
     """From the embedded model."""
     first = read_recipe(Path(__file__).parent / "nano.py")
     text, vision = first.model.text_config, first.model.vision_config
@@ -92,7 +92,7 @@ def recipe() -> NanoRecipe:
     text.num_attention_heads = text.num_key_value_heads = WIDTH // HEAD
     return replace(
         first,
-        begin=Path(ixc.__file__).parent / "models" / "nano",
+        begin=Path(ixc.__file__).parent / "pretrained" / "nano",
         again=True,
         kept=0.5,
         quick=True,

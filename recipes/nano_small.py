@@ -6,15 +6,15 @@ Large letters, two fonts, black on white, short values: for tests, and for watch
 schedule counts steps, never minutes, so the weights do not depend on the machine's speed; after a kill, --resume.
 """
 
-from ixc.data.synth.family import Family
-from ixc.model.config import IxcConfig, IxcTextConfig, IxcVisionConfig
-from ixc.train.canvases import Lettering
-from ixc.train.joint import JointRecipe
-from ixc.train.language import LanguageRecipe
-from ixc.train.lessons import Lesson
-from ixc.train.recipe import NanoRecipe
-from ixc.train.sight import SightRecipe
-from ixc.train.spelling import SpellingRecipe
+from ixc.synth.config import PageFamily
+from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
+from ixc.nano.data.character_images import TextImageConfig
+from ixc.nano.stages.joint import JointConfig
+from ixc.nano.stages.layout_lm import LayoutLmConfig
+from ixc.nano.data.curriculum import CurriculumStage
+from ixc.nano.config import NanoConfig
+from ixc.nano.stages.character_pretrain import VisionPretrainConfig
+from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
 
 VISION = IxcVisionConfig(hidden_size=96, intermediate_size=288, num_hidden_layers=3, num_attention_heads=4)
 TEXT = IxcTextConfig(
@@ -35,7 +35,7 @@ TEXT = IxcTextConfig(
 )
 IMAGE_TOKEN = 102  # `<ImageHere>` of the character tokenizer
 
-FAMILY = Family(
+FAMILY = PageFamily(
     shares=(("form", 0.6), ("receipt", 0.4)),
     settings=(1,),
     fonts=("DejaVuSans", "Roboto"),
@@ -46,26 +46,26 @@ FAMILY = Family(
     values=("code", "money", "number", "word"),
     longest=6,
 )
-LETTERING = Lettering(
+LETTERING = TextImageConfig(
     sizes=(25, 31, 40), spread=0.1, others=(26, 46), apart=0.1, shrunk=0.0, narrowed=0.0, scrambled=0.02
 )
 LESSONS = (
-    Lesson(rows=1, columns=8, letters=(28, 40), words="short", pages=128, questions=1, short=1.0),
-    Lesson(rows=3, columns=4, letters=(28, 40), words="tiny", pages=80, questions=3, short=1.0),
-    Lesson(rows=6, columns=6, letters=(28, 40), words="tiny", pages=28, questions=6, short=0.5),
-    Lesson(rows=4, columns=12, letters=(28, 38), words="short", pages=28, questions=4, short=0.5),
-    Lesson(rows=6, columns=12, letters=(28, 38), pages=16, questions=6, short=0.2),
-    Lesson(hd=1, pages=6, questions=10),
+    CurriculumStage(rows=1, columns=8, letters=(28, 40), words="short", pages=128, questions=1, short=1.0),
+    CurriculumStage(rows=3, columns=4, letters=(28, 40), words="tiny", pages=80, questions=3, short=1.0),
+    CurriculumStage(rows=6, columns=6, letters=(28, 40), words="tiny", pages=28, questions=6, short=0.5),
+    CurriculumStage(rows=4, columns=12, letters=(28, 38), words="short", pages=28, questions=4, short=0.5),
+    CurriculumStage(rows=6, columns=12, letters=(28, 38), pages=16, questions=6, short=0.2),
+    CurriculumStage(hd=1, pages=6, questions=10),
 )
 CLIMBED = (0.01, 0.01, 0.02, 0.04, 0.12, 0.80)
 
 
-def recipe() -> NanoRecipe:
+def recipe() -> NanoConfig:
     """Pages of one tile, twelve by twelve tokens, one or two letters a token."""
-    return NanoRecipe(
+    return NanoConfig(
         threads=2,
         model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=IMAGE_TOKEN),
-        language=LanguageRecipe(
+        language=LayoutLmConfig(
             text=TEXT,
             plora=False,
             family=FAMILY,
@@ -76,7 +76,7 @@ def recipe() -> NanoRecipe:
             advance=0.6,
             pace=0.38,
         ),
-        sight=SightRecipe(
+        sight=VisionPretrainConfig(
             vision=VISION,
             family=FAMILY,
             lettering=LETTERING,
@@ -86,10 +86,10 @@ def recipe() -> NanoRecipe:
             blank=0.1,
             pace=0.5,
         ),
-        spelling=SpellingRecipe(
+        spelling=OcrAlignmentConfig(
             family=FAMILY, lettering=LETTERING, steps=260, decay_from=100, pages=0.5, overviews=0.0, pace=0.5
         ),
-        joint=JointRecipe(
+        joint=JointConfig(
             family=FAMILY,
             align_pages=((1, 200),),
             align_steps=500,

@@ -3,8 +3,8 @@
 ixc plan-train recipes/pretrain_4khd.py
 """
 
-from ixc.model.config import IxcConfig
-from ixc.train.stage import Resolution, Stage, Trained
+from ixc.model.configuration import IxcConfig
+from ixc.train.config import Resolution, TrainConfig, Trained
 
 SOURCES = {
     "trained": "[P] ViT and PLoRA, LLM frozen; layer-wise decay 0.90 in the ViT; projector, newline and separator "
@@ -30,9 +30,9 @@ DATASETS = (
 """Table 1."""
 
 
-def recipe() -> Stage:
+def recipe() -> TrainConfig:
     """InternLM-XComposer2-4KHD-7B, pre-training."""
-    return Stage(
+    return TrainConfig(
         name="pretrain-4khd",
         model=IxcConfig(),
         trained=(

@@ -3,8 +3,8 @@
 ixc plan-train recipes/sft_4khd.py
 """
 
-from ixc.model.config import IxcConfig
-from ixc.train.stage import Resolution, Stage, Trained
+from ixc.model.configuration import IxcConfig
+from ixc.train.config import Resolution, TrainConfig, Trained
 
 SOURCES = {
     "trained": "[P] all components jointly; layer-wise decay 0.9 in the ViT; LLM x 0.2; [O] PLoRA, projector and the "
@@ -38,9 +38,9 @@ DYNAMIC = (
 """Table 2."""
 
 
-def recipe() -> Stage:
+def recipe() -> TrainConfig:
     """InternLM-XComposer2-4KHD-7B, 4KHD fine-tuning."""
-    return Stage(
+    return TrainConfig(
         name="sft-4khd",
         model=IxcConfig(),
         trained=(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from ixc.processing.tokenizer import IxcTokenizer
+    from ixc.processing.tokenization import IxcTokenizer
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: workers share the cores, and two of them with two threads each take twice as long.
@@ -41,11 +41,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A native folder: random weights of 70 k parameters, the character tokenizer, HD-9 under rule native."""
     import torch
 
-    from ixc.model.config import IxcConfig
-    from ixc.model.model import IxcForConditionalGeneration
-    from ixc.processing.image import IxcImageProcessorPil
-    from ixc.processing.processor import IxcProcessor
-    from ixc.processing.tokenizer import character_tokenizer
+    from ixc.model.configuration import IxcConfig
+    from ixc.model.modeling import IxcForConditionalGeneration
+    from ixc.processing.image_processing import IxcImageProcessorPil
+    from ixc.processing.processing import IxcProcessor
+    from ixc.processing.tokenization import character_tokenizer
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     torch.manual_seed(0)
@@ -78,7 +78,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def published_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> IxcTokenizer:
     """Built once: 92,544 pieces take seconds. Nobody changes it."""
-    from ixc.processing.tokenizer import IxcTokenizer
+    from ixc.processing.tokenization import IxcTokenizer
 
     folder = tmp_path_factory.mktemp("published")
     (folder / "tokenizer.model").write_bytes(TOKENIZER_MODEL.read_bytes())

@@ -11,12 +11,12 @@ import pytest
 from model_folder import foreign_files
 from PIL import Image
 
-from ixc.evals import synth
+from ixc.evals import synthetic
 from ixc.inference import Engine, load
-from ixc.model.weights import check
+from ixc.model.loading import check
 
 ROOT = Path(__file__).parents[1]
-NANO = ROOT / "src" / "ixc" / "models" / "nano"
+NANO = ROOT / "src" / "ixc" / "pretrained" / "nano"
 MOST_BYTES = 16_000_000
 
 
@@ -39,7 +39,7 @@ def test_it_reads_pages_it_never_saw(engine: Engine) -> None:
     def answers(image: Image.Image, question: str, hd: int) -> str:
         return engine.ask([image], question, hd=hd).text
 
-    own = synth.row("all", [case for i in range(36) for case in synth.ask(answers, i, settings=())])
+    own = synthetic.row("all", [case for i in range(36) for case in synthetic.ask(answers, i, settings=())])
     kept = json.loads((NANO / "scores.json").read_text())["groups"]["all, at the page's own HD"][0]
     assert own.high >= kept["low"], f"{own.percent:.0f} % of 36 pages, the model card says {kept['percent']:.0f} %"
 
@@ -66,8 +66,8 @@ def test_the_readme_shows_what_the_model_answers(engine: Engine) -> None:
 
 
 def test_the_readme_s_picture_is_one_that_training_never_drew() -> None:
-    from ixc.data.synth.compose import HELD_OUT, compose
-    from ixc.data.synth.paint import paint
+    from ixc.synth.page_sampling import HELD_OUT, compose
+    from ixc.synth.render import paint
     from ixc.processing.image_io import open_image
 
     truth = json.loads((ROOT / "examples" / "receipt.json").read_text())

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 NOTE, QUESTION = "examples/receipt.png", "What is the title?"
 ARGUMENTS = {
     "ask.py": [NOTE, QUESTION],
-    "auto_classes.py": ["src/ixc/models/nano", NOTE, QUESTION],
+    "auto_classes.py": ["src/ixc/pretrained/nano", NOTE, QUESTION],
     "fine_grid.py": ["3840", "2160"],
 }
 TRAINING = {"trainer.py": "transformers", "trl_sft.py": "trl"}

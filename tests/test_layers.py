@@ -33,7 +33,7 @@ SIBLINGS = {("train", "data"), ("evals", "data")}
 """L2 rooms that may use another: the embedded model is taught and examined on the documents `data.synth` draws."""
 
 HEAVY = {"torch", "PIL", "transformers", "numpy", "tokenizers", "safetensors", "torchvision"}
-LIGHT_FILES = {"inference/plan.py": {"torch", "transformers", "numpy"}, "inference/draw.py": {"torch", "transformers"}}
+LIGHT_FILES = {"inference/cost.py": {"torch", "transformers", "numpy"}, "inference/tiling_figure.py": {"torch", "transformers"}}
 """Files outside L0 that must load quickly too -> what they may not import."""
 
 
@@ -84,7 +84,7 @@ def test_light_files(name: str) -> None:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
-        "import sys, ixc, ixc.geometry, ixc.layout, ixc.errors\n"
+        "import sys, ixc, ixc.core.tiling, ixc.core.token_layout, ixc.errors\n"
         "print(sorted({'torch', 'PIL', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -19,15 +19,15 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCach
 from typer.testing import CliRunner
 
 import ixc
-from ixc.cli import app
+from ixc.cli.main import app
 from ixc.errors import UsageError
 from ixc.inference.engine import Engine
 from ixc.inference.sampling import Sampling
-from ixc.model.model import IxcForConditionalGeneration
+from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.transformers_contract import CACHE_NAME, CACHE_NAMES, cache_of, causal_mask, one_cache
 
 ROOT = Path(__file__).parents[1]
-NANO = ROOT / "src" / "ixc" / "models" / "nano"
+NANO = ROOT / "src" / "ixc" / "pretrained" / "nano"
 RECEIPT = ROOT / "examples" / "receipt.png"
 QUESTION, ANSWER = "What is the TOTAL?", "641.57"
 NEW_TOKENS = 16

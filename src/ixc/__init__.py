@@ -10,16 +10,16 @@ transformers know the model (see `ixc.auto`).
 from typing import TYPE_CHECKING
 
 from ixc.auto import watch as _watch
-from ixc.lazily import lookup
+from ixc.utils.lazy_imports import lookup
 
 if TYPE_CHECKING:
     from ixc.errors import IxcError
-    from ixc.geometry import partition
+    from ixc.core.tiling import partition
     from ixc.inference.engine import load
-    from ixc.model.config import IxcConfig
-    from ixc.model.model import IxcForConditionalGeneration
+    from ixc.model.configuration import IxcConfig
+    from ixc.model.modeling import IxcForConditionalGeneration
     from ixc.processing.image_io import open_image
-    from ixc.processing.processor import IxcProcessor
+    from ixc.processing.processing import IxcProcessor
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,6 @@
 """`python -m ixc`: the same as the command `ixc`."""
 
-from ixc.cli import main
+from ixc.cli.main import main
 
 if __name__ == "__main__":
     main()

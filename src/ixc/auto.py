@@ -29,7 +29,7 @@ _COUNTED = frozenset({"ixc", "transformers"})
 
 
 def _configurations() -> None:
-    configs = import_module("ixc.model.config")
+    configs = import_module("ixc.model.configuration")
     mapping = import_module(f"{AUTO}.configuration_auto").CONFIG_MAPPING
     # Not through AutoConfig.register: that wants one name a class, and the published folders have three.
     for name in (configs.MODEL_TYPE, *configs.PUBLISHED_MODEL_TYPES):
@@ -39,8 +39,8 @@ def _configurations() -> None:
 
 
 def _models() -> None:
-    config, auto = import_module("ixc.model.config").IxcConfig, import_module(f"{AUTO}.modeling_auto")
-    models = import_module("ixc.model.model")
+    config, auto = import_module("ixc.model.configuration").IxcConfig, import_module(f"{AUTO}.modeling_auto")
+    models = import_module("ixc.model.modeling")
     auto.AutoModel.register(config, models.IxcModel, exist_ok=True)
     auto.AutoModelForImageTextToText.register(config, models.IxcForConditionalGeneration, exist_ok=True)
     # Old callers, and the published config.json, know the model as a causal language model.
@@ -48,7 +48,7 @@ def _models() -> None:
 
 
 def _processors() -> None:
-    import_module("ixc.processing").register(import_module("ixc.model.config").IxcConfig)
+    import_module("ixc.processing").register(import_module("ixc.model.configuration").IxcConfig)
 
 
 _ENTRIES: tuple[tuple[Callable[[], None], frozenset[str]], ...] = (

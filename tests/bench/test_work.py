@@ -9,12 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ixc.bench import machine, speed, work
 from ixc.bench.report import line_fit
-from ixc.bench.result import Result, Row, read
-from ixc.bench.run import Options
+from ixc.bench.result import BenchResult, BenchRow, read
+from ixc.bench.run import BenchOptions
 from ixc.bench.subject import Subject
 from ixc.errors import DataError, IxcError, UsageError
-from ixc.geometry import partition
-from ixc.inference.plan import plan
+from ixc.core.tiling import partition
+from ixc.inference.cost import plan
 from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.processing.image_io import open_image
 
@@ -52,10 +52,10 @@ def test_line_fit_is_numpys() -> None:
 
 
 def test_newer_figures_replace_older_ones(tmp_path: Path) -> None:
-    def figure(value: float) -> Row:
-        return Row(subject="s", section="bits", name="n", value=value, low=1, high=2, repeats=1, unit="s", bits=4)
+    def figure(value: float) -> BenchRow:
+        return BenchRow(subject="s", section="bits", name="n", value=value, low=1, high=2, repeats=1, unit="s", bits=4)
 
-    result = Result(machine={"name": "m"}, rows=[figure(1.0)])
+    result = BenchResult(machine={"name": "m"}, rows=[figure(1.0)])
     result.add([figure(2.0)])
     result.write(tmp_path / "r.json")
     assert [row.value for row in read(tmp_path / "r.json").rows] == [2.0]
@@ -69,7 +69,7 @@ def test_newer_figures_replace_older_ones(tmp_path: Path) -> None:
 )
 def test_wrong_options_are_refused(wrong: dict) -> None:
     with pytest.raises(UsageError):
-        Options(subject=Subject(), **wrong)
+        BenchOptions(subject=Subject(), **wrong)
 
 
 def test_a_subject_is_a_folder_or_a_geometry() -> None:

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ixc.data.check import check, usable
-from ixc.data.conversations import JsonLines, RecordError
-from ixc.data.encode import Encoder
+from ixc.data.validation import check, usable
+from ixc.data.records import JsonLines, RecordError
+from ixc.data.encoding import Encoder
 from ixc.errors import DataError
-from ixc.processing.image import IxcImageProcessorPil
-from ixc.processing.processor import IxcProcessor
-from ixc.processing.tokenizer import character_tokenizer
+from ixc.processing.image_processing import IxcImageProcessorPil
+from ixc.processing.processing import IxcProcessor
+from ixc.processing.tokenization import character_tokenizer
 
 GOOD = {
     "image": ["page.png"],
@@ -205,7 +205,7 @@ def test_pictures_inside_the_record(folder: Path, encoder: Encoder) -> None:
 
 
 def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from ixc.cli import app
+    from ixc.cli.main import app
 
     path = written(folder, GOOD, talk(SEEN, ANSWERED, image="gone.png"))
     assert app(["data", "check", str(path), "--hd", "4"], standalone_mode=False) == 1

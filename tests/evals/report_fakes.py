@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from ixc.evals import predictions
 from ixc.evals.paper_scores import AXES
 from ixc.evals.report.examine import Scores, examine
-from ixc.evals.report.result import Run
+from ixc.evals.report.result import ReportRun
 from ixc.evals.tasks import TASKS
 
 MOCK = Path(__file__).parents[1] / "goldens" / "metrics" / "mock"
@@ -43,7 +43,7 @@ def rows() -> list[dict]:
 
 
 @cache
-def fake_run(name: str = "ours", *, scores: tuple[float, ...] = PLAIN, skip: tuple[str, ...] = ()) -> Run:
+def fake_run(name: str = "ours", *, scores: tuple[float, ...] = PLAIN, skip: tuple[str, ...] = ()) -> ReportRun:
     """A run whose benchmarks all have the same questions, `mme` and `hall` without an interval."""
     results = tuple(
         examine(
@@ -64,7 +64,7 @@ def fake_run(name: str = "ours", *, scores: tuple[float, ...] = PLAIN, skip: tup
         for axis in AXES
         if axis.key not in skip
     )
-    return Run(name=name, results=results)
+    return ReportRun(name=name, results=results)
 
 
 def mock_folder(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ixc.errors import DataError, UsageError
-from ixc.evals import fetch, submission
+from ixc.evals import download, submission
 from ixc.evals.tasks import TASKS
 
 DOCVQA = TASKS["docvqa_val"]
@@ -44,8 +44,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
 def test_a_file_that_is_there_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "DocVQA_VAL.tsv"
     path.write_text("x")
-    assert fetch.find(DOCVQA, tmp_path) == path
-    assert fetch.find(DOCVQA, path) == path
+    assert download.find(DOCVQA, tmp_path) == path
+    assert download.find(DOCVQA, path) == path
 
 
 def test_a_download_is_checked_and_made_once(host: tuple[str, Path], tmp_path: Path) -> None:
@@ -54,11 +54,11 @@ def test_a_download_is_checked_and_made_once(host: tuple[str, Path], tmp_path: P
     md5 = hashlib.md5(b"index\n" * 1000).hexdigest()
     task = replace(DOCVQA, url=f"{url}/a.tsv", md5=md5)
     told: list[tuple[int, int]] = []
-    path = fetch.find(task, tmp_path / "data", progress=lambda done, total: told.append((done, total)))
-    assert fetch.md5_of(path) == md5
+    path = download.find(task, tmp_path / "data", progress=lambda done, total: told.append((done, total)))
+    assert download.md5_of(path) == md5
     assert told[-1] == (6000, 6000)
     (folder / "a.tsv").unlink()
-    assert fetch.find(task, tmp_path / "data") == path
+    assert download.find(task, tmp_path / "data") == path
 
 
 def test_a_wrong_download_leaves_nothing(host: tuple[str, Path], tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_wrong_download_leaves_nothing(host: tuple[str, Path], tmp_path: Path)
     (folder / "a.tsv").write_bytes(b"another file")
     data = tmp_path / "data"
     with pytest.raises(DataError, match=r"has MD5 [0-9a-f]{32} \(12 bytes\), 0{32} expected"):
-        fetch.find(replace(DOCVQA, url=f"{url}/a.tsv", md5="0" * 32), data)
+        download.find(replace(DOCVQA, url=f"{url}/a.tsv", md5="0" * 32), data)
     assert list(data.iterdir()) == []
 
 
@@ -74,12 +74,12 @@ def test_a_wrong_download_leaves_nothing(host: tuple[str, Path], tmp_path: Path)
 def test_no_network_is_one_line_with_the_remedy(host: tuple[str, Path], tmp_path: Path, url: str) -> None:
     task = replace(DOCVQA, url=url.replace("HOST", host[0]))
     with pytest.raises(DataError, match=r"cannot be fetched .* download it yourself and save it as .*DocVQA_VAL\.tsv"):
-        fetch.find(task, tmp_path / "data")
+        download.find(task, tmp_path / "data")
 
 
 def test_a_task_without_an_address_says_where_its_file_belongs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no public address; put the file there"):
-        fetch.find(replace(DOCVQA, url=None), tmp_path)
+        download.find(replace(DOCVQA, url=None), tmp_path)
 
 
 # -- submissions ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from run_fakes import said, server
 
-from ixc.chat import IMAGE_PLACEHOLDER, TURN_END, TURN_START
+from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
 from ixc.errors import DataError, EndpointError, UsageError
 from ixc.evals import endpoint, judge
 from ixc.evals.endpoint import Endpoint

@@ -19,9 +19,9 @@ from run_fakes import said, server
 
 pytest.importorskip("pandas")
 
-from ixc import cli
+from ixc.cli import main
 from ixc.evals import predictions
-from ixc.evals.series import PAPER_TASKS
+from ixc.evals.suite import PAPER_TASKS
 from ixc.evals.tasks import TASKS
 
 MOCK = Path(__file__).parents[1] / "goldens" / "metrics" / "mock"
@@ -40,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         assert isinstance(left.value.code, int)
         return left.value.code, out, err

@@ -23,9 +23,9 @@ def mock(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return rows, json.loads((folder / "expected.json").read_text(encoding="utf-8"))["lmms"]
 
 
-def item(row: dict[str, Any]) -> choice.Item:
+def item(row: dict[str, Any]) -> choice.ChoiceItem:
     choices = {letter: row[letter] for letter in LETTERS if row.get(letter)}
-    return choice.Item(index=int(row["index"]), choices=choices, answer=row["answer"], prediction=row["prediction"])
+    return choice.ChoiceItem(index=int(row["index"]), choices=choices, answer=row["answer"], prediction=row["prediction"])
 
 
 @pytest.mark.parametrize("name", ["DocVQA_VAL", "InfoVQA_VAL"])
@@ -87,7 +87,7 @@ def test_mme() -> None:
 def test_hallusion() -> None:
     rows, wanted = mock("HallusionBench")
     judged = [
-        hallusion.Row(
+        hallusion.HallusionRow(
             index=row["index"],
             category=row["category"],
             subcategory=row["l2-category"],

@@ -8,8 +8,8 @@ from ixc.evals.metrics import accuracy, choice, circular, hallusion, llava, math
 from ixc.evals.metrics.cells import answers
 
 
-def items(rows: list[list]) -> list[choice.Item]:
-    return [choice.Item(index=r[0], choices=r[1], answer=r[2], prediction=str(r[3])) for r in rows]
+def items(rows: list[list]) -> list[choice.ChoiceItem]:
+    return [choice.ChoiceItem(index=r[0], choices=r[1], answer=r[2], prediction=str(r[3])) for r in rows]
 
 
 @pytest.mark.parametrize("family", families("circular_eval"), ids="-".join)
@@ -53,9 +53,9 @@ def test_mme(family: tuple[str, str]) -> None:
     check(paired, lambda c: [found(c)["perception"], found(c)["reasoning"]], lambda c: list(c["lmms"].values())[:2])
 
 
-def hallusion_rows(case: Case) -> list[hallusion.Row]:
+def hallusion_rows(case: Case) -> list[hallusion.HallusionRow]:
     return [
-        hallusion.Row(index=index, category=category, subcategory=sub, right=answer == said)
+        hallusion.HallusionRow(index=index, category=category, subcategory=sub, right=answer == said)
         for index, category, sub, answer, said in case["input"]["rows"]
     ]
 
@@ -82,7 +82,7 @@ def test_ocrbench(family: tuple[str, str]) -> None:
 @pytest.mark.parametrize("family", families("mathvista_acc"), ids="-".join)
 def test_mathvista(family: tuple[str, str]) -> None:
     def right(answer: str, result: str) -> bool:
-        problem = mathvista.Problem(
+        problem = mathvista.MathVistaProblem(
             question_type="free_form", answer_type="integer", answer=answer, option=None, choices=(), prediction=""
         )
         return mathvista.correct(problem, result)
@@ -97,7 +97,7 @@ def test_mathvista(family: tuple[str, str]) -> None:
     check(of_family(*family), found)
 
 
-def means(table: mmvet.Table) -> dict[str, dict[str, list[float]]]:
+def means(table: mmvet.MmvetTable) -> dict[str, dict[str, list[float]]]:
     return {
         "capability": {name: list(mean) for name, mean in table.capability.items()},
         "integration": {name: list(mean) for name, mean in table.integration.items()},
@@ -135,8 +135,8 @@ def test_published_mmmu() -> None:
     published = golden("realistic/mmmu_val_ixc2_published")
     cases = published["cases"]
 
-    def item(case: Case) -> choice.Item:
-        return choice.Item(index=case["id"], choices=case["choices"], answer=str(case["gt"]), prediction=case["pred"])
+    def item(case: Case) -> choice.ChoiceItem:
+        return choice.ChoiceItem(index=case["id"], choices=case["choices"], answer=str(case["gt"]), prediction=case["pred"])
 
     assert check(cases, lambda c: mmmu.hit(item(c), rule="official"), "expected_original") == 900
     check(cases, lambda c: mmmu.hit(item(c)), "expected_vlmevalkit")
@@ -155,7 +155,7 @@ def test_real_questions_of_ai2d() -> None:
     real = golden("realistic/ai2d_real_questions")
     found = [
         choice.hit(
-            choice.Item(index=c["line"], choices=c["choices"], answer=c["answer"], prediction=str(c["prediction"]))
+            choice.ChoiceItem(index=c["line"], choices=c["choices"], answer=c["answer"], prediction=str(c["prediction"]))
         )
         for c in real["cases"]
     ]
@@ -187,7 +187,7 @@ def test_published_sums() -> None:
         (lambda: hallusion.hallusion([]), "0 rows"),
         (
             lambda: hallusion.hallusion(
-                [hallusion.Row(index="1_VD_ocr", category="VD", subcategory="ocr", right=True)]
+                [hallusion.HallusionRow(index="1_VD_ocr", category="VD", subcategory="ocr", right=True)]
             ),
             "3 parts joined by '_', 6 needed",
         ),

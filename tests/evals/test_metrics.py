@@ -111,7 +111,7 @@ def test_choice_with_a_judge(family: tuple[str, str]) -> None:
     def found(case: Case) -> list[object]:
         row = case["input"]
         judge, asked = scripted(row["judge_outputs"])
-        item = choice.Item(
+        item = choice.ChoiceItem(
             index=0, choices=row["choices"], answer=row["answer"], prediction=str(row["prediction"]), question="Why?"
         )
         letter = choice.decide(item, judge=judge)
@@ -152,8 +152,8 @@ def test_ocrbench(family: tuple[str, str]) -> None:
     check(cases, lambda c: found(c, "lmms"), "lmms")
 
 
-def mmmu_item(row: Case) -> choice.Item:
-    return choice.Item(index=0, choices=row["choices"], answer=row["answer"], prediction=row["prediction"])
+def mmmu_item(row: Case) -> choice.ChoiceItem:
+    return choice.ChoiceItem(index=0, choices=row["choices"], answer=row["answer"], prediction=row["prediction"])
 
 
 @pytest.mark.parametrize("family", families("mmmu_conversion"), ids="-".join)
@@ -173,9 +173,9 @@ def test_mmmu(family: tuple[str, str]) -> None:
 def test_mathvista(family: tuple[str, str]) -> None:
     cases = of_family(*family)
 
-    def problem(case: Case) -> mathvista.Problem:
+    def problem(case: Case) -> mathvista.MathVistaProblem:
         row = case["input"]
-        return mathvista.Problem(
+        return mathvista.MathVistaProblem(
             question_type=row["question_type"],
             answer_type=row["answer_type"],
             answer=row["answer"],

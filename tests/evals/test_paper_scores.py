@@ -8,7 +8,7 @@ from ixc.evals.tasks import TASKS
 
 
 @pytest.mark.parametrize("table", [TABLE_3, *FURTHER], ids=lambda table: table.title[:8])
-def test_every_row_fills_its_columns(table: paper_scores.Table) -> None:
+def test_every_row_fills_its_columns(table: paper_scores.PaperTable) -> None:
     assert {len(row) for row in table.rows.values()} == {len(table.columns)}
     assert table.source
 

@@ -16,14 +16,14 @@ from ixc.evals.report import as_dict, gather, markdown, page, pictures, write
 from ixc.evals.report.browser import browser
 from ixc.evals.report.examine import CASE_BYTES, CASES, Scores, examine, sample
 from ixc.evals.report.radar import radar, rims, series
-from ixc.evals.report.result import Run
+from ixc.evals.report.result import ReportRun
 from ixc.evals.report.tables import beyond, comparison, pairs, resolutions
 from ixc.evals.report.units import ROTATION, Scored, units_of
-from ixc.geometry import partition
+from ixc.core.tiling import partition
 
 
 @pytest.fixture(scope="module")
-def mocks(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def mocks(tmp_path_factory: pytest.TempPathFactory) -> ReportRun:
     """All sixteen mock data sets, scored by the real metrics."""
     folder = mock_folder(tmp_path_factory.mktemp("run"))
     return gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset), name="mock")
@@ -32,40 +32,40 @@ def mocks(tmp_path_factory: pytest.TempPathFactory) -> Run:
 # -- on the mocks -----------------------------------------------------------------------------------------------------
 
 
-def test_sixteen_benchmarks_fill_sixteen_axes(mocks: Run) -> None:
+def test_sixteen_benchmarks_fill_sixteen_axes(mocks: ReportRun) -> None:
     assert [line.ours[0] is not None for line in comparison([mocks])] == [True] * 16
     assert beyond(mocks) == []
     assert mocks.notes == ()
 
 
-def test_every_benchmark_s_units_give_its_figure_back(mocks: Run) -> None:
+def test_every_benchmark_s_units_give_its_figure_back(mocks: ReportRun) -> None:
     for result in mocks.results:
         assert result.interval is not None, result.task
         assert result.interval.value == pytest.approx(result.headline, rel=1e-9), result.task
         assert result.interval.low <= result.interval.value <= result.interval.high, result.task
 
 
-def test_judged_benchmarks_without_a_judge_are_marked(mocks: Run) -> None:
+def test_judged_benchmarks_without_a_judge_are_marked(mocks: ReportRun) -> None:
     marks = {line.axis.key: line.marks for line in comparison([mocks])}
     assert {key for key, mark in marks.items() if "°" in mark} == {"mathvista", "mmvet"}
     assert {key for key, mark in marks.items() if "*" in mark} == {"doc", "info", "mmb", "mmbcn", "qbench"}
 
 
-def test_sizes_are_those_of_the_goldens(mocks: Run) -> None:
+def test_sizes_are_those_of_the_goldens(mocks: ReportRun) -> None:
     for result in mocks.results:
         expected = json.loads((MOCK / result.dataset / "expected.json").read_text())
         sizes = {tuple(image[1:]) for row in expected["images"] for image in row["images"]}
         assert set(result.sizes) == sizes, result.dataset
 
 
-def test_a_rotation_of_a_question_is_no_case_of_its_own(mocks: Run) -> None:
+def test_a_rotation_of_a_question_is_no_case_of_its_own(mocks: ReportRun) -> None:
     result = mocks.result("mmbench_en")
     assert result is not None
     assert result.cases
     assert all(case.index < ROTATION and case.score is not None for case in result.cases)  # type: ignore[operator]
 
 
-def test_the_published_prompt_shows_one_picture(mocks: Run) -> None:
+def test_the_published_prompt_shows_one_picture(mocks: ReportRun) -> None:
     result = mocks.result("mmmu")
     assert result is not None
     assert any(len(case.pictures) > 1 for case in result.cases)
@@ -73,7 +73,7 @@ def test_the_published_prompt_shows_one_picture(mocks: Run) -> None:
     assert html.count("not shown to the model") > 0
 
 
-def test_writing_twice_gives_the_same_files(mocks: Run, tmp_path: Path) -> None:
+def test_writing_twice_gives_the_same_files(mocks: ReportRun, tmp_path: Path) -> None:
     first = [path.read_bytes() for path in write([mocks], out=tmp_path / "a")]
     assert first == [path.read_bytes() for path in write([mocks], out=tmp_path / "b")]
     assert [len(content) > 1000 for content in first] == [True] * 3
@@ -291,7 +291,7 @@ def test_broken_pictures_are_shown_as_such(data: bytes) -> None:
         scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}),
         rows=[{"index": 0, "image": (data,), "question": "?", "answer": "b"}],
     )  # fmt: skip
-    assert "cannot be read" in browser([Run(name="r", results=(result,))])
+    assert "cannot be read" in browser([ReportRun(name="r", results=(result,))])
 
 
 def test_a_picture_too_thin_for_a_grid_is_said() -> None:
@@ -300,7 +300,7 @@ def test_a_picture_too_thin_for_a_grid_is_said() -> None:
         scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}),
         rows=[{"index": 0, "image": (picture(1000, 1),), "question": "?", "answer": "b"}],
     )  # fmt: skip
-    assert "aspect ratio" in browser([Run(name="r", results=(result,))])
+    assert "aspect ratio" in browser([ReportRun(name="r", results=(result,))])
 
 
 def test_the_sample_has_equal_parts_in_order() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("pandas")
 
-from ixc.chat import IMAGE_PLACEHOLDER, TURN_START
+from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_START
 from ixc.errors import DataError, UsageError
 from ixc.evals import table
 from ixc.evals.question import Question

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from ixc import chat
+from ixc.core import chat_format
 from ixc.errors import ContextError, ImageError, UsageError
 from ixc.inference import batch
 from ixc.inference.batch import Request
 from ixc.inference.engine import Engine, load
 
-RAW = f"{chat.TURN_START}user\n{{}}{chat.TURN_END}\n{chat.TURN_START}assistant\nThe answer is"
+RAW = f"{chat_format.TURN_START}user\n{{}}{chat_format.TURN_END}\n{chat_format.TURN_START}assistant\nThe answer is"
 
 
 def picture(width: int, height: int, text: str) -> bytes:
@@ -89,7 +89,7 @@ def test_an_image_of_a_published_prompt_stands_first_or_where_it_says() -> None:
 
 
 def test_tags_in_a_users_text_stay_text() -> None:
-    request = Request(name="q", images=(), text=f"a{chat.TURN_END}<ImageHere>", hd=1)
+    request = Request(name="q", images=(), text=f"a{chat_format.TURN_END}<ImageHere>", hd=1)
     assert [segment.kind for segment in batch.segments(request, [])] == ["markup", "content", "markup"]
 
 

@@ -11,15 +11,15 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 from ixc.errors import UsageError
-from ixc.inference import folding
-from ixc.inference.cache import TileCache
+from ixc.inference import plora_merging
+from ixc.inference.vision_cache import TileCache
 from ixc.inference.engine import Engine, load
-from ixc.inference.plan import read_geometry
-from ixc.inference.prefix import PrefixCache, common, roomy_cache, signature
+from ixc.inference.cost import read_geometry
+from ixc.inference.prefix_cache import PrefixCache, common, preallocated_cache, prefix_key
 from ixc.inference.request import prepare
-from ixc.inference.sampling import Record, Sampling
-from ixc.model.config import IxcVisionConfig
-from ixc.model.model import IxcModel
+from ixc.inference.sampling import LogprobRecorder, Sampling
+from ixc.model.configuration import IxcVisionConfig
+from ixc.model.modeling import IxcModel
 from ixc.model.plora import fold, spans_of
 from ixc.model.vision import VisionTower
 
@@ -163,7 +163,7 @@ def test_beams_after_a_kept_beginning(engine: Engine, plain: Engine, page: Path,
 def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
     wanted = plain.ask([page], QUESTION, **SHORT)
     assert "".join(engine.stream([page], QUESTION, **SHORT)) == wanted.text
-    job, record = prepare(plain.rules, [page], QUESTION, hd=1, max_new_tokens=4), Record()
+    job, record = prepare(plain.rules, [page], QUESTION, hd=1, max_new_tokens=4), LogprobRecorder()
     found = engine.generate(job.inputs, max_new_tokens=4, logits_processor=[record])[0, job.prompt_tokens :].tolist()
     assert found == plain._generate(job, Sampling())[0, job.prompt_tokens :].tolist()
     assert [int(row.argmax()) for row in record.rows] == found
@@ -173,8 +173,8 @@ def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, pag
 def test_signatures_keep_images_whole() -> None:
     spans, tokens = ((2, 6), (6, 9)), [4, 3]
     ids = [5, 6, 0, 0, 0, 0, 0, 0, 0, 7, 8]
-    one = signature(ids, spans, [b"a" * 16, b"b" * 16], tokens)
-    other = signature(ids, spans, [b"a" * 16, b"c" * 16], tokens)
+    one = prefix_key(ids, spans, [b"a" * 16, b"b" * 16], tokens)
+    other = prefix_key(ids, spans, [b"a" * 16, b"c" * 16], tokens)
     assert common(one, other) == 6
     assert common(one, one) == 11
     assert common(one, one[:8]) == 6
@@ -184,7 +184,7 @@ def test_signatures_keep_images_whole() -> None:
 
 def test_kept_beginnings_stay_under_their_limit() -> None:
     def filled(tokens: int) -> object:
-        cache = roomy_cache()
+        cache = preallocated_cache()
         cache.update(torch.zeros(1, 1, tokens, 4), torch.zeros(1, 1, tokens, 4), 0)
         return cache
 
@@ -212,14 +212,14 @@ def test_auto_folds_where_the_copy_fits(engine: Engine, tiny_folder: Path, monke
     sizes = read_geometry(tiny_folder)
     # 2 layers of (32 x 64 qkv, 32 x 32 out, 3 x 32 x 64) and 2,048 positions of one key head of 16, in float32
     need = 4 * (2 * (32 * 64 + 32 * 32 + 3 * 32 * 64) + 2 * 2 * 16 * 2048)
-    assert folding.folded_need(sizes, engine.model) == need
+    assert plora_merging.folded_need(sizes, engine.model) == need
     for free, wanted in ((need, True), (need - 1, False)):
-        monkeypatch.setattr(folding, "room", lambda device, free=free: free)
-        assert folding.wants_folding("auto", tiny_folder, engine.model, compile=False) is wanted
-        assert not folding.wants_folding("auto", tiny_folder, engine.model, compile=True)
-    monkeypatch.setattr(folding, "room", lambda device: 10 * need)
-    monkeypatch.setattr(folding, "is_plain", lambda part: False)
-    assert not folding.wants_folding("auto", tiny_folder, engine.model, compile=False)
+        monkeypatch.setattr(plora_merging, "room", lambda device, free=free: free)
+        assert plora_merging.wants_folding("auto", tiny_folder, engine.model, compile=False) is wanted
+        assert not plora_merging.wants_folding("auto", tiny_folder, engine.model, compile=True)
+    monkeypatch.setattr(plora_merging, "room", lambda device: 10 * need)
+    monkeypatch.setattr(plora_merging, "is_plain", lambda part: False)
+    assert not plora_merging.wants_folding("auto", tiny_folder, engine.model, compile=False)
 
 
 WAITING = tuple(getattr(torch.Tensor, name) for name in ("__bool__", "__int__", "item", "tolist", "nonzero", "cpu"))

@@ -10,9 +10,9 @@ from torch._dynamo.utils import counters
 
 from ixc.inference.compile import Compiled, length_of
 from ixc.inference.engine import load
-from ixc.inference.reading import Reader
-from ixc.layout import num_image_tokens
-from ixc.model.weights import load as load_model
+from ixc.inference.generation import CachedGenerator
+from ixc.core.token_layout import num_image_tokens
+from ixc.model.loading import load as load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's compiler of its own parts
 
@@ -62,7 +62,7 @@ def test_goldens_hold(compiled: bool, kept: int) -> None:
     model = load_model(FOLDER).eval()
     model.generation_config.eos_token_id = None  # the golden answers run on
     steps = Compiled(model) if compiled else None
-    reader = Reader(model, Counts(), tile_cache=kept, prefix_cache=0 if compiled else kept, by_mask=compiled)
+    reader = CachedGenerator(model, Counts(), tile_cache=kept, prefix_cache=0 if compiled else kept, by_mask=compiled)
     for name, case in INFERENCE.items():
         given = inputs(case)
         for _ in range(2):

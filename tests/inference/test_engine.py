@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from ixc.errors import CapacityError, ContextError, GeometryError, ImageError, UsageError, WeightsError
-from ixc.inference import folder
+from ixc.inference import model_folder
 from ixc.inference.engine import Engine, load
 from ixc.inference.request import conversation
 from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
-from ixc.layout import num_image_tokens
+from ixc.core.token_layout import num_image_tokens
 
 QUESTION = "What is the title?"
 
@@ -212,7 +212,7 @@ def test_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load(tmp_path / "none")
     with pytest.raises(WeightsError, match=r"has no config\.json"):
         load(tmp_path)
-    monkeypatch.setattr(folder, "EMBEDDED", tmp_path / "nano")
+    monkeypatch.setattr(model_folder, "EMBEDDED", tmp_path / "nano")
     with pytest.raises(WeightsError, match="carries no embedded model"):
         load()
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ixc.model import kernels
+from ixc.model.kernels.ops import ops
 from ixc.model.attention import attend
 
-pytestmark = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
+pytestmark = pytest.mark.skipif(ops.library() is None, reason="no C compiler")
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -23,8 +23,8 @@ def test_equals_the_library_in_double_precision(keys: int, group: int, width: in
     batch, heads = (2, 3) if keys < 1000 else (1, 1)
     query, key = drawn(batch, heads, group, width), drawn(batch, heads, keys, width, seed=1)
     value = drawn(batch, heads, keys, width, seed=2)
-    assert kernels.attends(query, key, value)
-    found = kernels.attend_one(query, key, value)
+    assert ops.attends(query, key, value)
+    found = ops.attend_one(query, key, value)
     wanted = F.scaled_dot_product_attention(query.double(), key.double(), value.double())
     library = F.scaled_dot_product_attention(query, key, value)
     # within twice the library's own rounding, and never beyond what float32 sums of `keys` numbers may lose
@@ -37,11 +37,11 @@ def test_far_scores_neither_overflow_nor_vanish() -> None:
     """One key outweighs all others by e^800: its value is the answer. All equal: the mean is."""
     query, value = torch.full((1, 1, 4, 32), 10.0), drawn(1, 1, 90, 32)
     key = torch.full((1, 1, 90, 32), -10.0)
-    assert kernels.attend_one(query, key, value) == pytest.approx(
+    assert ops.attend_one(query, key, value) == pytest.approx(
         value.mean(2, keepdim=True).expand(-1, -1, 4, -1), abs=1e-6
     )
     key[:, :, 77] = 10.0
-    assert torch.equal(kernels.attend_one(query, key, value)[0, 0, 2], value[0, 0, 77])
+    assert torch.equal(ops.attend_one(query, key, value)[0, 0, 2], value[0, 0, 77])
 
 
 @torch.inference_mode()
@@ -49,27 +49,27 @@ def test_a_longer_cache_may_lie_behind_the_keys() -> None:
     """Keys of a static cache: heads are further apart than the keys in use."""
     store = drawn(1, 2, 300, 64, seed=3)
     key, value, query = store[:, :, :100], store[:, :, 100:200], drawn(1, 2, 4, 64)
-    assert kernels.attends(query, key, value)
-    found = kernels.attend_one(query, key, value)
+    assert ops.attends(query, key, value)
+    found = ops.attend_one(query, key, value)
     assert torch.allclose(found, F.scaled_dot_product_attention(query, key, value), atol=2e-6)
 
 
 def test_what_it_cannot_take_is_left_to_the_library() -> None:
     query, key = drawn(1, 2, 4, 64), drawn(1, 2, 10, 64)
     with torch.inference_mode():
-        assert not kernels.attends(query.bfloat16(), key.bfloat16(), key.bfloat16())
-        assert not kernels.attends(drawn(1, 2, 9, 64), key, key)
-        assert not kernels.attends(drawn(1, 2, 4, 48), drawn(1, 2, 10, 48), drawn(1, 2, 10, 48))
-        assert not kernels.attends(query, key.transpose(1, 2).contiguous().transpose(1, 2), key)
-    assert not kernels.attends(query.requires_grad_(), key, key)
+        assert not ops.attends(query.bfloat16(), key.bfloat16(), key.bfloat16())
+        assert not ops.attends(drawn(1, 2, 9, 64), key, key)
+        assert not ops.attends(drawn(1, 2, 4, 48), drawn(1, 2, 10, 48), drawn(1, 2, 10, 48))
+        assert not ops.attends(query, key.transpose(1, 2).contiguous().transpose(1, 2), key)
+    assert not ops.attends(query.requires_grad_(), key, key)
 
 
 @torch.inference_mode()
 def test_a_decode_step_goes_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the door that every model of grouped heads takes; under a mask it stays with the library."""
     calls: list[torch.Size] = []
-    own = kernels.attend_one
-    monkeypatch.setattr(kernels, "attend_one", lambda *given: calls.append(given[0].shape) or own(*given))
+    own = ops.attend_one
+    monkeypatch.setattr(ops, "attend_one", lambda *given: calls.append(given[0].shape) or own(*given))
     module = SimpleNamespace(config=SimpleNamespace(_attn_implementation="sdpa"), training=False, head_dim=64)
     query, key, value = drawn(1, 8, 1, 64), drawn(1, 2, 50, 64, seed=1), drawn(1, 2, 50, 64, seed=2)
     found, _ = attend(module, query, key, value, mask=None, dropout=0.0)

@@ -5,7 +5,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from ixc.errors import UsageError
-from ixc.model.config import IxcTextConfig, IxcVisionConfig
+from ixc.model.configuration import IxcTextConfig, IxcVisionConfig
 from ixc.model.decoder import Decoder
 from ixc.model.transformers_contract import cache_of
 from ixc.model.vision import VisionTower

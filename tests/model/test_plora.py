@@ -5,11 +5,11 @@ import torch
 from parity.model_goldens import FOLDER, INFERENCE, inputs
 from torch import nn
 
-from ixc.model.config import IxcTextConfig
+from ixc.model.configuration import IxcTextConfig
 from ixc.model.decoder import Decoder
-from ixc.model.model import IxcForConditionalGeneration
+from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.plora import PLoRALinear
-from ixc.model.weights import load
+from ixc.model.loading import load
 
 MASK = torch.tensor([[True, True, False, False], [False, False, False, True]])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ixc import chat
+from ixc.core import chat_format
 from ixc.processing import IxcImageProcessorPil, IxcProcessor, IxcTokenizer
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -22,17 +22,17 @@ def processor(published_tokenizer: IxcTokenizer) -> IxcProcessor:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["kind"])
 def test_labels_of_given_ids(case: dict) -> None:
-    assert chat.labels(case["ids"], published_quirks=True) == case["labels"]
+    assert chat_format.labels(case["ids"], published_quirks=True) == case["labels"]
 
 
 @pytest.mark.parametrize("case", CONVERSATIONS, ids=range(len(CONVERSATIONS)))
 def test_ids_and_labels_of_a_conversation(processor: IxcProcessor, case: dict) -> None:
     messages = [
-        chat.Message(ROLES[turn["from"]], chat.from_query(turn["value"])[0].content) for turn in case["conversation"]
+        chat_format.Message(ROLES[turn["from"]], chat_format.from_query(turn["value"])[0].content) for turn in case["conversation"]
     ]
-    places = sum(isinstance(part, chat.Image) for message in messages for part in message.content)
+    places = sum(isinstance(part, chat_format.Image) for message in messages for part in message.content)
     batch = processor.encode_training(messages, images=[Image.new("RGB", (9, 9))] * places, hd=1)
-    text = chat.to_text(chat.render_training(messages, published_quirks=True))
+    text = chat_format.to_text(chat_format.render_training(messages, published_quirks=True))
     assert text + "\n</s>" == case["text"]  # the original's tokenizer ate the newline
     assert _short(batch, batch["input_ids"][0].tolist(), case) == case["ids"]
     assert _short(batch, batch["labels"][0].tolist(), case) == case["labels"]
@@ -46,5 +46,5 @@ def _short(batch, values: list[int], case: dict) -> list[int]:
         if not kind:
             found.append(value)
         elif i == 0 or not kinds[i - 1]:
-            found += [chat.IGNORED] * case["image_placeholder_len"]
+            found += [chat_format.IGNORED] * case["image_placeholder_len"]
     return found

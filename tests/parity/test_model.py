@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from ixc.model.config import IxcConfig, IxcTextConfig
+from ixc.model.configuration import IxcConfig, IxcTextConfig
 from ixc.model.generation import AnswerRepetitionPenalty
-from ixc.model.model import IxcForConditionalGeneration
-from ixc.model.names import published_name
+from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.model.key_mapping import published_name
 from ixc.model.rope import inverse_frequencies, rotary
-from ixc.model.weights import load
+from ixc.model.loading import load
 from parity.model_goldens import (
     FOLDER,
     INFERENCE,

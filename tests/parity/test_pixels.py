@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from ixc.geometry import TILE, partition
+from ixc.core.tiling import TILE, partition
 from ixc.processing.canvas import resize_to_canvas
-from ixc.processing.image import IxcImageProcessorPil
+from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.processing.image_io import open_image
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "reference"

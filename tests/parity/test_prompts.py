@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ixc import chat
-from ixc.chat import Segment
+from ixc.core import chat_format
+from ixc.core.chat_format import Segment
 from ixc.processing import IxcImageProcessorPil, IxcProcessor, IxcTokenizer
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -29,18 +29,18 @@ def words(batch) -> list[int]:
 
 @pytest.mark.parametrize("case", CHATS, ids=range(len(CHATS)))
 def test_the_original_chat(processor: IxcProcessor, case: dict) -> None:
-    messages = chat.from_query(case["query"], history=[(q, a) for q, a in case["history"]])
-    places = sum(isinstance(part, chat.Image) for message in messages for part in message.content)
+    messages = chat_format.from_query(case["query"], history=[(q, a) for q, a in case["history"]])
+    places = sum(isinstance(part, chat_format.Image) for message in messages for part in message.content)
     batch = processor.encode(messages, images=[PICTURE] * places, system=case["meta_instruction"], hd=1)
     if case["kind"] == "chat_text_only":
         assert words(batch) == case["ids"]
         return
-    assert chat.to_text(chat.render(messages, system=case["meta_instruction"])) == case["prompt"]
+    assert chat_format.to_text(chat_format.render(messages, system=case["meta_instruction"])) == case["prompt"]
     assert words(batch) == [token for segment in case["segments"] for token in segment["ids"] or []]
 
 
 def test_the_meta_instruction() -> None:
-    assert chat.META_INSTRUCTION in {case["meta_instruction"] for case in CHATS}
+    assert chat_format.META_INSTRUCTION in {case["meta_instruction"] for case in CHATS}
 
 
 @pytest.mark.parametrize("case", BENCHMARKS, ids=lambda case: case["dataset"])
@@ -49,10 +49,10 @@ def test_vlmevalkit(processor: IxcProcessor, case: dict) -> None:
     question = case["line"]["question"].split("Please answer")[0].rstrip()
     before, _, after = case["final_prompt"].partition(question)
     prompt = [
-        Segment("image", image=chat.Image()),
+        Segment("image", image=chat_format.Image()),
         *_some(("markup", before), ("content", question), ("markup", after)),
     ]
-    assert chat.to_text(prompt) == chat.IMAGE_PLACEHOLDER + case["final_prompt"]
+    assert chat_format.to_text(prompt) == chat_format.IMAGE_PLACEHOLDER + case["final_prompt"]
     batch = processor.encode_segments([prompt], images=[PICTURE], hd=1, bos_once=True)
     assert words(batch) == case["bos_ids"] + case["prompt_ids"]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ixc.processing.plain_text import raw_ids
-from ixc.processing.tokenizer import IxcTokenizer
+from ixc.processing.tokenization import IxcTokenizer
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "tokenizer"
 MODEL = GOLDENS / "internlm2-tokenizer.model"

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from ixc.chat import IGNORED
-from ixc.data.batches import collate
-from ixc.data.conversations import JsonLines
-from ixc.data.encode import Encoded, Encoder
-from ixc.model.names import published_name
-from ixc.model.weights import load
+from ixc.core.chat_format import IGNORED
+from ixc.data.batching import collate
+from ixc.data.records import JsonLines
+from ixc.data.encoding import Encoded, Encoder
+from ixc.model.key_mapping import published_name
+from ixc.model.loading import load
 from ixc.processing import IxcImageProcessorPil, IxcProcessor, IxcTokenizer
 from ixc.train.loss import Learner
 from parity.model_goldens import FOLDER, IMAGE_ID, RECORD, REFERENCE, ROUNDING, TENSORS, assert_close

@@ -14,16 +14,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ixc.cli import app
-from ixc.data.conversations import parse_record
-from ixc.data.encode import Encoder
+from ixc.cli.main import app
+from ixc.data.records import parse_record
+from ixc.data.encoding import Encoder
 from ixc.errors import ImageError, ImageSizeError, UsageError
 from ixc.inference import batch
 from ixc.inference.engine import Engine, load
 from ixc.processing import image_io
-from ixc.processing.image import IxcImageProcessorPil
+from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.processing.image_io import open_image, page_count, read_size, to_rgb
-from ixc.serving.door import Door
+from ixc.serving.image_input import ImageInput
 from processing.picture_files import SAMPLES, Sample, encoded, exif, pages_tiff, sample, scene, stored
 
 HD = 4
@@ -90,7 +90,7 @@ WAYS: dict[str, Callable[[Path, Engine], np.ndarray]] = {
     "training": lambda path, engine: _record(str(path), engine),
     "training, data URL": lambda path, engine: _record(_url(path), engine),
     "training, table": lambda path, engine: _record({"bytes": path.read_bytes()}, engine),
-    "server": lambda path, engine: _tiles(Door().open([Door().read(_url(path))])[0], engine),
+    "server": lambda path, engine: _tiles(ImageInput().open([ImageInput().read(_url(path))])[0], engine),
 }
 
 

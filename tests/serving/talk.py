@@ -17,9 +17,9 @@ from typing import Any
 from PIL import Image
 
 from ixc.inference.engine import Engine
-from ixc.inference.plan import read_geometry
-from ixc.serving.answer import Job, Piece
-from ixc.serving.app import Desk, Settings
+from ixc.inference.cost import read_geometry
+from ixc.serving.answer import GenerationJob, TextDelta
+from ixc.serving.app import ChatService, Settings
 from ixc.serving.server import Server, listen
 
 
@@ -27,7 +27,7 @@ from ixc.serving.server import Server, listen
 class Running:
     """A server and its address."""
 
-    desk: Desk
+    desk: ChatService
     server: Server
     port: int
     thread: threading.Thread
@@ -59,7 +59,7 @@ class Running:
 @contextmanager
 def running(engine: Engine, folder: Path, **settings: Any) -> Iterator[Running]:
     """A server for the length of a block; leaving it drains."""
-    desk = Desk(engine, Settings(**{"name": "tiny", "geometry": read_geometry(folder), **settings}))
+    desk = ChatService(engine, Settings(**{"name": "tiny", "geometry": read_geometry(folder), **settings}))
     listening = listen("127.0.0.1", 0)
     server = Server(desk, drain_seconds=10)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
@@ -88,14 +88,14 @@ class Gate:
     def __init__(self) -> None:
         self.open, self.started, self.ended = threading.Event(), 0, 0
 
-    def pieces(self, engine: Engine, job: Job, *, gone: threading.Event) -> Iterator[Piece]:
+    def pieces(self, engine: Engine, job: GenerationJob, *, gone: threading.Event) -> Iterator[TextDelta]:
         self.started += 1
         try:
-            yield Piece(text="a", new_tokens=1)
+            yield TextDelta(text="a", new_tokens=1)
             while not self.open.wait(0.01):
                 if gone.is_set():
                     return
-            yield Piece(text="b", new_tokens=2, finish="stop")
+            yield TextDelta(text="b", new_tokens=2, finish="stop")
         finally:
             self.ended += 1
 

@@ -18,7 +18,7 @@ import pytest
 from talk import running
 
 from ixc.inference.engine import Engine
-from ixc.inference.folder import found
+from ixc.inference.model_folder import found
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "What is the TOTAL?"

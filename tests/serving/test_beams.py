@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from talk import Running, data_url, image_part, text_part
 
-from ixc.chat import IMAGE_PLACEHOLDER, TURN_END, TURN_START
+from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
 from ixc.evals import endpoint
 from ixc.evals.question import Question
 from ixc.inference import batch
@@ -108,12 +108,12 @@ def test_an_answer_begun_is_continued(server: Running, engine: Engine) -> None:
 def test_beams_cost_their_width_and_end_when_the_reader_leaves(engine: Engine) -> None:
     from threading import Event
 
-    from ixc import chat
+    from ixc.core import chat_format
     from ixc.inference.sampling import Sampling
     from ixc.serving import answer
 
     job = answer.prepare(
-        engine, [chat.Message("user", ("Title?",))], sampling=Sampling(num_beams=3), hd=1, partition="native",
+        engine, [chat_format.Message("user", ("Title?",))], sampling=Sampling(num_beams=3), hd=1, partition="native",
         max_tokens=1500,
     )  # fmt: skip
     assert job.tokens == 3 * (job.prompt_tokens + 1500)

@@ -12,7 +12,7 @@ import pytest
 from talk import picture
 
 from ixc.serving.fetch import Fetcher, is_public, read_url
-from ixc.serving.openai import Refused
+from ixc.serving.openai import ApiError
 
 PUBLIC = "93.184.215.14"
 IMAGE = picture()
@@ -70,8 +70,8 @@ def sends(data: bytes) -> Callable[[socket.socket], None]:
     return lambda line: line.sendall(data)
 
 
-def refusal(found: Fetcher, url: str) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(found: Fetcher, url: str) -> ApiError:
+    with pytest.raises(ApiError) as caught:
         found.fetch(url)
     return caught.value
 

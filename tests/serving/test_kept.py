@@ -57,7 +57,7 @@ def test_the_second_question_on_the_embedded_model_is_fast(tmp_path: Path) -> No
     ImageDraw.Draw(image).text((60, 60), "Delivery Note", fill="black", font_size=40)
     image.save(path)
     engine = load(device="cpu")
-    from ixc.inference.folder import found
+    from ixc.inference.model_folder import found
 
     with running(engine, found(None)) as server:  # its name is the tiny model's, whom talk asks
         part = image_part(data_url(path.read_bytes()))

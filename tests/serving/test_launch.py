@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from ixc.errors import CapacityError, UsageError
-from ixc.inference.folder import EMBEDDED
-from ixc.inference.plan import ModelGeometry
-from ixc.serving import launch
-from ixc.serving.door import Limits
-from ixc.serving.launch import Launch, Order, settings
+from ixc.inference.model_folder import EMBEDDED
+from ixc.inference.cost import ModelGeometry
+from ixc.serving.vllm.plugin import launch
+from ixc.serving.image_input import Limits
+from ixc.serving.vllm.launch import Launch, VllmConfig, settings
 
 GIB = 1 << 30
 
 
 @pytest.fixture
-def order() -> Order:
-    return Order(
+def order() -> VllmConfig:
+    return VllmConfig(
         folder=EMBEDDED, name="nano", host="127.0.0.1", port=8000, hd=None, partition=None, dtype="auto",
         accelerated=False, memory=16 * GIB, limits=Limits(), drain_seconds=120, api_key="secret",
     )  # fmt: skip
@@ -31,7 +31,7 @@ def option(found: Launch, name: str) -> str:
     return found.command[found.command.index(name) + 1]
 
 
-def test_a_context_holds_the_largest_image_and_the_cache_holds_contexts(order: Order) -> None:
+def test_a_context_holds_the_largest_image_and_the_cache_holds_contexts(order: VllmConfig) -> None:
     found = settings(order)
     context, kv = int(option(found, "--max-model-len")), int(option(found, "--kv-cache-memory-bytes"))
     assert context > 8737 + launch.ANSWER  # the largest image at HD-55: spec (a)
@@ -43,13 +43,13 @@ def test_a_context_holds_the_largest_image_and_the_cache_holds_contexts(order: O
     assert json.loads(option(found, "--mm-processor-kwargs")) == {"hd": 9, "partition": "native", "max_hd": 55}
 
 
-def test_the_key_is_in_no_command(order: Order) -> None:
+def test_the_key_is_in_no_command(order: VllmConfig) -> None:
     found = settings(order)
     assert "secret" not in " ".join([*found.command, *found.lines, found.environment[launch.SETTINGS]])
     assert found.environment[launch.KEY] == "secret"
 
 
-def test_the_published_model(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_model(order: VllmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "read_geometry", lambda folder: ModelGeometry())
     monkeypatch.setattr(launch, "read_tiling", lambda folder: {})
     with pytest.raises(CapacityError, match="GB of weights"):
@@ -79,6 +79,6 @@ def test_which_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [launch.choose(name) for name in launch.ENGINES] == ["vllm", "light", "vllm"]
 
 
-def test_a_folder_that_is_none(order: Order) -> None:
+def test_a_folder_that_is_none(order: VllmConfig) -> None:
     with pytest.raises(Exception, match="nowhere"):
         settings(replace(order, folder=Path("nowhere")))

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from talk import Running, data_url, image_part, text_part, wait
 
 from ixc.inference.engine import Engine
-from ixc.serving.window import PAGE, PAGE_KINDS
+from ixc.serving.web_ui import PAGE, PAGE_KINDS
 
 
 def test_the_page_names_no_other_host() -> None:

@@ -22,7 +22,7 @@ import pytest
 from talk import data_url
 from typer.testing import CliRunner
 
-from ixc.cli import app
+from ixc.cli.main import app
 from ixc.errors import UsageError
 
 

@@ -15,8 +15,8 @@ from talk import Gate, Running, running, wait
 
 from ixc.inference.engine import Engine
 from ixc.serving import answer
-from ixc.serving.door import Door, Limits
-from ixc.serving.openai import Refused
+from ixc.serving.image_input import ImageInput, Limits
+from ixc.serving.openai import ApiError
 from ixc.serving.queue import Queue
 
 
@@ -44,18 +44,18 @@ def test_the_bounds_and_the_time_to_come_again() -> None:
     async def play() -> None:
         queue = Queue(max_tokens=100, max_requests=3)
         large = queue.enter(5000)  # alone it may have more
-        with pytest.raises(Refused, match="waiting") as caught:
+        with pytest.raises(ApiError, match="waiting") as caught:
             queue.enter(1)
         assert (caught.value.status, caught.value.retry_after) == (429, 12)  # half of 5,000 at 200 a second
         large.leave()
         tickets = [queue.enter(10) for _ in range(3)]
-        with pytest.raises(Refused, match="3 requests of 30 tokens"):
+        with pytest.raises(ApiError, match="3 requests of 30 tokens"):
             queue.enter(10)
         tickets[1].leave()  # gone while waiting: the others move up
         tickets[0].leave()
         await tickets[2].turn()
         queue.close()
-        with pytest.raises(Refused, match="shutting down"):
+        with pytest.raises(ApiError, match="shutting down"):
             queue.enter(1)
         drained = asyncio.ensure_future(queue.drained())
         await asyncio.sleep(0)
@@ -81,7 +81,7 @@ def test_the_rate_follows_what_is_measured() -> None:
 def small(engine: Engine, tiny_folder: Path) -> Iterator[Running]:
     """Room for two text requests of 12 tokens of answer."""
     limits = Limits(max_waiting_requests=2, max_waiting_tokens=10_000)
-    with running(engine, tiny_folder, door=Door(limits=limits)) as found:
+    with running(engine, tiny_folder, door=ImageInput(limits=limits)) as found:
         yield found
 
 

@@ -53,7 +53,7 @@ def own() -> list[list[int]]:
 @pytest.fixture(scope="module")
 def server(own: list[list[int]]) -> Iterator[Vllm]:
     """`vllm serve` on the embedded model; an address in IXC_VLLM_URL is a server started by hand instead."""
-    from ixc.inference.folder import EMBEDDED
+    from ixc.inference.model_folder import EMBEDDED
 
     flags = ["--served-model-name", "nano", "--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1"]
     flags += ["--trust-request-mm-kwargs"]

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ixc.errors import WeightsError
-from ixc.inference.folder import EMBEDDED
-from ixc.model.weights import weight_files
+from ixc.inference.model_folder import EMBEDDED
+from ixc.model.loading import weight_files
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +31,7 @@ def read_by_vllm(folder: Path) -> list[str]:
         from vllm.config.load import LoadConfig
         from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
-        from ixc.serving.vllm_model import IxcForVllm
+        from ixc.serving.vllm.model import IxcForVllm
 
     model = torch.nn.Module()
     IxcForVllm._choose_files(model, str(folder))  # type: ignore[arg-type]

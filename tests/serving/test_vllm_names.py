@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ixc.model.config import READER, IxcConfig
-from ixc.model.model import IxcForConditionalGeneration
-from ixc.model.names import own_name, published_name
+from ixc.model.configuration import READER, IxcConfig
+from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.model.key_mapping import own_name, published_name
 
 PUBLISHED = Path(__file__).parents[1] / "goldens" / "reference" / "checkpoint" / "config.json"
 

@@ -27,8 +27,8 @@ LONG, MORE = 12, 120
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Vllm]:
-    from ixc.inference.folder import EMBEDDED
-    from ixc.inference.plan import read_geometry
+    from ixc.inference.model_folder import EMBEDDED
+    from ixc.inference.cost import read_geometry
 
     m = read_geometry(EMBEDDED)
     cache = CACHED * 2 * m.layers * m.kv_heads * m.head_dim * 4  # keys and values, float32
@@ -45,7 +45,7 @@ def server() -> Iterator[Vllm]:
 
 
 def test_requests_begun_again_answer_the_same(server: Vllm) -> None:
-    from ixc import chat
+    from ixc.core import chat_format
     from ixc.inference.engine import load
     from ixc.processing.image_io import open_image
 
@@ -53,8 +53,8 @@ def test_requests_begun_again_answer_the_same(server: Vllm) -> None:
     engine = load(device="cpu")
     own = []
     for question in questions:
-        pictures = [chat.Image(open_image(image)) for image in question.images()]
-        said = chat.Message("user", (*pictures, question.text))
+        pictures = [chat_format.Image(open_image(image)) for image in question.images()]
+        said = chat_format.Message("user", (*pictures, question.text))
         inputs = engine.processor.encode([said], hd=question.hd)
         # The least length keeps both from ending, in the same way: ends get no probability before it.
         ids = engine.model.generate(**inputs, min_new_tokens=MORE, max_new_tokens=MORE, do_sample=False)

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from test_beams import PUBLISHED, question
 
-from ixc.chat import IMAGE_PLACEHOLDER
+from ixc.core.chat_format import IMAGE_PLACEHOLDER
 from ixc.errors import IxcError
 from ixc.evals import endpoint
 from ixc.evals.question import Question
 from ixc.inference import batch
 from ixc.inference.engine import Engine
 from ixc.processing.image_io import open_image
-from ixc.processing.prompt import PromptEncoder
-from ixc.serving import vllm_prompt
+from ixc.processing.prompt_encoding import PromptEncoder
+from ixc.serving.vllm.plugin import prompt
 
 
 def local(engine: Engine, asked: Question) -> list[int]:
@@ -42,7 +42,7 @@ def served(engine: Engine, asked: Question, *, quirks: bool = False) -> list[int
 
 def ids(engine: Engine, said: Any, options: dict[str, Any], *, quirks: bool = False) -> list[int]:
     encoder = PromptEncoder(engine.processor.tokenizer, published_quirks=quirks)
-    return vllm_prompt.ids(encoder, said, options, system=engine.processor.system)
+    return prompt.ids(encoder, said, options, system=engine.processor.system)
 
 
 @pytest.mark.parametrize("quirks", [False, True])

@@ -1,4 +1,4 @@
-"""Runs of `tune` in forked processes: several ranks that train together, or one that is killed at any moment.
+"""Runs of `run_training` in forked processes: several ranks that train together, or one that is killed at any moment.
 
 A program of its own, for tests: it imports torch once and never trains itself, because a process that went backward
 through a graph cannot fork others that do.
@@ -37,18 +37,18 @@ import torch.distributed.checkpoint
 import torch.distributed.fsdp
 from PIL import Image
 
-from ixc.data.conversations import JsonLines
+from ixc.data.records import JsonLines
 from ixc.data.mixture import Source
-from ixc.model.weights import read_config
-from ixc.processing.processor import IxcProcessor
-from ixc.train.groups import freeze
-from ixc.train.held_out import NAME, HeldOut
-from ixc.train.journal import read
+from ixc.model.loading import read_config
+from ixc.processing.processing import IxcProcessor
+from ixc.train.param_groups import freeze
+from ixc.train.evaluation import NAME, Evaluation
+from ixc.runlog.jsonl import read
 from ixc.train.loss import Learner
-from ixc.train.parallel import joined, shard, whole
-from ixc.train.shards import bare, fill
-from ixc.train.stage import Adapter, Part, Resolution, Stage, Trained, read_stage
-from ixc.train.tune import SEED, build, encoder, tune
+from ixc.train.distributed import joined, shard, whole
+from ixc.train.sharded_loading import bare, fill
+from ixc.train.config import Adapter, Part, Resolution, TrainConfig, Trained, read_train_config
+from ixc.train.run_stage import SEED, build, encoder, run_training
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SIZES = [(300, 200), (700, 400), (336, 1000), (1200, 300), (40, 40), (500, 900)]
@@ -70,7 +70,7 @@ def main() -> None:
 
 def prepare(
     folder: Path, *, steps: int, samples: int, hd: int, parts: Sequence[Part] = ()
-) -> tuple[Callable[..., None], HeldOut]:
+) -> tuple[Callable[..., None], Evaluation]:
     """Data and stage; gives the function that trains to the end in this process, and a test of its own data.
 
     Args:
@@ -88,7 +88,7 @@ def prepare(
     source = Source(name="talks", records=JsonLines(folder / "talks.jsonl"), hd=hd)
 
     def train(out: Path, **options: Any) -> None:
-        tune(
+        run_training(
             stage,
             [source],
             base=folder / "tiny",
@@ -99,7 +99,7 @@ def prepare(
             **options,
         )
 
-    return train, HeldOut([source], encoder(stage, processor), budget=stage.budget)
+    return train, Evaluation([source], encoder(stage, processor), budget=stage.budget)
 
 
 def written(path: Path) -> None:
@@ -117,8 +117,8 @@ def written(path: Path) -> None:
     path.write_text("\n".join(lines))
 
 
-def stage_of(base: Path, *, steps: int, samples: int, hd: int) -> Stage:
-    paper = read_stage(RECIPES / "sft_4khd.py")
+def stage_of(base: Path, *, steps: int, samples: int, hd: int) -> TrainConfig:
+    paper = read_train_config(RECIPES / "sft_4khd.py")
     one = Resolution(hd=hd, dynamic=False, datasets=())
     return replace(
         paper,
@@ -207,7 +207,7 @@ def shards(folder: Path) -> dict[str, Any]:
     return {name: json.loads((folder / f"{name}.json").read_text()) for name in ("all", "lora")}
 
 
-def compare(stage: Stage, base: Path, report: Path) -> None:
+def compare(stage: TrainConfig, base: Path, report: Path) -> None:
     with joined("cpu") as team:
         model, drawn = bare(base, stage.adapter, seed=SEED)
         freeze(model, stage)

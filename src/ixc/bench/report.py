@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ixc.bench.result import Result, Row
-from ixc.evals.report.svg import tag, text
+from ixc.bench.result import BenchResult, BenchRow
+from ixc.utils.svg import tag, text
 
 WIDTH, HEIGHT, MARGIN = 640, 300, 56
 """Of one panel, pixels."""
@@ -24,7 +24,7 @@ TITLES = {
 }
 
 
-def lines(result: Result) -> list[str]:
+def lines(result: BenchResult) -> list[str]:
     """For a terminal."""
     found = []
     for subject, section, rows in _groups(result):
@@ -35,7 +35,7 @@ def lines(result: Result) -> list[str]:
     return [line.rstrip() for line in found] + [f"{name}: {value}" for name, value in fits(result).items()]
 
 
-def markdown(result: Result, plot: str) -> str:
+def markdown(result: BenchResult, plot: str) -> str:
     """A file for the repository."""
     machine = result.machine
     found = [f"# Speed and memory: {machine['name']}, {machine['date']}", ""]
@@ -56,7 +56,7 @@ def markdown(result: Result, plot: str) -> str:
     return "\n".join(found) + "\n"
 
 
-def _groups(result: Result) -> list[tuple[str, str, list[Row]]]:
+def _groups(result: BenchResult) -> list[tuple[str, str, list[BenchRow]]]:
     found = []
     for subject in dict.fromkeys(row.subject for row in result.rows):
         for section in TITLES:
@@ -66,7 +66,7 @@ def _groups(result: Result) -> list[tuple[str, str, list[Row]]]:
     return found
 
 
-def _words(row: Row) -> tuple[str, str, str, str, str]:
+def _words(row: BenchRow) -> tuple[str, str, str, str, str]:
     setting = f"HD-{row.hd}" if row.hd else ""
     name = row.name + (f", {row.bits} bits" if row.section == "bits" else "")
     name += f", {row.image_tokens:,} image tokens" if row.image_tokens else ""
@@ -79,7 +79,7 @@ def _figure(value: float) -> str:
     return f"{value:,.3f}" if abs(value) < 1 else f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def _points(result: Result, subject: str, name: str) -> list[Row]:
+def _points(result: BenchResult, subject: str, name: str) -> list[BenchRow]:
     rows = [row for row in result.rows if (row.subject, row.section, row.name) == (subject, "phases", name)]
     return sorted((row for row in rows if row.image_tokens), key=lambda row: row.image_tokens or 0)
 
@@ -92,7 +92,7 @@ def line_fit(x: list[float], y: list[float]) -> tuple[float, float, float]:
     return float(slope), float(start), float(1 - (rest @ rest) / (whole @ whole))
 
 
-def fits(result: Result) -> dict[str, str]:
+def fits(result: BenchResult) -> dict[str, str]:
     """How cost grows with image tokens, one sentence a subject and quantity."""
     found = {}
     for subject in dict.fromkeys(row.subject for row in result.rows):
@@ -108,7 +108,7 @@ def fits(result: Result) -> dict[str, str]:
     return found
 
 
-def plot(result: Result) -> str:
+def plot(result: BenchResult) -> str:
     """Two panels a subject: time to first token with its line, time per token. SVG."""
     panels, top = [], 0
     for subject in dict.fromkeys(row.subject for row in result.rows):
@@ -123,7 +123,7 @@ def plot(result: Result) -> str:
     return tag("svg", back + "".join(panels), xmlns="http://www.w3.org/2000/svg", viewBox=box, style=style) + "\n"
 
 
-def _panel(rows: list[Row], title: str) -> str:
+def _panel(rows: list[BenchRow], title: str) -> str:
     right, high = max(row.image_tokens or 0 for row in rows), max(row.high for row in rows)
 
     def at(tokens: float, value: float) -> tuple[float, float]:

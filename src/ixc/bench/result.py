@@ -11,7 +11,7 @@ from ixc.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class BenchRow:
     """One figure."""
 
     subject: str
@@ -43,15 +43,15 @@ class Row:
 
 
 @dataclass
-class Result:
+class BenchResult:
     """All rows of one machine and month."""
 
     machine: dict[str, Any]
     """Name, dtype, versions, date, and the measured ceilings."""
-    rows: list[Row]
+    rows: list[BenchRow]
     """Figures, in order of measurement."""
 
-    def add(self, rows: list[Row]) -> None:
+    def add(self, rows: list[BenchRow]) -> None:
         """Newer figures take the place of those of the same subject, section and bits."""
         new = {(row.subject, row.section, row.bits, row.hd) for row in rows}
         self.rows = [row for row in self.rows if (row.subject, row.section, row.bits, row.hd) not in new] + rows
@@ -71,7 +71,7 @@ class Result:
         draft.replace(path)
 
 
-def read(path: Path) -> Result:
+def read(path: Path) -> BenchResult:
     """A file of rows.
 
     Raises:
@@ -79,6 +79,6 @@ def read(path: Path) -> Result:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Result(machine=found["machine"], rows=[Row(**row) for row in found["rows"]])
+        return BenchResult(machine=found["machine"], rows=[BenchRow(**row) for row in found["rows"]])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no result of ixc bench speed ({error}); name another with --out") from error

@@ -12,7 +12,7 @@ import transformers
 
 from ixc.bench import machine, report, speed
 from ixc.bench.names import BITS, HDS, WHOLE, check_names
-from ixc.bench.result import Result, read
+from ixc.bench.result import BenchResult, read
 from ixc.bench.subject import Subject
 from ixc.errors import UsageError
 
@@ -24,7 +24,7 @@ Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class BenchOptions:
     """What a run measures."""
 
     subject: Subject
@@ -58,8 +58,8 @@ class Options:
 
 
 def run(
-    options: Options, *, out: Path | None = None, tell: Tell = lambda what, done, total: None
-) -> tuple[Result, Path]:
+    options: BenchOptions, *, out: Path | None = None, tell: Tell = lambda what, done, total: None
+) -> tuple[BenchResult, Path]:
     """Measures, and writes JSON, Markdown and SVG.
 
     Args:
@@ -83,7 +83,7 @@ def run(
     return result, path
 
 
-def _opened(path: Path, device: torch.device, today: date) -> Result:
+def _opened(path: Path, device: torch.device, today: date) -> BenchResult:
     """The file's rows, under ceilings measured now."""
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     ceilings = {"flops": machine.matrix_rate(device, dtype), "read": machine.read_rate(device)}
@@ -95,10 +95,10 @@ def _opened(path: Path, device: torch.device, today: date) -> Result:
         "transformers": transformers.__version__,
     }
     rows = read(path).rows if path.is_file() else []
-    return Result(machine=about | ceilings, rows=rows)
+    return BenchResult(machine=about | ceilings, rows=rows)
 
 
-def _bench(options: Options, bits: int) -> speed.Bench:
+def _bench(options: BenchOptions, bits: int) -> speed.Bench:
     """Loaded."""
     return speed.Bench(
         subject=options.subject,
@@ -110,7 +110,7 @@ def _bench(options: Options, bits: int) -> speed.Bench:
     )
 
 
-def _measure(options: Options, result: Result, path: Path, sections: Sequence[str], tell: Tell) -> None:
+def _measure(options: BenchOptions, result: BenchResult, path: Path, sections: Sequence[str], tell: Tell) -> None:
     """Every section of the whole weights."""
     name = options.subject.name
     todo = [section for section in sections if options.again or not _done(options, result, section)]
@@ -133,7 +133,7 @@ def _measure(options: Options, result: Result, path: Path, sections: Sequence[st
     tell(f"{name}: done", len(todo), len(todo))
 
 
-def _compare(options: Options, result: Result, path: Path, tell: Tell) -> None:
+def _compare(options: BenchOptions, result: BenchResult, path: Path, tell: Tell) -> None:
     """Weights of all bits side by side: measured apart, the machine's own changes would pass for theirs."""
     name, bits = options.subject.name, sorted(options.bits, reverse=True)
     if not options.again and all(result.has(name, BITS, each) for each in bits):
@@ -144,12 +144,12 @@ def _compare(options: Options, result: Result, path: Path, tell: Tell) -> None:
     tell(f"{name}: {report.TITLES[BITS]}, done", 1, 1)
 
 
-def _done(options: Options, result: Result, section: str) -> bool:
+def _done(options: BenchOptions, result: BenchResult, section: str) -> bool:
     hds = options.sweep if section == "phases" else (None,)
     return all(result.has(options.subject.name, section, WHOLE, hd) for hd in hds)
 
 
-def _write(result: Result, path: Path) -> None:
+def _write(result: BenchResult, path: Path) -> None:
     result.write(path)
     path.with_suffix(".svg").write_text(report.plot(result), encoding="utf-8")
     path.with_suffix(".md").write_text(report.markdown(result, path.with_suffix(".svg").name), encoding="utf-8")

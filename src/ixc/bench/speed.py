@@ -22,10 +22,10 @@ from transformers import LogitsProcessor
 
 from ixc.bench import machine, work
 from ixc.bench.names import SIZES, WHOLE
-from ixc.bench.result import Row
+from ixc.bench.result import BenchRow
 from ixc.bench.subject import Subject
 from ixc.inference.engine import Engine
-from ixc.inference.plan import ModelGeometry, Plan, plan
+from ixc.inference.cost import ModelGeometry, Plan, plan
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.model.generation import NeverSample
 from ixc.processing.image_io import open_image
@@ -60,7 +60,7 @@ CHANGED = ((2, 2), (5, 3))
 QUESTIONS = ("What is the total?", "Who signed it, and when?")
 """First and second."""
 
-Body = Callable[["Bench"], Iterator[Row]]
+Body = Callable[["Bench"], Iterator[BenchRow]]
 
 
 class Clock(LogitsProcessor):
@@ -126,9 +126,9 @@ class Bench:
                 return
             yield number
 
-    def row(self, section: str, name: str, values: Sequence[float], unit: str, **more: Any) -> Row:
+    def row(self, section: str, name: str, values: Sequence[float], unit: str, **more: Any) -> BenchRow:
         """One figure of this bench."""
-        return Row(
+        return BenchRow(
             subject=self.subject.name,
             section=section,
             name=name,
@@ -143,9 +143,9 @@ class Bench:
 
     def encode(self, picture: bytes, question: str, hd: int) -> dict[str, torch.Tensor]:
         """A batch of one from a file's bytes."""
-        from ixc import chat
+        from ixc.core import chat_format
 
-        turn = chat.Message("user", (chat.Image(open_image(picture)), question))
+        turn = chat_format.Message("user", (chat_format.Image(open_image(picture)), question))
         return dict(self.engine.processor.encode([turn], hd=hd, partition="original", return_tensors="pt"))
 
     def endless(self) -> list[NeverSample]:
@@ -182,14 +182,14 @@ def picture(hd: int, *, changed: bool = False) -> bytes:
 
 
 @torch.inference_mode()
-def phases(bench: Bench) -> Iterator[Row]:
+def phases(bench: Bench) -> Iterator[BenchRow]:
     """Every phase of an answer, by HD, after a short answer for warming."""
     bench.steps(bench.encode(picture(1), QUESTIONS[0], 1), 2)
     for hd in bench.hds:
         yield from _phases(bench, hd)
 
 
-def _phases(bench: Bench, hd: int) -> list[Row]:
+def _phases(bench: Bench, hd: int) -> list[BenchRow]:
     file, planned = picture(hd), bench.plan(hd)
     found: dict[str, list[float]] = {"preprocessing": [], "vision": [], "prefill": [], "step": []}
     before = bench.ceilings()
@@ -237,7 +237,7 @@ def _size(bench: Bench) -> int:
 
 
 @torch.inference_mode()
-def bits(benches: Sequence[Bench]) -> Iterator[Row]:
+def bits(benches: Sequence[Bench]) -> Iterator[BenchRow]:
     """Tokens per second of one model in several bits, taking turns, after a small picture and after the usual one."""
     for hd in sorted({1, benches[0].hd}):
         yield from _bits_at(benches, hd)
@@ -246,7 +246,7 @@ def bits(benches: Sequence[Bench]) -> Iterator[Row]:
         yield bench.row("bits", "weights in memory", [weights / 1e9], "GB")
 
 
-def _bits_at(benches: Sequence[Bench], hd: int) -> Iterator[Row]:
+def _bits_at(benches: Sequence[Bench], hd: int) -> Iterator[BenchRow]:
     inputs = benches[0].encode(picture(hd), QUESTIONS[0], hd)
     found: list[list[float]] = [[] for _ in benches]
     for bench in benches:
@@ -267,7 +267,7 @@ def _bits_at(benches: Sequence[Bench], hd: int) -> Iterator[Row]:
             yield bench.row("bits", "times the rate of 32 bits", ratios, "x", hd=hd)
 
 
-def second(bench: Bench) -> Iterator[Row]:
+def second(bench: Bench) -> Iterator[BenchRow]:
     """A first and a second question on one image, from the file's bytes to the first token."""
     file, first, again = picture(bench.hd), [], []
     for _ in bench.rounds():
@@ -283,7 +283,7 @@ def second(bench: Bench) -> Iterator[Row]:
 
 
 @torch.inference_mode()
-def changed(bench: Bench) -> Iterator[Row]:
+def changed(bench: Bench) -> Iterator[BenchRow]:
     """The tower's time for a 4K screenshot, and for the same with two changed tiles."""
     hd, first, again = 55, [], []
     files = [picture(hd), picture(hd, changed=True)]
@@ -304,7 +304,7 @@ def changed(bench: Bench) -> Iterator[Row]:
 
 
 @torch.inference_mode()
-def beams(bench: Bench) -> Iterator[Row]:
+def beams(bench: Bench) -> Iterator[BenchRow]:
     """Prefill with one beam and with three."""
     inputs = bench.encode(picture(bench.hd), QUESTIONS[0], bench.hd)
     bench.engine.reader.look(inputs)
@@ -320,7 +320,7 @@ def beams(bench: Bench) -> Iterator[Row]:
 
 
 @torch.inference_mode()
-def batch(bench: Bench) -> Iterator[Row]:
+def batch(bench: Bench) -> Iterator[BenchRow]:
     """Tokens a second of several sequences side by side, after 64 tokens of text each."""
     for count in BATCHES:
         ids = torch.randint(3, 90, (count, 64), device=bench.device)
@@ -337,14 +337,14 @@ def batch(bench: Bench) -> Iterator[Row]:
 
 
 @torch.inference_mode()
-def memory(bench: Bench) -> Iterator[Row]:
+def memory(bench: Bench) -> Iterator[BenchRow]:
     """Most memory of a prefill beyond weights and image features, against keys and values and one layer."""
     small = bench.encode(picture(1), QUESTIONS[0], 1)
     bench.steps(small, 2)  # kernels have made their work space
     yield from _memory(bench, min(bench.hds[-1], MEMORY_HD))
 
 
-def _memory(bench: Bench, hd: int) -> list[Row]:
+def _memory(bench: Bench, hd: int) -> list[BenchRow]:
     planned, inputs = bench.plan(hd), bench.encode(picture(hd), QUESTIONS[0], hd)
     bench.forget()
     bench.engine.reader.look(inputs)

@@ -12,12 +12,12 @@ import torch
 from ixc.bench.names import WHOLE, check_names
 from ixc.errors import UsageError
 from ixc.inference.engine import Engine, load
-from ixc.inference.folder import EMBEDDED, found, read_processor
-from ixc.inference.plan import ModelGeometry, read_geometry
-from ixc.inference.quantize import quantize
-from ixc.model.config import IxcConfig
-from ixc.model.model import IxcForConditionalGeneration
-from ixc.model.quantised import Quantisation, QuantisedLinear, group_size, prepare
+from ixc.inference.model_folder import EMBEDDED, found, read_processor
+from ixc.inference.cost import ModelGeometry, read_geometry
+from ixc.model.quantization.convert import quantize
+from ixc.model.configuration import IxcConfig
+from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.model.quantization.layers import Quantization, QuantizedLinear, group_size, prepare
 from ixc.model.sizes import BITS
 
 GEOMETRIES = {"7b": ModelGeometry(), "nano": read_geometry(EMBEDDED)}
@@ -85,7 +85,7 @@ def _random(sizes: ModelGeometry, bits: int, device: str) -> Engine:
     with torch.device("meta"):
         model = IxcForConditionalGeneration(config)
     if bits != WHOLE:
-        prepare(model, Quantisation(bits=bits, group_size=group_size(config), half="bfloat16"), dtype=dtype)
+        prepare(model, Quantization(bits=bits, group_size=group_size(config), half="bfloat16"), dtype=dtype)
     _fill(model, where, dtype)
     return Engine(model=model.eval().requires_grad_(False), processor=processor)
 
@@ -124,7 +124,7 @@ def _fill(model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> N
             if not kept.is_floating_point:
                 low, high = (-127, 128) if kept == torch.int8 else (0, 256)
                 values = torch.empty(empty.shape, dtype=kept, device=device).random_(low, high, generator=draw)
-            elif isinstance(module, QuantisedLinear):
+            elif isinstance(module, QuantizedLinear):
                 step = SPREAD * 12**0.5 / (255 if module.bits == 8 else 15)
                 start = step if name == "scale" else -7.5 * step
                 values = torch.full(empty.shape, start, dtype=kept, device=device)

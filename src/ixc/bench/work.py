@@ -4,12 +4,12 @@
     vision     tower and projector
     step       every weight of the decoder's maps and of the head read once, and the keys and values so far
 
-The formulas stand in `ixc.inference.plan`; here they are only put together. One multiply-add = 2 FLOP.
+The formulas stand in `ixc.inference.cost`; here they are only put together. One multiply-add = 2 FLOP.
 """
 
 from __future__ import annotations
 
-from ixc.inference.plan import ModelGeometry, Plan
+from ixc.inference.cost import ModelGeometry, Plan
 
 SCALE_BYTES = {32: 0.0, 16: 0.0, 8: 0.0, 4: 4 / 128}
 """Bytes of scales a weight carries: in 4 bits two bfloat16 for 128 weights, in 8 bits two bytes a row."""

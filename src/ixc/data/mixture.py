@@ -17,8 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ixc.data.check import Records
-from ixc.data.conversations import Record
+from ixc.data.validation import Records
+from ixc.data.records import Record
 from ixc.errors import DataError, UsageError
 
 _SLOTS, _RECORDS, _HD = 1, 2, 3
@@ -57,7 +57,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Place:
+class StreamPosition:
     """Where a mixture stands: all there is to save."""
 
     round: int = 0
@@ -67,7 +67,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class SampledRecord:
     """One sample of the stream."""
 
     record: Record
@@ -120,12 +120,12 @@ class Mixture:
         """Part of the samples by source."""
         return {source.name: source.draws / self.round_length for source in self.sources}
 
-    def after(self, place: Place, samples: int) -> Place:
+    def after(self, place: StreamPosition, samples: int) -> StreamPosition:
         """The place so many samples further on."""
         rounds, slot = divmod(place.slot + samples, self.round_length)
-        return Place(place.round + rounds, slot)
+        return StreamPosition(place.round + rounds, slot)
 
-    def draw(self, place: Place) -> Draw:
+    def draw(self, place: StreamPosition) -> SampledRecord:
         """The sample at a place.
 
         Raises:
@@ -135,9 +135,9 @@ class Mixture:
         source = self.sources[number]
         kept = index if source.keep is None else source.keep[index]
         share = self._random(_HD, place.round, place.slot).random() if source.dynamic else 1.0
-        return Draw(record=source.records[kept], source=source, index=kept, dynamic_share=share)
+        return SampledRecord(record=source.records[kept], source=source, index=kept, dynamic_share=share)
 
-    def locate(self, place: Place) -> tuple[int, int]:
+    def locate(self, place: StreamPosition) -> tuple[int, int]:
         """(number of the source, number among its usable records) of the sample at a place."""
         slot = int(self._order(place.round)[place.slot])
         number = int(np.searchsorted(self._ends, slot, side="right"))
@@ -146,7 +146,7 @@ class Mixture:
         turn, index = divmod(drawn, source.count)
         return number, int(self._record_order(number, turn)[index]) if source.shuffle else index
 
-    def walk(self, place: Place = Place()) -> Iterator[tuple[Place, Draw]]:
+    def walk(self, place: StreamPosition = StreamPosition()) -> Iterator[tuple[StreamPosition, SampledRecord]]:
         """Endless: every sample with the place behind it."""
         while True:
             draw, place = self.draw(place), self.after(place, 1)

@@ -32,7 +32,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from ixc.chat import IMAGE_PLACEHOLDER, TURN_END, TURN_START
+from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
 from ixc.errors import EndpointError, UsageError
 from ixc.evals.pictures import kind_of
 

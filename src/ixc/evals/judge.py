@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ixc.errors import DataError
-from ixc.evals import whole
+from ixc.utils import files
 from ixc.evals.endpoint import Endpoint, complete
 from ixc.evals.metrics.rule import Judge
 
@@ -86,5 +86,5 @@ def _read(cache: Path) -> dict[str, str]:
         except (ValueError, LookupError, TypeError):
             raise DataError(f"{cache} line {number} is no answer of a judge; delete the line or the file") from None
     if lines != data:
-        whole.write(cache, lines)
+        files.write(cache, lines)
     return found

@@ -61,7 +61,7 @@ RADAR = ("GPT-4V", "Gemini Pro", OURS_THEN)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class PaperTable:
     """One printed table."""
 
     title: str
@@ -82,7 +82,7 @@ def axis_of(dataset: str) -> Axis | None:
     return next((axis for axis in AXES if dataset in axis.datasets), None)
 
 
-TABLE_3 = Table(
+TABLE_3 = PaperTable(
     title="Table 3: the sixteen benchmarks",
     source=f"{PAPER}, Table 3; the row of 1.8B: published README",
     columns=tuple(axis.key for axis in AXES),
@@ -106,7 +106,7 @@ TABLE_3 = Table(
     ),
 )  # fmt: skip
 
-TABLE_4 = Table(
+TABLE_4 = PaperTable(
     title="Table 4: open models of similar size",
     source=f"{PAPER}, Table 4",
     columns=("MMStar", "MathVista", "AI2D", "MME-P", "MME-C", "MMB", "MMB-CN", "SEED", "Q-Bench", "MM-Vet"),
@@ -122,7 +122,7 @@ TABLE_4 = Table(
     },
 )
 
-TABLE_5 = Table(
+TABLE_5 = PaperTable(
     title="Table 5: high-resolution OCR",
     source=f"{PAPER}, Table 5",
     columns=("DocVQA", "ChartQA", "InfoVQA", "TextVQA", "OCRBench"),
@@ -142,7 +142,7 @@ ABLATED = ("DocVQA", "InfoVQA", "TextVQA", "ChartQA", "MMBench", "MME", "SEED (2
 
 SPLITS = "DocVQA, InfoVQA and TextVQA on val, ChartQA on test, MMBench EN test, SEED-Bench on 2,000 questions."
 
-TABLE_6 = Table(
+TABLE_6 = PaperTable(
     title="Fig. 5 and Table 6: resolution in training -> in inference",
     source=f"{PAPER}, Fig. 5 and Table 6",
     columns=ABLATED,
@@ -158,7 +158,7 @@ TABLE_6 = Table(
     note=SPLITS,
 )
 
-TABLE_7 = Table(
+TABLE_7 = PaperTable(
     title="Table 7: the global view",
     source=f"{PAPER}, Table 7",
     columns=ABLATED,
@@ -169,7 +169,7 @@ TABLE_7 = Table(
     note=SPLITS,
 )
 
-TABLE_8 = Table(
+TABLE_8 = PaperTable(
     title="Table 8: the newline token",
     source=f"{PAPER}, Table 8",
     columns=ABLATED,
@@ -182,7 +182,7 @@ TABLE_8 = Table(
     note=SPLITS,
 )
 
-TABLE_9 = Table(
+TABLE_9 = PaperTable(
     title="Table 9: merging visual tokens",
     source=f"{PAPER}, Table 9",
     columns=ABLATED,
@@ -194,5 +194,5 @@ TABLE_9 = Table(
     note=SPLITS,
 )
 
-FURTHER: tuple[Table, ...] = (TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_8, TABLE_9)
+FURTHER: tuple[PaperTable, ...] = (TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_8, TABLE_9)
 """Everything beside Table 3, in the paper's order."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ixc.errors import DataError
-from ixc.evals import whole
+from ixc.utils import files as whole
 from ixc.evals.question import Index
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from string import ascii_uppercase
 from typing import Any
 
-from ixc.chat import IMAGE_PLACEHOLDER, META_INSTRUCTION, TURN_END, TURN_START
+from ixc.core.chat_format import IMAGE_PLACEHOLDER, META_INSTRUCTION, TURN_END, TURN_START
 
 Row = Mapping[str, Any]
 

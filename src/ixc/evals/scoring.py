@@ -25,7 +25,7 @@ from ixc.evals.metrics import mmvet as mmvet_rule
 from ixc.evals.metrics import ocrbench as ocrbench_rule
 from ixc.evals.metrics import relaxed as relaxed_rule
 from ixc.evals.metrics import vqa as vqa_rule
-from ixc.evals.metrics.choice import Item
+from ixc.evals.metrics.choice import ChoiceItem
 from ixc.evals.metrics.rule import LMMS, NOTEBOOK, OFFICIAL, VLMEVALKIT
 from ixc.evals.prompts import options
 from ixc.evals.table import Row
@@ -105,7 +105,7 @@ def hallusion(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str
     """HallusionBench: mean of aAcc, fAcc and qAcc; lmms-eval reads and counts as the authors' notebook."""
     right = _right(rows, judge, rule=NOTEBOOK if rule == LMMS else rule)
     judged = [
-        hallusion_rule.Row(index=str(r["index"]), category=r["category"], subcategory=r["l2-category"], right=hit)
+        hallusion_rule.HallusionRow(index=str(r["index"]), category=r["category"], subcategory=r["l2-category"], right=hit)
         for r, hit in zip(rows, right, strict=True)
     ]
     found = hallusion_rule.hallusion(judged, rule=rule)
@@ -121,8 +121,8 @@ def hallusion(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str
 # -- choices ----------------------------------------------------------------------------------------------------------
 
 
-def _item(row: Row) -> Item:
-    return Item(
+def _item(row: Row) -> ChoiceItem:
+    return ChoiceItem(
         index=row["index"],
         choices=options(row),
         answer=str(row["answer"]),
@@ -206,8 +206,8 @@ def hrbench(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
 # -- judged -----------------------------------------------------------------------------------------------------------
 
 
-def _problem(row: Row) -> mathvista_rule.Problem:
-    return mathvista_rule.Problem(
+def _problem(row: Row) -> mathvista_rule.MathVistaProblem:
+    return mathvista_rule.MathVistaProblem(
         question_type=row["question_type"],
         answer_type=row["answer_type"],
         answer=row["answer"],
@@ -218,7 +218,7 @@ def _problem(row: Row) -> mathvista_rule.Problem:
     )
 
 
-def _solved(row: Row, problem: mathvista_rule.Problem, result: Any, *, rule: str) -> bool:
+def _solved(row: Row, problem: mathvista_rule.MathVistaProblem, result: Any, *, rule: str) -> bool:
     if rule == VLMEVALKIT:
         return mathvista_rule.correct(problem, result)
     return mathvista_rule.lmms_correct(problem, result, precision=int(row.get("precision") or 0))

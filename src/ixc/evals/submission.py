@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixc.errors import DataError, UsageError
-from ixc.evals import whole
+from ixc.utils import files
 from ixc.evals.question import Index
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def write(task: Task, rows: Sequence[Row], predictions: Mapping[Index, str], fol
             "and the server refuses a part; finish the run"
         )
     path = folder / f"{task.name}.submission.{ending}"
-    whole.write(path, kind(rows, predictions))
+    files.write(path, kind(rows, predictions))
     return path
 
 

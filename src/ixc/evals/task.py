@@ -19,7 +19,7 @@ from ixc.evals.metrics.rule import VLMEVALKIT, Judge
 from ixc.evals.metrics.rule import check as check_rule
 from ixc.evals.question import Index, Question
 from ixc.evals.table import FileFormat, Row
-from ixc.lazily import lookup
+from ixc.utils.lazy_imports import lookup
 
 Style = Literal["published", "clean"]
 """published: the prompts, beams and limits behind the paper's numbers; clean: a user's words, greedy."""

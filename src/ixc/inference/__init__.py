@@ -5,11 +5,11 @@ Names are looked up on first use, because `ixc plan` must not wait for torch.
 
 from typing import TYPE_CHECKING
 
-from ixc.lazily import lookup
+from ixc.utils.lazy_imports import lookup
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Answer, Engine, load
-    from ixc.inference.plan import Plan
+    from ixc.inference.cost import Plan
     from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
 
 _ROOMS = {

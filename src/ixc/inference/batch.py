@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ixc import chat
+from ixc.core import chat_format
 from ixc.errors import ContextError, ImageError, UsageError
-from ixc.geometry import partition as partition_of
-from ixc.inference.device import device_of, dtype_of, memory
+from ixc.core.tiling import partition as partition_of
+from ixc.utils.device import device_of, dtype_of, memory
 from ixc.inference.engine import Engine
 from ixc.inference.sampling import Sampling
 from ixc.processing.image_io import open_image
@@ -57,7 +57,7 @@ class _Item:
 
     place: int
     request: Request
-    segments: list[chat.Segment]
+    segments: list[chat_format.Segment]
     length: int
     """Tokens of the prompt, those of the text estimated from above: one a letter."""
 
@@ -100,22 +100,22 @@ def number_type(device: str, dtype: str) -> str:
     return str(dtype_of(dtype, device_of(device))).removeprefix("torch.")
 
 
-def segments(request: Request, images: Sequence[Image.Image], *, system: str = "") -> list[chat.Segment]:
+def segments(request: Request, images: Sequence[Image.Image], *, system: str = "") -> list[chat_format.Segment]:
     """The prompt of a request. A published prompt keeps its tags; any other text is a user's turn and stays text.
 
     Raises:
         UsageError: a published prompt with another number of places than of images.
     """
     if not request.raw:
-        turn = chat.Message("user", (*map(chat.Image, images), request.text))
-        return chat.render([turn], system=system)
-    found = chat.from_text(request.text)
+        turn = chat_format.Message("user", (*map(chat_format.Image, images), request.text))
+        return chat_format.render([turn], system=system)
+    found = chat_format.from_text(request.text)
     places = sum(segment.kind == "image" for segment in found)
     if places == 0:
-        return [*(chat.Segment("image", image=chat.Image(image)) for image in images), *found]
-    chat.check_images(placeholders=places, images=len(images))
+        return [*(chat_format.Segment("image", image=chat_format.Image(image)) for image in images), *found]
+    chat_format.check_images(placeholders=places, images=len(images))
     rest = iter(images)
-    return [chat.Segment("image", image=chat.Image(next(rest))) if s.kind == "image" else s for s in found]
+    return [chat_format.Segment("image", image=chat_format.Image(next(rest))) if s.kind == "image" else s for s in found]
 
 
 def _item(engine: Engine, place: int, request: Request, rule: str) -> _Item:

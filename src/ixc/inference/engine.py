@@ -25,19 +25,19 @@ from typing import Any
 import torch
 
 from ixc.errors import UsageError
-from ixc.inference.cache import TILE_CACHE_BYTES, check_bytes
+from ixc.inference.vision_cache import TILE_CACHE_BYTES, check_bytes
 from ixc.inference.compile import Compiled
-from ixc.inference.device import device_of, dtype_of, memory
-from ixc.inference.folder import check_agreement, check_settings, found, read_processor
-from ixc.inference.folding import wants_folding
-from ixc.inference.prefix import PREFIX_CACHE_BYTES
-from ixc.inference.reading import Reader
+from ixc.utils.device import device_of, dtype_of, memory
+from ixc.inference.model_folder import check_agreement, check_settings, found, read_processor
+from ixc.inference.plora_merging import wants_folding
+from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES
+from ixc.inference.generation import CachedGenerator
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, Rules, answer_of, prepare
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.settings import check_plora, check_prefix_cache
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
-from ixc.model import weights
+from ixc.model import loading
 from ixc.model.plora import fold
 
 
@@ -73,11 +73,11 @@ def load(
     prefix_cache = _kept_prefixes(prefix_cache, compile=compile)
     path = found(folder)
     check_settings(path)
-    weights.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
+    loading.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
     processor = read_processor(path)
-    size = sum(file.stat().st_size for file in weights.weight_files(path)) / 1e9
+    size = sum(file.stat().st_size for file in loading.weight_files(path)) / 1e9
     with memory(f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"):
-        model = weights.load(path, dtype=number)
+        model = loading.load(path, dtype=number)
         check_agreement(path, model.config, processor)
         model = model.to(where).eval()
         if wants_folding(plora, path, model, compile=compile):
@@ -114,7 +114,7 @@ class Engine:
         self.model = model
         self.processor = processor
         self.compiled = Compiled(model) if compile else None
-        self.reader = Reader(
+        self.reader = CachedGenerator(
             model, processor, tile_cache=tile_cache, prefix_cache=prefix_cache, by_mask=self.compiled is not None
         )
 

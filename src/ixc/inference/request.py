@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ixc import chat
+from ixc.core import chat_format
 from ixc.errors import ContextError, UsageError
-from ixc.geometry import partition as partition_of
+from ixc.core.tiling import partition as partition_of
 from ixc.processing.image_io import open_image, to_rgb
 
 if TYPE_CHECKING:
     import torch
 
-MAX_NEW_TOKENS = chat.CHAT_DEFAULTS.max_new_tokens
+MAX_NEW_TOKENS = chat_format.CHAT_DEFAULTS.max_new_tokens
 """Longest answer where neither the caller nor the folder's generation config says: the original chat's (spec i)."""
 
 Picture = str | os.PathLike[str] | bytes | Image.Image
@@ -172,12 +172,12 @@ def check_text(text: str) -> None:
         raise UsageError(f"character {error.start + 1} of {len(text)} of the text is none; write it in UTF-8") from None
 
 
-def conversation(pictures: list[Image.Image], question: str, history: History) -> list[chat.Message]:
+def conversation(pictures: list[Image.Image], question: str, history: History) -> list[chat_format.Message]:
     """Turns; the pictures stand before the text of the first one."""
-    turns: list[chat.Message] = []
+    turns: list[chat_format.Message] = []
     for asked, answered in (*history, (question, None)):
-        seen = () if turns else tuple(map(chat.Image, pictures))
-        turns.append(chat.Message("user", (*seen, asked)))
+        seen = () if turns else tuple(map(chat_format.Image, pictures))
+        turns.append(chat_format.Message("user", (*seen, asked)))
         if answered is not None:
-            turns.append(chat.Message("assistant", (answered,)))
+            turns.append(chat_format.Message("assistant", (answered,)))
     return turns

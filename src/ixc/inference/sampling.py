@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from ixc.chat import CHAT_DEFAULTS
+from ixc.core.chat_format import CHAT_DEFAULTS
 from ixc.errors import UsageError
 from ixc.model.generation import AnswerRepetitionPenalty
 
@@ -63,7 +63,7 @@ class Sampling:
         return found | {"logits_processor": [penalty]}
 
 
-class Record(LogitsProcessor):
+class LogprobRecorder(LogitsProcessor):
     """Keeps the logarithms of a step's probabilities until its token arrives; temperature and top_p come behind it."""
 
     def __init__(self) -> None:

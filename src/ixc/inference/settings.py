@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ixc.errors import UsageError
-from ixc.geometry import RULES
+from ixc.core.tiling import RULES
 
 DEVICES = ("cpu", "cuda", "mps")
 """What `load` accepts besides "auto"; "cuda:1" and the like as well."""

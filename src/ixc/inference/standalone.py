@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, Picture, Request, Rules, answer_of, prepare
 from ixc.inference.text_pieces import text_pieces
-from ixc.layout import MERGE
+from ixc.core.token_layout import MERGE
 from ixc.model.sizes import ModelSizes, read_sizes
 from ixc.processing import standalone
 from ixc.processing.standalone import StandaloneProcessor
@@ -69,7 +69,7 @@ class StandaloneReader:
         Returns:
             False where the full engine must decide: "auto" is a GPU here, or the weights are not exactly this model's.
         """
-        from ixc.inference.device import device_of
+        from ixc.utils.device import device_of
         from ixc.model.standalone import StandaloneModel
 
         if device_of(device).type != "cpu":
@@ -91,7 +91,7 @@ class StandaloneReader:
         """Until the first stop token. Raises: CapacityError: too little memory."""
         import torch
 
-        from ixc.inference.device import memory
+        from ixc.utils.device import memory
 
         assert self._model is not None, "load() comes first"
         inputs = {name: torch.from_numpy(value) for name, value in request.inputs.items()}

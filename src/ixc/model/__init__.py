@@ -8,15 +8,15 @@ Names are imported on first use: `import ixc.model` alone costs nothing.
 
 from typing import TYPE_CHECKING
 
-from ixc.lazily import lookup
+from ixc.utils.lazy_imports import lookup
 
 if TYPE_CHECKING:
-    from ixc.model.config import IxcConfig, IxcTextConfig, IxcVisionConfig
+    from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
     from ixc.model.decoder import Decoder
-    from ixc.model.model import IxcForConditionalGeneration, IxcModel
+    from ixc.model.modeling import IxcForConditionalGeneration, IxcModel
     from ixc.model.plora import PLoRALinear
     from ixc.model.vision import VisionTower
-    from ixc.model.weights import import_weights, load
+    from ixc.model.loading import import_weights, load
 
 __all__ = [
     "Decoder",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ixc.model import kernels
+from ixc.model.kernels.ops import ops
 from ixc.model.sizes import PLAIN
 
 
@@ -94,7 +94,7 @@ def _one_query(
     """
     batch, heads, _, width = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, width)  # (B, K, H / K, D)
-    if mask is None and scaling == width**-0.5 and kernels.attends(grouped, key, value):
-        return kernels.attend_one(grouped, key, value).reshape(batch, 1, heads, width)
+    if mask is None and scaling == width**-0.5 and ops.attends(grouped, key, value):
+        return ops.attend_one(grouped, key, value).reshape(batch, 1, heads, width)
     found = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
     return found.reshape(batch, 1, heads, width)

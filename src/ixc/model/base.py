@@ -8,8 +8,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
-from ixc.model.config import IxcConfig
-from ixc.model.names import register_renamings
+from ixc.model.configuration import IxcConfig
+from ixc.model.key_mapping import register_renamings
 
 
 class IxcPreTrainedModel(PreTrainedModel):

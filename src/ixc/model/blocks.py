@@ -22,7 +22,7 @@ from ixc.model.plora import Places, PLoRALinear, cut
 from ixc.model.rope import rotate
 
 if TYPE_CHECKING:
-    from ixc.model.config import IxcTextConfig
+    from ixc.model.configuration import IxcTextConfig
 
 TOKENS_AT_ONCE = 1024
 """Tokens that go through the feed-forward together where nothing trains. It bounds the widest activations of a prefill:

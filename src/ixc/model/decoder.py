@@ -27,7 +27,7 @@ from ixc.errors import UsageError
 from ixc.model import blocks
 from ixc.model.base import IxcPreTrainedModel
 from ixc.model.blocks import Attention, RMSNorm
-from ixc.model.config import IxcTextConfig
+from ixc.model.configuration import IxcTextConfig
 from ixc.model.plora import Places
 from ixc.model.rope import rotary
 from ixc.model.transformers_contract import CACHE_NAME, causal_mask, one_cache

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ixc.errors import UsageError
-from ixc.model.images import assemble, views
+from ixc.model.image_features import assemble, views
 from ixc.model.linear import linear
 
 TILES_PER_PASS = {"cpu": 1, "learning": 16}

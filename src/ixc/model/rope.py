@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from ixc.model.config import IxcTextConfig
+    from ixc.model.configuration import IxcTextConfig
 
 
 def inverse_frequencies(config: IxcTextConfig, length: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ixc.errors import UsageError
-from ixc.model.names import MODEL_TYPE
+from ixc.model.key_mapping import MODEL_TYPE
 
 MERGES = ("concat", "c_abstractor", "resampler")
 """The three ways of the paper (table 9) to turn 576 patches into 144 tokens."""

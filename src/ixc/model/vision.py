@@ -18,7 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ixc.model import vision_blocks
 from ixc.model.base import IxcPreTrainedModel
-from ixc.model.config import IxcVisionConfig
+from ixc.model.configuration import IxcVisionConfig
 from ixc.model.vision_blocks import ACTIVATIONS, VisionAttention, VisionEmbeddings, VisionEncoder, quick_gelu
 
 

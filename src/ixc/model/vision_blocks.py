@@ -19,7 +19,7 @@ from ixc.errors import UsageError
 from ixc.model.attention import attend
 
 if TYPE_CHECKING:
-    from ixc.model.config import IxcVisionConfig
+    from ixc.model.configuration import IxcVisionConfig
 
 PIECE = 64
 """Rows of the MLP activated at once where nothing trains: 1 MB at true widths."""

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ixc.lazily import lookup
+from ixc.utils.lazy_imports import lookup
 
 if TYPE_CHECKING:
-    from ixc.processing.image import IxcImageProcessorPil
+    from ixc.processing.image_processing import IxcImageProcessorPil
     from ixc.processing.image_io import open_image
-    from ixc.processing.processor import IxcProcessor
-    from ixc.processing.tokenizer import IxcTokenizer, character_tokenizer
+    from ixc.processing.processing import IxcProcessor
+    from ixc.processing.tokenization import IxcTokenizer, character_tokenizer
 
 __all__ = [
     "IxcImageProcessorPil",
@@ -39,9 +39,9 @@ def register(config_class: Any) -> None:
     """
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
-    from ixc.processing.image import IxcImageProcessorPil
-    from ixc.processing.processor import IxcProcessor
-    from ixc.processing.tokenizer import IxcTokenizer
+    from ixc.processing.image_processing import IxcImageProcessorPil
+    from ixc.processing.processing import IxcProcessor
+    from ixc.processing.tokenization import IxcTokenizer
 
     for name in _PUBLISHED_TOKENIZERS:
         alias = type(name, (IxcTokenizer,), {"__doc__": "The published name of IxcTokenizer."})

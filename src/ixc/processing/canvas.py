@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ixc.errors import GeometryError
-from ixc.geometry import Partition
+from ixc.core.tiling import Partition
 
 WHITE = 255
 """Value of the padding (spec (a) 6)."""

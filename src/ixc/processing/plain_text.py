@@ -9,7 +9,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ixc.chat import IMAGE_PLACEHOLDER
+from ixc.core.chat_format import IMAGE_PLACEHOLDER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
 
-from ixc import chat
-from ixc.geometry import RULES, partition
-from ixc.layout import num_image_tokens
+from ixc.core import chat_format
+from ixc.core.tiling import RULES, partition
+from ixc.core.token_layout import num_image_tokens
 from ixc.processing.canvas import resize_to_canvas, tiles
-from ixc.processing.prompt import PromptEncoder
+from ixc.processing.prompt_encoding import PromptEncoder
 
 _PROCESSOR = {
     "image_processor": dict, "newline": bool, "overview": bool, "processor_class": str, "published_quirks": bool,
@@ -106,7 +106,7 @@ class StandaloneProcessor:
         self.image_token_id = self._prompts.image_token_id
 
     def encode(
-        self, messages: Sequence[chat.Message], *, hd: int, partition: str, return_tensors: str
+        self, messages: Sequence[chat_format.Message], *, hd: int, partition: str, return_tensors: str
     ) -> dict[str, np.ndarray]:
         """One conversation as arrays of `IxcProcessor.encode`: (1, T) ids and types, tiles, grids.
 
@@ -116,7 +116,7 @@ class StandaloneProcessor:
             return_tensors: "np".
         """
         assert return_tensors == "np"
-        prompt = chat.render(messages, system=self.system)
+        prompt = chat_format.render(messages, system=self.system)
         pictures = [segment.image.source for segment in prompt if segment.image is not None]
         found = self._tiles(pictures, hd, partition) if pictures else {}
         counts = iter([self.num_image_tokens(*map(int, grid)) for grid in found.get("image_grids", ())])

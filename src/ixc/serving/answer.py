@@ -18,20 +18,20 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria
 
-from ixc import chat
+from ixc.core import chat_format
 from ixc.errors import ContextError
-from ixc.geometry import partition as partition_of
+from ixc.core.tiling import partition as partition_of
 from ixc.inference.engine import MAX_NEW_TOKENS, Engine
-from ixc.inference.sampling import Record, Sampling
+from ixc.inference.sampling import LogprobRecorder, Sampling
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
 
-HEADER = f"{chat.TURN_START}assistant\n"
+HEADER = f"{chat_format.TURN_START}assistant\n"
 """Before an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class PromptFormat:
     """How messages become a prompt."""
 
     begun: bool = False
@@ -43,12 +43,12 @@ class Form:
     """The name in the header before the answer; one published prompt has blanks before it."""
 
 
-CHAT_FORM = Form()
+CHAT_FORM = PromptFormat()
 """A conversation as everybody has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class GenerationJob:
     """A checked and encoded request."""
 
     inputs: dict[str, torch.Tensor]
@@ -87,7 +87,7 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class TextDelta:
     """A piece of the answer."""
 
     text: str
@@ -100,13 +100,13 @@ class Piece:
     """Set in the last piece: "stop" or "length"."""
     cached_tokens: int = 0
     """Tokens of the prompt that had been read before, for another answer."""
-    others: tuple[Piece, ...] = ()
+    others: tuple[TextDelta, ...] = ()
     """In the last piece: the whole answers of the other beams, the likelier first."""
 
 
 def prepare(
     engine: Engine,
-    messages: Sequence[chat.Message],
+    messages: Sequence[chat_format.Message],
     *,
     sampling: Sampling,
     hd: int,
@@ -114,8 +114,8 @@ def prepare(
     max_tokens: int | None = None,
     stop: tuple[str, ...] = (),
     top_logprobs: int | None = None,
-    form: Form = CHAT_FORM,
-) -> Job:
+    form: PromptFormat = CHAT_FORM,
+) -> GenerationJob:
     """Everything that can be wrong with a conversation is found here, before the model runs.
 
     Args:
@@ -125,7 +125,7 @@ def prepare(
     Raises:
         GeometryError: no partition. ContextError: more tokens than positions. ImageError: a picture's mode.
     """
-    pictures = [part.source for turn in messages for part in turn.content if isinstance(part, chat.Image)]
+    pictures = [part.source for turn in messages for part in turn.content if isinstance(part, chat_format.Image)]
     # Counted before a canvas is made: a huge hd would ask for a canvas of gigabytes.
     grids = [partition_of(p.width, p.height, hd=hd, rule=partition) for p in pictures]
     image_tokens = tuple(engine.processor.num_image_tokens(grid.grid_h, grid.grid_w) for grid in grids)
@@ -138,7 +138,7 @@ def prepare(
         return_tensors="pt",
     )
     length = inputs["input_ids"].shape[1]
-    return Job(
+    return GenerationJob(
         inputs=dict(inputs),
         prompt_tokens=length,
         image_tokens=image_tokens,
@@ -150,14 +150,14 @@ def prepare(
     )
 
 
-def prompt(messages: Sequence[chat.Message], form: Form, *, system: str) -> list[chat.Segment]:
+def prompt(messages: Sequence[chat_format.Message], form: PromptFormat, *, system: str) -> list[chat_format.Segment]:
     """Messages in the wanted form, as segments."""
-    found = chat.render(messages, system="" if form.published else system, continue_final_message=form.begun)
+    found = chat_format.render(messages, system="" if form.published else system, continue_final_message=form.begun)
     if not form.published:
         return found
     if not form.begun:
-        header = f"{found[-1].text.removesuffix(HEADER)}{chat.TURN_START}{form.assistant}\n"
-        found[-1] = chat.Segment("markup", header)
+        header = f"{found[-1].text.removesuffix(HEADER)}{chat_format.TURN_START}{form.assistant}\n"
+        found[-1] = chat_format.Segment("markup", header)
     return [*(s for s in found if s.kind == "image"), *(s for s in found if s.kind != "image")]
 
 
@@ -172,7 +172,7 @@ def _room(engine: Engine, prompt_tokens: int, wanted: int | None) -> int:
     return wanted or min(left, engine.model.generation_config.max_new_tokens or MAX_NEW_TOKENS)
 
 
-def pieces(engine: Engine, job: Job, *, gone: Event) -> Iterator[Piece]:
+def pieces(engine: Engine, job: GenerationJob, *, gone: Event) -> Iterator[TextDelta]:
     """The answer while it is made; closing the iterator ends generation at the next token.
 
     Args:
@@ -202,10 +202,10 @@ def pieces(engine: Engine, job: Job, *, gone: Event) -> Iterator[Piece]:
 class _Run:
     """One generation: the tokens so far and why it ended."""
 
-    def __init__(self, engine: Engine, job: Job, gone: Event) -> None:
+    def __init__(self, engine: Engine, job: GenerationJob, gone: Event) -> None:
         self.engine, self.job, self.gone = engine, job, gone
         self.count, self.finish = 0, "length"
-        self.record = None if job.top_logprobs is None else Record()
+        self.record = None if job.top_logprobs is None else LogprobRecorder()
         self.fresh: list[TokenLogprob] = []
         self._reused = engine.reader.prefixes.tokens_reused
 
@@ -217,23 +217,23 @@ class _Run:
     def texts(self) -> Iterator[str]:
         return text_pieces(self._tokens(), decode=self.engine.processor.decode_answer)
 
-    def piece(self, text: str, *, finish: str | None = None) -> Piece:
+    def piece(self, text: str, *, finish: str | None = None) -> TextDelta:
         fresh, self.fresh = tuple(self.fresh), []
-        return Piece(text=text, new_tokens=self.count, logprobs=fresh, finish=finish, cached_tokens=self.cached)
+        return TextDelta(text=text, new_tokens=self.count, logprobs=fresh, finish=finish, cached_tokens=self.cached)
 
-    def beams(self) -> Piece:
+    def beams(self) -> TextDelta:
         """The likeliest answer, with the others."""
         rows = self._generate(num_return_sequences=self.job.sampling.num_beams, stopping_criteria=[_Gone(self.gone)])
         best, *others = [self._whole(row[self.job.prompt_tokens :].tolist()) for row in rows]
         return replace(best, others=tuple(others), cached_tokens=self.cached)
 
-    def _whole(self, tokens: list[int]) -> Piece:
+    def _whole(self, tokens: list[int]) -> TextDelta:
         """An answer as one piece."""
         count = next((place for place, token in enumerate(tokens) if token in self._ends), None)
         text = self.engine.processor.decode_answer(tokens)
         stop = _first_stop(text, self.job.stop)
         finish = "length" if count is None and stop is None else "stop"
-        return Piece(text=text[:stop], new_tokens=len(tokens) if count is None else count, finish=finish)
+        return TextDelta(text=text[:stop], new_tokens=len(tokens) if count is None else count, finish=finish)
 
     @property
     def _ends(self) -> set[int]:

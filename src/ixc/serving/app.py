@@ -19,21 +19,21 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from ixc import chat
+from ixc.core import chat_format
 from ixc.errors import CapacityError, ContextError, ImageError, IxcError, UsageError
-from ixc.geometry import RULES
-from ixc.inference import gaze
+from ixc.core.tiling import RULES
+from ixc.inference import attention_maps
 from ixc.inference.engine import Engine
-from ixc.inference.plan import ModelGeometry
+from ixc.inference.cost import ModelGeometry
 from ixc.serving import answer, metrics, reply
-from ixc.serving.answer import Job, Piece
+from ixc.serving.answer import GenerationJob, TextDelta
 from ixc.serving.body import Bodies
-from ixc.serving.door import Door
-from ixc.serving.guard import Guard
-from ixc.serving.openai import Chat, Refused, error_body, quote, read_chat, read_json
+from ixc.serving.image_input import ImageInput
+from ixc.serving.middleware import SecurityMiddleware
+from ixc.serving.openai import ChatRequest, ApiError, error_body, quote, read_chat, read_json
 from ixc.serving.queue import Queue
-from ixc.serving.run import Runner, Stream
-from ixc.serving.window import add_window
+from ixc.serving.worker import GenerationWorker, DeltaStream
+from ixc.serving.web_ui import add_window
 
 READERS = 8
 """Threads that read images' addresses."""
@@ -53,7 +53,7 @@ class Settings:
     """Of the model, as clients ask for it."""
     geometry: ModelGeometry
     """Of the model, for plans."""
-    door: Door = field(default_factory=Door)
+    door: ImageInput = field(default_factory=ImageInput)
     """How images come in, and the limits of a request."""
     hd: int | None = None
     """Most tiles of an image where a request says nothing; None = the folder's setting."""
@@ -65,7 +65,7 @@ class Settings:
     """Names clients may call the server by; empty = any."""
 
 
-class Desk:
+class ChatService:
     """Takes requests in, one after the other to the model, and counts."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -78,11 +78,11 @@ class Desk:
             max_tokens=limits.max_waiting_tokens or QUEUE_CONTEXTS * engine.context,
             max_requests=limits.max_waiting_requests,
         )
-        self.runner = Runner(engine, self.metrics)
+        self.runner = GenerationWorker(engine, self.metrics)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="ixc-encode")
 
-    async def admit(self, request: Request) -> tuple[Chat, Job]:
+    async def admit(self, request: Request) -> tuple[ChatRequest, GenerationJob]:
         """A request read, checked and encoded.
 
         Raises:
@@ -97,38 +97,38 @@ class Desk:
                 files = await asyncio.gather(*reading)
                 return asked, await self._in(self._encoder, self._encode, asked, files)
         except TimeoutError:
-            raise Refused(f"the images took longer than {limits.open_seconds:g} s; send fewer", status=408) from None
+            raise ApiError(f"the images took longer than {limits.open_seconds:g} s; send fewer", status=408) from None
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[..., T], *values: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work, *values)
 
-    def _check(self, asked: Chat) -> None:
+    def _check(self, asked: ChatRequest) -> None:
         """What needs no picture."""
         limits = self.door.limits
         if asked.model != self.settings.name:
-            raise Refused(
+            raise ApiError(
                 f"no model {quote(asked.model)} here; this server has {self.settings.name}",
                 status=404, code="model_not_found", param="model",
             )  # fmt: skip
         letters = sum(len(part) for turn in asked.messages for part in turn.content if isinstance(part, str))
         if letters > limits.max_text:
-            raise Refused(f"{letters:,} characters of text, at most {limits.max_text:,} are read; send less")
+            raise ApiError(f"{letters:,} characters of text, at most {limits.max_text:,} are read; send less")
         if (asked.hd or 0) > limits.max_hd:
-            raise Refused(f"hd is {quote(asked.hd)}, at most {limits.max_hd} here; use a smaller one", param="hd")
+            raise ApiError(f"hd is {quote(asked.hd)}, at most {limits.max_hd} here; use a smaller one", param="hd")
         if asked.partition is not None and asked.partition not in RULES:
-            raise Refused(f"no partition rule {quote(asked.partition)}; use {', '.join(RULES)}", param="partition")
+            raise ApiError(f"no partition rule {quote(asked.partition)}; use {', '.join(RULES)}", param="partition")
         if limits.max_new_tokens is not None and (asked.max_tokens or 0) > limits.max_new_tokens:
-            raise Refused(
+            raise ApiError(
                 f"max_tokens is {quote(asked.max_tokens)}, at most {limits.max_new_tokens:,} here", param="max_tokens"
             )
         self.door.check_count(asked.images)
 
-    def _encode(self, asked: Chat, files: list[bytes]) -> Job:
+    def _encode(self, asked: ChatRequest, files: list[bytes]) -> GenerationJob:
         pictures = iter(self.door.open(files))
         messages = [
-            chat.Message(
+            chat_format.Message(
                 turn.role,
-                tuple(chat.Image(next(pictures)) if isinstance(part, chat.Image) else part for part in turn.content),
+                tuple(chat_format.Image(next(pictures)) if isinstance(part, chat_format.Image) else part for part in turn.content),
             )
             for turn in asked.messages
         ]
@@ -146,13 +146,13 @@ class Desk:
         most = self.door.limits.max_new_tokens
         return job if most is None else replace(job, max_new_tokens=min(most, job.max_new_tokens))
 
-    def open(self, request: Request, job: Job) -> Reading:
+    def open(self, request: Request, job: GenerationJob) -> AnswerStream:
         """A place in the queue, and what comes from it.
 
         Raises:
             Refused: the queue is full or closed.
         """
-        return Reading(self, request, Stream(self.runner, job, self.queue.enter(job.tokens)))
+        return AnswerStream(self, request, DeltaStream(self.runner, job, self.queue.enter(job.tokens)))
 
     def gauges(self) -> list[tuple[str, str, float]]:
         """What is so now."""
@@ -165,16 +165,16 @@ class Desk:
         ]
 
 
-class Reading:
+class AnswerStream:
     """An answer, and an eye on whether its reader is still there."""
 
-    def __init__(self, desk: Desk, request: Request, stream: Stream) -> None:
+    def __init__(self, desk: ChatService, request: Request, stream: DeltaStream) -> None:
         self.desk, self.stream, self.arrived = desk, stream, time.perf_counter()
         self._watch = asyncio.ensure_future(_left(request))
         self._watch.add_done_callback(lambda _: stream.leave())
 
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """The answer in pieces; errors as of `Stream.pieces`."""
+    async def pieces(self) -> AsyncIterator[TextDelta]:
+        """The answer in pieces; errors as of `DeltaStream.pieces`."""
         async for piece in self.stream.pieces():
             if piece.finish is not None:
                 self.desk.metrics.request.observe(time.perf_counter() - self.arrived)
@@ -189,7 +189,7 @@ class Reading:
 class _Events(StreamingResponse):
     """Server-sent events; the reading is closed even where its first piece was never asked for."""
 
-    def __init__(self, reading: Reading, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, reading: AnswerStream, events: AsyncIterator[bytes]) -> None:
         super().__init__(_told(events), media_type="text/event-stream")
         self.reading = reading
 
@@ -206,7 +206,7 @@ async def _left(request: Request) -> None:
         pass
 
 
-def create_app(desk: Desk) -> Guard:
+def create_app(desk: ChatService) -> SecurityMiddleware:
     """The application around one loaded model."""
     settings = desk.settings
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -216,16 +216,16 @@ def create_app(desk: Desk) -> Guard:
     app.add_exception_handler(Exception, _refused)
     for kind in (IxcError, HTTPException):
         app.add_exception_handler(kind, _refused)
-    return Guard(app, metrics=desk.metrics, api_key=settings.api_key, hosts=settings.hosts)
+    return SecurityMiddleware(app, metrics=desk.metrics, api_key=settings.api_key, hosts=settings.hosts)
 
 
-def _add_api(app: FastAPI, desk: Desk) -> None:
+def _add_api(app: FastAPI, desk: ChatService) -> None:
     started, name = int(time.time()), desk.settings.name
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
         asked, job = await desk.admit(request)
-        reading, envelope = desk.open(request, job), reply.Reply.to(job, model=name)
+        reading, envelope = desk.open(request, job), reply.ChatResponse.to(job, model=name)
         if asked.stream:
             return _Events(reading, reply.events(envelope, reading.pieces(), include_usage=asked.include_usage))
         try:
@@ -235,7 +235,7 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
 
     def model() -> dict[str, Any]:
         about = {"hd": desk.settings.hd, "partition": desk.settings.partition, "rules": list(RULES)}
-        about["attention"] = gaze.possible(desk.engine)
+        about["attention"] = attention_maps.possible(desk.engine)
         limits = {"max_model_len": desk.engine.context, "max_hd": desk.door.limits.max_hd}
         return {"id": name, "object": "model", "created": started, "owned_by": "ixc", **limits, **about}
 
@@ -246,11 +246,11 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
     @app.get("/v1/models/{wanted:path}")
     async def one_model(wanted: str) -> Response:
         if wanted != name:
-            raise Refused(f"no model {quote(wanted)} here; this server has {name}", status=404, code="model_not_found")
+            raise ApiError(f"no model {quote(wanted)} here; this server has {name}", status=404, code="model_not_found")
         return JSONResponse(model())
 
 
-def _add_machines(app: FastAPI, desk: Desk) -> None:
+def _add_machines(app: FastAPI, desk: ChatService) -> None:
     @app.get("/health")
     async def health() -> Response:
         return JSONResponse({"status": "ok"})
@@ -258,7 +258,7 @@ def _add_machines(app: FastAPI, desk: Desk) -> None:
     @app.get("/ready")
     async def ready() -> Response:
         if desk.queue.closed:
-            raise Refused("the server is shutting down; ask another one", status=503, code="shutting_down")
+            raise ApiError("the server is shutting down; ask another one", status=503, code="shutting_down")
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics")
@@ -286,7 +286,7 @@ def _error(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers; what is not ours goes to the log and not to a stranger."""
     headers: dict[str, str] = {}
     status, code, param, message = 500, None, None, "something went wrong in the server; its log says what"
-    if isinstance(error, Refused):
+    if isinstance(error, ApiError):
         status, code, param, message = error.status, error.code, error.param, str(error)
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     elif isinstance(error, HTTPException):

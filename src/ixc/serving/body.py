@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from ixc.serving.door import Limits
-from ixc.serving.openai import Refused
+from ixc.serving.image_input import Limits
+from ixc.serving.openai import ApiError
 
 
 class Bodies:
@@ -28,7 +28,7 @@ class Bodies:
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # what a form on a foreign page may send without being asked
-            raise Refused("send the request as Content-Type: application/json", status=415)
+            raise ApiError("send the request as Content-Type: application/json", status=415)
         counted = 0
         try:
             found = bytearray()
@@ -49,18 +49,18 @@ class Bodies:
                 async for chunk in request.stream():
                     yield chunk
         except TimeoutError:
-            raise Refused(
+            raise ApiError(
                 f"the request took longer than {self.limits.body_seconds:g} s to arrive; send it again", status=408
             ) from None
         except ClientDisconnect:
-            raise Refused("the client has left", status=499) from None
+            raise ApiError("the client has left", status=499) from None
 
     def _check(self, size: int, *, more: int | None = None) -> None:
         if size > self.limits.max_body_bytes:
-            raise Refused(
+            raise ApiError(
                 f"the request has more than {self.limits.max_body_bytes:,} bytes; send fewer or smaller images",
                 status=413,
                 code="request_too_large",
             )
         if self.inside + (size if more is None else more) > self.limits.max_bodies_bytes:
-            raise Refused("too many large requests are arriving; try again later", status=429, retry_after=2)
+            raise ApiError("too many large requests are arriving; try again later", status=429, retry_after=2)

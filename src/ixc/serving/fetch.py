@@ -20,7 +20,7 @@ from threading import Timer
 from time import monotonic
 from urllib.parse import urlsplit
 
-from ixc.serving.openai import Refused, quote
+from ixc.serving.openai import ApiError, quote
 
 PORTS = {"http": 80, "https": 443}
 """Scheme -> its port; other ports must be named with their host."""
@@ -74,7 +74,7 @@ def read_url(url: str) -> Target:
         Refused: another scheme, a user's name, a backslash, an address instead of a name, a port out of range.
     """
     if len(url) > LONGEST_URL:
-        raise Refused(f"an image's address has {len(url):,} characters, at most {LONGEST_URL:,} are read")
+        raise ApiError(f"an image's address has {len(url):,} characters, at most {LONGEST_URL:,} are read")
     if not _URL.fullmatch(url) or "\\" in url:
         raise _bad(url, "use http:// or https:// and printable ASCII without backslashes")
     try:
@@ -144,7 +144,7 @@ class Fetcher:
             Refused: not allowed, not public, redirected, not found, too large, too slow.
         """
         if not self.hosts:
-            raise Refused(
+            raise ApiError(
                 "fetching images is off; send the image as a data: URL, or start the server with --fetch-from HOST",
                 status=403,
                 code="fetching_off",
@@ -155,11 +155,11 @@ class Fetcher:
         try:
             return self._read(target, self._address(target), deadline)
         except TimeoutError:
-            raise Refused(
+            raise ApiError(
                 f"{target.host} took longer than {self.seconds:g} s; send the image as a data: URL", code="fetch_failed"
             ) from None
         except (OSError, HTTPException, ValueError):  # no detail: it would describe the network to a stranger
-            raise Refused(
+            raise ApiError(
                 f"{target.host} could not be read; check the address or send the image as a data: URL",
                 code="fetch_failed",
             ) from None
@@ -171,7 +171,7 @@ class Fetcher:
                 continue
             if name in ("*", target.host) or (name.startswith("*.") and target.host.endswith(name[1:])):
                 return
-        raise Refused(
+        raise ApiError(
             f"images are not fetched from {quote(target.host)}:{target.port}; send the image as a data: URL",
             status=403,
             code="host_not_allowed",
@@ -181,7 +181,7 @@ class Fetcher:
         """The first address; all of them must be public, lest a host hides a private one among them."""
         addresses = self.resolve(target.host, target.port)
         if not addresses or not all(map(is_public, addresses)):
-            raise Refused(
+            raise ApiError(
                 f"{target.host} has no public address, or one that is not; send the image as a data: URL",
                 status=403,
                 code="address_not_public",
@@ -216,9 +216,9 @@ class Fetcher:
     def _body(self, target: Target, response: HTTPResponse, deadline: float) -> bytes:
         if response.status != 200:
             more = ", redirects are not followed" if 300 <= response.status < 400 else ""
-            raise Refused(f"{target.host} answered {response.status}{more}; check the address", code="fetch_failed")
+            raise ApiError(f"{target.host} answered {response.status}{more}; check the address", code="fetch_failed")
         if response.getheader("Content-Encoding", "identity").lower() != "identity":
-            raise Refused(f"{target.host} sent a compressed answer; send the image itself", code="fetch_failed")
+            raise ApiError(f"{target.host} sent a compressed answer; send the image itself", code="fetch_failed")
         length = response.getheader("Content-Length", "0")
         if length.isdecimal() and int(length[:20]) > self.max_bytes:
             raise self._too_large(target)
@@ -230,8 +230,8 @@ class Fetcher:
         _left(deadline)
         return bytes(found)
 
-    def _too_large(self, target: Target) -> Refused:
-        return Refused(
+    def _too_large(self, target: Target) -> ApiError:
+        return ApiError(
             f"the image at {target.host} has more than {self.max_bytes:,} bytes; reduce it first",
             status=413,
             code="image_too_large",
@@ -251,5 +251,5 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _bad(url: str, remedy: str) -> Refused:
-    return Refused(f"{quote(url)} is no address of an image; {remedy}", code="bad_url")
+def _bad(url: str, remedy: str) -> ApiError:
+    return ApiError(f"{quote(url)} is no address of an image; {remedy}", code="bad_url")

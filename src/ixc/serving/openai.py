@@ -20,11 +20,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ixc import chat
+from ixc.core import chat_format
 from ixc.errors import UsageError
 from ixc.inference.sampling import GREEDY, Sampling
-from ixc.serving.answer import CHAT_FORM, Form
-from ixc.serving.fields import Body, Part, StreamOptions, Template, Tiling, Turn
+from ixc.serving.answer import CHAT_FORM, PromptFormat
+from ixc.serving.schema import ChatBody, ContentPart, StreamOptions, Template, Tiling, ChatMessage
 
 MAX_BEAMS = 8
 """Widest beam search: each beam keeps the prompt's keys and values once more."""
@@ -59,7 +59,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Fields this server cannot honour -> the values that change nothing."""
 
 
-class Refused(UsageError):
+class ApiError(UsageError):
     """A request that is not answered, as OpenAI's clients expect to hear it."""
 
     def __init__(
@@ -93,10 +93,10 @@ def error_body(message: str, *, status: int, code: str | None = None, param: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chat:
+class ChatRequest:
     """A checked request. Images in `messages` hold their address, unopened."""
 
-    messages: tuple[chat.Message, ...]
+    messages: tuple[chat_format.Message, ...]
     """Turns; the last one is the user's, or an answer begun."""
     model: str
     """The name asked for."""
@@ -116,13 +116,13 @@ class Chat:
     """Most tiles of an image; None = the server's."""
     partition: str | None
     """Partition rule; None = the server's."""
-    form: Form = CHAT_FORM
+    form: PromptFormat = CHAT_FORM
     """How the messages become a prompt."""
 
     @property
     def images(self) -> tuple[str, ...]:
         """Addresses of the images in order."""
-        return tuple(part.source for turn in self.messages for part in turn.content if isinstance(part, chat.Image))
+        return tuple(part.source for turn in self.messages for part in turn.content if isinstance(part, chat_format.Image))
 
 
 def read_json(body: bytes) -> Mapping[str, Any]:
@@ -134,15 +134,15 @@ def read_json(body: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(body)
     except RecursionError:
-        raise Refused("the body is nested too deeply; a request needs about 5 levels") from None
+        raise ApiError("the body is nested too deeply; a request needs about 5 levels") from None
     except ValueError as error:  # also bytes that are no UTF-8, and numbers of thousands of digits
-        raise Refused(f"the body is not JSON ({quote(str(error))}); send one object in UTF-8") from None
+        raise ApiError(f"the body is not JSON ({quote(str(error))}); send one object in UTF-8") from None
     if not isinstance(found, dict):
-        raise Refused(f"the body holds a {type(found).__name__}, a JSON object is needed")
+        raise ApiError(f"the body holds a {type(found).__name__}, a JSON object is needed")
     return found
 
 
-def read_chat(body: Mapping[str, Any]) -> Chat:
+def read_chat(body: Mapping[str, Any]) -> ChatRequest:
     """The request.
 
     Raises:
@@ -155,7 +155,7 @@ def read_chat(body: Mapping[str, Any]) -> Chat:
     _check_text(found.model, "model")
     tiling = found.mm_processor_kwargs or Tiling()
     options = found.stream_options or StreamOptions()
-    return Chat(
+    return ChatRequest(
         messages=messages,
         model=found.model,
         sampling=_sampling(found),
@@ -176,15 +176,15 @@ def quote(text: object) -> str:
     return line if len(line) <= LONGEST_QUOTE else line[:LONGEST_QUOTE] + "..."
 
 
-def _validated(body: Mapping[str, Any]) -> Body:
+def _validated(body: Mapping[str, Any]) -> ChatBody:
     try:
-        return Body.model_validate(body)
+        return ChatBody.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(quote(part) for part in first["loc"] if not str(part).startswith(("list[", "str")))
-        raise Refused(f"{where}: {first['msg'][:200]}", param=where) from None
+        raise ApiError(f"{where}: {first['msg'][:200]}", param=where) from None
     except RecursionError:
-        raise Refused("the body is nested too deeply; a request needs about 5 levels") from None
+        raise ApiError("the body is nested too deeply; a request needs about 5 levels") from None
 
 
 def _check_extras(extras: Mapping[str, Any]) -> None:
@@ -192,76 +192,76 @@ def _check_extras(extras: Mapping[str, Any]) -> None:
         if name in IGNORED or value is None:
             continue
         if name not in NEUTRAL:
-            raise Refused(f"unknown field {quote(name)}; leave it out", code="unknown_parameter", param=quote(name))
+            raise ApiError(f"unknown field {quote(name)}; leave it out", code="unknown_parameter", param=quote(name))
         if not any(type(value) is not bool and value == same for same in NEUTRAL[name]) and value is not False:
             only = " or ".join(json.dumps(same) for same in NEUTRAL[name])
-            raise Refused(
+            raise ApiError(
                 f"{name} is not supported beside {only}; leave it out", code="unsupported_parameter", param=name
             )
 
 
-def _message(turn: Turn, place: int) -> chat.Message:
+def _message(turn: ChatMessage, place: int) -> chat_format.Message:
     where = f"messages.{place}"
     role = ROLES.get(turn.role)
     if role is None:
-        raise Refused(f"{where}: role {quote(turn.role)} is none of {', '.join(ROLES)}", param=f"{where}.role")
+        raise ApiError(f"{where}: role {quote(turn.role)} is none of {', '.join(ROLES)}", param=f"{where}.role")
     if turn.content is None or (turn.model_extra and any(turn.model_extra.get(key) for key in ("tool_calls", "audio"))):
-        raise Refused(f"{where}: a message needs content, text or images; tools are not supported", param=where)
-    parts = [Part(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
+        raise ApiError(f"{where}: a message needs content, text or images; tools are not supported", param=where)
+    parts = [ContentPart(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
     content = tuple(_part(part, f"{where}.content.{i}") for i, part in enumerate(parts))
-    if role != "user" and any(isinstance(part, chat.Image) for part in content):
-        raise Refused(f"{where}: an image in a message by the {role}; images belong to the user's", param=where)
-    if role == "user" and not any(isinstance(part, chat.Image) or part.strip() for part in content):
-        raise Refused(f"{where}: the message is empty; write a text or add an image", param=where)
-    return chat.Message(role, content)  # type: ignore[arg-type]
+    if role != "user" and any(isinstance(part, chat_format.Image) for part in content):
+        raise ApiError(f"{where}: an image in a message by the {role}; images belong to the user's", param=where)
+    if role == "user" and not any(isinstance(part, chat_format.Image) or part.strip() for part in content):
+        raise ApiError(f"{where}: the message is empty; write a text or add an image", param=where)
+    return chat_format.Message(role, content)  # type: ignore[arg-type]
 
 
-def _part(part: Part, where: str) -> str | chat.Image:
+def _part(part: ContentPart, where: str) -> str | chat_format.Image:
     if part.type == "text" and part.text is not None:
         _check_text(part.text, where)
         return part.text
     if part.type == "image_url" and part.image_url is not None:
         if part.image_url.detail not in (None, "auto", "high"):
-            raise Refused(
+            raise ApiError(
                 f"{where}: detail {quote(part.image_url.detail)} is not supported; set hd, e.g. 1, for a coarser look",
                 param=where,
             )
-        return chat.Image(part.image_url.url)
-    raise Refused(f"{where}: a part of type {quote(part.type)} is not supported; use text or image_url", param=where)
+        return chat_format.Image(part.image_url.url)
+    raise ApiError(f"{where}: a part of type {quote(part.type)} is not supported; use text or image_url", param=where)
 
 
 def _check_text(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise Refused(
+        raise ApiError(
             f"{where}: character {error.start + 1} is half of a surrogate pair, no text", param=where
         ) from None
 
 
-def _form(body: Body, last: chat.Message) -> Form:
+def _form(body: ChatBody, last: chat_format.Message) -> PromptFormat:
     """How the messages become a prompt; the two flags exclude each other, as in vLLM, where the first is on unless
     it is said to be off."""
     begun, header = bool(body.continue_final_message), body.add_generation_prompt is not False
     if begun and header:
-        raise Refused(
+        raise ApiError(
             "continue_final_message goes with add_generation_prompt: false only; set it", param="add_generation_prompt"
         )
     if not begun and not header:
-        raise Refused(
+        raise ApiError(
             "add_generation_prompt: false has no use here without continue_final_message: true; leave it out",
             param="add_generation_prompt",
         )
     if begun and not (last.role == "assistant" and any(last.content)):
-        raise Refused("the last message is no begun text by the assistant; continue_final_message needs one",
+        raise ApiError("the last message is no begun text by the assistant; continue_final_message needs one",
                       param="messages")  # fmt: skip
     if not begun and last.role != "user":
-        raise Refused(f"the last message is by the {last.role}; end with the user's, or set continue_final_message",
+        raise ApiError(f"the last message is by the {last.role}; end with the user's, or set continue_final_message",
                       param="messages")  # fmt: skip
     return form_of(body.chat_template_kwargs or Template(), begun=begun)
 
 
-def form_of(given: Template, *, begun: bool) -> Form:
+def form_of(given: Template, *, begun: bool) -> PromptFormat:
     """What the words mean.
 
     Args:
@@ -271,35 +271,35 @@ def form_of(given: Template, *, begun: bool) -> Form:
         Refused: another name of the assistant, or one that has no place.
     """
     if given.assistant is None:
-        return Form(begun=begun, published=bool(given.published))
+        return PromptFormat(begun=begun, published=bool(given.published))
     blanks = len(given.assistant) <= LONGEST_QUOTE and given.assistant.strip(" ") == "assistant"
     if begun or not given.published or not blanks:
-        raise Refused(
+        raise ApiError(
             f"chat_template_kwargs.assistant is {quote(given.assistant)}; only blanks around the word assistant, "
             "beside published: true and without a begun answer",
             param="chat_template_kwargs.assistant",
         )
-    return Form(published=True, assistant=given.assistant)
+    return PromptFormat(published=True, assistant=given.assistant)
 
 
-def _beams(body: Body) -> int:
+def _beams(body: ChatBody) -> int:
     """Width of the beam search, 1 without one. Raises Refused where the request has something that beams cannot do."""
     width = body.n or 1
     if not body.use_beam_search:
         if width > 1:
-            raise Refused(f"n is {width}; several answers come from use_beam_search: true only", param="n")
+            raise ApiError(f"n is {width}; several answers come from use_beam_search: true only", param="n")
         return 1
     if width > MAX_BEAMS:
-        raise Refused(f"n is {quote(width)} beams, at most {MAX_BEAMS} here; use fewer", param="n")
+        raise ApiError(f"n is {quote(width)} beams, at most {MAX_BEAMS} here; use fewer", param="n")
     if body.temperature not in (None, 0, 1) or body.top_p not in (None, 1):
-        raise Refused("beam search draws nothing; leave temperature and top_p out", param="use_beam_search")
+        raise ApiError("beam search draws nothing; leave temperature and top_p out", param="use_beam_search")
     wrong = [name for name in ("stream", "logprobs") if getattr(body, name)]
     if width > 1 and wrong:
-        raise Refused(f"{width} beams have no {' and no '.join(wrong)}; leave it out, or use n: 1", param=wrong[0])
+        raise ApiError(f"{width} beams have no {' and no '.join(wrong)}; leave it out, or use n: 1", param=wrong[0])
     return width
 
 
-def _sampling(body: Body) -> Sampling:
+def _sampling(body: ChatBody) -> Sampling:
     """Greedy, as `ixc ask`, unless a temperature above 0 or a top_p below 1 is given; a seed alone changes nothing."""
     warm = body.temperature > 0 if body.temperature is not None else (body.top_p or 1.0) < 1
     penalty: dict[str, Any] = {} if body.repetition_penalty is None else {"repetition_penalty": body.repetition_penalty}
@@ -316,14 +316,14 @@ def _sampling(body: Body) -> Sampling:
 def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
     stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
     if len(stops) > MAX_STOPS or any(not text or len(text) > 1000 for text in stops):
-        raise Refused(f"stop: {len(stops)} texts; at most {MAX_STOPS}, each of 1 to 1000 characters", param="stop")
+        raise ApiError(f"stop: {len(stops)} texts; at most {MAX_STOPS}, each of 1 to 1000 characters", param="stop")
     return stops
 
 
-def _logprobs(body: Body) -> int | None:
+def _logprobs(body: ChatBody) -> int | None:
     if not body.logprobs:
         if body.top_logprobs:
-            raise Refused("top_logprobs has no effect without logprobs; set logprobs to true", param="top_logprobs")
+            raise ApiError("top_logprobs has no effect without logprobs; set logprobs to true", param="top_logprobs")
         return None
     return body.top_logprobs or 0
 
@@ -331,5 +331,5 @@ def _logprobs(body: Body) -> int | None:
 def _same(name: str, value: Any, other: str, second: Any) -> Any:
     """One of two spellings of the same thing."""
     if value is not None and second is not None and value != second:
-        raise Refused(f"{name} is {quote(value)} and {other} is {quote(second)}; give one of them", param=name)
+        raise ApiError(f"{name} is {quote(value)} and {other} is {quote(second)}; give one of them", param=name)
     return second if value is None else value

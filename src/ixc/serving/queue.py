@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from ixc.serving.openai import Refused
+from ixc.serving.openai import ApiError
 
 FIRST_GUESS = 200.0
 """Tokens a second, prompt and answer together, until the first answer has been measured."""
@@ -79,10 +79,10 @@ class Queue:
             Refused: 429 when full, with the seconds until half of it is answered; 503 when closing.
         """
         if self.closed:
-            raise Refused("the server is shutting down; ask another one", status=503, code="shutting_down")
+            raise ApiError("the server is shutting down; ask another one", status=503, code="shutting_down")
         inside = self.tokens
         if self._tickets and (inside + tokens > self.max_tokens or len(self) >= self.max_requests):
-            raise Refused(
+            raise ApiError(
                 f"{len(self)} requests of {inside:,} tokens are waiting, {self.max_requests} of {self.max_tokens:,} "
                 "are allowed; try again later",
                 status=429,

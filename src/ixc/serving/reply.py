@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from ixc.serving.answer import Job, Piece, TokenLogprob
+from ixc.serving.answer import GenerationJob, TextDelta, TokenLogprob
 
 DONE = b"data: [DONE]\n\n"
 """The last event."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply:
+class ChatResponse:
     """One answer's envelope."""
 
     id: str
@@ -25,22 +25,22 @@ class Reply:
     """Unix time, seconds."""
     model: str
     """The model's name."""
-    job: Job
+    job: GenerationJob
     """What was asked."""
 
     @classmethod
-    def to(cls, job: Job, *, model: str) -> Reply:
+    def to(cls, job: GenerationJob, *, model: str) -> ChatResponse:
         """A new envelope."""
         return cls(id=f"chatcmpl-{uuid4().hex}", created=int(time.time()), model=model, job=job)
 
-    def whole(self, pieces: list[Piece]) -> dict[str, Any]:
+    def whole(self, pieces: list[TextDelta]) -> dict[str, Any]:
         """The answer as one object."""
         last = pieces[-1]
         answers = [pieces, *([other] for other in last.others)]
         choices = [self._choice(place, answer) for place, answer in enumerate(answers)]
         return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(last)}
 
-    def _choice(self, place: int, pieces: list[Piece]) -> dict[str, Any]:
+    def _choice(self, place: int, pieces: list[TextDelta]) -> dict[str, Any]:
         """One answer from its pieces."""
         return {
             "index": place,
@@ -49,7 +49,7 @@ class Reply:
             "finish_reason": pieces[-1].finish,
         }
 
-    def event(self, piece: Piece) -> bytes:
+    def event(self, piece: TextDelta) -> bytes:
         """A piece as an event."""
         delta = {"content": piece.text} if piece.text else {}
         return self._event(delta, logprobs=self._logprobs(list(piece.logprobs)), finish=piece.finish)
@@ -58,11 +58,11 @@ class Reply:
         """Who speaks."""
         return self._event({"role": "assistant", "content": ""}, logprobs=None, finish=None)
 
-    def usage_event(self, last: Piece) -> bytes:
+    def usage_event(self, last: TextDelta) -> bytes:
         """The usage, with no choices."""
         return event({**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage(last)})
 
-    def usage(self, last: Piece) -> dict[str, Any]:
+    def usage(self, last: TextDelta) -> dict[str, Any]:
         """Tokens of prompt and answers; those of images by themselves."""
         asked, made = self.job.prompt_tokens, sum(piece.new_tokens for piece in (last, *last.others))
         return {
@@ -91,7 +91,7 @@ def event(data: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
-async def events(reply: Reply, pieces: AsyncIterator[Piece], *, include_usage: bool) -> AsyncIterator[bytes]:
+async def events(reply: ChatResponse, pieces: AsyncIterator[TextDelta], *, include_usage: bool) -> AsyncIterator[bytes]:
     """The answer as events, from who speaks to `DONE`."""
     yield reply.first_event()
     async for piece in pieces:

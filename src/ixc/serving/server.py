@@ -12,7 +12,7 @@ from collections.abc import Callable
 import uvicorn
 
 from ixc.errors import UsageError
-from ixc.serving.app import Desk, create_app
+from ixc.serving.app import ChatService, create_app
 
 BACKLOG = 128
 """Connections the system keeps before they are accepted."""
@@ -27,7 +27,7 @@ KEEP_ALIVE = 15
 class Server(uvicorn.Server):
     """Closes its queue when it is told to leave."""
 
-    def __init__(self, desk: Desk, *, drain_seconds: int) -> None:
+    def __init__(self, desk: ChatService, *, drain_seconds: int) -> None:
         """
         Args:
             drain_seconds: longest time for answers to end after the signal.
@@ -67,7 +67,7 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def run(desk: Desk, *, listening: socket.socket, drain_seconds: int, ready: Callable[[], None]) -> None:
+def run(desk: ChatService, *, listening: socket.socket, drain_seconds: int, ready: Callable[[], None]) -> None:
     """Serves until SIGTERM or Ctrl-C, then drains.
 
     Args:

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ixc.chat import IGNORED
+from ixc.core.chat_format import IGNORED
 from ixc.errors import DataError
-from ixc.train.memory import CHUNK
+from ixc.train.memory_estimate import CHUNK
 
 
 def cross_entropy(hidden: Tensor, labels: Tensor, head: nn.Module, *, divisor: float, chunk: int = CHUNK) -> Tensor:

@@ -43,7 +43,7 @@ _ANSWER_IS = re.compile(r"answer is\s+\**([A-D])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class ChoiceItem:
     """One multiple-choice question with its answer."""
 
     index: int | str
@@ -102,7 +102,7 @@ def infer(prediction: object, choices: Mapping[str, Any], *, rule: str = VLMEVAL
     return letter(said, choices, verbose=rule == VERBOSE) or by_text(said, choices)
 
 
-def judge_prompt(item: Item) -> str:
+def judge_prompt(item: ChoiceItem) -> str:
     """What a judge is asked about an answer that names no option."""
     options = "\n".join(f"{letter}. {text}" for letter, text in item.choices.items())
     return (
@@ -116,7 +116,7 @@ def judge_prompt(item: Item) -> str:
     )
 
 
-def asked(item: Item, judge: Judge) -> str:
+def asked(item: ChoiceItem, judge: Judge) -> str:
     """The letter a judge finds, read by the same rule; "Z" where `TRIES` replies say nothing."""
     prompt = judge_prompt(item)
     for _ in range(TRIES):
@@ -126,7 +126,7 @@ def asked(item: Item, judge: Judge) -> str:
     return NONE_OF_THEM
 
 
-def decide(item: Item, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> str:
+def decide(item: ChoiceItem, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> str:
     """The letter of an answer, by rule and, where that fails, by the judge; "Z" where neither finds one."""
     found = infer(item.prediction, item.choices, rule=rule)
     if found is None and judge is not None:
@@ -134,6 +134,6 @@ def decide(item: Item, *, judge: Judge | None = None, rule: str = VLMEVALKIT) ->
     return found or NONE_OF_THEM
 
 
-def hit(item: Item, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> int:
+def hit(item: ChoiceItem, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> int:
     """1 where the answer names the right option, else 0."""
     return int(decide(item, judge=judge, rule=rule) == item.answer)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ixc.errors import DataError
-from ixc.evals.metrics.choice import NONE_OF_THEM, Item, asked, infer
+from ixc.evals.metrics.choice import NONE_OF_THEM, ChoiceItem, asked, infer
 from ixc.evals.metrics.choice_lmms import MMBENCH, MMSTAR
 from ixc.evals.metrics.rule import LMMS, VLMEVALKIT, Judge, check
 
@@ -23,14 +23,14 @@ ROTATION = 1_000_000
 RULES = (VLMEVALKIT, LMMS)
 
 
-def _named(item: Item, *, rule: str) -> str | None:
+def _named(item: ChoiceItem, *, rule: str) -> str | None:
     if rule == LMMS:
         said = item.prediction
         return infer(said, item.choices, rule=MMBENCH) or infer(said, item.choices, rule=MMSTAR)
     return infer(item.prediction, item.choices)
 
 
-def group_hit(items: Sequence[Item], *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> int:
+def group_hit(items: Sequence[ChoiceItem], *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> int:
     """1 where all rotations are right. A judge reads only what the rule cannot, and only while nothing is wrong."""
     named = [_named(item, rule=rule) for item in items]
     if any(found not in (None, item.answer) for found, item in zip(named, items, strict=True)):
@@ -41,14 +41,14 @@ def group_hit(items: Sequence[Item], *, judge: Judge | None = None, rule: str = 
     return 1
 
 
-def circular(items: Iterable[Item], *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> dict[int, int]:
+def circular(items: Iterable[ChoiceItem], *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> dict[int, int]:
     """Index of the base question -> 1 or 0, in the order of the indices.
 
     Raises:
         DataError: an index that is not a number. UsageError: unknown rule.
     """
     check(rule, RULES, metric="CircularEval")
-    groups: dict[int, list[Item]] = {}
+    groups: dict[int, list[ChoiceItem]] = {}
     bases = set()
     for item in items:
         if not isinstance(item.index, int):

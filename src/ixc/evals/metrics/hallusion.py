@@ -24,7 +24,7 @@ PARTS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class HallusionRow:
     """One question, judged."""
 
     index: str
@@ -43,25 +43,25 @@ class Row:
         return parts[position]
 
 
-def _all_right(rows: Sequence[Row], key: Callable[[Row], object]) -> float:
+def _all_right(rows: Sequence[HallusionRow], key: Callable[[HallusionRow], object]) -> float:
     groups: dict[object, bool] = {}
     for row in rows:
         groups[key(row)] = groups.get(key(row), True) and row.right
     return 100 * sum(groups.values()) / len(groups)
 
 
-def shares(rows: Sequence[Row], *, rule: str = VLMEVALKIT) -> tuple[float, float, float]:
+def shares(rows: Sequence[HallusionRow], *, rule: str = VLMEVALKIT) -> tuple[float, float, float]:
     """(aAcc, fAcc, qAcc) in per cent."""
     check(rule, RULES, metric="HallusionBench")
 
-    def group(row: Row, position: int) -> object:
+    def group(row: HallusionRow, position: int) -> object:
         return (None if rule == VLMEVALKIT else row.category, row.subcategory, row.part(3), row.part(position))
 
     every = 100 * sum(row.right for row in rows) / len(rows)
     return every, _all_right(rows, lambda r: group(r, 4)), _all_right(rows, lambda r: group(r, 5))
 
 
-def hallusion(rows: Sequence[Row], *, rule: str = VLMEVALKIT) -> dict[str, tuple[float, float, float]]:
+def hallusion(rows: Sequence[HallusionRow], *, rule: str = VLMEVALKIT) -> dict[str, tuple[float, float, float]]:
     """(aAcc, fAcc, qAcc) in per cent of "Overall", of each category and of each subcategory, by appearance.
 
     Raises:

@@ -32,7 +32,7 @@ OPTIONS, INTEGER, FLOAT = "multi_choice", "integer", "float"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class MathVistaProblem:
     """One question with its gold answer and the response of a model."""
 
     question_type: str
@@ -69,7 +69,7 @@ class Extracted:
         return self.log == PREFETCHED
 
 
-def _read(problem: Problem, response: Any, *, result: Any = None) -> tuple[Any, Any]:
+def _read(problem: MathVistaProblem, response: Any, *, result: Any = None) -> tuple[Any, Any]:
     """(answer found, answer wanted); what cannot be read as a number leaves the rest unread, as upstream."""
     wanted = problem.answer
     kind = {INTEGER: int, FLOAT: float}.get(problem.answer_type)
@@ -85,7 +85,7 @@ def _read(problem: Problem, response: Any, *, result: Any = None) -> tuple[Any, 
     return result, wanted
 
 
-def prefetch(problem: Problem) -> Any:
+def prefetch(problem: MathVistaProblem) -> Any:
     """The answer found by rule alone, None where a judge is needed: any option letter, or a number that is right."""
     found, wanted = _read(problem, problem.prediction)
     if problem.question_type == OPTIONS:
@@ -93,13 +93,13 @@ def prefetch(problem: Problem) -> Any:
     return found if found == wanted else None
 
 
-def correct(problem: Problem, result: Any) -> bool:
+def correct(problem: MathVistaProblem, result: Any) -> bool:
     """Whether an extracted answer is right."""
     found, wanted = _read(problem, result)
     return bool(found == wanted)
 
 
-def judge_prompt(problem: Problem) -> str:
+def judge_prompt(problem: MathVistaProblem) -> str:
     """What a judge is asked about a response."""
     return (
         "Read the examples. Then take the final answer out of the last response and reply with it alone.\n\n"
@@ -120,7 +120,7 @@ def judge_prompt(problem: Problem) -> str:
     )
 
 
-def extract(problem: Problem, *, judge: Judge | None = None) -> Extracted:
+def extract(problem: MathVistaProblem, *, judge: Judge | None = None) -> Extracted:
     """The answer in a response: by rule, else by a judge; without one the response itself is taken as the answer."""
     found = prefetch(problem)
     if found:
@@ -140,7 +140,7 @@ def _nearest(text: str, options: Sequence[str]) -> str:
     return min(options, key=lambda option: edits(text, option))
 
 
-def lmms_normal(problem: Problem, result: Any, *, precision: int) -> str | None:
+def lmms_normal(problem: MathVistaProblem, result: Any, *, precision: int) -> str | None:
     """An extracted answer as lmms-eval compares it: the option's text, a number's text, or the words themselves."""
     said = str(result)
     if problem.question_type == OPTIONS:
@@ -157,7 +157,7 @@ def lmms_normal(problem: Problem, result: Any, *, precision: int) -> str | None:
         return None
 
 
-def lmms_correct(problem: Problem, result: Any, *, precision: int) -> bool:
+def lmms_correct(problem: MathVistaProblem, result: Any, *, precision: int) -> bool:
     """Whether an extracted answer is right by lmms-eval's rule.
 
     Args:
@@ -173,7 +173,7 @@ def skills(cell: object) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MathVistaRow:
     """One line of MathVista's table."""
 
     total: int
@@ -191,7 +191,7 @@ class Row:
         return self.hits / self.total * 100
 
 
-def mathvista(rows: Iterable[tuple[str, object, bool, bool]]) -> dict[str, Row]:
+def mathvista(rows: Iterable[tuple[str, object, bool, bool]]) -> dict[str, MathVistaRow]:
     """Line by name: "Overall", then skills and tasks by appearance.
 
     Args:
@@ -209,4 +209,4 @@ def mathvista(rows: Iterable[tuple[str, object, bool, bool]]) -> dict[str, Row]:
             line[2] += bool(right)
     if not counts:
         raise DataError("MathVista: 0 rows to score, at least 1 needed")
-    return {name: Row(total=n, prefetched=p, hits=h) for name, (n, p, h) in counts.items()}
+    return {name: MathVistaRow(total=n, prefetched=p, hits=h) for name, (n, p, h) in counts.items()}

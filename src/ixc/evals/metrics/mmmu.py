@@ -42,7 +42,7 @@ _NUMBERS = tuple(
 """With thousands' commas; scientific; plain."""
 
 
-def as_choice(item: choice.Item) -> choice.Item:
+def as_choice(item: choice.ChoiceItem) -> choice.ChoiceItem:
     """An open question (no option A) as a choice of two; others as they are."""
     if "A" in item.choices:
         return item
@@ -98,7 +98,7 @@ def official(prediction: str, answer: str | Sequence[str], choices: Mapping[str,
     return official_open(prediction, answers(answer) if isinstance(answer, str) else answer)
 
 
-def hit(item: choice.Item, *, rule: str = VLMEVALKIT, judge: Judge | None = None) -> int:
+def hit(item: choice.ChoiceItem, *, rule: str = VLMEVALKIT, judge: Judge | None = None) -> int:
     """1 where an answer is right by a rule, else 0.
 
     Raises:

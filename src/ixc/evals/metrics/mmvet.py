@@ -42,7 +42,7 @@ class Grade:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class MmvetTable:
     """Means of a benchmark."""
 
     capability: Means
@@ -105,7 +105,7 @@ def _means(groups: dict[str, list[float]], *, decimals: int | None) -> Means:
     return means if decimals is None else {name: (n, round(mean, decimals)) for name, (n, mean) in means.items()}
 
 
-def _vlmevalkit(rows: list[tuple[str, float]]) -> Table:
+def _vlmevalkit(rows: list[tuple[str, float]]) -> MmvetTable:
     shared: dict[str, list[float]] = {name: [] for name in CAPABILITIES}
     for category, score in rows:
         names = [name for name in CAPABILITIES if name in category]
@@ -113,13 +113,13 @@ def _vlmevalkit(rows: list[tuple[str, float]]) -> Table:
             shared.setdefault(name, []).append(score)
     overall = {"Overall": [score for _, score in rows]}
     literal = dict.fromkeys(category.replace(",", "_") for category, _ in rows)
-    return Table(
+    return MmvetTable(
         capability=_means({n: shared[n] for n in CAPABILITIES if shared[n]} | overall, decimals=None),
         integration=_means({n: shared[n] for n in literal} | overall, decimals=None),
     )
 
 
-def _official(rows: list[tuple[str, float]]) -> Table:
+def _official(rows: list[tuple[str, float]]) -> MmvetTable:
     single: dict[str, list[float]] = {}
     joint: dict[str, list[float]] = {}
     for category, score in rows:
@@ -128,10 +128,10 @@ def _official(rows: list[tuple[str, float]]) -> Table:
             single.setdefault(name, []).append(score)
         joint.setdefault("_".join(names), []).append(score)
     total = {"total": [score for _, score in rows]}
-    return Table(capability=_means(single | total, decimals=8), integration=_means(joint | total, decimals=8))
+    return MmvetTable(capability=_means(single | total, decimals=8), integration=_means(joint | total, decimals=8))
 
 
-def mmvet(rows: Iterable[tuple[str, float]], *, rule: str = VLMEVALKIT) -> Table:
+def mmvet(rows: Iterable[tuple[str, float]], *, rule: str = VLMEVALKIT) -> MmvetTable:
     """Means by capability and by combination.
 
     Args:

@@ -17,7 +17,7 @@ from ixc.errors import UsageError
 from ixc.evals.report.gather import gather
 from ixc.evals.report.markdown import markdown
 from ixc.evals.report.page import page
-from ixc.evals.report.result import Result, Run
+from ixc.evals.report.result import TaskReport, ReportRun
 from ixc.evals.report.tables import comparison, pairs, resolutions
 from ixc.evals.result import plain
 
@@ -27,7 +27,7 @@ NAME = "report"
 """Of the three files, before their endings."""
 
 
-def write(runs: Sequence[Run], *, out: Path) -> tuple[Path, Path, Path]:
+def write(runs: Sequence[ReportRun], *, out: Path) -> tuple[Path, Path, Path]:
     """Writes report.md, report.json and report.html into a folder, and says where.
 
     Args:
@@ -57,7 +57,7 @@ def write(runs: Sequence[Run], *, out: Path) -> tuple[Path, Path, Path]:
     return paths[0], paths[1], paths[2]
 
 
-def as_dict(runs: Sequence[Run]) -> dict[str, Any]:
+def as_dict(runs: Sequence[ReportRun]) -> dict[str, Any]:
     """For JSON: every figure of the report, no pictures."""
     value = {
         "runs": [{"name": run.name, "notes": run.notes, "results": [_result(r) for r in run.results]} for run in runs],
@@ -72,7 +72,7 @@ def as_dict(runs: Sequence[Run]) -> dict[str, Any]:
     return plain(value)
 
 
-def _result(result: Result) -> dict[str, Any]:
+def _result(result: TaskReport) -> dict[str, Any]:
     names = ("task", "dataset", "title", "metric", "headline", "published", "stand_in", "answered", "total", "data")
     return {
         **{name: getattr(result, name) for name in names},

@@ -1,7 +1,7 @@
 """The browser of cases: every question with its picture under the tile grid the model saw, and what was said of it.
 
 Pictures are defined once as SVG symbols and shown by `<use>`: ten questions about a page cost one copy of it. The grid
-is drawn by SVG over the picture, at the place and size that `ixc.geometry.partition` gives it on the white canvas.
+is drawn by SVG over the picture, at the place and size that `ixc.core.tiling.partition` gives it on the white canvas.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from ixc.errors import GeometryError
 from ixc.evals.report import words
 from ixc.evals.report.pictures import digest
-from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, Case, Picture, Result, Run
-from ixc.evals.report.svg import escape, number, tag, text
+from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, ReportCase, Picture, TaskReport, ReportRun
+from ixc.utils.svg import escape, number, tag, text
 from ixc.evals.report.tables import order
-from ixc.geometry import Partition, partition
+from ixc.core.tiling import Partition, partition
 
 VERDICTS = (RIGHT, PARTLY, WRONG, UNSCORED)
 
@@ -23,7 +23,7 @@ MOST_NUMBERED = 60
 """Grids of more tiles carry no numbers."""
 
 
-def browser(runs: Sequence[Run]) -> str:
+def browser(runs: Sequence[ReportRun]) -> str:
     """Filters, count and cards."""
     shown = [(run, r, c) for run in runs for r in sorted(run.results, key=order) for c in r.cases]
     cards = "".join(_card(n, run, result, case, several=len(runs) > 1) for n, (run, result, case) in enumerate(shown))
@@ -34,14 +34,14 @@ def browser(runs: Sequence[Run]) -> str:
     )
 
 
-def said(runs: Sequence[Run]) -> str:
+def said(runs: Sequence[ReportRun]) -> str:
     """How many of the questions the page shows."""
     shown = sum(len(r.cases) for run in runs for r in run.results)
     answered = sum(r.answered for run in runs for r in run.results)
     return f"{shown:,} of {answered:,} answered questions"
 
 
-def _symbols(cases: Sequence[Case]) -> str:
+def _symbols(cases: Sequence[ReportCase]) -> str:
     pictures = {digest(p.data): p for case in cases for p in case.pictures if p}
     images = "".join(
         tag(
@@ -61,7 +61,7 @@ def _uri(picture: Picture) -> str:
     return f"data:image/webp;base64,{b64encode(picture.data).decode()}"
 
 
-def _filters(runs: Sequence[Run], cases: Sequence[Case]) -> str:
+def _filters(runs: Sequence[ReportRun], cases: Sequence[ReportCase]) -> str:
     counts = {kind: sum(c.verdict == kind for c in cases) for kind in VERDICTS}
     buttons = _radio("all", f"all {len(cases)}", checked=True)
     buttons += "".join(_radio(kind, f"{kind} {counts[kind]}") for kind in VERDICTS if counts[kind])
@@ -88,7 +88,7 @@ def _radio(value: str, label: str, *, checked: bool = False) -> str:
     return f'<label class="verdict {value}"><input type="radio" name="verdict" value="{value}"{mark}>{label}</label>'
 
 
-def _card(place: int, run: Run, result: Result, case: Case, *, several: bool) -> str:
+def _card(place: int, run: ReportRun, result: TaskReport, case: ReportCase, *, several: bool) -> str:
     name = f"{result.title} · {case.index}" + (f" · {run.name}" if several else "")
     score = "unscored" if case.score is None else number(case.score)
     badge = tag("span", f"{case.verdict} {score}" if case.verdict == PARTLY else case.verdict, class_="badge")
@@ -102,7 +102,7 @@ def _card(place: int, run: Run, result: Result, case: Case, *, several: bool) ->
     )  # fmt: skip
 
 
-def _figure(picture: Picture | None, case: Case, place: int) -> str:
+def _figure(picture: Picture | None, case: ReportCase, place: int) -> str:
     if picture is None:
         return tag("p", "This picture cannot be read.", class_="lost")
     try:

@@ -7,9 +7,9 @@ from math import log10
 
 from ixc.evals.paper_scores import OURS_THEN, value
 from ixc.evals.report import words
-from ixc.evals.report.svg import escape, tag, text
-from ixc.evals.report.tables import HD_25, HD_55, Line, Resolution
-from ixc.geometry import TILE
+from ixc.utils.svg import escape, tag, text
+from ixc.evals.report.tables import HD_25, HD_55, Line, ResolutionRow
+from ixc.core.tiling import TILE
 
 BAR = 150.0
 """Length of a row's bar, user units."""
@@ -47,7 +47,7 @@ def _along(figure: float, line: Line) -> float:
     return BAR * min(max(figure / line.axis.most, 0.0), 1.0)
 
 
-def sizes(lines: Sequence[Resolution]) -> str:
+def sizes(lines: Sequence[ResolutionRow]) -> str:
     """Smallest, median and largest area of each data set on a logarithmic axis, with the model's budgets."""
     least = min(line.least[0] * line.least[1] for line in lines)
     most = max(max(line.most[0] * line.most[1] for line in lines), UHD)
@@ -85,7 +85,7 @@ def _mark(name: str, area: float, span: tuple[float, float], high: float) -> str
     return tag("line", x1=x, x2=x, y1=24, y2=high, class_="budget") + label
 
 
-def _range(line: Resolution, y: float, span: tuple[float, float]) -> str:
+def _range(line: ResolutionRow, y: float, span: tuple[float, float]) -> str:
     low, middle, top = (_x(a, span) for a in (line.least[0] * line.least[1], line.middle, line.most[0] * line.most[1]))
     hint = f"{line.title}: {words.size(line.least)}, median {words.area(line.middle)}, {words.size(line.most)}"
     return tag(

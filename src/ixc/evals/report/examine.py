@@ -1,4 +1,4 @@
-"""One benchmark's rows, answers and score -> a `Result`. Picture bytes are looked at here and let go.
+"""One benchmark's rows, answers and score -> a `TaskReport`. Picture bytes are looked at here and let go.
 
 rows --sizes, digests--> units --bootstrap--> interval
      --sample----------> cases with small pictures, until the page's share of bytes is used up
@@ -14,7 +14,7 @@ from typing import Any
 from ixc.evals.intervals import bootstrap
 from ixc.evals.paper_scores import OURS_THEN, axis_of, value
 from ixc.evals.report import pictures
-from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, Case, Index, Picture, Result
+from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, ReportCase, Index, Picture, TaskReport
 from ixc.evals.report.units import Scored, units_of
 
 Rows = Sequence[Mapping[str, Any]]
@@ -48,7 +48,7 @@ def examine(
     *, task: str, dataset: str, title: str, hd: int, scores: Scores, predictions: Mapping[Index, str], rows: Rows = (),
     split: str = "", total: int | None = None, settings: Mapping[str, Any] | None = None, cases: int = CASES,
     seen: int | None = None, rule: str = "original", data: str = "",
-) -> Result:  # fmt: skip
+) -> TaskReport:  # fmt: skip
     """The result of one benchmark.
 
     Args:
@@ -67,7 +67,7 @@ def examine(
     scored = _scored(per_row, predictions, rows, names)
     units, scale = units_of(dataset, scored, scores.headline, split=split)
     axis = axis_of(dataset)
-    return Result(
+    return TaskReport(
         task=task,
         dataset=dataset,
         title=title,
@@ -141,10 +141,10 @@ def _cases(
     rule: str,
     seen: int | None,
     most: int,
-) -> tuple[Case, ...]:
+) -> tuple[ReportCase, ...]:
     # A row without a score among scored ones is a rotation of another (MMBench): the same question once more.
     answered = [row for row in rows if row["index"] in predictions and (not per_row or row["index"] in per_row)]
-    drawn: list[Case] = []
+    drawn: list[ReportCase] = []
     made: dict[str, Picture | None] = {}
     whole = [_case(row, predictions[row["index"]], per_row.get(row["index"]), hd=hd) for row in answered]
     for place in sample([case.verdict for case in whole], most):
@@ -160,11 +160,11 @@ def _cases(
     return tuple(drawn)
 
 
-def _case(row: Mapping[str, Any], prediction: str, score: float | None, *, hd: int) -> Case:
+def _case(row: Mapping[str, Any], prediction: str, score: float | None, *, hd: int) -> ReportCase:
     options = [f"{letter}. {row[letter]}" for letter in OPTIONS if row.get(letter) is not None]
     hint = [str(row["hint"])] if row.get("hint") is not None else []
     answer = row.get("answer")
-    return Case(
+    return ReportCase(
         index=row["index"],
         question=_short("\n".join([*hint, str(row.get("question", "")), *options])),
         answer="" if answer is None else _short(_accepted(str(answer))),

@@ -1,4 +1,4 @@
-"""A folder of answers -> a `Run`: its prediction files, their scores, and the data they were asked from.
+"""A folder of answers -> a `ReportRun`: its prediction files, their scores, and the data they were asked from.
 
     RUN/<task>.jsonl  +  rows of the task (or None)  +  RUN/<task>.score.json (or scored here)  --examine-->  Result
 
@@ -18,12 +18,12 @@ from typing import Any
 from ixc.errors import DataError, IxcError
 from ixc.evals import predictions
 from ixc.evals.report.examine import CASES, Rows, Scores, examine
-from ixc.evals.report.result import Result, Run
+from ixc.evals.report.result import TaskReport, ReportRun
 from ixc.evals.report.tables import order
 from ixc.evals.result import files_of, plain
 from ixc.evals.task import Task
 from ixc.evals.tasks import TASKS
-from ixc.geometry import RULES
+from ixc.core.tiling import RULES
 
 RowsOf = Callable[[Task], Rows | None]
 """The rows of a task, as `Task.read` gives them; None where the data is not at hand."""
@@ -33,7 +33,7 @@ Md5Of = Callable[[Task], str]
 
 def gather(
     folder: Path, *, rows_of: RowsOf, md5_of: Md5Of | None = None, name: str | None = None, cases: int = CASES
-) -> Run:
+) -> ReportRun:
     """Everything in a run's folder.
 
     Args:
@@ -60,12 +60,12 @@ def gather(
     if not results:
         raise DataError(f"{folder}: none of {len(runs)} files can be reported; the first: {notes[0]}")
     own = sorted({run.header.model for run in runs})
-    return Run(name=name or ", ".join(own), results=tuple(sorted(results, key=order)), notes=tuple(notes))
+    return ReportRun(name=name or ", ".join(own), results=tuple(sorted(results, key=order)), notes=tuple(notes))
 
 
 def _result(
     run: predictions.Run, folder: Path, rows_of: RowsOf, md5_of: Md5Of | None, cases: int
-) -> tuple[Result, list[str]]:
+) -> tuple[TaskReport, list[str]]:
     header = run.header
     task = TASKS.get(header.task)
     if task is None:

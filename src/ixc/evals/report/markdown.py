@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from ixc.evals import paper_scores
 from ixc.evals.report import words
-from ixc.evals.report.result import Run
+from ixc.evals.report.result import ReportRun
 from ixc.evals.report.tables import COMPARED, MARKS, comparison, pairs, resolutions
 
 
-def markdown(runs: Sequence[Run]) -> str:
+def markdown(runs: Sequence[ReportRun]) -> str:
     """Comparison, further results, resolutions, pairs; one run at least."""
     parts = [f"# {' against '.join(_cell(run.name) for run in runs)}", _comparison(runs)]
     parts += [_further(runs), _resolutions(runs), _pairs(runs), _notes(runs)]
@@ -27,7 +27,7 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _comparison(runs: Sequence[Run]) -> str:
+def _comparison(runs: Sequence[ReportRun]) -> str:
     lines = comparison(runs)
     rows = [
         [
@@ -44,17 +44,17 @@ def _comparison(runs: Sequence[Run]) -> str:
     return "## Against the paper\n\n" + table(head, rows) + "\n\n" + "\n\n".join(notes)
 
 
-def _further(runs: Sequence[Run]) -> str:
+def _further(runs: Sequence[ReportRun]) -> str:
     rows = words.further(runs)
     return "## Further results\n\n" + table(words.FURTHER, rows) if rows else ""
 
 
-def _resolutions(runs: Sequence[Run]) -> str:
+def _resolutions(runs: Sequence[ReportRun]) -> str:
     rows = words.sizes(resolutions(runs))
     return "## How large the pictures are\n\n" + table(words.SIZES, rows) if rows else ""
 
 
-def _pairs(runs: Sequence[Run]) -> str:
+def _pairs(runs: Sequence[ReportRun]) -> str:
     rows = []
     for line in pairs(runs):
         name = f"{line.title}: {line.first} → {line.second}"
@@ -65,6 +65,6 @@ def _pairs(runs: Sequence[Run]) -> str:
     return "## Two runs, question by question\n\n" + table(words.PAIRS, rows) if rows else ""
 
 
-def _notes(runs: Sequence[Run]) -> str:
+def _notes(runs: Sequence[ReportRun]) -> str:
     lines = [f"- {run.name}: {note}" for run in runs for note in run.notes]
     return "## Notes\n\n" + "\n".join(lines) if lines else ""

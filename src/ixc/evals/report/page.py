@@ -17,12 +17,12 @@ from ixc.evals.report.browser import browser, said
 from ixc.evals.report.charts import bar, sizes
 from ixc.evals.report.pictures import LONG_SIDE
 from ixc.evals.report.radar import radar, series
-from ixc.evals.report.result import Result, Run
-from ixc.evals.report.svg import escape, tag
+from ixc.evals.report.result import TaskReport, ReportRun
+from ixc.utils.svg import escape, tag
 from ixc.evals.report.tables import COMPARED, MARKS, Line, Pair, comparison, pairs, resolutions
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[ReportRun]) -> str:
     """The whole document; `runs` has one run at least."""
     style, script = (
         files("ixc.evals.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
@@ -59,7 +59,7 @@ Part = tuple[str, str, str] | None
 """(id, name in the navigation, content), None where there is nothing to show."""
 
 
-def _header(runs: Sequence[Run]) -> str:
+def _header(runs: Sequence[ReportRun]) -> str:
     measured = sum(line.ours[0] is not None for line in comparison(runs[:1]))
     answered = sum(r.answered for run in runs for r in run.results)
     names = " against ".join(run.name for run in runs)
@@ -70,7 +70,7 @@ def _header(runs: Sequence[Run]) -> str:
     return tag("header", tag("h1", escape(names)) + tag("p", escape(lead), class_="lead"))
 
 
-def _radar(runs: Sequence[Run]) -> Part:
+def _radar(runs: Sequence[ReportRun]) -> Part:
     keys = "".join(
         tag(
             "li",
@@ -95,7 +95,7 @@ def _radar(runs: Sequence[Run]) -> Part:
     return "glance", "At a glance", content
 
 
-def _table(runs: Sequence[Run]) -> Part:
+def _table(runs: Sequence[ReportRun]) -> Part:
     lines = comparison(runs)
     head = ["Benchmark", *(run.name for run in runs), "ours | published", *COMPARED]
     cells = "".join(
@@ -128,7 +128,7 @@ def _row(line: Line) -> str:
     return tag("tr", "".join(cells), data_axis=line.axis.key)
 
 
-def _figure(result: Result | None) -> str:
+def _figure(result: TaskReport | None) -> str:
     if result is None:
         return words.NONE
     bracket = words.interval(result).removeprefix(words.score(result.headline)).strip()
@@ -149,7 +149,7 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return _scroll(top + tag("tbody", body))
 
 
-def _printed(table: paper_scores.Table) -> str:
+def _printed(table: paper_scores.PaperTable) -> str:
     rows = [[name, *map(words.score, figures)] for name, figures in table.rows.items()]
     note = " ".join(part for part in (table.note, f"Source: {table.source}.") if part)
     return tag(
@@ -158,7 +158,7 @@ def _printed(table: paper_scores.Table) -> str:
     )
 
 
-def _sizes(runs: Sequence[Run]) -> Part:
+def _sizes(runs: Sequence[ReportRun]) -> Part:
     lines = resolutions(runs)
     if not lines:
         return None
@@ -170,7 +170,7 @@ def _sizes(runs: Sequence[Run]) -> Part:
     return "resolutions", "Picture sizes", content + sizes(lines) + _grid(words.SIZES, words.sizes(lines))
 
 
-def _pairs(runs: Sequence[Run]) -> Part:
+def _pairs(runs: Sequence[ReportRun]) -> Part:
     lines = pairs(runs)
     if not lines:
         return None
@@ -192,7 +192,7 @@ def _pair(line: Pair) -> str:
     return tag("tr", tag("th", names, scope="row") + cells)
 
 
-def _cases(runs: Sequence[Run]) -> Part:
+def _cases(runs: Sequence[ReportRun]) -> Part:
     if not any(result.cases for run in runs for result in run.results):
         return None
     note = (
@@ -205,12 +205,12 @@ def _cases(runs: Sequence[Run]) -> Part:
     return "cases", "Cases", content
 
 
-def _footer(runs: Sequence[Run]) -> str:
+def _footer(runs: Sequence[ReportRun]) -> str:
     settings = [[f"{run.name} · {r.task}", _settings(r)] for run in runs for r in run.results if r.settings]
     notes = "".join(tag("p", escape(f"{run.name}: {note}")) for run in runs for note in run.notes)
     table = tag("details", tag("summary", "Settings of every run") + _grid(["Run", "Settings"], settings))
     return tag("footer", notes + (table if settings else "") + tag("p", "This page is one file and loads nothing."))
 
 
-def _settings(result: Result) -> str:
+def _settings(result: TaskReport) -> str:
     return ", ".join(f"{key} {value}" for key, value in result.settings.items())

@@ -12,8 +12,8 @@ from math import cos, pi, sin
 
 from ixc.evals.paper_scores import AXES, RADAR, value
 from ixc.evals.report import words
-from ixc.evals.report.result import Run
-from ixc.evals.report.svg import escape, tag, text
+from ixc.evals.report.result import ReportRun
+from ixc.utils.svg import escape, tag, text
 from ixc.evals.report.tables import comparison
 
 RADIUS = 200.0
@@ -40,7 +40,7 @@ class Series:
     """One for each of `AXES`."""
 
 
-def series(runs: Sequence[Run]) -> list[Series]:
+def series(runs: Sequence[ReportRun]) -> list[Series]:
     """GPT-4V, Gemini Pro, the published model, then our runs."""
     lines = comparison(runs)
     printed = [
@@ -62,7 +62,7 @@ def rims(drawn: Sequence[Series]) -> list[float]:
     return [max((s.figures[k] or 0.0 for s in drawn), default=0.0) or axis.most for k, axis in enumerate(AXES)]
 
 
-def radar(runs: Sequence[Run]) -> str:
+def radar(runs: Sequence[ReportRun]) -> str:
     """The chart, 16 axes; `<title>` of every mark says its figure."""
     drawn = series(runs)
     rim = rims(drawn)

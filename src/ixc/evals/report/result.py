@@ -27,7 +27,7 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class ReportCase:
     """One question of the browser."""
 
     index: Index
@@ -55,7 +55,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class TaskReport:
     """One benchmark of one run."""
 
     task: str
@@ -84,27 +84,27 @@ class Result:
     """What a ratio of 1 in `units` is worth."""
     sizes: tuple[tuple[int, int], ...] = ()
     """(width, height) of every distinct readable picture, pixels."""
-    cases: tuple[Case, ...] = ()
+    cases: tuple[ReportCase, ...] = ()
     """A sample of the questions, wrong, partly right and right ones in equal parts where there are enough."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     data: str = ""
     """MD5 of the data file, "" where unknown."""
 
-    def same_data(self, other: Result) -> bool:
+    def same_data(self, other: TaskReport) -> bool:
         """Whether both were asked on one data file, as far as it is known."""
         return self.data == other.data or not (self.data and other.data)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class ReportRun:
     """Everything one model answered."""
 
     name: str
     """Short, for columns and legends."""
-    results: tuple[Result, ...]
+    results: tuple[TaskReport, ...]
     notes: tuple[str, ...] = ()
     """What could not be reported, one line each."""
 
-    def result(self, task: str) -> Result | None:
+    def result(self, task: str) -> TaskReport | None:
         """By name of the task."""
         return next((r for r in self.results if r.task == task), None)

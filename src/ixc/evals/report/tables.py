@@ -10,8 +10,8 @@ from statistics import median
 
 from ixc.evals.intervals import Paired, compare
 from ixc.evals.paper_scores import AXES, TABLE_3, Axis, axis_of
-from ixc.evals.report.result import Result, Run
-from ixc.geometry import TILE
+from ixc.evals.report.result import TaskReport, ReportRun
+from ixc.core.tiling import TILE
 
 COMPARED = tuple(TABLE_3.rows)
 """Rows of Table 3, our columns follow them."""
@@ -24,7 +24,7 @@ class Line:
     axis: Axis
     published: tuple[float | None, ...]
     """One figure for each of `COMPARED`."""
-    ours: tuple[Result | None, ...]
+    ours: tuple[TaskReport | None, ...]
     """One for each run."""
 
     @property
@@ -45,7 +45,7 @@ MARKS = {
 }
 
 
-def comparison(runs: Sequence[Run]) -> list[Line]:
+def comparison(runs: Sequence[ReportRun]) -> list[Line]:
     """The sixteen lines of Table 3, in its order."""
     return [
         Line(
@@ -57,20 +57,20 @@ def comparison(runs: Sequence[Run]) -> list[Line]:
     ]
 
 
-def _on(run: Run, axis: Axis) -> Result | None:
+def _on(run: ReportRun, axis: Axis) -> TaskReport | None:
     """The run's result on an axis, the paper's own split first; a split without a figure only if there is no other."""
     found = sorted((r for r in run.results if r.dataset in axis.datasets), key=lambda r: axis.datasets.index(r.dataset))
     return next((r for r in found if r.headline is not None), None)
 
 
-def beyond(run: Run) -> list[Result]:
+def beyond(run: ReportRun) -> list[TaskReport]:
     """Results that the comparison does not print: further benchmarks, and second splits."""
     printed = {id(line.ours[0]) for line in comparison([run])}
     return [r for r in run.results if id(r) not in printed]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolution:
+class ResolutionRow:
     """Sizes of a benchmark's pictures (Fig. 1b); areas in pixels."""
 
     title: str
@@ -89,13 +89,13 @@ HD_25, HD_55 = 25 * TILE**2, 55 * TILE**2
 """Pixels of the two settings the model was trained with."""
 
 
-def resolutions(runs: Sequence[Run]) -> list[Resolution]:
+def resolutions(runs: Sequence[ReportRun]) -> list[ResolutionRow]:
     """One line a data set, smallest median first; the first run that has the data speaks."""
-    found: dict[str, Resolution] = {}
+    found: dict[str, ResolutionRow] = {}
     for result in (r for run in runs for r in run.results if r.sizes):
         ordered = sorted(result.sizes, key=lambda size: size[0] * size[1])
         areas = [w * h for w, h in ordered]
-        line = Resolution(
+        line = ResolutionRow(
             title=result.title,
             dataset=result.dataset,
             pictures=len(areas),
@@ -120,7 +120,7 @@ class Pair:
     why: str = ""
 
 
-def pairs(runs: Sequence[Run]) -> list[Pair]:
+def pairs(runs: Sequence[ReportRun]) -> list[Pair]:
     """The first run against each other one, on every benchmark both answered."""
     return [
         _pair(runs[0], other, mine, theirs)
@@ -130,7 +130,7 @@ def pairs(runs: Sequence[Run]) -> list[Pair]:
     ]
 
 
-def _pair(one: Run, two: Run, mine: Result, theirs: Result) -> Pair:
+def _pair(one: ReportRun, two: ReportRun, mine: TaskReport, theirs: TaskReport) -> Pair:
     names = {"title": mine.title, "dataset": mine.dataset, "first": one.name, "second": two.name}
     if not mine.same_data(theirs):
         return Pair(**names, paired=None, why=f"asked on different data, MD5 {mine.data} and {theirs.data}")
@@ -146,7 +146,7 @@ def _pair(one: Run, two: Run, mine: Result, theirs: Result) -> Pair:
     return Pair(**names, paired=paired)
 
 
-def order(result: Result) -> tuple[int, str]:
+def order(result: TaskReport) -> tuple[int, str]:
     """The paper's order of benchmarks, further ones behind by name."""
     axis = axis_of(result.dataset)
     return (AXES.index(axis) if axis else len(AXES)), result.dataset

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ixc.evals.intervals import Paired
-from ixc.evals.report.result import Result, Run
-from ixc.evals.report.tables import Resolution, beyond
+from ixc.evals.report.result import TaskReport, ReportRun
+from ixc.evals.report.tables import ResolutionRow, beyond
 
 NONE = "–"
 """For a figure that does not exist."""
@@ -17,7 +17,7 @@ def score(figure: float | None) -> str:
     return NONE if figure is None else f"{figure:.1f}"
 
 
-def interval(result: Result) -> str:
+def interval(result: TaskReport) -> str:
     """`71.2 [68.0, 74.1]`."""
     if result.interval is None:
         return score(result.headline)
@@ -48,7 +48,7 @@ FURTHER = ("Benchmark", "Run", "Metric", "Figure", "Answered")
 """Head of the table of `further`."""
 
 
-def further(runs: Sequence[Run]) -> list[list[str]]:
+def further(runs: Sequence[ReportRun]) -> list[list[str]]:
     """Rows of what the comparison does not print."""
     return [
         [f"{r.title} ({r.dataset})", run.name, r.metric, interval(r), f"{r.answered:,} of {r.total:,}"]
@@ -61,7 +61,7 @@ SIZES = ("Data set", "Pictures", "Smallest, px", "Median area", "Largest, px", "
 """Head of the table of `sizes`."""
 
 
-def sizes(lines: Sequence[Resolution]) -> list[list[str]]:
+def sizes(lines: Sequence[ResolutionRow]) -> list[list[str]]:
     """Rows of the sizes of pictures."""
     return [
         [f"{r.title} ({r.dataset})", f"{r.pictures:,}", size(r.least), area(r.middle), size(r.most),

@@ -1,0 +1,296 @@
+"""Questions over the pages of documents, one page after the other; what was read survives a kill.
+
+    files --pages_of--> Page, Page, ... --read--> Found (answers, or what went wrong), written to the state at once
+
+The state is a file of JSON lines: settings first, then a line a page, each flushed to the disk before the next page
+begins. A page is known by its file's bytes and its number. Pages that failed are not in it: they are tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from ixc.errors import ImageError, IxcError, UsageError
+from ixc.processing.pages import Document, Rendering, open_document
+from ixc.processing.pdf import PageImage, is_pdf
+
+if TYPE_CHECKING:
+    from ixc.inference.engine import Engine
+    from ixc.inference.lazy import LazyEngine
+
+TRANSCRIBE = "Write down all the text of this page, line by line."
+"""Asked where no question is given; for a model that was taught to transcribe."""
+
+VERSION = 1
+"""Of the state's form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentPage:
+    """One picture to be read."""
+
+    file: Path
+    """Where it lies."""
+    number: int
+    """1 .. pages of a PDF or a TIFF; 1 for another image."""
+    paged: bool
+    """Whether the file is a PDF or a TIFF of several pages."""
+    digest: str = ""
+    """Of the file's bytes; empty where it cannot be read."""
+    error: str | None = None
+    """Why the file cannot be opened at all."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.file}, page {self.number}" if self.paged else str(self.file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageAnswer:
+    """What came of a page."""
+
+    page: DocumentPage
+    answers: tuple[str, ...] = ()
+    """One a question; empty where it failed."""
+    error: str | None = None
+    """One line; None where it was read."""
+    seconds: float = 0.0
+    """Wall time, drawing the page included."""
+    kept: bool = False
+    """Whether it was read by an earlier run."""
+    warnings: tuple[str, ...] = ()
+    """What a viewer may show and the model was not shown."""
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    """ "1-3,7" -> (1, 2, 3, 7), in order, each once.
+
+    Raises:
+        UsageError: something else.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 100_000):
+            raise UsageError(f"--pages {text!r}: {part.strip()!r} is no page; write 1-5 or 1,3,7-9")
+        found |= set(range(int(first), int(last) + 1))
+    return tuple(sorted(found))
+
+
+def pages_of(files: Sequence[Path], *, numbers: tuple[int, ...] | None = None) -> list[DocumentPage]:
+    """Every page of every file, in order; a file that cannot be opened is one page with an error.
+
+    Args:
+        files: images and PDFs.
+        numbers: of the pages of PDFs and TIFFs; None = all. A file with fewer pages gives those it has.
+
+    Raises:
+        UsageError: a missing extra; no page is left; pages were named and no file has any.
+    """
+    found: list[DocumentPage] = []
+    paged_files = 0
+    for file in files:
+        paged = is_pdf(file)
+        try:
+            document = open_document(file)
+            count, paged = document.pages, paged or document.pages > 1
+            document.close()
+            digest = blake2b(_bytes(file), digest_size=16).hexdigest()
+        except ImageError as error:
+            found.append(DocumentPage(file=file, number=1, paged=paged, error=str(error)))
+            continue
+        finally:
+            paged_files += paged
+        there = [n for n in range(1, count + 1) if not paged or numbers is None or n in numbers]
+        found += [DocumentPage(file=file, number=n, paged=paged, digest=digest) for n in there]
+    if numbers is not None and not paged_files:
+        raise UsageError(f"pages are named and none of {len(files)} files is a PDF or has pages; leave --pages out")
+    if not found:
+        raise UsageError(f"none of the pages named is in the {len(files)} files; the first one is page {numbers}")
+    return found
+
+
+def read(
+    engine: Engine | LazyEngine,
+    pages: Sequence[DocumentPage],
+    questions: Sequence[str],
+    *,
+    state: ReadState | None = None,
+    rendering: Rendering | None = None,
+    **options: Any,
+) -> Iterator[PageAnswer]:
+    """The pages in order; a page that fails does not stop the others.
+
+    Args:
+        questions: asked about each page by itself; the page is read once.
+        state: where answers are kept, and found again.
+        rendering: how a PDF's pages become pixels.
+        options: of `Engine.ask`.
+    """
+    with _OpenDocument(rendering or Rendering()) as source:
+        yield from _read(engine, pages, questions, source, state, options)
+
+
+def _read(
+    engine: Engine,
+    pages: Sequence[DocumentPage],
+    questions: Sequence[str],
+    source: _OpenDocument,
+    state: ReadState | None,
+    options: Mapping[str, Any],
+) -> Iterator[PageAnswer]:
+    for page in pages:
+        kept = None if state is None else state.answers(page)
+        if kept is not None:
+            yield PageAnswer(page=page, answers=kept, kept=True)
+            continue
+        start = perf_counter()
+        try:
+            shown = source.page(page)
+            answers = tuple(engine.ask([shown.image], question, **options).text for question in questions)
+        except IxcError as error:
+            yield PageAnswer(page=page, error=" ".join(str(error).split()), seconds=perf_counter() - start)
+            continue
+        if state is not None:
+            state.add(page, answers)
+        yield PageAnswer(page=page, answers=answers, seconds=perf_counter() - start, warnings=shown.warnings)
+
+
+class _OpenDocument:
+    """Pictures of pages; the last document stays open."""
+
+    def __init__(self, rendering: Rendering) -> None:
+        self.rendering = rendering
+        self._open: tuple[Path, Document] | None = None
+
+    def page(self, page: DocumentPage) -> PageImage:
+        """What the model is shown. Raises: ImageError."""
+        if page.error is not None:
+            raise ImageError(page.error)
+        if self._open is None or self._open[0] != page.file:
+            self.close()
+            self._open = page.file, open_document(page.file)
+        return self._open[1].page(page.number, self.rendering)
+
+    def close(self) -> None:
+        """Lets go of the document."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def __enter__(self) -> _OpenDocument:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{file} cannot be read ({error.strerror}); check the path") from error
+
+
+class ReadState:
+    """What has been read so far, in a file."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """
+        Args:
+            path: of the file; made if it is not there.
+            settings: what the answers depend on, for JSON.
+
+        Raises:
+            UsageError: it was written with other settings, is no state, or cannot be written.
+        """
+        self.path = path
+        self._settings = {"ixc read": VERSION, **settings}
+        self._found: dict[tuple[str, int], tuple[str, ...]] = {}
+        try:
+            whole = self._lines()
+            for line in whole[1:]:
+                self._found[line["digest"], line["page"]] = tuple(line["answers"])
+            self._file = path.open("r+b" if whole else "wb")
+            self._file.truncate(self._end)
+            self._file.seek(self._end)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
+        if not whole:
+            self._write(self._settings)
+
+    def answers(self, page: DocumentPage) -> tuple[str, ...] | None:
+        """Those of an earlier run; None where there are none."""
+        return None if page.error else self._found.get((page.digest, page.number))
+
+    def add(self, page: DocumentPage, answers: tuple[str, ...]) -> None:
+        """Keeps a page's answers; on the disk when this returns."""
+        self._write({"digest": page.digest, "page": page.number, "answers": answers})
+
+    def done(self) -> None:
+        """Nobody needs it any more."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> ReadState:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Whole lines; a last one that a kill cut off is left out, and written over."""
+        self._end = 0
+        text = self.path.read_bytes() if self.path.exists() else b""
+        found: list[dict[str, Any]] = []
+        for line in text.splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            self._end += len(line)
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                raise UsageError(f"{self.path} is no state of ixc read; move it away or choose another --out") from None
+        if found and found[0] != self._settings:
+            ours, theirs = self._settings, found[0]
+            other = [key for key in ours if theirs.get(key) != ours[key]] or ["form"]
+            raise UsageError(
+                f"{self.path} was begun with another {other[0]} ({theirs.get(other[0])!r}, now "
+                f"{ours.get(other[0])!r}); delete it to begin anew, or choose another --out"
+            )
+        return found
+
+
+def as_json(found: Sequence[PageAnswer], questions: Sequence[str]) -> str:
+    """One object: the questions, and a list of pages with answers or an error."""
+    pages = [
+        {"file": str(each.page.file), "page": each.page.number}
+        | ({"answers": list(each.answers)} if each.error is None else {"error": each.error})
+        | ({"warnings": list(each.warnings)} if each.warnings else {})
+        for each in found
+    ]
+    return json.dumps({"questions": list(questions), "pages": pages}, ensure_ascii=False, indent=1) + "\n"
+
+
+def as_markdown(found: PageAnswer, questions: Sequence[str]) -> str:
+    """A page as a chapter; questions stand over their answers where there are several."""
+    if found.error is not None:
+        return f"## {found.page.name}\n\n*Not read: {found.error}*\n\n"
+    warnings = "".join(f"*Warning: {warning}*\n\n" for warning in found.warnings)
+    several = len(questions) > 1
+    parts = [f"**{q}**\n\n{a}" if several else a for q, a in zip(questions, found.answers, strict=True)]
+    return f"## {found.page.name}\n\n{warnings}" + "\n\n".join(parts) + "\n\n"

@@ -1,0 +1,1 @@
+"""The command `ixc`: one module for each group of commands."""

@@ -1,0 +1,93 @@
+"""Words that several commands share: their options, the examples in their help, loading a model.
+
+Part of the command line, beside `cli` and `cli_eval`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ixc.inference.engine import Engine
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command's help: blank lines keep one example a line."""
+    return "\n\n".join(["Examples:", *lines])
+
+
+Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]
+Hd = Annotated[int | None, typer.Option("--hd", help="Most tiles an image may be cut into; default: the model's.")]
+Rule = Annotated[
+    str | None, typer.Option("--partition", help="Partition rule: original, native or fit; default: the model's.")
+]
+NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+Plora = Annotated[
+    str,
+    typer.Option("--plora", help="low_rank, folded (faster reading, the decoder's matrices twice in memory) or auto."),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the model at the first answer: minutes; for many answers.")
+]
+TileCache = Annotated[
+    int | None, typer.Option("--tile-cache", min=0, help="Megabytes of tile features kept; default: 512, 0: none.")
+]
+PrefixCache = Annotated[
+    int | None,
+    typer.Option("--prefix-cache", min=0, help="Megabytes of read beginnings kept; default: 2048, 0: none."),
+]
+Dpi = Annotated[int, typer.Option("--dpi", min=1, max=1200, help="Pixels an inch of a PDF's pages.")]
+ScanPixels = Annotated[
+    bool, typer.Option("--scan-pixels", help="A PDF's page that is one scan in its own pixels, whatever --dpi says.")
+]
+PageNumber = Annotated[
+    int | None, typer.Option("--page", min=1, help="Page of a PDF or TIFF; also written behind its name: scan.pdf#3.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+
+
+def load_engine(model: Path | None, *, device: str, dtype: str, **options: Any) -> Engine:
+    """The model of a folder; None = the embedded one. Further options as of `inference.engine.load`."""
+    quiet_libraries()
+    from ixc.inference.engine import load
+
+    return load(model, device=device, dtype=dtype, **options)
+
+
+def engine_options(
+    *, plora: str, compile: bool, tile_cache: int | None = None, prefix_cache: int | None = None
+) -> dict[str, Any]:
+    """Words of the command line as options of `load`; megabytes as bytes, and nothing for what was not said."""
+    sizes = {"tile_cache": tile_cache, "prefix_cache": prefix_cache}
+    kept = {name: size << 20 for name, size in sizes.items() if size is not None}
+    return {"plora": plora, "compile": compile, **kept}
+
+
+def quiet_libraries() -> None:
+    """They announce their own matters, and look things up; a command's stderr is for its own lines."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if "transformers" not in sys.modules:  # read when it is imported, which a refusal does not pay for
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        return
+    from transformers.utils import logging
+
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def add_processor(folder: Path) -> None:
+    """The native form of the tokenizer and the processor, unless it is there or there is nothing to make it from."""
+    from ixc.inference.model_folder import TOKENIZERS, read_processor
+
+    native = all((folder / name).is_file() for name in ("tokenizer.json", "processor_config.json"))
+    if not native and any((folder / name).is_file() for name in TOKENIZERS):
+        read_processor(folder).save_pretrained(folder)

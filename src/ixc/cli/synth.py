@@ -1,0 +1,52 @@
+"""`ixc synth`: drawn documents with exact questions, worn on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ixc.cli.terminal import watch
+
+SYNTH_EXAMPLES = (
+    "ixc synth ./pages",
+    "ixc synth ./receipts -n 100 --seed 5000 --kind receipt",
+    "ixc synth ./forms -n 200 --kind form --hd 4 --format conversations",
+    "ixc synth ./scans -n 50 --kind invoice --hd 16 --turn 1.5 --noise 8 --jpeg 40",
+)
+
+_KINDS = (
+    "form, receipt, table, notice; default: these, mixed. Or letter, article, lines, invoice, bars, curve, pie, "
+    "infographic, sign, screen, boarding."
+)
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")],
+    count: Annotated[int, typer.Option("-n", "--count", help="Documents to draw.")] = 20,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Number of the first document; the same number, the same page.")
+    ] = 0,
+    kind: Annotated[str | None, typer.Option("--kind", help=_KINDS)] = None,
+    hd: Annotated[
+        int | None,
+        typer.Option("--hd", help="Setting the pages are legible at: 1, 4, 9 (default: these), 16, 25 or 55."),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="questions: questions.jsonl; conversations: talks.jsonl, to learn from.")
+    ] = "questions",
+    jpeg: Annotated[int | None, typer.Option("--jpeg", help="Wear: quality of a JPEG round trip, 1 to 95.")] = None,
+    blur: Annotated[float, typer.Option("--blur", help="Wear: radius of a blur in pixels.")] = 0.0,
+    noise: Annotated[float, typer.Option("--noise", help="Wear: deviation of noise, of 255.")] = 0.0,
+    shrink: Annotated[float, typer.Option("--shrink", help="Wear: made smaller by this and large again.")] = 1.0,
+    turn: Annotated[float, typer.Option("--turn", help="Wear: degrees of rotation.")] = 0.0,
+) -> None:
+    """Draw documents into a folder, with their questions and answers."""
+    from ixc.synth.dataset_folder import write_folder
+    from ixc.synth.degradation import Degradation
+
+    wear = Degradation(jpeg=jpeg, blur=blur, noise=noise, shrink=shrink, turn=turn)
+    pages = write_folder(out, count=count, seed=seed, kind=kind, hd=hd, form=form, wear=wear)
+    watch(pages, total=count, what="drawing")
+    print(out)

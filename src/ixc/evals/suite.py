@@ -1,0 +1,248 @@
+"""Several tasks of one run, one after another: data, questions, predictions, score or submission.
+
+    RUN/<task>.jsonl  RUN/<task>.score.json  or  RUN/<task>.submission.*
+
+A finished task is not asked again, so the same command goes on where it was killed; and where nothing is left to ask,
+no model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from ixc.errors import DataError, UsageError
+from ixc.evals import download, predictions, result, runner, submission, table
+from ixc.evals.metrics.rule import VLMEVALKIT
+from ixc.evals.predictions import Header, Run
+from ixc.evals.question import Index
+from ixc.evals.result import Result
+from ixc.evals.runner import Answers, Finished, RunStep
+from ixc.evals.task import Style
+
+if TYPE_CHECKING:
+    from ixc.evals.question import Question
+    from ixc.evals.task import Judge, Row, Task
+
+PAPER = "paper"
+"""Stands for `PAPER_TASKS` on the command line."""
+
+PAPER_TASKS = (
+    *("docvqa_val", "chartqa", "infovqa_val", "textvqa", "ocrbench", "mmstar", "mathvista", "ai2d"),
+    *("mmmu", "mme", "mmbench_en", "mmbench_cn", "seedbench", "qbench", "mmvet", "hallusion"),
+)
+"""The sixteen benchmarks of the paper's table 3, on the splits whose answers are public."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuitePlan:
+    """What all tasks of a run have in common."""
+
+    model: str
+    """Name of the model."""
+    version: str
+    """Version of this package."""
+    folder: Path
+    """Of the run."""
+    data: Path
+    """Folder of data files; of one task also the file itself."""
+    style: str = "published"
+    """Prompt style."""
+    limit: int | None = None
+    """The first so many questions of every task; None = all."""
+    rank: tuple[int, int] = (1, 1)
+    """(i, n): the i-th of n processes."""
+    hd: int | None = None
+    """Most tiles of every image; None = each task's own."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What else decides the answers; goes into the files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOutcome:
+    """A task that is through."""
+
+    task: Task
+    path: Path
+    """Predictions."""
+    complete: bool
+    """False: other ranks still have questions."""
+    result: Result | None = None
+    """None where the answers are hidden, or not all ranks are done."""
+    submission: Path | None = None
+    """Where the answers are hidden and all questions are answered."""
+    note: str = ""
+    """Why there is neither score nor submission."""
+
+
+def tasks_of(names: Sequence[str]) -> list[Task]:
+    """Tasks by name, each once.
+
+    Raises:
+        UsageError: an unknown name, or none.
+    """
+    from ixc.evals.tasks import TASKS
+
+    wanted = [each for name in names for each in (PAPER_TASKS if name == PAPER else (name,))]
+    unknown = sorted({name for name in wanted if name not in TASKS})
+    if unknown or not wanted:
+        raise UsageError(
+            f"{len(unknown) or 'no'} unknown: {', '.join(unknown) or 'no name given'}; "
+            f"benchmarks are {', '.join(TASKS)}, and {PAPER} for the sixteen"
+        )
+    return [TASKS[name] for name in dict.fromkeys(wanted)]
+
+
+def series(
+    tasks: Sequence[Task],
+    answers: Answers,
+    *,
+    plan: SuitePlan,
+    judge: Judge | None = None,
+    progress: download.Progress | None = None,
+) -> Iterator[RunStep | TaskOutcome]:
+    """Asks and scores; yields a `RunStep` after every batch and an `TaskOutcome` after every task.
+
+    Args:
+        answers: the model; called only where something is left to ask.
+        judge: of judged tasks; None = their scores by rule.
+        progress: told of downloads.
+
+    Raises:
+        UsageError: a plan that cannot be carried out, a judge without a judged task, no pandas; before any download.
+        DataError: data that is not to be had or broken, a file of another run. Whatever `answers` raises.
+    """
+    _check(plan, tasks)
+    if judge is not None and not any(task.judged for task in tasks):
+        raise UsageError(f"a judge has no effect on {', '.join(task.name for task in tasks)}; leave it out")
+    table.pandas()
+    files = [download.find(task, plan.data, progress=progress) for task in tasks]  # all of them before hours are spent
+    for task, file in zip(tasks, files, strict=True):
+        rows = task.read(file)
+        finished = None
+        for event in _asked(task, rows, answers, plan, md5=download.md5_of(file)):
+            if isinstance(event, RunStep):
+                yield event
+            else:
+                finished = event
+        assert finished is not None
+        yield _outcome(task, rows, finished, judge)
+
+
+def check_style(style: str) -> None:
+    """Raises: UsageError: no such prompts."""
+    if style not in get_args(Style):
+        raise UsageError(f"unknown prompts {style!r}; take one of {', '.join(get_args(Style))}")
+
+
+def _check(plan: SuitePlan, tasks: Sequence[Task]) -> None:
+    if plan.data.is_file() and len(tasks) > 1:
+        raise UsageError(f"--data is one file and {len(tasks)} benchmarks are named; give the folder of their files")
+    check_style(plan.style)
+    if plan.hd is not None and plan.hd < 1:
+        raise UsageError(f"hd is {plan.hd}, at least 1 needed; leave it out for each benchmark's own")
+    if plan.limit is not None and plan.limit < 1:
+        raise UsageError(f"limit is {plan.limit}, at least 1 needed; leave it out for all questions")
+
+
+def _asked(task: Task, rows: list[Row], answers: Answers, plan: SuitePlan, *, md5: str) -> Iterator[RunStep | Finished]:
+    questions = [_at(question, plan.hd) for question in task.questions(rows, style=plan.style)]
+    header = Header(
+        task=task.name,
+        dataset=task.dataset,
+        style=plan.style,
+        model=plan.model,
+        version=plan.version,
+        questions=len(questions),
+        data=md5,
+        settings={**plan.settings, **({} if plan.hd is None else {"hd": plan.hd})},
+        rank=plan.rank,
+    )
+
+    def headline(known: Mapping[Index, str]) -> float:
+        return task.score(rows, known).headline
+
+    return runner.run(
+        questions,
+        answers,
+        header=header,
+        folder=plan.folder,
+        limit=plan.limit,
+        finish=lambda said: task.prediction(said, style=plan.style),
+        score=None if task.hidden else headline,
+    )
+
+
+def _at(question: Question, hd: int | None) -> Question:
+    return question if hd is None else replace(question, hd=hd)
+
+
+def _outcome(task: Task, rows: Sequence[Row], finished: Finished, judge: Judge | None) -> TaskOutcome:
+    if not finished.complete:
+        return TaskOutcome(task=task, path=finished.path, complete=False, note="other ranks are not done")
+    return scored(finished.path, rows, judge=judge)
+
+
+def scored(path: Path, rows: Sequence[Row], *, judge: Judge | None = None) -> TaskOutcome:
+    """The score of a predictions file, or the submission where its answers are hidden.
+
+    Raises:
+        DataError: the file is broken, or not of these rows.
+    """
+    return _scored(predictions.read(path), rows, judge=judge)
+
+
+def again(found: Run, data: Path, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> TaskOutcome:
+    """The score of predictions that were read, without the model.
+
+    Args:
+        found: of `predictions.read`.
+        data: folder of data files, or the file itself; nothing is downloaded.
+        rule: "vlmevalkit", or one of `Task.rules`; a task without it is said to have none.
+
+    Raises:
+        DataError: no data, or other data than the answers were made on.
+    """
+    task = result.task_of(found)
+    file = data if data.is_file() else data / f"{task.dataset}.tsv"
+    rows = task.read(file)
+    md5 = download.md5_of(file)
+    if found.header.data not in ("", md5):
+        raise DataError(
+            f"{found.path} was made on data with MD5 {found.header.data}, {file} has {md5}; give --data the file it "
+            "was made on"
+        )
+    return _scored(found, rows, judge=judge, rule=rule)
+
+
+def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None, rule: str = VLMEVALKIT) -> TaskOutcome:
+    task, path = result.task_of(found), found.path
+    if rule not in (VLMEVALKIT, *task.rules):
+        return TaskOutcome(task=task, path=path, complete=True, note=f"has no rule {rule}")
+    missing = found.header.questions - len(found.answered)
+    if task.hidden and missing:
+        return TaskOutcome(task=task, path=path, complete=True, note=f"{missing} questions more for its server")
+    if task.hidden:
+        file = submission.write(task, rows, found.predictions, path.parent)
+        return TaskOutcome(task=task, path=path, complete=True, submission=file)
+    try:
+        made = result.score(found, rows, judge=judge if task.judged else None, rule=rule)
+    except DataError as error:
+        if not missing:
+            raise
+        return TaskOutcome(task=task, path=path, complete=True, note=f"{missing} questions more for a score: {error}")
+    return TaskOutcome(task=task, path=path, complete=True, result=made)
+
+
+def once(load: Callable[[], Answers]) -> Answers:
+    """A model that is loaded when it is first asked."""
+    loaded: list[Answers] = []
+
+    def answers(questions: Sequence[Question]) -> list[str]:
+        if not loaded:
+            loaded.append(load())
+        return loaded[0](questions)
+
+    return answers

@@ -1,0 +1,143 @@
+"""A model folder before its weights are read: is everything there, can it be read, does it fit together.
+
+found -> check_settings -> read_processor, weights.load -> check_agreement
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ixc.errors import WeightsError
+from ixc.core.token_layout import MERGE
+
+if TYPE_CHECKING:
+    from ixc.processing.processing import IxcProcessor
+
+EMBEDDED = Path(__file__).parents[1] / "pretrained" / "nano"
+"""The model inside the package; a folder like any other."""
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+"""One of them must lie in a model folder."""
+
+SETTINGS = ("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json",
+            "tokenizer.json", "tokenizer_config.json")  # fmt: skip
+"""Files that must be JSON objects where they exist: transformers passes over a damaged one without a word."""
+
+SAMPLED_FROM, SAMPLES, PIECE = 64 << 20, 256, 1 << 16
+"""Bytes beyond which a weights file is sampled for a fingerprint; number of samples; bytes of each."""
+
+LONGEST_REASON = 200
+"""Characters of somebody else's message repeated in ours; transformers lists every model it knows."""
+
+
+def found(folder: str | Path | None) -> Path:
+    """The folder; None = the embedded model's.
+
+    Raises:
+        WeightsError: no such folder.
+    """
+    if folder is None and not EMBEDDED.is_dir():
+        raise WeightsError(
+            "this installation carries no embedded model; reinstall ixc-4khd from a wheel or a full clone, "
+            "or name a folder of your own with --model (model folder)"
+        )
+    path = EMBEDDED if folder is None else Path(folder)
+    if not path.is_dir():
+        raise WeightsError(f"no model folder {path}; check the path, models are never downloaded")
+    return path
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hexadecimal digits that tell models of one name apart: its settings, and samples of its weights.
+
+    A weights file of at most `SAMPLED_FROM` bytes is read whole, of a larger one `SAMPLES` pieces spread evenly: a
+    fine-tune changes layers everywhere, and tens of gigabytes need not be read to see it. Files that no loader reads
+    do not count.
+
+    Raises:
+        WeightsError: the folder has no weights.
+    """
+    from ixc.model.loading import weight_files
+
+    seen = sha256()
+    settings = [folder / name for name in SETTINGS if (folder / name).is_file()]
+    for path in sorted({*settings, *weight_files(folder)}):
+        size = path.stat().st_size
+        seen.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            if size <= SAMPLED_FROM:
+                seen.update(file.read())
+                continue
+            for number in range(SAMPLES):
+                file.seek(number * (size - PIECE) // (SAMPLES - 1))
+                seen.update(file.read(PIECE))
+    return seen.hexdigest()[:16]
+
+
+def check_settings(folder: Path) -> None:
+    """The JSON files of a folder can be read.
+
+    Raises:
+        WeightsError: one cannot, or there is no config.json.
+    """
+    if not (folder / SETTINGS[0]).is_file():
+        raise WeightsError(f"{folder} has no {SETTINGS[0]}; give the folder of a model")
+    for path in (folder / name for name in SETTINGS if (folder / name).is_file()):
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{path} is not JSON ({error}); fetch it again") from error
+        if not isinstance(settings, dict):
+            raise WeightsError(f"{path} holds a {type(settings).__name__}, a JSON object needed; fetch it again")
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raises: WeightsError: the folder has no tokenizer."""
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
+
+
+def read_processor(folder: Path) -> IxcProcessor:
+    """Tokenizer, image processor and prompt format of a folder, published or native.
+
+    Raises:
+        WeightsError: files missing or damaged.
+    """
+    check_tokenizer(folder)
+    from ixc.processing.processing import IxcProcessor
+
+    try:
+        return IxcProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error)[:LONGEST_REASON]
+        raise WeightsError(
+            f"the tokenizer or processor of {folder} cannot be read ({reason}); fetch it again"
+        ) from error
+
+
+def check_agreement(folder: Path, config: Any, processor: IxcProcessor) -> None:
+    """The processor writes prompts for this model and no other.
+
+    Raises:
+        WeightsError: they disagree about the image token or its layout, or the vocabulary is too small.
+    """
+    side = config.vision_config.image_size // config.vision_config.patch_size // MERGE
+    for name, ours, theirs in (
+        ("image_token_id", processor.image_token_id, config.image_token_id),
+        ("newline", processor.newline, config.newline),
+        ("overview", processor.overview, config.overview),
+        ("tokens_per_side", processor.tokens_per_side, side),
+    ):
+        if ours != theirs:
+            raise WeightsError(
+                f"{folder}: {name} is {ours} in the processor and {theirs} in the model; "
+                "give the model's own tokenizer and processor_config.json"
+            )
+    if len(processor.tokenizer) > config.text_config.vocab_size:
+        raise WeightsError(
+            f"{folder}: the tokenizer has {len(processor.tokenizer):,} pieces, the model "
+            f"{config.text_config.vocab_size:,} embeddings; give the model's own tokenizer"
+        )

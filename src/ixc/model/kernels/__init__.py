@@ -1,0 +1,1 @@
+"""C kernels for the CPU and the torch operators that call them."""

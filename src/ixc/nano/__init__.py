@@ -1,0 +1,1 @@
+"""The embedded model, trained from nothing: data, stages and losses of its recipe."""

@@ -1,0 +1,1 @@
+"""What the embedded model learns from: glyph tokens, character images, curricula, packed questions."""

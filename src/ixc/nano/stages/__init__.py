@@ -1,0 +1,1 @@
+"""The stages of training from nothing, in the order they run."""

@@ -1,0 +1,1 @@
+"""The record of a run: JSONL log, progress, trackers, recipe files."""

@@ -1,0 +1,168 @@
+"""Images on their way in: from an address in a request to an RGB picture, with a limit on everything.
+
+    data: URL --base64--|
+    http(s)  --fetch----+--> bytes --format, size in the header--> picture, upright, RGB
+
+Sizes are judged by the header before a pixel is decoded; only the formats of `image_formats.FORMATS` are let in.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ixc.errors import ImageError, ImageSizeError, IxcError
+from ixc.processing.image_formats import HEAD_BYTES, format_of, refusal
+from ixc.processing.image_io import open_image, read_size
+from ixc.serving.fetch import Fetcher
+from ixc.serving.openai import ApiError, quote
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MIB = 1 << 20
+
+_DATA = re.compile(
+    r"data:(image/[a-z0-9.+-]{1,40}|application/octet-stream)?(;[a-z-]{1,20}=[\w-]{1,40})*;base64,", re.I
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a request may bring."""
+
+    max_body_bytes: int = 64 * MIB
+    """Most bytes of a request."""
+    max_bodies_bytes: int = 256 * MIB
+    """Most bytes of requests being read at one time."""
+    body_seconds: float = 30.0
+    """Longest time a request may take to arrive."""
+    max_images: int = 16
+    """Most images of a request."""
+    max_image_bytes: int = 32 * MIB
+    """Most bytes of an image, as a file."""
+    max_pixels: int = 50_000_000
+    """Most pixels of an image; 4K has 8,294,400."""
+    max_total_pixels: int = 100_000_000
+    """Most pixels of all images of a request."""
+    max_aspect: int = 200
+    """Longest side over shortest."""
+    max_hd: int = 55
+    """Most tiles an image may ask for."""
+    max_new_tokens: int | None = None
+    """Longest answer; None = what the model's positions leave."""
+    max_text: int = 200_000
+    """Most characters of all texts of a request."""
+    open_seconds: float = 60.0
+    """Longest time from a request's arrival to its place in the queue."""
+    max_waiting_requests: int = 64
+    """Most requests running and waiting."""
+    max_waiting_tokens: int | None = None
+    """Most tokens running and waiting; None = 8 times the model's positions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """Opens the images of a request."""
+
+    limits: Limits = field(default_factory=Limits)
+    """What is let in."""
+    fetcher: Fetcher = field(default_factory=Fetcher)
+    """How http(s) addresses are read; by default not at all."""
+
+    def check_count(self, images: Sequence[str]) -> None:
+        """Before anything of them is read.
+
+        Raises:
+            Refused: too many images.
+        """
+        if len(images) > self.limits.max_images:
+            raise ApiError(
+                f"{len(images)} images, at most {self.limits.max_images} are allowed; send fewer",
+                code="too_many_images",
+            )
+
+    def read(self, url: str) -> bytes:
+        """The file at an address.
+
+        Raises:
+            Refused: another kind of address, broken base64, too many bytes, or what `Fetcher.fetch` refuses.
+        """
+        scheme = url[:8].partition(":")[0].lower()
+        if scheme == "data":
+            return self._decode(url)
+        if scheme in ("http", "https"):
+            return self.fetcher.fetch(url)
+        raise ApiError(
+            f"{quote(url)} is no address of an image; send data:image/png;base64,... or http(s)", code="bad_url"
+        )
+
+    def open(self, files: Sequence[bytes]) -> list[Image]:
+        """The pictures of a request, RGB.
+
+        Raises:
+            Refused: a format, a shape or a number of pixels that is not let in. ImageError: broken.
+        """
+        self.check(files)
+        return [self._open(file, place) for place, file in enumerate(files)]
+
+    def check(self, files: Sequence[bytes]) -> None:
+        """By their headers alone, no pixel being decoded.
+
+        Raises:
+            Refused: a format, a shape or a number of pixels that is not let in.
+        """
+        left = self.limits.max_total_pixels
+        for place, file in enumerate(files):
+            left -= self._check(file, place)
+            if left < 0:
+                raise ApiError(
+                    f"the images have more than {self.limits.max_total_pixels:,} px together; reduce them",
+                    code="image_too_large",
+                )
+
+    def _decode(self, url: str) -> bytes:
+        most = self.limits.max_image_bytes
+        start = _DATA.match(url[:200])
+        if start is None:
+            raise ApiError(f"{quote(url)} is no image; use data:image/png;base64,...", code="bad_url")
+        if (len(url) - start.end()) // 4 * 3 > most + 3:
+            raise ApiError(f"an image has more than {most:,} bytes; reduce it first", status=413, code="image_too_large")
+        try:
+            found = base64.b64decode(url[start.end() :].encode("ascii"), validate=True)
+        except (binascii.Error, ValueError):
+            raise ApiError("an image's base64 is broken; encode the whole file anew", code="invalid_image") from None
+        if not found:
+            raise ApiError("an image has 0 bytes; encode the whole file", code="invalid_image")
+        return found
+
+    def _check(self, file: bytes, place: int) -> int:
+        """The pixels the header claims."""
+        width, height = self._size(file, place)
+        if max(width, height) > self.limits.max_aspect * min(width, height):
+            raise ApiError(
+                f"image {place + 1} has {width:,} x {height:,} px, sides may differ {self.limits.max_aspect} times; "
+                "crop it first",
+                code="invalid_image",
+            )
+        return width * height
+
+    def _size(self, file: bytes, place: int) -> tuple[int, int]:
+        if format_of(file[:HEAD_BYTES]) is None:
+            raise ApiError(refusal(file[:HEAD_BYTES], f"image {place + 1}"), code="invalid_image")
+        try:
+            return read_size(file, max_pixels=self.limits.max_pixels)
+        except ImageSizeError as error:
+            raise ApiError(f"image {place + 1}: {error}", code="image_too_large") from error
+        except IxcError as error:
+            raise ApiError(f"image {place + 1}: {error}", code="invalid_image") from error
+
+    def _open(self, file: bytes, place: int) -> Image:
+        try:
+            return open_image(file, max_pixels=self.limits.max_pixels)
+        except ImageError as error:
+            raise ApiError(f"image {place + 1}: {error}", code="invalid_image") from error

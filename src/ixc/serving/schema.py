@@ -1,0 +1,84 @@
+"""The fields of a chat completion with their types and bounds, as pydantic checks them; what they mean: `openai.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_TOP_LOGPROBS = 20
+"""Most alternatives of a token, as OpenAI has it."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class StreamOptions(_Strict):
+    """What of a stream is told beside its text."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class Tiling(_Strict):
+    """How images are cut: `hd` and `partition`; None: the server's."""
+
+    hd: Annotated[int | None, Field(ge=1)] = None
+    partition: str | None = None
+
+
+class Template(_Strict):
+    """`chat_template_kwargs`; see `answer.Form`."""
+
+    published: bool | None = None
+    assistant: str | None = None
+
+
+class _ImageUrl(_Strict):
+    url: str
+    detail: str | None = None
+
+
+class ContentPart(_Strict):
+    """A text or an image of a message."""
+
+    type: str
+    text: str | None = None
+    image_url: _ImageUrl | None = None
+
+
+class ChatMessage(BaseModel):
+    """A message."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    role: str
+    content: str | list[ContentPart] | None = None
+
+
+class ChatBody(Tiling):
+    """A request."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: str
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
+    repetition_penalty: Annotated[float | None, Field(gt=0, le=10, allow_inf_nan=False)] = None
+    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS)] = None
+    mm_processor_kwargs: Tiling | None = None
+    n: Annotated[int | None, Field(ge=1)] = None
+    use_beam_search: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: Template | None = None

@@ -1,0 +1,1 @@
+"""The model inside vLLM: plugin, layers, inputs, prompts, middleware."""

@@ -1,0 +1,239 @@
+"""The door in front of vLLM: ASGI middleware, named to it by `--middleware ixc.serving.vllm.middleware.VllmDoor`.
+
+    host's name, API key --Guard--> route --body--> bounded JSON --fields, images--> images as data: URLs --> vLLM
+
+vLLM's server has an API key for addresses under /v1 only, fetches images by itself, follows what a request says about
+templates, media and caches, and answers on many more routes. Here the rules are those of the light server (`door`,
+`guard`, `fetch`): every route but health needs the key, only the routes of `ROUTES` exist, every image is read,
+measured and handed on as a data: URL, so vLLM never fetches. The settings travel in an environment variable, because
+vLLM makes the middleware itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from starlette.requests import Request
+
+from ixc.errors import ImageError
+from ixc.serving.body import Bodies
+from ixc.serving.image_input import ImageInput, Limits
+from ixc.serving.fetch import Fetcher
+from ixc.serving.middleware import SecurityMiddleware, Receive, Scope, Send
+from ixc.serving.metrics import Metrics
+from ixc.serving.openai import MAX_STOPS, ApiError, Template, error_body, quote, read_json
+from ixc.serving.vllm.settings import KEY, SETTINGS
+
+CHAT = "/v1/chat/completions"
+"""The one route that takes a body."""
+
+ROUTES = ("/health", "/ready", "/metrics", "/v1/models", CHAT)
+"""All routes there are."""
+
+FIELDS = {
+    *("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
+    *("stop", "stream", "stream_options", "logprobs", "top_logprobs", "n", "frequency_penalty", "presence_penalty"),
+    *("repetition_penalty", "response_format", "structured_outputs", "logit_bias", "use_beam_search", "length_penalty"),
+    *("add_generation_prompt", "continue_final_message", "mm_processor_kwargs", "hd", "partition", "priority", "user"),
+    *("metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls", "tools"),
+    *("tool_choice", "ignore_eos", "min_tokens", "stop_token_ids", "include_stop_str_in_output", "return_token_ids"),
+    "chat_template_kwargs",
+}
+"""Fields handed on to vLLM. Not among them: what loads templates, media options, cache names or foreign processors."""
+
+MAX_N = 8
+"""Most answers of a request."""
+
+READERS = 4
+"""Images read at one time."""
+
+
+class VllmMiddleware:
+    """The whole door, around vLLM's application."""
+
+    def __init__(self, app: Any) -> None:
+        given = json.loads(os.environ.get(SETTINGS, "{}"))
+        limits = Limits(**given.get("limits", {}))
+        self.app = SecurityMiddleware(
+            _Requests(app, ImageInput(limits=limits, fetcher=Fetcher(hosts=tuple(given.get("fetch_from", ()))))),
+            metrics=Metrics(),
+            api_key=os.environ.get(KEY) or None,
+            hosts=tuple(given.get("hosts", ())),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+class _Requests:
+    """Routes, bodies and images."""
+
+    def __init__(self, app: Any, door: ImageInput) -> None:
+        self.app, self.door, self.bodies = app, door, Bodies(door.limits)
+        self.inside = 0
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif path == "/ready":
+            await self.app({**scope, "path": "/health", "raw_path": b"/health"}, receive, send)
+        elif path not in ROUTES:
+            await _refuse(send, ApiError(f"nothing is served at {quote(path)}; see {', '.join(ROUTES)}", status=404))
+        elif path == CHAT and scope["method"] == "POST":
+            await self._chat(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        most = self.door.limits.max_waiting_requests
+        if self.inside >= most:
+            await _refuse(send, ApiError(f"{most} requests are inside; try again", status=429, retry_after=2))
+            return
+        self.inside += 1
+        try:
+            await self._admitted(scope, receive, send)
+        finally:
+            self.inside -= 1
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with self.bodies.read(Request(scope, receive)) as body:
+                async with asyncio.timeout(self.door.limits.open_seconds):
+                    loop = asyncio.get_running_loop()
+                    checked = await loop.run_in_executor(self._readers, self._checked, body)
+        except ApiError as error:
+            await _refuse(send, error)
+            return
+        except TimeoutError:
+            await _refuse(send, ApiError("the images took too long to read; send fewer", status=408))
+            return
+        await self.app(_with_length(scope, len(checked)), _replay(checked, receive), send)
+
+    def _checked(self, body: bytes) -> bytes:
+        """The body as vLLM gets it.
+
+        Raises:
+            Refused: a field, an image or a limit.
+        """
+        try:
+            return json.dumps(self._object(dict(read_json(body)))).encode()
+        except ImageError as error:
+            raise ApiError(str(error), code="invalid_image") from None
+        except RecursionError:
+            raise ApiError("the body is nested too deeply; a request needs about 5 levels") from None
+
+    def _object(self, asked: dict[str, Any]) -> dict[str, Any]:
+        unknown = next((name for name in asked if name not in FIELDS), None)
+        if unknown is not None:
+            raise ApiError(
+                f"unknown field {quote(unknown)}; leave it out", code="unknown_parameter", param=quote(unknown)
+            )
+        self._numbers(asked)
+        asked["mm_processor_kwargs"] = self._tiling(asked)
+        _check_template(asked.get("chat_template_kwargs"))
+        if not isinstance(asked.get("messages"), list):
+            raise ApiError("messages is no list; send at least one message", param="messages")
+        parts = [
+            part
+            for message in asked["messages"]
+            if isinstance(message, dict) and isinstance(message.get("content"), list)
+            for part in message["content"]
+        ]
+        self._texts(asked["messages"], parts)
+        self._images([part for part in parts if not (isinstance(part, dict) and part.get("type") == "text")])
+        return asked
+
+    def _numbers(self, asked: Mapping[str, Any]) -> None:
+        limits = self.door.limits
+        for name, most in (("n", MAX_N), ("max_tokens", limits.max_new_tokens),
+                           ("max_completion_tokens", limits.max_new_tokens)):  # fmt: skip
+            value = asked.get(name)
+            if value is not None and most is not None and not (type(value) is int and value <= most):
+                raise ApiError(f"{name} is {quote(value)}, at most {most:,} here", param=name)
+        if isinstance(asked.get("stop"), list) and len(asked["stop"]) > MAX_STOPS:
+            raise ApiError(f"{len(asked['stop'])} stop texts, at most {MAX_STOPS} are read", param="stop")
+
+    def _tiling(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """hd and partition, wherever they were said."""
+        given = asked.get("mm_processor_kwargs") or {}
+        if not isinstance(given, dict) or set(given) - {"hd", "partition"}:
+            raise ApiError("mm_processor_kwargs takes hd and partition", param="mm_processor_kwargs")
+        said = {name: asked.pop(name, None) for name in ("hd", "partition")}
+        tiling = {**given, **{name: value for name, value in said.items() if value is not None}}
+        tiling = {name: value for name, value in tiling.items() if value is not None}
+        hd, most = tiling.get("hd"), self.door.limits.max_hd
+        if hd is not None and not (type(hd) is int and 1 <= hd <= most):
+            raise ApiError(f"hd is {quote(hd)}; a whole number from 1 to {most} is needed", param="hd")
+        return tiling
+
+    def _texts(self, messages: list[Any], parts: list[Any]) -> None:
+        texts = [message.get("content") for message in messages if isinstance(message, dict)]
+        texts += [part.get("text") if isinstance(part, dict) else part for part in parts]
+        letters = sum(len(text) for text in texts if isinstance(text, str))
+        if letters > self.door.limits.max_text:
+            raise ApiError(f"{letters:,} characters of text, at most {self.door.limits.max_text:,} are read; send less")
+
+    def _images(self, parts: list[Any]) -> None:
+        """Reads and measures every image, and puts it into its part as a data: URL."""
+        urls = [_address(part) for part in parts]
+        self.door.check_count(urls)
+        files = [self.door.read(url) for url in urls]
+        self.door.check(files)
+        for part, file in zip(parts, files, strict=True):
+            part.clear()
+            url = "data:image/png;base64," + base64.b64encode(file).decode()
+            part.update({"type": "image_url", "image_url": {"url": url}})
+
+
+def _address(part: Any) -> str:
+    """Of an image; any other part is refused, and so is a name for vLLM's cache, which strangers could share."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    inner = part.get("image_url") if kind == "image_url" else None
+    url = inner.get("url") if isinstance(inner, dict) else inner
+    if not isinstance(url, str) or set(part) - {"type", "image_url"}:
+        raise ApiError(f"a part of type {quote(kind)} is not supported; use text or image_url", param="messages")
+    return url
+
+
+def _check_template(given: Any) -> None:
+    """Our own words only; what they hold is checked by `vllm_prompt`."""
+    known = set(Template.model_fields)
+    if given is not None and not (isinstance(given, dict) and set(given) <= known):
+        raise ApiError(f"chat_template_kwargs takes {' and '.join(sorted(known))}", param="chat_template_kwargs")
+
+
+def _with_length(scope: Scope, length: int) -> Scope:
+    dropped = (b"content-length", b"transfer-encoding")
+    headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The checked body once, then what the connection says: a client that leaves is still seen."""
+    sent = False
+
+    async def again() -> Any:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _refuse(send: Send, error: ApiError) -> None:
+    body = json.dumps(error_body(str(error), status=error.status, code=error.code, param=error.param)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if error.retry_after:
+        headers.append((b"retry-after", str(error.retry_after).encode()))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,50 @@
+"""What `vllm serve` finds of this package: its entry point `vllm.general_plugins`, called in each of its processes.
+
+    IxcForConditionalGeneration --ModelRegistry--> vllm_model    the model on vLLM's layers
+    messages                    --renderer-------> vllm_chat     our prompt format; special tokens in texts are text
+    images                      --registry-------> vllm_inputs   tiles and grids; hd and partition of a request
+
+Published folders are read as the same architecture: `ixc.model.configuration` says so. Nothing of vLLM is imported here
+before vLLM itself calls `register`. Written against vLLM 0.32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+ARCHITECTURE = "IxcForConditionalGeneration"
+"""The class name in config.json."""
+
+MODE = "ixc"
+"""Name of our tokenizer and renderer for vLLM's --tokenizer-mode; chosen by itself for our architecture."""
+
+
+def register() -> None:
+    """Enters model, tokenizer and prompt format into vLLM's registries."""
+    import transformers  # noqa: F401 - with both imported, the Auto classes know this model
+    from vllm import ModelRegistry
+    from vllm.model_executor.models.config import MODELS_CONFIG_MAP
+    from vllm.renderers.registry import RENDERER_REGISTRY
+    from vllm.tokenizers.registry import TokenizerRegistry
+
+    import ixc  # noqa: F401
+
+    if ARCHITECTURE in MODELS_CONFIG_MAP:
+        return
+    ModelRegistry.register_model(ARCHITECTURE, "ixc.serving.vllm.model:IxcForVllm")
+    TokenizerRegistry.register(MODE, "ixc.serving.vllm.renderer", "Tokens")
+    RENDERER_REGISTRY.register(MODE, "ixc.serving.vllm.renderer", "IxcRenderer")
+    MODELS_CONFIG_MAP[ARCHITECTURE] = _Settings  # type: ignore[assignment]
+
+
+class _Settings:
+    """What vLLM asks per architecture, before anything is loaded."""
+
+    @staticmethod
+    def verify_and_update_model_config(model_config: Any) -> None:
+        if model_config.tokenizer_mode == "auto":
+            model_config.tokenizer_mode = MODE
+
+    @staticmethod
+    def verify_and_update_config(vllm_config: Any) -> None:
+        """Nothing to change."""

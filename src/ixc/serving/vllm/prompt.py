@@ -1,0 +1,75 @@
+"""A conversation as vLLM has read it -> the ids of its prompt, those of the light server (spec i).
+
+    add_generation_prompt, continue_final_message    vLLM's own: the assistant's header, or an answer begun
+    chat_template_kwargs                             {"published": true} and its "assistant", see `answer.Form`
+
+Other words of a template are other models' and change nothing here. vLLM is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from typing import Any
+
+from pydantic import ValidationError
+
+from ixc.core import chat_format
+from ixc.errors import UsageError
+from ixc.processing.prompt_encoding import PromptEncoder
+from ixc.serving.answer import PromptFormat, prompt
+from ixc.serving.openai import ROLES, Template, form_of
+
+TEMPLATE = tuple(Template.model_fields)
+"""What a request may say in chat_template_kwargs."""
+
+
+def ids(
+    encoder: PromptEncoder, conversation: Sequence[Mapping[str, Any]], options: Mapping[str, Any], *, system: str
+) -> list[int]:
+    """Of one prompt, with one placeholder an image.
+
+    Args:
+        conversation: vLLM's messages, each content a string or a list of parts of type text or image.
+        options: vLLM's options of a template.
+        system: the system text of a conversation that brings none.
+
+    Raises:
+        IxcError: a role, a part or an option this model has not.
+    """
+    messages = [_message(message) for message in conversation]
+    form = _form(options)
+    if form.published:
+        segments = prompt(messages, form, system=system)
+    else:
+        header = options.get("add_generation_prompt", True)
+        segments = chat_format.render(messages, system=system, add_generation_prompt=header, continue_final_message=form.begun)
+    return encoder.row(segments, counts=repeat(1), bos=True, bos_once=form.published).ids
+
+
+def _form(options: Mapping[str, Any]) -> PromptFormat:
+    given = {name: options[name] for name in TEMPLATE if options.get(name) is not None}
+    try:
+        return form_of(Template(**given), begun=bool(options.get("continue_final_message")))
+    except ValidationError as error:
+        name, why = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
+        raise UsageError(f"chat_template_kwargs.{name}: {why.lower()}") from None
+
+
+def _message(message: Mapping[str, Any]) -> chat_format.Message:
+    role = ROLES.get(str(message["role"]))
+    if role is None:
+        raise UsageError(f"unknown role {str(message['role'])[:20]!r}; use one of {', '.join(ROLES)}")
+    content = message.get("content") or []
+    parts = [content] if isinstance(content, str) else content
+    return chat_format.Message(role, tuple(_part(part) for part in parts))  # type: ignore[arg-type]
+
+
+def _part(part: Any) -> str | chat_format.Image:
+    if isinstance(part, str):
+        return part
+    if part["type"] == "image":
+        return chat_format.Image()
+    if part["type"] == "text":
+        return part["text"]
+    raise UsageError(f"unknown part {str(part['type'])[:20]!r} of a message; use text or image_url")

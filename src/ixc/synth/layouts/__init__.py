@@ -1,0 +1,1 @@
+"""Kinds of drawn pages, a module for each family of layouts."""

@@ -1,0 +1,54 @@
+"""Pages asked in several processes: the same cases in the same order, and errors that are told."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ixc.errors import DataError, UsageError
+from ixc.evals import synthetic
+from ixc.evals.parallel import ask_side_by_side
+
+
+def length(image: Image.Image, question: str, hd: int) -> str:
+    return f"{image.width} {len(question)} {hd}"
+
+
+def lengths() -> synthetic.Answers:
+    return length
+
+
+def gone() -> synthetic.Answers:
+    """Dies without a word, as one that runs out of memory does."""
+    os._exit(9)
+
+
+def refused() -> synthetic.Answers:
+    raise UsageError("no such model; name another")
+
+
+def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
+    *_, alone = synthetic.run(length, count=7, kind="sign", hd=1)
+    keep, crew = tmp_path / "cases.jsonl", partial(ask_side_by_side, lengths, processes=3, kind="sign", hd=1)
+    *_, _ = synthetic.run(length, count=2, kind="sign", hd=1, keep=keep)
+    *numbers, beside = synthetic.run(None, crew=crew, count=7, kind="sign", hd=1, keep=keep)
+    assert numbers == [1, 2, 3, 4, 5, 6, 7]
+    assert isinstance(alone, synthetic.SyntheticReport)
+    assert isinstance(beside, synthetic.SyntheticReport)
+    assert beside.cases == alone.cases
+    *_, again = synthetic.run(None, crew=crew, count=7, kind="sign", hd=1, keep=keep)
+    assert again == alone
+
+
+def test_a_process_that_dies_is_told() -> None:
+    with pytest.raises(DataError, match="fewer --processes"):
+        list(ask_side_by_side(gone, range(3), processes=2))
+
+
+def test_what_loading_says_is_said() -> None:
+    with pytest.raises(UsageError, match="no such model"):
+        list(ask_side_by_side(refused, range(3), processes=2))
+    with pytest.raises(UsageError, match="0 processes"):
+        list(ask_side_by_side(lengths, range(3), processes=0))

@@ -1,0 +1,69 @@
+"""A run of several tasks: what is refused before anything is downloaded or asked, and scoring again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_fakes import header
+
+pytest.importorskip("pandas")
+
+from ixc.errors import DataError, UsageError
+from ixc.evals import download, predictions, suite
+from ixc.evals.question import Question
+from ixc.evals.tasks import TASKS
+
+MOCK = Path(__file__).parents[1] / "goldens" / "metrics" / "mock" / "MMStar"
+
+
+def never(asked: Sequence[Question]) -> list[str]:
+    raise AssertionError("the model was asked")
+
+
+@pytest.mark.parametrize(
+    ("changes", "judge", "line"),
+    [
+        ({"style": "kind"}, None, "unknown prompts 'kind'; take one of published, clean"),
+        ({"limit": 0}, None, "limit is 0"),
+        ({"hd": 0}, None, "hd is 0"),
+        ({}, str, "a judge has no effect on mmstar"),
+    ],
+)
+def test_refused_before_a_download(
+    changes: dict[str, Any], judge: Any, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "urlopen", never)
+    plan = suite.SuitePlan(model="m", version="0", folder=tmp_path, data=tmp_path, **changes)
+    with pytest.raises(UsageError, match=line):
+        list(suite.series([TASKS["mmstar"]], never, plan=plan, judge=judge))
+
+
+@pytest.mark.parametrize("changes", [{"model": "another"}, {"settings": {"weights": "b" * 16}}])
+def test_a_folder_of_another_model_is_not_gone_on_with(changes: dict[str, Any], tmp_path: Path) -> None:
+    def plan(**values: Any) -> suite.SuitePlan:
+        settings = {"weights": "a" * 16}
+        given = {"model": "m", "version": "0", "folder": tmp_path, "data": MOCK, "limit": 1, "settings": settings}
+        return suite.SuitePlan(**{**given, **values})
+
+    list(suite.series([TASKS["mmstar"]], lambda asked: ["A"] * len(asked), plan=plan()))
+    with pytest.raises(DataError, match=r"was begun with (model 'm', this run has|weights 'aa*', this run has)"):
+        list(suite.series([TASKS["mmstar"]], never, plan=plan(**changes)))
+
+
+def test_answers_are_scored_on_the_data_they_were_made_on(tmp_path: Path) -> None:
+    index = TASKS["mmstar"].read(MOCK)[0]["index"]
+    path = tmp_path / "mmstar.jsonl"
+    md5 = download.md5_of(MOCK / "MMStar.tsv")
+    for made_on in (md5, ""):
+        predictions.begin(path, header(data=made_on))
+        predictions.append(path, [predictions.Prediction(index=index, prediction="A")])
+        assert suite.again(predictions.read(path), MOCK).result is not None
+        path.unlink()
+    predictions.begin(path, header())
+    with pytest.raises(DataError, match=f"made on data with MD5 0{{32}}, .* has {md5}"):
+        suite.again(predictions.read(path), MOCK)
+    with pytest.raises(DataError, match=r"MMStar\.tsv: no such file; give --data"):
+        suite.again(predictions.read(path), tmp_path / "nowhere")

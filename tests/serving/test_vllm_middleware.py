@@ -1,0 +1,135 @@
+"""The door in front of vLLM: what reaches it, and what does not. vLLM itself is not needed; a fake stands behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from talk import data_url, picture
+
+from ixc.serving.image_input import Limits
+from ixc.serving.vllm.middleware import CHAT, VllmMiddleware
+from ixc.serving.vllm.settings import KEY, SETTINGS, settings_text
+
+Call = Callable[..., tuple[int, Any]]
+
+
+@pytest.fixture
+def reached() -> list[Any]:
+    """What vLLM got: (path, object)."""
+    return []
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, reached: list[Any]) -> Call:
+    limits = Limits(max_body_bytes=200_000, max_images=2, max_pixels=10_000, max_hd=9, max_text=500, max_new_tokens=50)
+    monkeypatch.setenv(SETTINGS, settings_text(limits, fetch_from=(), hosts=("127.0.0.1",)))
+    monkeypatch.setenv(KEY, "secret")
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"] if scope["method"] == "POST" else b""
+        assert dict(scope["headers"]).get(b"content-length", b"0") == str(len(body)).encode()
+        reached.append((scope["path"], json.loads(body) if body else None))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    door = VllmMiddleware(behind)
+
+    def ask(path: str, body: Any = None, *, key: str | None = "secret", host: str = "127.0.0.1") -> tuple[int, Any]:
+        sent: list[Any] = []
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = [(b"host", host.encode()), (b"content-type", b"application/json")]
+        headers += [(b"authorization", f"Bearer {key}".encode())] if key else []
+        headers += [(b"content-length", str(len(raw)).encode())] if body is not None else []
+        method = "GET" if body is None else "POST"
+        scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": raw if body is not None else b"", "more_body": False}
+
+        async def send(event: Any) -> None:
+            sent.append(event)
+
+        asyncio.run(door(scope, receive, send))
+        return sent[0]["status"], json.loads(sent[1]["body"] or b"null")
+
+    return ask
+
+
+def chat(*parts: Any, **fields: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": list(parts)}], **fields}
+
+
+def image(url: str, **more: Any) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}, **more}
+
+
+def test_a_request_arrives_with_its_image_and_its_hd(call: Call, reached: list[Any]) -> None:
+    url = data_url(picture())
+    body = chat(image(url), {"type": "text", "text": "?"}, hd=4, response_format={"type": "json_object"})
+    assert call(CHAT, body) == (200, {})
+    path, found = reached[0]
+    assert (path, found["mm_processor_kwargs"], "hd" in found) == (CHAT, {"hd": 4}, False)
+    assert found["messages"][0]["content"][0]["image_url"]["url"] == url
+    assert found["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", CHAT])
+def test_the_key_is_needed(call: Call, reached: list[Any], path: str) -> None:
+    for key in (None, "wrong"):
+        assert call(path, key=key)[0] == 401
+    assert call("/ready", key=None)[0] == call("/health", key=None)[0] == 200
+    assert {path for path, _ in reached} == {"/health"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/tokenize", "/v1/completions", "/v1/embeddings", "/reset_prefix_cache", "/docs", "/"]
+)
+def test_no_other_route_of_vllm_is_reached(call: Call, reached: list[Any], path: str) -> None:
+    status, body = call(path, {})
+    assert (status, body["error"]["type"]) == (404, "not_found_error")
+    assert not reached
+
+
+def test_another_name_is_refused(call: Call, reached: list[Any]) -> None:
+    assert call("/health", host="evil.example.org")[0] == 421
+    assert not reached
+
+
+BAD = {
+    "address": (chat(image("http://127.0.0.1/x.png")), 403),
+    "file": (chat(image("file:///etc/passwd")), 400),
+    "too many images": (chat(*[image(data_url(picture()))] * 3), 400),
+    "pixels": (chat(image(data_url(picture(300, 300)))), 400),
+    "no image": (chat(image("data:image/png;base64,AAAA")), 400),
+    "cache name": (chat(image(data_url(picture()), uuid="a")), 400),
+    "embeddings": (chat({"type": "image_embeds", "image_embeds": "x"}), 400),
+    "audio": (chat({"type": "input_audio", "input_audio": {}}), 400),
+    "prompt embeddings": (chat({"type": "prompt_embeds", "data": "x"}), 400),
+    "template": (chat("?", chat_template="{{ 1 }}"), 400),
+    "template words": (chat("?", chat_template_kwargs={"published": True, "x": 1}), 400),
+    "media options": (chat("?", media_io_kwargs={"image": {}}), 400),
+    "transfer": (chat("?", kv_transfer_params={}), 400),
+    "hd": (chat("?", hd=10), 400),
+    "processor": (chat("?", mm_processor_kwargs={"max_hd": 99}), 400),
+    "n": (chat("?", n=100), 400),
+    "length": (chat("?", max_tokens=51), 400),
+    "text": (chat({"type": "text", "text": "x" * 501}), 400),
+    "body": (b'{"a": "' + b"x" * 300_000 + b'"}', 413),
+    "deep": (b"[" * 100_000, 400),
+    "no object": (b"[]", 400),
+    "messages": ({"model": "m", "messages": {}}, 400),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_does_not_pass(call: Call, reached: list[Any], name: str) -> None:
+    body, wanted = BAD[name]
+    status, answer = call(CHAT, body)
+    assert status == wanted, answer
+    assert answer["error"]["message"]
+    assert "\n" not in answer["error"]["message"]
+    assert not reached
