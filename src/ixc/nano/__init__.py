@@ -1,0 +1,1 @@
+"""The embedded model trained from nothing: data, stages, one training loop."""

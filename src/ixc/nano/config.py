@@ -1,0 +1,38 @@
+"""A run of the embedded model's training on real pages is a Python function that returns one of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ixc.model.config import IxcVisionConfig
+from ixc.nano.data.window_shards import ShardConfig
+from ixc.nano.loop import LoopConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageSplit:
+    """Packages of documents by name and version, apart for training and testing."""
+
+    train: dict[str, str]
+    test: dict[str, str]
+    fonts: dict[str, str] = field(default_factory=dict)
+    """Packages whose fonts images of text are drawn with."""
+    keep_out: Path | None = None
+    """List of documents that are used for neither."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagesRecipe:
+    """Stage 1 of the embedded model: characters of real pages."""
+
+    packages: PackageSplit
+    vision: IxcVisionConfig
+    init_from: Path | None
+    """Model folder whose vision encoder is begun from, doubled in width where the recipe's is twice as wide."""
+    shards: ShardConfig
+    loop: LoopConfig
+    windows: int = 12
+    """Windows a step."""
+    blank: float = 0.3
+    sparse: float = 3.0

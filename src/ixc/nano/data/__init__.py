@@ -1,0 +1,1 @@
+"""Training data of the embedded model: pages of real documents, windows of them, drawn text."""
