@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ixc.model.config import IxcVisionConfig
+from ixc.nano.data.page_folder import FolderConfig
 from ixc.nano.data.window_shards import ShardConfig
 from ixc.nano.loop import LoopConfig
 
@@ -32,7 +33,11 @@ class PagesRecipe:
     """Model folder whose vision encoder is begun from, doubled in width where the recipe's is twice as wide."""
     shards: ShardConfig
     loop: LoopConfig
+    train_pages: FolderConfig = field(default_factory=lambda: FolderConfig(pages_per_document=3, seed=1))
+    test_pages: FolderConfig = field(default_factory=lambda: FolderConfig(pages_per_document=3, seed=2))
     windows: int = 12
     """Windows a step."""
     blank: float = 0.3
+    """Weight of an empty slot in the loss."""
     sparse: float = 3.0
+    """Most that a character counts where a window holds few."""

@@ -1,4 +1,4 @@
-"""The training loop of every stage: batches drawn from (seed, step), Muon and AdamW, a log, a state that survives a kill.
+"""The training loop of every stage: data drawn from (seed, step), Muon and AdamW, a log, a state that survives a kill.
 
     Task.loss(step) -> gradients -> clip -> Muon | AdamW -> average of weights -> OUT/NAME.jsonl, OUT/NAME.pt
 
@@ -69,7 +69,11 @@ class Task(Protocol):
 
     name: str
     """Of its log and state."""
-    model: nn.Module
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def blocks(self) -> nn.Module:
         """The part of the model whose matrices Muon trains."""

@@ -1,6 +1,7 @@
-"""From a recipe to a trained vision encoder: what is begun from, what is learned, what is kept.
+"""From a recipe to a trained vision encoder: packages, pages, windows, training, what is kept.
 
-    init_from or kept state -> CharacterClassifier -> nano.loop -> OUT/vision_pretrain.pt -> kept.safetensors
+CACHE/packages --build_pages--> CACHE/train, CACHE/test --build_windows--> CACHE/shards --run--> CACHE/run --keep-->
+encoder.safetensors and training.json
 """
 
 from __future__ import annotations
@@ -17,15 +18,47 @@ from torch import Tensor
 
 from ixc.errors import WeightsError
 from ixc.nano.config import PagesRecipe
+from ixc.nano.data.debian_packages import fetch
+from ixc.nano.data.page_folder import read_index, write_pages
+from ixc.nano.data.pdf_sources import find_documents, read_keep_out
+from ixc.nano.data.text_images import find_fonts
+from ixc.nano.data.window_shards import write_shards
 from ixc.nano.growth import doubled_encoder
 from ixc.nano.loop import StepReport, train
 from ixc.nano.stages.vision_pretrain import CharacterClassifier, VisionPretrain, VisionPretrainConfig
 from ixc.train import state
 
-KEPT = "encoder.safetensors"
-"""The kept weights of a stage."""
+PACKAGES, TRAIN, TEST, SHARDS, RUN = "packages", "train", "test", "shards", "run"
+"""Folders of a cache."""
+KEPT, NOTES = "encoder.safetensors", "training.json"
+"""What is kept of a stage: weights in float16, and how they were made."""
 PUBLISHED = "vit.vision_tower.vision_model."
 """What the names of the encoder's weights begin with in a model folder."""
+
+
+def fetch_packages(recipe: PagesRecipe, cache: Path) -> int:
+    """Download and unpack the recipe's packages; the number of new ones."""
+    split = recipe.packages
+    wanted = split.train | split.test | split.fonts
+    return sum(fetch(name, version, cache / PACKAGES) for name, version in wanted.items())
+
+
+def build_pages(recipe: PagesRecipe, cache: Path) -> int:
+    """Pages of the training and of the test packages, each in a folder of its own; the number of new ones."""
+    split, count = recipe.packages, 0
+    keep_out = read_keep_out(split.keep_out) if split.keep_out else None
+    for name, wanted, config in ((TEST, split.test, recipe.test_pages), (TRAIN, split.train, recipe.train_pages)):
+        sources = [cache / PACKAGES / package for package in wanted]
+        documents = find_documents(sources, keep_out)
+        count += sum(outcome.pages for outcome in write_pages(documents, cache / name, config))
+    return count
+
+
+def build_windows(recipe: PagesRecipe, cache: Path, *, count: int) -> int:
+    """Shards of windows from the pages that are there by now; the number of new ones."""
+    folders = tuple(cache / PACKAGES / package for package in recipe.packages.fonts)
+    fonts = find_fonts(tuple(folder for folder in folders if folder.is_dir()))
+    return sum(1 for _ in write_shards(cache / SHARDS, [cache / TRAIN], fonts, recipe.shards, count=count))
 
 
 def build_classifier(recipe: PagesRecipe) -> CharacterClassifier:
@@ -37,7 +70,7 @@ def build_classifier(recipe: PagesRecipe) -> CharacterClassifier:
 
 
 def load_initial(model: CharacterClassifier, source: Path, *, seed: int) -> None:
-    """Weights of a model folder's vision encoder, or of a classifier kept by `keep`.
+    """Weights of a model folder's vision encoder, or of a classifier written by `keep`.
 
     Raises:
         WeightsError: they do not fit.
@@ -48,11 +81,10 @@ def load_initial(model: CharacterClassifier, source: Path, *, seed: int) -> None
             return
         found = load_file(source / "model.safetensors")
         weights = {k.removeprefix(PUBLISHED): v.float() for k, v in found.items() if k.startswith(PUBLISHED)}
-        narrow = next(v.shape[0] for k, v in weights.items() if k.endswith("class_embedding"))
-        if 2 * narrow == model.encoder.config.hidden_size:
+        if 2 * weights["embeddings.class_embedding"].shape[0] == model.encoder.config.hidden_size:
             weights = doubled_encoder(weights, seed=seed)
         model.encoder.load_state_dict(weights)
-    except (OSError, RuntimeError, StopIteration) as error:
+    except (OSError, RuntimeError, KeyError) as error:
         text = " ".join(str(error).split())[:200]
         raise WeightsError(f"{source} holds no fitting vision encoder ({text}); name a model folder") from error
 
@@ -83,12 +115,36 @@ def averaged(recipe: PagesRecipe, path: Path) -> tuple[CharacterClassifier, dict
     return model.eval(), saved["run"]
 
 
-def keep(recipe: PagesRecipe, path: Path, folder: Path, notes: dict[str, Any]) -> None:
-    """Write the averaged weights of a state in float16, and notes beside them; both replace older ones whole."""
-    model, run_notes = averaged(recipe, path)
+def keep(recipe: PagesRecipe, cache: Path, folder: Path) -> None:
+    """Write the averaged weights of a run in float16 and notes beside them; both replace older ones.
+
+    The optimizer's state is not kept: a run that begins from the kept weights warms up again (`LoopConfig.warmup`).
+    """
+    model, counts = averaged(recipe, cache / RUN / f"{VisionPretrain.name}.pt")
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = {k: v.to(torch.float16).contiguous() for k, v in model.state_dict().items()}
     beside = folder / f".{KEPT}.partial"
     save_file(weights, beside)
     os.replace(beside, folder / KEPT)
-    (folder / "training.json").write_text(json.dumps(run_notes | notes, indent=1, ensure_ascii=False) + "\n")
+    path = folder / NOTES
+    before = json.loads(path.read_text())["runs"] if path.is_file() else []
+    notes = {"runs": [*before, _notes(recipe, cache, counts)]}
+    path.write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n")
+
+
+def _notes(recipe: PagesRecipe, cache: Path, counts: dict[str, Any]) -> dict[str, Any]:
+    """How a run's weights were made."""
+    index = read_index(cache / TRAIN)
+    return {
+        "steps": counts["step"],
+        "windows": counts["examples"],
+        "cpu_seconds": round(counts["cpu_seconds"]),
+        "init_from": recipe.init_from.name if recipe.init_from else "",
+        "documents": sum(outcome.pages > 0 for outcome in index),
+        "pages": sum(outcome.pages for outcome in index),
+        "packages": recipe.packages.train,
+        "fonts": recipe.packages.fonts,
+        "muon_lr": recipe.loop.muon_lr,
+        "adam_lr": recipe.loop.adam_lr,
+        "windows_a_step": recipe.windows,
+    }

@@ -128,7 +128,6 @@ class _Worker:
             self.process = self.context.Process(target=_serve, args=(theirs, self.out, self.config), daemon=True)
             self.process.start()
             theirs.close()
-        broken = {"package": document.package, "document": document.name, "status": "broken"}
         try:
             self.pipe.send(document)
             if self.pipe.poll(self.config.seconds):
@@ -137,7 +136,7 @@ class _Worker:
         except (EOFError, OSError):
             reason = "ended the process that read it"
         self._end()
-        return Outcome(**broken, error=reason)
+        return Outcome(package=document.package, document=document.name, status="broken", error=reason)
 
     def _end(self) -> None:
         if self.process is not None:
@@ -188,9 +187,7 @@ def _read_document(document: Document, out: Path, config: FolderConfig) -> Outco
     )
 
 
-def _write_document(
-    file: zipfile.ZipFile, document: Document, config: FolderConfig, left_out: Counter[str]
-) -> int:
+def _write_document(file: zipfile.ZipFile, document: Document, config: FolderConfig, left_out: Counter[str]) -> int:
     """Pages of an open document at random until enough are good or three times as many were looked at."""
     import pypdfium2
 

@@ -1,7 +1,7 @@
 """The text layer of a PDF page as glyphs: character, boxes, baseline, size, angle, face. Through pypdfium2.
 
 PDFium reports one entry a character of the text. What it makes up itself (spaces and line breaks between words) is left
-out, hyphens at line ends, which it reports as U+0002, come back as hyphens, ligatures become their letters side by side,
+out. Hyphens at line ends, reported as U+0002, come back as hyphens, ligatures become their letters side by side,
 and an accent set on top of a letter becomes one character with it.
 
 Coordinates: pixels of the rendered page, origin at the top left; n glyphs.
@@ -91,19 +91,20 @@ class _Reader:
 
     def boxes(self, i: int) -> tuple[float, ...] | None:
         """Ink box, advance box, origin, em and angle of a character; None where PDFium knows none."""
-        raw, (l, r, b, t) = self.raw, self.edges
-        if not raw.FPDFText_GetCharBox(self.text, i, l, r, b, t):
+        raw, (left, right, bottom, top) = self.raw, self.edges
+        if not raw.FPDFText_GetCharBox(self.text, i, left, right, bottom, top):
             return None
         if not raw.FPDFText_GetLooseCharBox(self.text, i, self.rectangle):
             return None
         loose = self.rectangle
-        numbers = (*self.at(l.value, t.value), *self.at(r.value, b.value))
+        numbers = (*self.at(left.value, top.value), *self.at(right.value, bottom.value))
         numbers += (*self.at(loose.left, loose.top), *self.at(loose.right, loose.bottom))
-        if not raw.FPDFText_GetCharOrigin(self.text, i, l, b) or not raw.FPDFText_GetMatrix(self.text, i, self.matrix):
+        x, y = left, bottom
+        if not raw.FPDFText_GetCharOrigin(self.text, i, x, y) or not raw.FPDFText_GetMatrix(self.text, i, self.matrix):
             return None
         m = self.matrix
         em = raw.FPDFText_GetFontSize(self.text, i) * (m.c**2 + m.d**2) ** 0.5 * self.scale
-        return (*numbers, *self.at(l.value, b.value), em, float(np.degrees(np.arctan2(m.b, m.a))))
+        return (*numbers, *self.at(x.value, y.value), em, float(np.degrees(np.arctan2(m.b, m.a))))
 
     def face(self, i: int) -> tuple[int, bool]:
         """Number of a character's font, and whether its text object paints nothing."""
@@ -206,7 +207,7 @@ def _split_shared_boxes(codes: list[str], table: np.ndarray) -> tuple[list[str],
     same = (np.abs(table[1:, :4] - table[:-1, :4]) < 1e-3).all(1)
     if not same.any():
         return codes, table
-    table, starts = table.copy(), np.flatnonzero(np.r_[True, ~same])
+    table, starts = table.copy(), np.flatnonzero(np.r_[True, ~same]).tolist()
     for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
         if end - start > 1:
             table[start:end] = _parts_of(table[start], end - start)

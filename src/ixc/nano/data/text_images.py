@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -71,11 +72,13 @@ def _supported(path: Path) -> frozenset[str]:
         found = frozenset(c for c in ALPHABET if (shape := _drawn(font, c)) not in missing and shape[0] != (0, 0))
     except (OSError, ValueError):
         return frozenset()
-    return found if set(LETTERS) | set(FIGURES) <= found and len({_drawn(font, c) for c in LETTERS}) == 26 else frozenset()
+    return (
+        found if set(LETTERS) | set(FIGURES) <= found and len({_drawn(font, c) for c in LETTERS}) == 26 else frozenset()
+    )
 
 
 def _drawn(font: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[int, int], bytes]:
-    mask = font.getmask(character)
+    mask: Any = font.getmask(character)
     return mask.size, bytes(mask)
 
 

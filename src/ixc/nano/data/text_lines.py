@@ -106,7 +106,7 @@ def _continues(glyphs: Glyphs, left: np.ndarray, right: np.ndarray) -> bool:
     if abs(_baseline(glyphs, left) - _baseline(glyphs, right)) > 0.15 * em:
         return False
     spans = [(float(glyphs.loose[r, 0].min()), float(glyphs.loose[r, 2].max())) for r in (left, right)]
-    (a, b), (c, d) = sorted(spans)
+    (_, b), (c, d) = sorted(spans)
     return -0.3 * em <= c - b <= COLUMN * em and d > b
 
 

@@ -16,6 +16,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -116,11 +117,11 @@ def read_shard(path: Path) -> list[Window]:
         DataError: not a whole shard.
     """
     try:
-        with np.load(path) as a:
+        with path.open("rb") as file, np.load(file) as a:
             arrays = {name: a[name] for name in a.files}
         ends, picture_ends = arrays["ends"], arrays["picture_ends"]
         return [_window(arrays, ends, picture_ends, i) for i in range(len(ends))]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{path} is no shard of windows ({error}); delete it and build it again") from error
 
 
