@@ -13,10 +13,18 @@ types:
     pyright --pythonpath "$(command -v python)"
 
 test *args:
-    pytest -q -n 2 {{args}}
+    pytest -q -n 2 --strict-warnings {{args}}
 
 slow:
     pytest -q -m slow
+
+# constraints.txt anew: the newest versions that fit together, of everything but vllm.
+lock:
+    python dev/lock.py
+
+# The whole suite in a fresh environment at one end of every declared range: lowest, locked or newest.
+range end *args:
+    python dev/version_range.py {{end}} {{args}}
 
 # vLLM against our own engine, before a release; makes an environment of 3 GB in FOLDER the first time.
 vllm folder:

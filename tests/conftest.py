@@ -16,6 +16,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: workers share the cores, and two of them with two threads each take twice as long.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--strict-warnings", action="store_true", help="every warning fails its test, as in `just check`")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings as errors are for developers: a user's newer library may warn about itself, and nothing is wrong."""
+    if config.getoption("--strict-warnings"):
+        config.addinivalue_line("filterwarnings", "error")
+
+
 settings.register_profile("ixc", deadline=None)  # a clock says nothing while other tests run beside it
 settings.load_profile("ixc")
 

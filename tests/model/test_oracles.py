@@ -7,6 +7,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaFo
 from ixc.errors import UsageError
 from ixc.model.config import IxcTextConfig, IxcVisionConfig
 from ixc.model.decoder import Decoder
+from ixc.model.transformers_contract import cache_of
 from ixc.model.vision import VisionTower
 
 HEADS, KEY_HEADS, WIDTH = 6, 2, 48
@@ -76,7 +77,7 @@ def test_cache_changes_nothing(decoder: Decoder) -> None:
     ids = torch.randint(3, 60, (2, 12))
     whole = decoder(ids, use_cache=False).last_hidden_state
     first = decoder(ids[:, :9], use_cache=True)
-    rest = decoder(ids[:, 9:], past_key_values=first.past_key_values).last_hidden_state
+    rest = decoder(ids[:, 9:], cache=cache_of(first)).last_hidden_state
     torch.testing.assert_close(rest, whole[:, 9:], rtol=0, atol=1e-5)  # other sums in the attention kernel
 
 

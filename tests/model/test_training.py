@@ -6,6 +6,7 @@ from parity.model_goldens import FOLDER, RECORD, TENSORS, inputs
 
 from ixc.errors import DataError
 from ixc.model.model import IxcForConditionalGeneration
+from ixc.model.transformers_contract import enable_activation_checkpointing
 from ixc.model.weights import load
 
 CASE = RECORD["training_cases"][0]
@@ -51,8 +52,7 @@ def test_checkpointing_gives_the_same_gradients(model: IxcForConditionalGenerati
     for layer in model.model.language_model.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable()
+    enable_activation_checkpointing(model, use_reentrant=False)
     found = gradients()
     assert model.model.language_model.layers[0].gradient_checkpointing
     assert len(found) == len(wanted)

@@ -208,7 +208,8 @@ def test_a_larger_model_sees_and_answers_as_the_one_it_began_as(tmp_path: Path, 
     both = [joint.model for joint in (small, large)]
     with torch.no_grad():
         first, second = (torch.stack(model.model.get_image_features(pixels, grids).pooler_output) for model in both)
-        assert torch.equal(second[..., :32], first)
+        # Up to rounding: products of other widths add in another order on some processors (a Xeon, not an EPYC).
+        torch.testing.assert_close(second[..., :32], first, rtol=1e-5, atol=1e-6)
         assert not second[..., 32:].any()
         types = torch.ones(first.shape[:2], dtype=torch.long)
         answers = [

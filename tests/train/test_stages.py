@@ -131,7 +131,7 @@ def kept_values(width: int, mlp: int, *, tokens: int = 32) -> float:
             position_embeddings=rotary(config, positions, dtype=torch.bfloat16),
             position_ids=positions,
             attention_mask=None,
-            past_key_values=None,
+            cache=None,
         )
     return sum(value.untyped_storage().nbytes() for at, value in kept.items() if at not in weights) / tokens / 2
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from transformers import CompileConfig, StaticCache
 
+from ixc.model.transformers_contract import CACHE_NAME
+
 SHORTEST = 1024
 """Positions of the smallest static cache."""
 
@@ -56,7 +58,7 @@ class Compiled:
             self._cache = key, self._made(*key)
         cache = self._cache[1]
         cache.reset()
-        return {"past_key_values": cache, "compile_config": self.config}
+        return {CACHE_NAME: cache, "compile_config": self.config}
 
     def _made(self, rows: int, length: int) -> StaticCache:
         text = self.model.config.text_config

@@ -92,7 +92,7 @@ def _weights(engine: Engine, inputs: Mapping[str, torch.Tensor], first: int) -> 
     with _written_out(decoder, totals):
         for start in range(held, ids.shape[1] - 1, QUERIES):  # the token before the first one chose it
             stop = min(start + QUERIES, ids.shape[1] - 1)
-            decoder(input_ids=ids[:, start:stop].to(totals.device), past_key_values=cache, use_cache=True)
+            decoder(input_ids=ids[:, start:stop].to(totals.device), cache=cache, use_cache=True)
     store.put(who, numbers[: cache.get_seq_length()], cache)
     return totals.cpu()
 

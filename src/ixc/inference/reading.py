@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from ixc.inference.cache import TILE_CACHE_BYTES, TileCache, grids_of, identity, image_keys
 from ixc.inference.prefix import PREFIX_CACHE_BYTES, PrefixCache, first_row, signature
 from ixc.model.plora import Spans, spans_of
+from ixc.model.transformers_contract import CACHE_NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ class Reader:
         plan = self._plan(inputs)
         output = self.model.generate(**plan.given, max_new_tokens=max_new_tokens, **chosen)
         if plan.numbers is not None:
-            self._keep(plan.numbers, plan.given["past_key_values"], output)
+            self._keep(plan.numbers, plan.given[CACHE_NAME], output)
         return output
 
     def _plan(self, inputs: Mapping[str, torch.Tensor]) -> _Plan:
@@ -103,7 +104,7 @@ class Reader:
         numbers = signature(inputs["input_ids"][0].tolist(), spans, keys, counts)
         cache = self.prefixes.take(identity([self.model]), numbers)
         rest = _unread(inputs, spans, counts, cache.get_seq_length())
-        return _Plan(given=self.look(rest) | {"image_spans": spans, "past_key_values": cache}, numbers=numbers)
+        return _Plan(given=self.look(rest) | {"image_spans": spans, CACHE_NAME: cache}, numbers=numbers)
 
     def _keep(self, numbers: np.ndarray, cache: DynamicCache, output: torch.Tensor) -> None:
         """Puts back what was read; of several rows the prompt only, which they share."""

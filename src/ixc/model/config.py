@@ -85,7 +85,7 @@ class IxcTextConfig(PreTrainedConfig):
 
     model_type: ClassVar[str] = "ixc_text"
     base_config_key: ClassVar[str] = "text_config"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", "past_key_values"]
 
     vocab_size: int = 92544
     hidden_size: int = 4096
@@ -139,7 +139,7 @@ class IxcConfig(PreTrainedConfig):
 
     model_type: ClassVar[str] = MODEL_TYPE
     sub_configs: ClassVar[Any] = {"vision_config": IxcVisionConfig, "text_config": IxcTextConfig}
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", "past_key_values"]
 
     # A dict, a config or None when given; always a config afterwards, which the annotation could not say.
     vision_config: Any = None

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import Cache, DynamicCache
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.output_capturing import capture_outputs
@@ -31,6 +30,7 @@ from ixc.model.base import IxcPreTrainedModel, RMSNorm
 from ixc.model.config import IxcTextConfig
 from ixc.model.plora import Places, PLoRALinear, cut
 from ixc.model.rope import rotary, rotate
+from ixc.model.transformers_contract import CACHE_NAME, causal_mask, one_cache
 
 TOKENS_AT_ONCE = 1024
 """Tokens that go through the feed-forward together where nothing trains. It bounds the widest activations of a prefill:
@@ -63,17 +63,19 @@ class Attention(nn.Module):
         image_mask: Places,
         attention_mask: torch.Tensor | None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        past_key_values: Cache | None,
+        cache: Cache | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        cache = one_cache(cache, past_key_values, kwargs)
         batch, length, _ = x.shape
         fused = self.wqkv(x, image_mask)
         fused = fused.view(batch, length, -1, self.num_key_value_groups + 2, self.head_dim)  # (B, T, K, H/K + 2, D)
         q, k, v = fused.split([self.num_key_value_groups, 1, 1], dim=3)
         q, k, v = (part.flatten(2, 3).transpose(1, 2) for part in (q, k, v))  # (B, H or K, T, D)
         q, k = rotate(q, *position_embeddings), rotate(k, *position_embeddings)
-        if past_key_values is not None:
-            k, v = past_key_values.update(k, v, self.layer_idx)
+        if cache is not None:
+            k, v = cache.update(k, v, self.layer_idx)
         y, weights = attend(self, q, k, v, mask=attention_mask, dropout=self.dropout, **kwargs)
         return self.wo(y.reshape(batch, length, -1), image_mask), weights
 
@@ -159,6 +161,7 @@ class Decoder(IxcPreTrainedModel):
         mm_token_type_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
@@ -171,29 +174,25 @@ class Decoder(IxcPreTrainedModel):
                 ``mm_token_type_ids`` (B, T), 1 = image.
             attention_mask: (B, S) with 0 at padding, or (B, 1, T, S) bool or additive, taken as it is.
             position_ids: (B, T) long; default: counting on from the cache.
-            past_key_values: what was read before; use_cache: whether to keep what is read (default: the config's,
-                never in training).
+            cache: keys and values of earlier tokens; past_key_values: its name before transformers 5.24.
+            use_cache: whether to keep keys and values (default: the config's, never in training).
 
         Returns:
-            last_hidden_state (B, T, C) after the final norm, past_key_values, and on request hidden_states.
+            last_hidden_state (B, T, C) after the final norm, keys and values, and on request hidden_states.
 
         Raises:
-            UsageError: embeddings came without saying which of them are image tokens.
+            UsageError: embeddings came without saying which of them are image tokens; a cache came twice, or under a
+                name that is not read.
         """
+        cache = one_cache(cache, past_key_values, kwargs)
         image_mask = _image_mask(inputs_embeds, image_mask, mm_token_type_ids)
         hidden = self.tok_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
         if position_ids is None:
-            position_ids = _positions(hidden, past_key_values)
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=hidden,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
+            position_ids = _positions(hidden, cache)
+        mask = causal_mask(self.config, hidden, attention_mask=attention_mask, cache=cache, position_ids=position_ids)
         angles = rotary(self.config, position_ids, dtype=hidden.dtype)
         for layer in self.layers:
             hidden = layer(
@@ -202,10 +201,12 @@ class Decoder(IxcPreTrainedModel):
                 attention_mask=mask,
                 position_embeddings=angles,
                 position_ids=position_ids,
-                past_key_values=past_key_values,
+                # By the library's own name: GradientCheckpointingLayer takes the cache away from blocks whose
+                # activations are recomputed, and knows it by that name only.
+                **{CACHE_NAME: cache},
                 **kwargs,
             )
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), past_key_values=past_key_values)
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), **{CACHE_NAME: cache})
 
 
 def _positions(embeds: torch.Tensor, cache: Cache | None) -> torch.Tensor:

@@ -24,6 +24,7 @@ from transformers import DynamicCache, GenerationMixin, LogitsProcessor, LogitsP
 from ixc.errors import UsageError
 from ixc.model.base import IxcPreTrainedModel
 from ixc.model.plora import cut, spans_of
+from ixc.model.transformers_contract import cache_in
 
 
 class NeverSample(LogitsProcessor):
@@ -103,7 +104,7 @@ class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
             self._tell_places(input_ids, model_kwargs)
         if copies == 1:
             return super()._prefill(input_ids, generation_config, model_kwargs, *args, **kwargs)
-        cache = model_kwargs.get("past_key_values")
+        cache = cache_in(model_kwargs)
         # A static cache has a fixed number of rows, and a filled one may hold a row for each copy already.
         if not isinstance(cache, DynamicCache) or _rows(cache) == len(input_ids):
             _repeat_images(input_ids, model_kwargs, self.config.image_token_id, copies)
@@ -129,13 +130,13 @@ def _decodes(given: dict[str, Any]) -> bool:
     """True behind the reading of the prompt, where only new tokens are given."""
     if given.get("is_first_iteration", False) or not given.get("use_cache"):
         return False
-    cache = given.get("past_key_values")
+    cache = cache_in(given)
     # A static cache counts on the device; behind the first iteration it always holds something, and nobody waits.
     return bool(getattr(cache, "is_compileable", False)) or _seen(given) > 0
 
 
 def _seen(given: dict[str, Any]) -> int:
-    cache = given.get("past_key_values")
+    cache = cache_in(given)
     return 0 if cache is None else int(cache.get_seq_length())
 
 

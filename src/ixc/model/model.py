@@ -31,6 +31,7 @@ from ixc.model.linear import linear
 from ixc.model.merge import MERGE, SIDE
 from ixc.model.plora import Places, Spans, text_only
 from ixc.model.strict import StrictLoading
+from ixc.model.transformers_contract import CACHE_NAME, cache_of, one_cache
 from ixc.model.vision import VisionTower
 
 IGNORED = -100
@@ -286,6 +287,7 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         image_count: int | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
+        cache: Any = None,
         past_key_values: Any = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -309,6 +311,8 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
                 waits for the device then either.
             attention_mask: (B, S) with 0 at padding, or (B, 1, T, S) bool or additive, taken as it is.
             position_ids: (B, T) long.
+            cache: keys and values of earlier tokens; past_key_values: its name before transformers 5.24. Either name is
+                taken, on every release.
             labels: (B, T) long, not shifted; ``IGNORED`` where nothing is learned.
             logits_to_keep: an int n for the last n positions (0: all), or a (P,) long of positions. In training take
                 1: the loss is computed at the labelled positions only, whatever is kept.
@@ -316,10 +320,11 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
 
         Returns:
             ``logits`` (B, P, V) float32, ``loss`` (mean cross entropy, float32, over the labels that are not
-            ``IGNORED``), ``past_key_values``, and hidden states on request.
+            ``IGNORED``), keys and values (``cache``, before 5.24 ``past_key_values``), and hidden states on request.
 
         Raises:
-            UsageError: placeholders and image tokens differ in number; embeddings without ``mm_token_type_ids``.
+            UsageError: placeholders and image tokens differ in number; embeddings without ``mm_token_type_ids``; a
+                cache given twice, or under a name that is not read.
             DataError: labels were given and none is learned from.
         """
         outputs = self.model(
@@ -332,9 +337,9 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
             image_count=image_count,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            **{CACHE_NAME: one_cache(cache, past_key_values, kwargs)},
             **kwargs,
         )
         hidden = outputs.last_hidden_state
@@ -342,7 +347,7 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         result = CausalLMOutputWithPast(
             loss=None if labels is None else self._loss(hidden, labels, num_items_in_batch),
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: cache_of(outputs)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ixc.errors import UsageError
+from ixc.model.transformers_contract import enable_activation_checkpointing
 from ixc.train.groups import Group
 
 
@@ -57,8 +58,7 @@ def computing(device: torch.device, *, half: bool) -> AbstractContextManager[Any
 
 def recompute(model: Any) -> None:
     """Blocks keep their inputs only; random numbers are drawn again as they were."""
-    enable = getattr(model, "activation_checkpointing_enable", None)  # the name from transformers 5.2x on
-    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    enable_activation_checkpointing(model, use_reentrant=False)
 
 
 def adamw(groups: Sequence[Group], *, betas: tuple[float, float], eight_bit: bool) -> torch.optim.Optimizer:
