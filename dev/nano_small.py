@@ -18,7 +18,7 @@ from ixc.synth.render import paint
 from ixc.evals.synthetic import SyntheticCase, marked, row, rows
 from ixc.inference.engine import load
 from ixc.runlog.jsonl import read
-from ixc.nano.config import read_recipe
+from ixc.nano.drawn_config import read_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "nano_small.py"
 STAGES = ("language", "sight", "align", "spelling", "joint")

@@ -2,7 +2,7 @@
 
 L0  errors, geometry, layout, chat, lazily     pure: no torch, no Pillow, no transformers, no numpy
 L1  model | processing                 do not know each other
-L2  inference | data | train | evals   do not know each other, save `SIBLINGS`
+L2  inference | data | train | nano | evals   do not know each other, save `SIBLINGS`
 L3  serving | bench
 cli, cli_eval, cli_serve, cli_words, terminal, auto
 """
@@ -20,7 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS = {
     **dict.fromkeys(["errors", "geometry", "layout", "chat", "lazily"], 0),
     **dict.fromkeys(["model", "processing"], 1),
-    **dict.fromkeys(["inference", "data", "train", "evals"], 2),
+    **dict.fromkeys(["inference", "data", "train", "nano", "evals"], 2),
     **dict.fromkeys(["serving", "bench"], 3),
     **dict.fromkeys(
         ["cli", "cli_bench", "cli_data", "cli_train", "cli_eval", "cli_read", "cli_serve", "cli_synth", "cli_words"], 4
@@ -29,8 +29,9 @@ LEVELS = {
 }
 """Room -> level. A new room is entered here first."""
 
-SIBLINGS = {("train", "data"), ("evals", "data")}
-"""L2 rooms that may use another: the embedded model is taught and examined on the documents `data.synth` draws."""
+SIBLINGS = {("train", "data"), ("evals", "data"), ("nano", "train"), ("nano", "data")}
+"""L2 packages that may use another: the embedded model is taught and examined on the documents `data.synth` draws, and
+its training on real pages (`nano`) uses the optimizers, the log and the state files of `train`."""
 
 HEAVY = {"torch", "PIL", "transformers", "numpy", "tokenizers", "safetensors", "torchvision"}
 LIGHT_FILES = {"inference/cost.py": {"torch", "transformers", "numpy"}, "inference/tiling_figure.py": {"torch", "transformers"}}

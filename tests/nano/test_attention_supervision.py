@@ -21,7 +21,7 @@ from ixc.nano.attention_recorder import AttentionRecorder, look_at, look_back
 from ixc.nano.losses.relation_targets import LETTERS, begins_of, letters_of, links_of
 from ixc.nano.data.question_packing import IGNORE, choose, encode, markup, pack, worth
 from ixc.nano.losses.attention_supervision import NOT_COPIED, NOWHERE, AttentionSupervision, places_of, whole_words
-from ixc.nano.config import read_recipe
+from ixc.nano.drawn_config import read_recipe
 from ixc.nano.data.glyph_tokens import SIDE, SPACE, page_symbols
 
 TINY = Path(__file__).with_name("tiny_recipe.py")

@@ -18,7 +18,7 @@ from ixc.nano.stages.layout_lm import prepare
 from ixc.nano.optim import orthogonalise
 from ixc.nano.data.question_packing import attend_packed
 from ixc.nano.losses.attention_supervision import AttentionSupervision
-from ixc.nano.config import read_recipe
+from ixc.nano.drawn_config import read_recipe
 
 here = pytest.mark.skipif(bf16_cpu.library() is None, reason="no bf16 units here, or no C compiler")
 ROUNDING = 0.006

@@ -21,7 +21,7 @@ from ixc.nano.stages.layout_lm import LayoutLm
 from ixc.nano.data.curriculum import LESSONS, lesson_page
 from ixc.nano.optim import orthogonalise
 from ixc.nano.data.question_packing import attend_packed, encode, markup, pack
-from ixc.nano.config import read_recipe
+from ixc.nano.drawn_config import read_recipe
 from ixc.nano.stages.character_pretrain import CharacterClassifier, window_batch
 from ixc.nano.stages.ocr_alignment import OcrAligner, OcrAlignmentConfig, character_loss, windows
 from ixc.nano.data.glyph_tokens import RANKS, GlyphTokenEmbedding, grid_symbols, page_symbols, ranks
@@ -228,7 +228,7 @@ def test_recipes_are_read_or_refused(tmp_path: Path) -> None:
 
 
 def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
-    from ixc.nano.pipeline import run
+    from ixc.nano.drawn_pipeline import run
 
     (tmp_path / "language.pt").write_bytes(b"something")
     with pytest.raises(UsageError, match="add --resume"):

@@ -26,10 +26,10 @@ from ixc.nano.stages import layout_lm, character_pretrain
 from ixc.nano import state
 from ixc.nano.export import GLYPH_TOKENS, OLD_GLYPH_TOKENS, export, training_folder, weights
 from ixc.nano.stages.joint import Joint
-from ixc.nano.config import read_recipe
+from ixc.nano.drawn_config import read_recipe
 from ixc.nano.step_report import ProgressEstimator, StagePlan, Remaining, StepReport
 
-room = import_module("ixc.nano.pipeline")  # the function of the same name hides it in its package
+room = import_module("ixc.nano.drawn_pipeline")  # the function of the same name hides it in its package
 TINY = Path(__file__).with_name("tiny_recipe.py")
 STEPS = {"language": 8, "sight": 6, "align": 3, "spelling": 4, "joint": 4}
 """Of the tiny recipe."""
@@ -133,7 +133,7 @@ def with_parts(begin: Path, folder: Path) -> Path:
     """A recipe that goes on from a model, deeper, with two parts a step and pointers."""
     recipe = folder / "parts.py"
     recipe.write_text(
-        "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.nano.config import read_recipe\n"
+        "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.nano.drawn_config import read_recipe\n"
         "from ixc.nano.losses.attention_supervision import Pointer\n"
         "POINTERS = (Pointer(layer=2, head=1, weight=0.3), Pointer(layer=1, head=0, weight=0.1, at='asked'),\n"
         "    Pointer(layer=1, head=1, weight=0.1, at='named'), Pointer(layer=1, head=0, weight=0.1, at='beside'),\n"
@@ -250,7 +250,7 @@ def test_a_run_goes_on_from_a_model_with_all_stages(
     """Killed in each of them; the letters of the first run stand still until the joint stage."""
     recipe = tmp_path / "more.py"
     recipe.write_text(
-        "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.nano.config import read_recipe\n"
+        "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.nano.drawn_config import read_recipe\n"
         f"def recipe():\n    first = read_recipe(Path({str(TINY)!r}))\n"
         f"    return replace(first, begin=Path({str(whole[0] / 'model')!r}), again=True)\n"
     )
@@ -463,7 +463,7 @@ def test_a_share_of_the_weights_begun_from_is_kept(tmp_path: Path) -> None:
     for kept in (0.0, 0.5):
         recipe = tmp_path / f"kept{kept}.py"
         recipe.write_text(
-            "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.nano.config import read_recipe\n"
+            "from dataclasses import replace\nfrom pathlib import Path\nfrom ixc.nano.drawn_config import read_recipe\n"
             f"first = read_recipe(Path({str(TINY)!r}))\n"
             "def recipe():\n"
             f"    return replace(first, begin=Path({str(tmp_path / 'first')!r}), kept={kept},\n"

@@ -6,7 +6,7 @@ from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
 from ixc.nano.stages.joint import JointConfig
 from ixc.nano.stages.layout_lm import LayoutLmConfig
 from ixc.nano.data.curriculum import CurriculumStage
-from ixc.nano.config import NanoConfig
+from ixc.nano.drawn_config import NanoConfig
 from ixc.nano.stages.character_pretrain import VisionPretrainConfig
 from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,8 @@ import typer
 
 from ixc.cli.checks import check_model
 from ixc.cli.options import Hd, Json, Model, Rule, examples, quiet_libraries
+from ixc.cli.terminal import progress, watch
 from ixc.inference.settings import check_tiling
-from ixc.cli.terminal import watch
 
 if TYPE_CHECKING:
     from ixc.data.validation import Records
@@ -66,6 +67,60 @@ def check(
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else "\n".join(report.text()))
     if report.problems:
         raise typer.Exit(1)
+
+
+@data.command(
+    name="pages",
+    epilog=examples(
+        "ixc data pages ./manuals --out ./pages",
+        "ixc data pages paper.pdf --out ./pages --pages 20 --em 12:40",
+        "ixc data pages packages/* --out ./train --keep-out keep_out.txt --seed 3",
+    ),
+)
+def pages(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SOURCE...", help="PDFs, or folders of them; a folder is one package.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pages; one that is there is gone on with.")],
+    pages: Annotated[int, typer.Option("--pages", min=1, help="Most pages of a document, drawn at random.")] = 4,
+    em: Annotated[
+        str, typer.Option("--em", metavar="MIN:MAX", help="Pixels of a page's em; its resolution is drawn to fit.")
+    ] = "8:48",
+    keep_out: Annotated[
+        Path | None, typer.Option("--keep-out", help="List of PACKAGE: FOLDER whose documents are left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of pages and sizes.")] = 0,
+) -> None:
+    """Turn PDFs with a text layer into pictures with every character's box, lines and reading order."""
+    from ixc.nano.data.page_folder import FolderConfig, write_pages
+    from ixc.nano.data.pdf_pages import PageConfig
+    from ixc.nano.data.pdf_sources import find_documents, read_keep_out
+
+    documents = find_documents(sources, read_keep_out(keep_out) if keep_out else None)
+    config = FolderConfig(page=PageConfig(em=_span(em)), pages_per_document=pages, seed=seed)
+    taken = broken = 0
+    with closing(write_pages(documents, out, config)) as outcomes, progress("reading documents") as show:
+        for number, outcome in enumerate(outcomes, 1):
+            taken, broken = taken + outcome.pages, broken + (outcome.status == "broken")
+            show(number, len(documents))
+    print(f"{out}: {taken} pages new, {broken} documents broken (index.jsonl)")
+
+
+def _span(text: str) -> tuple[float, float]:
+    """MIN:MAX as two numbers.
+
+    Raises:
+        UsageError: no such thing.
+    """
+    from ixc.errors import UsageError
+
+    try:
+        least, most = (float(part) for part in text.split(":"))
+    except ValueError:
+        least = most = 0.0
+    if not 2 <= least <= most <= 400:
+        raise UsageError(f"--em {text}; write MIN:MAX in pixels, 2 to 400, for example 8:48")
+    return least, most
 
 
 def read_records(file: Path, images: Path | None, *, stream: bool = False) -> Records:

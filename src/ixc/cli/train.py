@@ -119,7 +119,7 @@ def train(
 
     check_recipe(path)
     _check_before(data or [], held_out or [], track or [], model, device)
-    from ixc.nano.config import NanoConfig
+    from ixc.nano.drawn_config import NanoConfig
     from ixc.train.config import TrainConfig
 
     made = read(path, NanoConfig, TrainConfig)
@@ -166,7 +166,7 @@ def _check_before(data: list[str], held_out: list[str], track: list[str], model:
 def _from_nothing(recipe: Path, *, out: Path, resume: bool, device: str, track: list[str]) -> None:
     """A line and a point of the curves for each step of every stage."""
     quiet_libraries()
-    from ixc.nano.pipeline import run
+    from ixc.nano.drawn_pipeline import run
     from ixc.runlog.trackers import trackers
 
     with ticker() as show, trackers(track, out, {"recipe": recipe.stem}) as curves:

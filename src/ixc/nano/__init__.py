@@ -1,1 +1,1 @@
-"""The embedded model, trained from nothing: data, stages and losses of its recipe."""
+"""The embedded model trained from nothing: data, stages, one training loop."""

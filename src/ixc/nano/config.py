@@ -1,59 +1,43 @@
-"""A run is a Python function that returns one of these."""
+"""A run of the embedded model's training on real pages is a Python function that returns one of these."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from ixc.errors import UsageError
-from ixc.model.configuration import IxcConfig
-from ixc.nano.stages.joint import JointConfig
-from ixc.nano.stages.layout_lm import LayoutLmConfig
-from ixc.runlog.recipe_file import read
-from ixc.nano.stages.character_pretrain import VisionPretrainConfig
-from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
+from ixc.model.config import IxcVisionConfig
+from ixc.nano.data.page_folder import FolderConfig
+from ixc.nano.data.window_shards import ShardConfig
+from ixc.nano.loop import LoopConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class NanoConfig:
-    """Training of the embedded model from scratch: hand, eyes, eyes in the hand's letters, both."""
+class PackageSplit:
+    """Packages of documents by name and version, apart for training and testing."""
 
-    model: IxcConfig
-    language: LayoutLmConfig
-    sight: VisionPretrainConfig
-    spelling: OcrAlignmentConfig
-    joint: JointConfig
-    threads: int = 0
-    """Cores of the stages after the first two, for sums in another order are other weights; 0 = all."""
-    quick: bool = False
-    """Products are of bf16 on processors with units for them (`quick.py`); the weights are then those of such ones."""
-    stored: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Number type of the weights in the model folder."""
-    begin: Path | None = None
-    """Model folder of an earlier run, whose weights are gone on from instead of the stages before the joint one."""
-    again: bool = False
-    """With `begin`: language and spelling go on from it too, side by side with one alphabet that stands still, before
-    the joint stage does."""
-    kept: float = 0.0
-    """With `begin`: share of its weights in the model, the rest being what was learned, number by number: two that lie
-    near each other answer better together (Wortsman et al. 2022, arXiv 2109.01903). The states are without it."""
-
-    def __post_init__(self) -> None:
-        """Raises: UsageError: bearings ask layers that the reader does not have, or more is kept than there is."""
-        if not 0 <= self.kept < 1 or (self.kept and self.begin is None):
-            raise UsageError(
-                f"kept={self.kept:g} of the weights that a run begins from; use 0 to below 1, above 0 with `begin` only"
-            )
-        layers = self.model.text_config.num_hidden_layers
-        for stage in (self.language, self.joint):
-            if stage.bearings is not None and (last := stage.bearings[0] + 2) >= layers:
-                raise UsageError(
-                    f"bearings behind layer {stage.bearings[0]} ask layers up to {last}, and the reader has 0 to "
-                    f"{layers - 1}; take layer {max(0, layers - 3)} or a deeper reader"
-                )
+    train: dict[str, str]
+    test: dict[str, str]
+    fonts: dict[str, str] = field(default_factory=dict)
+    """Packages whose fonts images of text are drawn with."""
+    keep_out: Path | None = None
+    """List of documents that are used for neither."""
 
 
-def read_recipe(path: Path) -> NanoConfig:
-    """The recipe that `recipe()` of a Python file returns. Errors as `reading.read`."""
-    return read(path, NanoConfig)
+@dataclass(frozen=True, kw_only=True)
+class PagesRecipe:
+    """Stage 1 of the embedded model: characters of real pages."""
+
+    packages: PackageSplit
+    vision: IxcVisionConfig
+    init_from: Path | None
+    """Model folder whose vision encoder is begun from, doubled in width where the recipe's is twice as wide."""
+    shards: ShardConfig
+    loop: LoopConfig
+    train_pages: FolderConfig = field(default_factory=lambda: FolderConfig(pages_per_document=3, seed=1))
+    test_pages: FolderConfig = field(default_factory=lambda: FolderConfig(pages_per_document=3, seed=2))
+    windows: int = 12
+    """Windows a step."""
+    blank: float = 0.3
+    """Weight of an empty slot in the loss."""
+    sparse: float = 3.0
+    """Most that a character counts where a window holds few."""

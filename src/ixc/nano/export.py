@@ -21,7 +21,7 @@ from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.processing.processing import IxcProcessor
 from ixc.processing.tokenization import character_tokenizer
 from ixc.train.export_adapter import RECORD, made_beside
-from ixc.nano.growth import grown
+from ixc.nano.drawn_growth import grown
 from ixc.nano.stages.layout_lm import prepare
 from ixc.nano.stages.character_pretrain import silence
 from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding

@@ -1,1 +1,1 @@
-"""What the embedded model learns from: glyph tokens, character images, curricula, packed questions."""
+"""Training data of the embedded model: pages of real documents, windows of them, drawn text."""

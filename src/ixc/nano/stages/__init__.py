@@ -1,1 +1,1 @@
-"""The stages of training from nothing, in the order they run."""
+"""Stages of the embedded model's training, each a task of `ixc.nano.loop`."""
