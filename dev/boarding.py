@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from ixc.synth.render import paint
 from ixc.evals.synthetic import SyntheticCase, held_out, row
 from ixc.inference.engine import load as load_engine
 from ixc.inference.model_folder import EMBEDDED
 from ixc.model.loading import load
+from ixc.runlog.jsonl import LOG, read
+from ixc.synth.render import paint
 from ixc.train.adapter_files import find_adapter
 from ixc.train.export_adapter import with_adapter
-from ixc.runlog.jsonl import LOG, read
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "lora_boarding.json"
 COMPARED = 20

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ixc.synth.page_sampling import HELD_OUT, compose
-from ixc.synth.config import PageFamily
-from ixc.synth.render import paint
 from ixc.evals.synthetic import SyntheticCase, marked, row, rows
 from ixc.inference.engine import load
-from ixc.runlog.jsonl import read
 from ixc.nano.drawn_config import read_recipe
+from ixc.runlog.jsonl import read
+from ixc.synth.config import PageFamily
+from ixc.synth.page_sampling import HELD_OUT, compose
+from ixc.synth.render import paint
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "nano_small.py"
 STAGES = ("language", "sight", "align", "spelling", "joint")

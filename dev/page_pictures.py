@@ -20,9 +20,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 import devtools  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from ixc.inference.cost import read_geometry  # noqa: E402
 from ixc.inference.engine import load  # noqa: E402
-from ixc.inference.model_folder import found
-from ixc.inference.cost import read_geometry
+from ixc.inference.model_folder import found  # noqa: E402
 from ixc.serving.app import ChatService, Settings  # noqa: E402
 from ixc.serving.server import Server, listen  # noqa: E402
 

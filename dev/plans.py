@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ixc.train.plan import train_plan
 from ixc.train.config import read_train_config
+from ixc.train.plan import train_plan
 
 ROOT = Path(__file__).parents[1]
 DEVICES = {"pretrain_4khd": (8, 80), "sft_4khd": (8, 80), "lora": (1, 24), "qlora": (1, 24)}

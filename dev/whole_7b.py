@@ -38,8 +38,8 @@ def answer(folder: Path, hd: int) -> dict[str, Any]:
     """Loads and answers."""
     import torch
 
-    from ixc.core import chat_format
     from ixc.bench.speed import QUESTIONS, picture
+    from ixc.core import chat_format
     from ixc.inference.engine import load
     from ixc.processing.image_io import open_image
 

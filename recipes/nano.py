@@ -7,10 +7,10 @@ numbers were changed on the way (pretrained/nano/training.json, dev/LOG.md), not
 """
 
 from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
-from ixc.nano.stages.joint import JointConfig
-from ixc.nano.stages.layout_lm import LayoutLmConfig
 from ixc.nano.drawn_config import NanoConfig
 from ixc.nano.stages.character_pretrain import VisionPretrainConfig
+from ixc.nano.stages.joint import JointConfig
+from ixc.nano.stages.layout_lm import LayoutLmConfig
 from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
 
 VISION = IxcVisionConfig(hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4)

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import ixc
+from ixc.nano.data.character_images import TextImageConfig
+from ixc.nano.drawn_config import NanoConfig, read_recipe
+from ixc.nano.losses.attention_supervision import AttentionSupervision
+from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
 from ixc.synth import fonts
 from ixc.synth.config import PageFamily
-from ixc.nano.data.character_images import TextImageConfig
-from ixc.nano.losses.attention_supervision import AttentionSupervision
-from ixc.nano.drawn_config import NanoConfig, read_recipe
-from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
 
 FAMILY = PageFamily(
     shares=(

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import ixc
 from ixc.errors import IxcError
-from ixc.model.config import IxcVisionConfig
+from ixc.model.configuration import IxcVisionConfig
 from ixc.nano.config import PackageSplit, PagesRecipe
 from ixc.nano.data.window_shards import ShardConfig
 from ixc.nano.loop import LoopConfig, StepReport
@@ -44,7 +44,7 @@ def packages() -> PackageSplit:
 
 def recipe() -> PagesRecipe:
     """Stage 1 from the kept weights, or from the embedded model's encoder where there are none."""
-    shipped = Path(ixc.__file__).parent / "models" / "nano"
+    shipped = Path(ixc.__file__).parent / "pretrained" / "nano"
     return PagesRecipe(
         packages=packages(),
         vision=IxcVisionConfig(

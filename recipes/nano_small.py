@@ -6,15 +6,15 @@ Large letters, two fonts, black on white, short values: for tests, and for watch
 schedule counts steps, never minutes, so the weights do not depend on the machine's speed; after a kill, --resume.
 """
 
-from ixc.synth.config import PageFamily
 from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
 from ixc.nano.data.character_images import TextImageConfig
-from ixc.nano.stages.joint import JointConfig
-from ixc.nano.stages.layout_lm import LayoutLmConfig
 from ixc.nano.data.curriculum import CurriculumStage
 from ixc.nano.drawn_config import NanoConfig
 from ixc.nano.stages.character_pretrain import VisionPretrainConfig
+from ixc.nano.stages.joint import JointConfig
+from ixc.nano.stages.layout_lm import LayoutLmConfig
 from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
+from ixc.synth.config import PageFamily
 
 VISION = IxcVisionConfig(hidden_size=96, intermediate_size=288, num_hidden_layers=3, num_attention_heads=4)
 TEXT = IxcTextConfig(

@@ -66,9 +66,9 @@ def test_the_readme_shows_what_the_model_answers(engine: Engine) -> None:
 
 
 def test_the_readme_s_picture_is_one_that_training_never_drew() -> None:
+    from ixc.processing.image_io import open_image
     from ixc.synth.page_sampling import HELD_OUT, compose
     from ixc.synth.render import paint
-    from ixc.processing.image_io import open_image
 
     truth = json.loads((ROOT / "examples" / "receipt.json").read_text())
     assert truth["number"] >= HELD_OUT

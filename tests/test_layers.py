@@ -1,10 +1,6 @@
-"""The walls of the house: who may import whom, read from the source. Imports flow down: L0 <- L1 <- L2 <- L3 <- cli.
+"""Which package may import which, read from the source: imports flow down the table, and no modules form a cycle.
 
-L0  errors, geometry, layout, chat, lazily     pure: no torch, no Pillow, no transformers, no numpy
-L1  model | processing                 do not know each other
-L2  inference | data | train | nano | evals   do not know each other, save `SIBLINGS`
-L3  serving | bench
-cli, cli_eval, cli_serve, cli_words, terminal, auto
+Also: what stays free of heavy libraries, because `import ixc`, `ixc plan` and every refusal must not wait for them.
 """
 
 import ast
@@ -17,69 +13,134 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "ixc"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-LEVELS = {
-    **dict.fromkeys(["errors", "geometry", "layout", "chat", "lazily"], 0),
-    **dict.fromkeys(["model", "processing"], 1),
-    **dict.fromkeys(["inference", "data", "train", "nano", "evals"], 2),
-    **dict.fromkeys(["serving", "bench"], 3),
-    **dict.fromkeys(
-        ["cli", "cli_bench", "cli_data", "cli_train", "cli_eval", "cli_read", "cli_serve", "cli_synth", "cli_words"], 4
-    ),
-    **dict.fromkeys(["terminal", "auto", "__init__", "__main__"], 4),
-}
-"""Room -> level. A new room is entered here first."""
+BASE = frozenset({"errors", "core", "utils"})
+MODEL = BASE | {"model", "processing"}
+"""A model and what prepares its inputs."""
 
-SIBLINGS = {("train", "data"), ("evals", "data"), ("nano", "train"), ("nano", "data")}
-"""L2 packages that may use another: the embedded model is taught and examined on the documents `data.synth` draws, and
-its training on real pages (`nano`) uses the optimizers, the log and the state files of `train`."""
+LAYERS: dict[str, frozenset[str]] = {
+    "errors": frozenset(),
+    "core": frozenset({"errors"}),
+    "utils": frozenset({"errors"}),
+    "model": BASE,
+    "processing": BASE,
+    "runlog": BASE,
+    "synth": BASE | {"processing"},
+    "data": BASE | {"processing"},
+    "inference": MODEL,
+    "train": MODEL | {"data", "runlog"},
+    "nano": MODEL | {"synth", "runlog"},
+    "evals": BASE | {"synth"},
+    "apps": BASE | {"processing", "inference"},
+    "serving": MODEL | {"inference"},
+    "bench": MODEL | {"inference"},
+    "auto": frozenset({"model", "processing"}),
+}
+"""Package -> packages it may import. A new package is entered here first; `TOP` may import anything."""
+
+TOP = frozenset({"__init__", "__main__", "cli"})
 
 HEAVY = {"torch", "PIL", "transformers", "numpy", "tokenizers", "safetensors", "torchvision"}
-LIGHT_FILES = {"inference/cost.py": {"torch", "transformers", "numpy"}, "inference/tiling_figure.py": {"torch", "transformers"}}
-"""Files outside L0 that must load quickly too -> what they may not import."""
+PURE = frozenset({"errors", "core"})
+"""Packages without any of them."""
+
+LIGHT_FILES = {
+    "inference/cost.py": {"torch", "transformers", "numpy"},
+    "inference/tiling_figure.py": {"torch", "transformers"},
+    "inference/settings.py": HEAVY,
+    "utils/device_names.py": HEAVY,
+    "utils/files.py": HEAVY,
+}
+"""Other files that must load quickly -> what they may not import."""
 
 
-def room(path: Path) -> str:
+def package(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
-    """Dotted names of everything a file imports, at its top or inside its functions."""
+def module(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module(path): path for path in FILES}
+
+
+def imports(path: Path, *, at_top: bool = False) -> set[str]:
+    """Dotted names of everything a file imports; at_top: only what importing the file itself imports."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in _run_at_import(tree) if at_top else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} line {node.lineno}: relative import; write it in full"
-            found.add(node.module or "")
-            if node.module == "ixc":
-                found |= {f"ixc.{alias.name}" for alias in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def rooms_used(path: Path) -> set[str]:
-    return {name.split(".")[1] for name in imports(path) if name.startswith("ixc.") and name.split(".")[1] in LEVELS}
+def _run_at_import(tree: ast.Module) -> list[ast.stmt]:
+    """Statements at the top of a file, those under TYPE_CHECKING left out."""
+    found: list[ast.stmt] = []
+    for node in tree.body:
+        if isinstance(node, ast.If):
+            if "TYPE_CHECKING" not in ast.dump(node.test):
+                found += node.body
+        else:
+            found.append(node)
+    return found
+
+
+def own_modules(names: set[str]) -> set[str]:
+    """The modules of this package among imported names: a name may be a module, or something in one."""
+    return {name if name in MODULES else name.rpartition(".")[0] for name in names if name.startswith("ixc.")} & set(
+        MODULES
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_flow_down(path: Path) -> None:
-    here = room(path)
-    assert here in LEVELS, f"{here} is a new room: give it a level"
-    wrong = {
-        other
-        for other in rooms_used(path) - {here}
-        if LEVELS[other] > LEVELS[here]
-        or (LEVELS[other] == LEVELS[here] and LEVELS[here] in (1, 2) and (here, other) not in SIBLINGS)
-    }
-    assert not wrong, f"{path.relative_to(SOURCE)} (level {LEVELS[here]}) imports {', '.join(sorted(wrong))}"
+def test_layers_imports_flow_down(path: Path) -> None:
+    here = package(path)
+    if here in TOP:
+        return
+    assert here in LAYERS, f"{here} is a new package: enter it in LAYERS"
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("ixc.")}
+    wrong = used - LAYERS[here] - {here}
+    assert not wrong, f"{path.relative_to(SOURCE)} imports {', '.join(sorted(wrong))}; {here} may not"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if LEVELS.get(room(p)) == 0], ids=lambda path: path.name)
-def test_the_lowest_level_is_pure(path: Path) -> None:
+def test_layers_have_no_cycle() -> None:
+    """The table itself: packages without what they may import go first, until none is left."""
+    left = dict(LAYERS)
+    while left:
+        free = [name for name, below in left.items() if not below & set(left)]
+        assert free, f"{', '.join(sorted(left))} import each other"
+        for name in free:
+            del left[name]
+
+
+def test_modules_have_no_import_cycle() -> None:
+    graph = {name: own_modules(imports(path, at_top=True)) - {name} for name, path in MODULES.items()}
+    # Importing a module imports its packages first, but a package's lazy table imports nothing.
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if package(p) in PURE], ids=lambda path: path.name)
+def test_pure_packages_import_nothing_heavy(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & HEAVY
 
 
 @pytest.mark.parametrize("name", sorted(LIGHT_FILES))
-def test_light_files(name: str) -> None:
+def test_light_files_import_nothing_heavy(name: str) -> None:
     assert not {imported.split(".")[0] for imported in imports(SOURCE / name)} & LIGHT_FILES[name]
 
 

@@ -46,7 +46,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
 def test_the_wheel_names_its_licence_and_command(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (info,) = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
-    assert "ixc = ixc.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+    assert "ixc = ixc.cli.main:main" in archive.read(f"{info}/entry_points.txt").decode()
     assert f"{info}/licenses/LICENSE" in archive.namelist()
 
 

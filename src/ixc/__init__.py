@@ -13,8 +13,8 @@ from ixc.auto import watch as _watch
 from ixc.utils.lazy_imports import lookup
 
 if TYPE_CHECKING:
-    from ixc.errors import IxcError
     from ixc.core.tiling import partition
+    from ixc.errors import IxcError
     from ixc.inference.engine import load
     from ixc.model.configuration import IxcConfig
     from ixc.model.modeling import IxcForConditionalGeneration
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = {
-    "IxcConfig": "model.config",
+_MODULES = {
+    "IxcConfig": "model.configuration",
     "IxcError": "errors",
-    "IxcForConditionalGeneration": "model.model",
-    "IxcProcessor": "processing.processor",
+    "IxcForConditionalGeneration": "model.modeling",
+    "IxcProcessor": "processing.processing",
     "load": "inference.engine",
     "open_image": "processing.image_io",
-    "partition": "geometry",
+    "partition": "core.tiling",
 }
-__getattr__ = lookup(__name__, _ROOMS)
+__getattr__ = lookup(__name__, _MODULES)
 
 __all__ = [
     "IxcConfig",

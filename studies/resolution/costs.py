@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from studies.resolution import paper
+import ixc
 from ixc.bench.report import line_fit
 from ixc.bench.result import BenchResult, BenchRow, read
+from studies.resolution import paper
 
-NANO = Path(__file__).parents[2] / "pretrained" / "nano" / "scores.json"
+NANO = Path(ixc.__file__).parent / "pretrained" / "nano" / "scores.json"
 """Scores of the embedded model, of `ixc eval synth --json`."""
 
 LARGEST = NANO.with_name("scores_hd55.json")

@@ -21,19 +21,19 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from ixc.model.modeling import IxcModel
+from ixc.nano import state
+from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding
+from ixc.nano.data.question_packing import IGNORE, markup, pack
+from ixc.nano.losses.answers import answer_logits, score
+from ixc.nano.optim import Muon
+from ixc.nano.stages.layout_lm import rate_at, set_rate
+from ixc.nano.stages.ocr_alignment import character_loss
 from studies.resolution import pages, scale, views
-from studies.resolution.hand import Hand
+from studies.resolution.language_model import Hand
 from studies.resolution.pool import Collection, Shelf
 from studies.resolution.variants import Variant
 from studies.resolution.views import View
-from ixc.model.modeling import IxcModel
-from ixc.nano import state
-from ixc.nano.losses.answers import answer_logits, score
-from ixc.nano.stages.layout_lm import rate_at, set_rate
-from ixc.nano.optim import Muon
-from ixc.nano.data.question_packing import IGNORE, markup, pack
-from ixc.nano.stages.ocr_alignment import character_loss
-from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding
 
 BLANK = 0.3  # weight of naming nothing
 FIT_PARTS = ("merge.", "vision_proj.", "plora_")

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
+from ixc.nano.data.question_packing import choose
 from ixc.synth import fonts
 from ixc.synth.page import DrawnPage, PageQuestion, PlacedText, text_width
-from ixc.nano.data.question_packing import choose
 
 ASPECTS = (0.4, 0.5, 0.625, 0.75, 0.9, 1.1, 1.33, 1.6, 2.0, 2.5)
 """Width through height."""
@@ -139,7 +139,9 @@ def _large(page: DrawnPage, rng: Generator) -> None:
     size = round(min(0.9 * page.width / 1.3, 0.9 * page.height / 0.8) * rng.uniform(0.65, 0.95))
     number = str(rng.integers(10, 100))
     x = (page.width - text_width(number, FONT, size)) / 2 + rng.uniform(-0.04, 0.04) * page.width
-    page.texts.append(PlacedText(string=number, x=round(x), y=round(page.height / 2 + 0.36 * size), size=size, bold=True))
+    page.texts.append(
+        PlacedText(string=number, x=round(x), y=round(page.height / 2 + 0.36 * size), size=size, bold=True)
+    )
     page.questions.append(PageQuestion(kind="large", question="##", answer=number))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from studies.resolution.results import Estimate
 from ixc.utils.svg import tag, text
+from studies.resolution.results import Estimate
 
 WIDTH, HEIGHT, MARGIN, TOP = 360, 300, 46, 52
 COLOURS = ("#1a5fb4", "#e66100", "#26a269", "#813d9c", "#63452c", "#a51d2d")

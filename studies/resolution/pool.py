@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studies.resolution import pages, views
-from studies.resolution.views import View
-from ixc.synth.page import DrawnPage
 from ixc.core.tiling import Partition
 from ixc.model.vision import VisionTower
 from ixc.nano.data.glyph_tokens import SLOTS
+from ixc.synth.page import DrawnPage
+from studies.resolution import pages, views
+from studies.resolution.views import View
 
 AT_ONCE = 32  # pictures through the tower
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ixc.errors import DataError
 from studies.resolution import costs, studies, verdicts, words
 from studies.resolution.plots import Panel, plot
 from studies.resolution.results import Run, load
-from ixc.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

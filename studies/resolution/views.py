@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studies.resolution.pages import paint
-from studies.resolution.scale import LEGIBLE, SIDE, TILE
-from ixc.synth.page import DrawnPage
 from ixc.core.tiling import Partition, partition
 from ixc.core.token_layout import num_image_tokens
 from ixc.model.image_features import assemble, mosaic, views
-from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.nano.data.glyph_tokens import SLOTS, TOKEN, GlyphTokens, joined, page_grids, with_newlines
+from ixc.processing.canvas import resize_to_canvas, tiles
+from ixc.synth.page import DrawnPage
+from studies.resolution.pages import paint
+from studies.resolution.scale import LEGIBLE, SIDE, TILE
 
 ANYRES = "anyres"
 

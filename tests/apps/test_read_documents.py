@@ -16,9 +16,9 @@ import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
+from ixc.apps.read_documents import numbers_of
 from ixc.cli.main import app
 from ixc.errors import ImageError, IxcError, UsageError
-from ixc.apps.read_documents import numbers_of
 from ixc.inference.engine import Engine, load
 from ixc.processing import pdf
 from ixc.processing.pdf_process import PdfProcess, page_as_png

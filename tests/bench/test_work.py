@@ -12,8 +12,8 @@ from ixc.bench.report import line_fit
 from ixc.bench.result import BenchResult, BenchRow, read
 from ixc.bench.run import BenchOptions
 from ixc.bench.subject import Subject
-from ixc.errors import DataError, IxcError, UsageError
 from ixc.core.tiling import partition
+from ixc.errors import DataError, IxcError, UsageError
 from ixc.inference.cost import plan
 from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.processing.image_io import open_image

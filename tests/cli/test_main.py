@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from ixc import __version__
-from ixc.cli import main
+from ixc.cli.main import main
 from ixc.synth.dataset_folder import QUESTIONS, write_folder
 
 QUESTION = "What is the title?"

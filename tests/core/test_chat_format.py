@@ -77,7 +77,9 @@ def test_system_text_yields_to_the_conversations_own() -> None:
 
 def test_the_final_message_can_be_continued() -> None:
     text = chat_format.to_text(
-        chat_format.render([Message("user", ("q",)), Message("assistant", ("The answer",))], continue_final_message=True)
+        chat_format.render(
+            [Message("user", ("q",)), Message("assistant", ("The answer",))], continue_final_message=True
+        )
     )
     assert text.endswith("assistant\nThe answer")
 
@@ -95,7 +97,10 @@ def test_contents_survive_and_markup_is_ours(messages: list[Message], generate: 
 
 @given(st.text(max_size=40))
 def test_from_text_keeps_every_character(text: str) -> None:
-    assert chat_format.to_text(chat_format.from_text(text + chat_format.IMAGE_PLACEHOLDER + text)) == text + chat_format.IMAGE_PLACEHOLDER + text
+    assert (
+        chat_format.to_text(chat_format.from_text(text + chat_format.IMAGE_PLACEHOLDER + text))
+        == text + chat_format.IMAGE_PLACEHOLDER + text
+    )
 
 
 @pytest.mark.parametrize("system", ["", "Short.", chat_format.META_INSTRUCTION])

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ixc.errors import GeometryError
 from ixc.core.tiling import RULES, TILE, Partition, partition
+from ixc.errors import GeometryError
 
 SIDES = st.integers(1, 12_000)
 BUDGETS = st.integers(1, 84)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ixc.errors import GeometryError
 from ixc.core.tiling import TILE, partition
 from ixc.core.token_layout import SIDE, TILE_TOKENS, Kind, Layout, num_image_tokens
+from ixc.errors import GeometryError
 
 LAYOUTS = st.builds(
     Layout,

@@ -13,10 +13,10 @@ from PIL import Image
 
 from ixc.core.chat_format import IGNORED
 from ixc.data.batching import Batches, BatchSettings, collate
-from ixc.data.validation import check
-from ixc.data.records import JsonLines, Record
 from ixc.data.encoding import Encoder
-from ixc.data.mixture import Mixture, StreamPosition, Source
+from ixc.data.mixture import Mixture, Source, StreamPosition
+from ixc.data.records import JsonLines, Record
+from ixc.data.validation import check
 from ixc.errors import DataError, UsageError
 from ixc.model.loading import load
 from ixc.processing.processing import IxcProcessor
@@ -178,7 +178,9 @@ def test_kept_records_only_and_wrong_sources() -> None:
 def test_dynamic_settings_lie_between_the_picture_and_the_hd(talks: JsonLines, encoder: Encoder) -> None:
     mixture = Mixture([Source(name="a", records=talks, hd=9, dynamic=True)])
     batches = Batches(mixture, encoder, settings=BatchSettings(samples=8, budget=2048), rule="original")
-    settings = [s.hd for number in range(6) for packs in batches.step(StreamPosition(number, 0)).packs[0] for s in packs]
+    settings = [
+        s.hd for number in range(6) for packs in batches.step(StreamPosition(number, 0)).packs[0] for s in packs
+    ]
     assert set(settings) <= set(range(1, 10))
     assert len(set(settings)) > 4
 
@@ -276,7 +278,11 @@ def test_tables_and_streams(tmp_path: Path, encoder: Encoder) -> None:
     (tmp_path / "parquet").mkdir()
     data.to_parquet(str(tmp_path / "parquet" / "part.parquet"))
     stream = StreamingDataset(tmp_path / "parquet")
-    for table in (TableDataset(tmp_path / "saved"), TableDataset(tmp_path / "parquet", cache=tmp_path / "cache"), stream):
+    for table in (
+        TableDataset(tmp_path / "saved"),
+        TableDataset(tmp_path / "parquet", cache=tmp_path / "cache"),
+        stream,
+    ):
         assert len(table) == 5
         for i in (0, 1, 4, 2):
             wanted = collate([encoder.encode(lines[i], hd=4, rule="native")])

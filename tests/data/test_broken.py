@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ixc.data.validation import check, usable
-from ixc.data.records import JsonLines, RecordError
 from ixc.data.encoding import Encoder
+from ixc.data.records import JsonLines, RecordError
+from ixc.data.validation import check, usable
 from ixc.errors import DataError
 from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.processing.processing import IxcProcessor

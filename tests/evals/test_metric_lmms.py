@@ -25,7 +25,9 @@ def mock(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 def item(row: dict[str, Any]) -> choice.ChoiceItem:
     choices = {letter: row[letter] for letter in LETTERS if row.get(letter)}
-    return choice.ChoiceItem(index=int(row["index"]), choices=choices, answer=row["answer"], prediction=row["prediction"])
+    return choice.ChoiceItem(
+        index=int(row["index"]), choices=choices, answer=row["answer"], prediction=row["prediction"]
+    )
 
 
 @pytest.mark.parametrize("name", ["DocVQA_VAL", "InfoVQA_VAL"])

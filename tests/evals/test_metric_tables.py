@@ -136,7 +136,9 @@ def test_published_mmmu() -> None:
     cases = published["cases"]
 
     def item(case: Case) -> choice.ChoiceItem:
-        return choice.ChoiceItem(index=case["id"], choices=case["choices"], answer=str(case["gt"]), prediction=case["pred"])
+        return choice.ChoiceItem(
+            index=case["id"], choices=case["choices"], answer=str(case["gt"]), prediction=case["pred"]
+        )
 
     assert check(cases, lambda c: mmmu.hit(item(c), rule="official"), "expected_original") == 900
     check(cases, lambda c: mmmu.hit(item(c)), "expected_vlmevalkit")
@@ -155,7 +157,9 @@ def test_real_questions_of_ai2d() -> None:
     real = golden("realistic/ai2d_real_questions")
     found = [
         choice.hit(
-            choice.ChoiceItem(index=c["line"], choices=c["choices"], answer=c["answer"], prediction=str(c["prediction"]))
+            choice.ChoiceItem(
+                index=c["line"], choices=c["choices"], answer=c["answer"], prediction=str(c["prediction"])
+            )
         )
         for c in real["cases"]
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from report_fakes import EVIL, MOCK, PICTURES, PLAIN, fake_run, mock_folder, picture, rows
 
+from ixc.core.tiling import partition
 from ixc.errors import DataError, UsageError
 from ixc.evals.paper_scores import AXES
 from ixc.evals.report import as_dict, gather, markdown, page, pictures, write
@@ -19,7 +20,6 @@ from ixc.evals.report.radar import radar, rims, series
 from ixc.evals.report.result import ReportRun
 from ixc.evals.report.tables import beyond, comparison, pairs, resolutions
 from ixc.evals.report.units import ROTATION, Scored, units_of
-from ixc.core.tiling import partition
 
 
 @pytest.fixture(scope="module")

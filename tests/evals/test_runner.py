@@ -128,7 +128,9 @@ def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
     steps = [e for e in runner.run(questions(10), echo, header=header(), folder=tmp_path) if isinstance(e, RunStep)]
     assert (steps[0].done, steps[-1].done) == (4, 10)
     assert not kept.exists(), "a score of fewer answers was kept"
-    steps = [e for e in runner.run(questions(10), echo, header=header(), folder=tmp_path, limit=4) if isinstance(e, RunStep)]
+    steps = [
+        e for e in runner.run(questions(10), echo, header=header(), folder=tmp_path, limit=4) if isinstance(e, RunStep)
+    ]
     assert [(step.done, step.total) for step in steps] == [(4, 4)]
 
 
@@ -145,7 +147,9 @@ def test_time_left_and_running_score(tmp_path: Path) -> None:
             raise DataError("a category is missing")
         return float(len(known))
 
-    found = runner.run(questions(8), thinks, header=header(8), folder=tmp_path, batch=2, score=score, clock=lambda: now[0])
+    found = runner.run(
+        questions(8), thinks, header=header(8), folder=tmp_path, batch=2, score=score, clock=lambda: now[0]
+    )
     steps = [event for event in found if isinstance(event, RunStep)]
     assert [step.seconds_left for step in steps] == [None, 30, 20, 10, 0]
     assert [step.score for step in steps] == [None, None, 4, 6, 8]

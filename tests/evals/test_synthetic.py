@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ixc.synth import fonts
-from ixc.synth.page_sampling import HELD_OUT, NAMED
-from ixc.synth.page import DrawnPage
 from ixc.errors import DataError, UsageError
 from ixc.evals import synthetic
+from ixc.synth import fonts
+from ixc.synth.page import DrawnPage
+from ixc.synth.page_sampling import HELD_OUT, NAMED
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,9 @@ def test_a_run_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
 
     report = finish(synthetic.run(counted, count=6, keep=keep))
     assert report.cases == whole.cases
-    assert finish(synthetic.run(oracle, count=6, keep=keep)).cases == whole.cases  # the torn line spoilt nothing behind it
+    assert (
+        finish(synthetic.run(oracle, count=6, keep=keep)).cases == whole.cases
+    )  # the torn line spoilt nothing behind it
     assert len(set(asked)) <= 3
 
 

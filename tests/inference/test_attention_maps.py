@@ -23,7 +23,10 @@ def engine(tiny_folder: Path) -> Engine:
 
 @pytest.fixture(scope="module")
 def inputs(engine: Engine, page: Path) -> dict[str, Any]:
-    turns = [chat_format.Message("user", (chat_format.Image(str(page)), "Title?")), chat_format.Message("assistant", (ANSWER,))]
+    turns = [
+        chat_format.Message("user", (chat_format.Image(str(page)), "Title?")),
+        chat_format.Message("assistant", (ANSWER,)),
+    ]
     segments = chat_format.render(turns, continue_final_message=True)
     return dict(engine.processor.encode_segments([segments], hd=4, partition="native", return_tensors="pt"))
 

@@ -12,12 +12,12 @@ from torch.overrides import TorchFunctionMode
 
 from ixc.errors import UsageError
 from ixc.inference import plora_merging
-from ixc.inference.vision_cache import TileCache
-from ixc.inference.engine import Engine, load
 from ixc.inference.cost import read_geometry
+from ixc.inference.engine import Engine, load
 from ixc.inference.prefix_cache import PrefixCache, common, preallocated_cache, prefix_key
 from ixc.inference.request import prepare
 from ixc.inference.sampling import LogprobRecorder, Sampling
+from ixc.inference.vision_cache import TileCache
 from ixc.model.configuration import IxcVisionConfig
 from ixc.model.modeling import IxcModel
 from ixc.model.plora import fold, spans_of

@@ -8,10 +8,10 @@ from parity.model_goldens import FOLDER, INFERENCE, inputs
 from PIL import Image
 from torch._dynamo.utils import counters
 
+from ixc.core.token_layout import num_image_tokens
 from ixc.inference.compile import Compiled, length_of
 from ixc.inference.engine import load
 from ixc.inference.generation import CachedGenerator
-from ixc.core.token_layout import num_image_tokens
 from ixc.model.loading import load as load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's compiler of its own parts

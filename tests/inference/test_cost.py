@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ixc.errors import GeometryError, UsageError
-from ixc.inference.tiling_figure import draw
 from ixc.inference.cost import DTYPES, ModelGeometry, plan, read_geometry, text
+from ixc.inference.tiling_figure import draw
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "reference"
 
@@ -137,7 +137,10 @@ def test_bad_arguments_are_refused() -> None:
 
 
 def test_the_plan_needs_no_torch() -> None:
-    code = "import sys, ixc.inference.cost, ixc.inference.tiling_figure; print(*({'torch', 'transformers'} & set(sys.modules)))"
+    code = (
+        "import sys, ixc.inference.cost, ixc.inference.tiling_figure\n"
+        "print(*({'torch', 'transformers'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 

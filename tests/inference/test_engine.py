@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ixc.core.token_layout import num_image_tokens
 from ixc.errors import CapacityError, ContextError, GeometryError, ImageError, UsageError, WeightsError
 from ixc.inference import model_folder
 from ixc.inference.engine import Engine, load
@@ -14,7 +15,6 @@ from ixc.inference.request import conversation
 from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
-from ixc.core.token_layout import num_image_tokens
 
 QUESTION = "What is the title?"
 

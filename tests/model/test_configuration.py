@@ -8,14 +8,14 @@ import pytest
 import torch
 from parity.model_goldens import FOLDER
 
-from ixc.errors import UsageError, WeightsError
 from ixc.core.token_layout import num_image_tokens
+from ixc.errors import UsageError, WeightsError
 from ixc.model.configuration import MERGES, VISION_ACTIVATIONS, IxcConfig, IxcTextConfig, IxcVisionConfig
 from ixc.model.image_features import overview
-from ixc.model.projector_merge import MERGE
-from ixc.model.modeling import IxcForConditionalGeneration
-from ixc.model.vision import ACTIVATIONS
 from ixc.model.loading import read_config
+from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.model.projector_merge import MERGE
+from ixc.model.vision import ACTIVATIONS
 
 TEXT = {
     "vocab_size": 40,

@@ -12,8 +12,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from ixc.errors import UsageError
 from ixc.model.generation import images_of_rows
-from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.loading import load
+from ixc.model.modeling import IxcForConditionalGeneration
 
 NAMES = ["land_1x2", "text_only", "multi_image", "square_1x1"]
 NEW = 8

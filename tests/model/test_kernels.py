@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ixc.model.kernels.ops import ops
 from ixc.model.attention import attend
+from ixc.model.kernels import ops
 
 pytestmark = pytest.mark.skipif(ops.library() is None, reason="no C compiler")
 

@@ -12,9 +12,9 @@ from parity.model_goldens import FOLDER, INFERENCE, inputs
 from safetensors.torch import load_file, save_file
 
 from ixc.errors import UsageError, WeightsError
-from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.key_mapping import published_name
 from ixc.model.loading import check, import_weights, load, read_config
+from ixc.model.modeling import IxcForConditionalGeneration
 
 ORIGINAL = load_file(FOLDER / "model.safetensors")
 POST_NORM = "vit.vision_tower.vision_model.post_layernorm.weight"

@@ -7,9 +7,9 @@ from torch import nn
 
 from ixc.model.configuration import IxcTextConfig
 from ixc.model.decoder import Decoder
+from ixc.model.loading import load
 from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.plora import PLoRALinear
-from ixc.model.loading import load
 
 MASK = torch.tensor([[True, True, False, False], [False, False, False, True]])
 

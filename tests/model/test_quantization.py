@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from ixc.errors import UsageError, WeightsError
 from ixc.inference.engine import load
 from ixc.inference.model_folder import EMBEDDED
-from ixc.model.quantization.convert import quantize
 from ixc.model import IxcForConditionalGeneration
-from ixc.model.kernels.ops import ops
+from ixc.model.kernels import ops
+from ixc.model.quantization.convert import quantize
 from ixc.model.quantization.layers import QuantizedLinear, quantised
 
 

@@ -5,9 +5,9 @@ import torch
 from parity.model_goldens import FOLDER, RECORD, TENSORS, inputs
 
 from ixc.errors import DataError
+from ixc.model.loading import load
 from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.transformers_contract import enable_activation_checkpointing
-from ixc.model.loading import load
 
 CASE = RECORD["training_cases"][0]
 LABELS = TENSORS[f"{CASE['name']}.labels"].long()[None]

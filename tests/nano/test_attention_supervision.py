@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from ixc.synth.page_sampling import compose
-from ixc.synth.page import DrawnPage, PageQuestion, PlacedText
-from ixc.errors import UsageError
 from ixc.core.tiling import partition
-from ixc.nano.data.line_copying import LONGEST, aloud, asked_or_read
-from ixc.nano.losses.answers import answer_logits, asked_of
-from ixc.nano.losses.probes import ANSWERED, MIDDLE, NAMED, AuxiliaryProbes, amounts_of, counts_of
+from ixc.errors import UsageError
 from ixc.nano.attention_recorder import AttentionRecorder, look_at, look_back
-from ixc.nano.losses.relation_targets import LETTERS, begins_of, letters_of, links_of
-from ixc.nano.data.question_packing import IGNORE, choose, encode, markup, pack, worth
-from ixc.nano.losses.attention_supervision import NOT_COPIED, NOWHERE, AttentionSupervision, places_of, whole_words
-from ixc.nano.drawn_config import read_recipe
 from ixc.nano.data.glyph_tokens import SIDE, SPACE, page_symbols
+from ixc.nano.data.line_copying import LONGEST, aloud, asked_or_read
+from ixc.nano.data.question_packing import IGNORE, choose, encode, markup, pack, worth
+from ixc.nano.drawn_config import read_recipe
+from ixc.nano.losses.answers import answer_logits, asked_of
+from ixc.nano.losses.attention_supervision import NOT_COPIED, NOWHERE, AttentionSupervision, places_of, whole_words
+from ixc.nano.losses.probes import ANSWERED, MIDDLE, NAMED, AuxiliaryProbes, amounts_of, counts_of
+from ixc.nano.losses.relation_targets import LETTERS, begins_of, letters_of, links_of
+from ixc.synth.page import DrawnPage, PageQuestion, PlacedText
+from ixc.synth.page_sampling import compose
 
 TINY = Path(__file__).with_name("tiny_recipe.py")
 
@@ -77,8 +77,8 @@ def test_looking_is_a_logarithm_of_what_is_given() -> None:
 
 def test_the_head_that_is_told_so_looks_there() -> None:
     """Gradient steps on the look alone raise what the head gives to the answer."""
-    from ixc.nano.stages.layout_lm import LayoutLm
     from ixc.nano.data.curriculum import LESSONS, lesson_page
+    from ixc.nano.stages.layout_lm import LayoutLm
 
     torch.manual_seed(0)
     reader = LayoutLm(read_recipe(TINY).model.text_config, seed=1)
@@ -118,7 +118,10 @@ def test_half_known_kinds_are_asked_most() -> None:
 
 def test_a_word_that_is_asked_for_is_looked_at_where_it_stands() -> None:
     page = compose(3, kind="form", hd=1)
-    page.texts = [PlacedText(string="Blue Lamp", x=30, y=60, size=26), PlacedText(string="Total 7", x=30, y=200, size=26)]
+    page.texts = [
+        PlacedText(string="Blue Lamp", x=30, y=60, size=26),
+        PlacedText(string="Total 7", x=30, y=200, size=26),
+    ]
     asked = [
         PageQuestion(kind="where", question="Where is Lamp?", answer="top"),
         PageQuestion(kind="yes_no", question="Is Total in the image?", answer="yes"),
@@ -362,13 +365,15 @@ def test_looking_back_is_a_logarithm_of_what_is_given() -> None:
 
 
 def test_image_tokens_learn_to_look_back_and_where_they_stand() -> None:
-    from ixc.nano.stages.layout_lm import LayoutLm
     from ixc.nano.data.curriculum import LESSONS, lesson_page
+    from ixc.nano.stages.layout_lm import LayoutLm
 
     torch.manual_seed(0)
     reader = LayoutLm(read_recipe(TINY).model.text_config, seed=1)
     page, symbols = lesson_page(5, next(one for one in LESSONS if one.hd == 1))
-    bearings = AuxiliaryProbes(reader.decoder.config.hidden_size, head=reader.decoder.config.head_dim, layer=0, weight=1.0)
+    bearings = AuxiliaryProbes(
+        reader.decoder.config.hidden_size, head=reader.decoder.config.head_dim, layer=0, weight=1.0
+    )
     pointers = (AttentionSupervision(layer=0, head=0, weight=1.0, at="beside"),)
     optim = torch.optim.Adam([*reader.parameters(), *bearings.parameters()], lr=1e-2)
     losses = []

@@ -13,12 +13,12 @@ from torch import Tensor
 from ixc.model.plora import PLoRALinear
 from ixc.nano import bf16_cpu
 from ixc.nano.attention_recorder import AttentionRecorder
+from ixc.nano.data.question_packing import attend_packed
+from ixc.nano.drawn_config import read_recipe
+from ixc.nano.losses.attention_supervision import AttentionSupervision
+from ixc.nano.optim import orthogonalise
 from ixc.nano.stages.joint import Joint
 from ixc.nano.stages.layout_lm import prepare
-from ixc.nano.optim import orthogonalise
-from ixc.nano.data.question_packing import attend_packed
-from ixc.nano.losses.attention_supervision import AttentionSupervision
-from ixc.nano.drawn_config import read_recipe
 
 here = pytest.mark.skipif(bf16_cpu.library() is None, reason="no bf16 units here, or no C compiler")
 ROUNDING = 0.006
@@ -78,7 +78,10 @@ def test_large_scores_neither_overflow_nor_drown() -> None:
 @here
 def test_what_a_head_looks_at_is_told_either_way() -> None:
     given = drawn(1, 4, 60 + 3 * 7)
-    pointers = (AttentionSupervision(layer=0, head=2, weight=1.0), AttentionSupervision(layer=0, head=1, weight=1.0, at="beside"))
+    pointers = (
+        AttentionSupervision(layer=0, head=2, weight=1.0),
+        AttentionSupervision(layer=0, head=1, weight=1.0, at="beside"),
+    )
     looks = []
     for wanted in (False, True):
         gaze = AttentionRecorder(pointers=pointers)

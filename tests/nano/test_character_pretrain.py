@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ixc.errors import UsageError
-from ixc.train import throughput
 from ixc.runlog.trackers import EVENTS, check, trackers
+from ixc.train import throughput
 
 
 def test_an_unknown_tracker_is_refused() -> None:

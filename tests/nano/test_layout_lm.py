@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 import torch
 
-from ixc.synth.page_sampling import HELD_OUT, compose
-from ixc.synth.page import SPACE, DrawnPage
-from ixc.errors import DataError, UsageError
 from ixc.core.token_layout import num_image_tokens
+from ixc.errors import DataError, UsageError
 from ixc.model.configuration import IxcTextConfig
-from ixc.processing.processing import IxcProcessor
 from ixc.nano import state
-from ixc.nano.losses.answers import answer_logits
 from ixc.nano.data.character_images import TextImageConfig
-from ixc.nano.stages.joint import Joint
-from ixc.nano.stages.layout_lm import LayoutLm
 from ixc.nano.data.curriculum import LESSONS, lesson_page
-from ixc.nano.optim import orthogonalise
+from ixc.nano.data.glyph_tokens import RANKS, GlyphTokenEmbedding, grid_symbols, page_symbols, ranks
 from ixc.nano.data.question_packing import attend_packed, encode, markup, pack
 from ixc.nano.drawn_config import read_recipe
+from ixc.nano.losses.answers import answer_logits
+from ixc.nano.optim import orthogonalise
 from ixc.nano.stages.character_pretrain import CharacterClassifier, window_batch
+from ixc.nano.stages.joint import Joint
+from ixc.nano.stages.layout_lm import LayoutLm
 from ixc.nano.stages.ocr_alignment import OcrAligner, OcrAlignmentConfig, character_loss, windows
-from ixc.nano.data.glyph_tokens import RANKS, GlyphTokenEmbedding, grid_symbols, page_symbols, ranks
+from ixc.processing.processing import IxcProcessor
+from ixc.synth.page import SPACE, DrawnPage
+from ixc.synth.page_sampling import HELD_OUT, compose
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = Path(__file__).with_name("tiny_recipe.py")
@@ -104,9 +104,9 @@ def test_training_reads_the_prompt_that_asking_writes() -> None:
 
     processor = IxcProcessor(IxcImageProcessorPil(hd=1), character_tokenizer(), published_quirks=False, system="")
     picture = np.full((336, 336, 3), 255, np.uint8)
-    said = processor.encode([chat_format.Message("user", (chat_format.Image(picture), "What is the Total?"))])["input_ids"][
-        0
-    ].tolist()
+    said = processor.encode([chat_format.Message("user", (chat_format.Image(picture), "What is the Total?"))])[
+        "input_ids"
+    ][0].tolist()
     start, between, _ = markup()
     image = [processor.image_token_id] * num_image_tokens(1, 1)
     assert said == [*start, *image, *encode("What is the Total?"), *between]
@@ -201,7 +201,9 @@ def test_letters_of_sparse_windows_weigh_more() -> None:
     for sparse in (1.0, 6.0):
         torch.manual_seed(0)
         joint = Joint(plan.model, plan.joint, Path("unused"))
-        large = replace(plan.spelling, sparse=sparse, pages=0.0, overviews=0.0, lettering=TextImageConfig(sizes=(90, 92, 96)))
+        large = replace(
+            plan.spelling, sparse=sparse, pages=0.0, overviews=0.0, lettering=TextImageConfig(sizes=(90, 92, 96))
+        )
         lost.append(OcrAligner(joint.model, joint.symbols, large).step(0)[0])
     assert lost[1] != pytest.approx(lost[0], rel=1e-3)
 

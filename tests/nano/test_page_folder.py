@@ -11,7 +11,7 @@ import pytest
 from nano.tiny_pdf import PROSE, write
 from typer.testing import CliRunner
 
-from ixc.cli import app
+from ixc.cli.main import app
 from ixc.errors import DataError, UsageError
 from ixc.nano.data.page_files import read_pages
 from ixc.nano.data.page_folder import DOCUMENTS, INDEX, FolderConfig, read_index, write_pages

@@ -19,15 +19,15 @@ import torch
 from model_folder import foreign_files
 from safetensors.torch import load_file
 
-from ixc.synth.config import PageFamily
 from ixc.errors import DataError, UsageError
 from ixc.model.loading import check
-from ixc.nano.stages import layout_lm, character_pretrain
 from ixc.nano import state
-from ixc.nano.export import GLYPH_TOKENS, OLD_GLYPH_TOKENS, export, training_folder, weights
-from ixc.nano.stages.joint import Joint
 from ixc.nano.drawn_config import read_recipe
-from ixc.nano.step_report import ProgressEstimator, StagePlan, Remaining, StepReport
+from ixc.nano.export import GLYPH_TOKENS, OLD_GLYPH_TOKENS, export, training_folder, weights
+from ixc.nano.stages import character_pretrain, layout_lm
+from ixc.nano.stages.joint import Joint
+from ixc.nano.step_report import ProgressEstimator, Remaining, StagePlan, StepReport
+from ixc.synth.config import PageFamily
 
 room = import_module("ixc.nano.drawn_pipeline")  # the function of the same name hides it in its package
 TINY = Path(__file__).with_name("tiny_recipe.py")
@@ -328,6 +328,7 @@ def test_begin_without_whole_glyph_tokens_is_refused(tmp_path: Path, content: by
 def test_begin_from_the_embedded_model() -> None:
     """As `recipes/nano_more.py` and `ixc bench ablate` begin."""
     from studies.resolution.hand import embedded
+
     from ixc.inference.model_folder import EMBEDDED
 
     found, learned = embedded(), load_file(training_folder(EMBEDDED) / GLYPH_TOKENS)
@@ -357,7 +358,9 @@ def test_a_recipe_that_is_edited_meanwhile_changes_nothing(
 
 
 def report(stage: str, step: int, *, steps: int, seconds: float, tokens: int = 100) -> StepReport:
-    return StepReport(stage=stage, step=step, steps=steps, loss=1.0, tokens=tokens, seconds=seconds, scores={"form": 0.5})
+    return StepReport(
+        stage=stage, step=step, steps=steps, loss=1.0, tokens=tokens, seconds=seconds, scores={"form": 0.5}
+    )
 
 
 def test_a_stage_without_steps_is_in_no_group() -> None:

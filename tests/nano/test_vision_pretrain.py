@@ -12,11 +12,10 @@ import pytest
 import torch
 from nano.tiny_pdf import write
 
-from ixc.data.synth import fonts as synth_fonts
 from ixc.errors import DataError, UsageError, WeightsError
-from ixc.model.config import IxcVisionConfig
+from ixc.model.configuration import IxcVisionConfig
 from ixc.model.vision import VisionTower
-from ixc.nano import pipeline
+from ixc.nano import pipeline, state
 from ixc.nano.config import PackageSplit, PagesRecipe
 from ixc.nano.data.alphabet import CLASSES, text_of
 from ixc.nano.data.page_folder import FolderConfig, write_pages
@@ -27,8 +26,8 @@ from ixc.nano.data.windows import IGNORED, SIDE, window_labels
 from ixc.nano.growth import doubled_encoder
 from ixc.nano.loop import LoopConfig
 from ixc.nano.stages.vision_pretrain import VisionPretrainConfig, character_loss, quarter_batch
-from ixc.train import state
-from ixc.train.journal import read
+from ixc.runlog.jsonl import read
+from ixc.synth import fonts as synth_fonts
 
 VISION = IxcVisionConfig(
     hidden_size=32, intermediate_size=64, num_attention_heads=1, num_hidden_layers=1, image_size=336, patch_size=14

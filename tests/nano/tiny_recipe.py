@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
-from ixc.nano.stages.joint import JointConfig
-from ixc.nano.stages.layout_lm import LayoutLmConfig
 from ixc.nano.data.curriculum import CurriculumStage
 from ixc.nano.drawn_config import NanoConfig
 from ixc.nano.stages.character_pretrain import VisionPretrainConfig
+from ixc.nano.stages.joint import JointConfig
+from ixc.nano.stages.layout_lm import LayoutLmConfig
 from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
 
 VISION = IxcVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)

@@ -28,7 +28,8 @@ def test_labels_of_given_ids(case: dict) -> None:
 @pytest.mark.parametrize("case", CONVERSATIONS, ids=range(len(CONVERSATIONS)))
 def test_ids_and_labels_of_a_conversation(processor: IxcProcessor, case: dict) -> None:
     messages = [
-        chat_format.Message(ROLES[turn["from"]], chat_format.from_query(turn["value"])[0].content) for turn in case["conversation"]
+        chat_format.Message(ROLES[turn["from"]], chat_format.from_query(turn["value"])[0].content)
+        for turn in case["conversation"]
     ]
     places = sum(isinstance(part, chat_format.Image) for message in messages for part in message.content)
     batch = processor.encode_training(messages, images=[Image.new("RGB", (9, 9))] * places, hd=1)

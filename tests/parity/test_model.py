@@ -8,10 +8,10 @@ import torch
 
 from ixc.model.configuration import IxcConfig, IxcTextConfig
 from ixc.model.generation import AnswerRepetitionPenalty
-from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.key_mapping import published_name
-from ixc.model.rope import inverse_frequencies, rotary
 from ixc.model.loading import load
+from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.model.rope import inverse_frequencies, rotary
 from parity.model_goldens import (
     FOLDER,
     INFERENCE,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ixc.errors import GeometryError
 from ixc.core.tiling import partition
 from ixc.core.token_layout import num_image_tokens
+from ixc.errors import GeometryError
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "reference"
 CASES = json.loads((GOLDENS / "partition.json").read_text(encoding="utf-8"))["cases"]

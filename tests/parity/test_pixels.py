@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 
 from ixc.core.tiling import TILE, partition
 from ixc.processing.canvas import resize_to_canvas
-from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.processing.image_io import open_image
+from ixc.processing.image_processing import IxcImageProcessorPil
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "reference"
 CASES = json.loads((GOLDENS / "images.json").read_text(encoding="utf-8"))["cases"]

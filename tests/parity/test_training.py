@@ -13,8 +13,8 @@ from torch import nn
 
 from ixc.core.chat_format import IGNORED
 from ixc.data.batching import collate
-from ixc.data.records import JsonLines
 from ixc.data.encoding import Encoded, Encoder
+from ixc.data.records import JsonLines
 from ixc.model.key_mapping import published_name
 from ixc.model.loading import load
 from ixc.processing import IxcImageProcessorPil, IxcProcessor, IxcTokenizer

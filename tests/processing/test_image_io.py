@@ -15,14 +15,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ixc.cli.main import app
-from ixc.data.records import parse_record
 from ixc.data.encoding import Encoder
+from ixc.data.records import parse_record
 from ixc.errors import ImageError, ImageSizeError, UsageError
 from ixc.inference import batch
 from ixc.inference.engine import Engine, load
 from ixc.processing import image_io
-from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.processing.image_io import open_image, page_count, read_size, to_rgb
+from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.serving.image_input import ImageInput
 from processing.picture_files import SAMPLES, Sample, encoded, exif, pages_tiff, sample, scene, stored
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ixc.errors import GeometryError, ImageError, IxcError, UsageError
 from ixc.core.tiling import RULES, TILE, partition
+from ixc.errors import GeometryError, ImageError, IxcError, UsageError
 from ixc.processing.canvas import resize_to_canvas, tiles
-from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.processing.image_io import open_image, to_rgb
+from ixc.processing.image_processing import IxcImageProcessorPil
 
 RED, HALF_RED, PINK = (255, 0, 0), (255, 0, 0, 128), (255, 127, 127)
 

@@ -18,8 +18,8 @@ from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, PreTr
 
 from ixc.core import chat_format
 from ixc.core.chat_format import IGNORED, Message
-from ixc.errors import ContextError, DataError, ImageError, UsageError
 from ixc.core.token_layout import num_image_tokens
+from ixc.errors import ContextError, DataError, ImageError, UsageError
 from ixc.processing import IxcImageProcessorPil, IxcProcessor, IxcTokenizer, character_tokenizer, register
 
 MODEL = Path(__file__).parents[1] / "goldens" / "tokenizer" / "internlm2-tokenizer.model"

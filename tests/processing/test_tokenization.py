@@ -10,7 +10,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ixc.errors import WeightsError
 from ixc.processing.plain_text import MARKER, broken, plain_ids, raw_ids
-from ixc.processing.tokenization import CHARACTER_VOCABULARY, PHRASES, IxcTokenizer, character_tokenizer, sentencepiece_backend
+from ixc.processing.tokenization import (
+    CHARACTER_VOCABULARY,
+    PHRASES,
+    IxcTokenizer,
+    character_tokenizer,
+    sentencepiece_backend,
+)
 
 MARKERS = ["[UNUSED_TOKEN_146]", "[UNUSED_TOKEN_145]", "[UNUSED_TOKEN_140]", "<ImageHere>", "<s>", "</s>", "<unk>"]
 HOSTILE = st.lists(

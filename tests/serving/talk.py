@@ -16,8 +16,8 @@ from typing import Any
 
 from PIL import Image
 
-from ixc.inference.engine import Engine
 from ixc.inference.cost import read_geometry
+from ixc.inference.engine import Engine
 from ixc.serving.answer import GenerationJob, TextDelta
 from ixc.serving.app import ChatService, Settings
 from ixc.serving.server import Server, listen

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from ixc.errors import CapacityError, UsageError
-from ixc.inference.model_folder import EMBEDDED
 from ixc.inference.cost import ModelGeometry
-from ixc.serving.vllm.plugin import launch
+from ixc.inference.model_folder import EMBEDDED
 from ixc.serving.image_input import Limits
+from ixc.serving.vllm import launch
 from ixc.serving.vllm.launch import Launch, VllmConfig, settings
 
 GIB = 1 << 30

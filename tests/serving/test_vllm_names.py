@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from ixc.model.configuration import READER, IxcConfig
-from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.key_mapping import own_name, published_name
+from ixc.model.modeling import IxcForConditionalGeneration
 
 PUBLISHED = Path(__file__).parents[1] / "goldens" / "reference" / "checkpoint" / "config.json"
 

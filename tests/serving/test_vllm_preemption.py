@@ -27,8 +27,8 @@ LONG, MORE = 12, 120
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Vllm]:
-    from ixc.inference.model_folder import EMBEDDED
     from ixc.inference.cost import read_geometry
+    from ixc.inference.model_folder import EMBEDDED
 
     m = read_geometry(EMBEDDED)
     cache = CACHED * 2 * m.layers * m.kv_heads * m.head_dim * 4  # keys and values, float32

@@ -17,7 +17,7 @@ from ixc.inference import batch
 from ixc.inference.engine import Engine
 from ixc.processing.image_io import open_image
 from ixc.processing.prompt_encoding import PromptEncoder
-from ixc.serving.vllm.plugin import prompt
+from ixc.serving.vllm import prompt
 
 
 def local(engine: Engine, asked: Question) -> list[int]:

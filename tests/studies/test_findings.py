@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from bench.ablate.tiny import made_up
 
+from ixc.errors import DataError
 from studies.resolution import paper, report
 from studies.resolution.results import estimate
-from ixc.errors import DataError
 
 ROOT = Path(__file__).parents[3]
 

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from studies.resolution.eyes import EyesRecipe
-from studies.resolution.hand import HandRecipe
+from studies.resolution.language_model import HandRecipe
 from studies.resolution.learner import LearnerRecipe
+from studies.resolution.pipeline import Plan
 from studies.resolution.variants import VARIANTS, Variant
 from studies.resolution.views import ANYRES, View
-from studies.resolution.whole import Plan
+from studies.resolution.vision_encoder import EyesRecipe
 
 FOUR = View(hd=4)
 PLAN = Plan(

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ixc.synth.page_sampling import compose
-from ixc.synth.dataset_folder import write_folder
-from ixc.synth.render import paint
-from ixc.synth.degradation import Degradation, random_degradation, degraded, maybe_degraded
 from ixc.errors import UsageError
 from ixc.nano.data.character_images import TextImageConfig, text_canvas
+from ixc.synth.dataset_folder import write_folder
+from ixc.synth.degradation import Degradation, degraded, maybe_degraded, random_degradation
+from ixc.synth.page_sampling import compose
+from ixc.synth.render import paint
 
 PAGE = paint(compose(3, kind="form", hd=1))
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ixc.synth.questions import ABSENT, PLACES
-from ixc.synth.page_sampling import LARGER, SETTINGS, WIDER, compose
 from ixc.synth.page import characters, text_width
+from ixc.synth.page_sampling import LARGER, SETTINGS, WIDER, compose
+from ixc.synth.questions import ABSENT, PLACES
 from ixc.synth.render import GROUNDS, paint
 
 PAGES = [compose(5000 + n, kind=kind, hd=hd) for kind in WIDER for hd in SETTINGS for n in range(2 if hd == 9 else 4)]

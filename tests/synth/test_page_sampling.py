@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ixc.synth import fonts
-from ixc.synth.page_sampling import HELD_OUT, SETTINGS, compose
 from ixc.synth.layouts.basic import KINDS
 from ixc.synth.page import SPACE, characters, text_width
+from ixc.synth.page_sampling import HELD_OUT, SETTINGS, compose
 from ixc.synth.render import paint
 
 PAGES = [compose(number) for number in range(120)] + [compose(HELD_OUT + number) for number in range(40)]

@@ -37,18 +37,18 @@ import torch.distributed.checkpoint
 import torch.distributed.fsdp
 from PIL import Image
 
-from ixc.data.records import JsonLines
 from ixc.data.mixture import Source
+from ixc.data.records import JsonLines
 from ixc.model.loading import read_config
 from ixc.processing.processing import IxcProcessor
-from ixc.train.param_groups import freeze
-from ixc.train.evaluation import NAME, Evaluation
 from ixc.runlog.jsonl import read
-from ixc.train.loss import Learner
-from ixc.train.distributed import joined, shard, whole
-from ixc.train.sharded_loading import bare, fill
 from ixc.train.config import Adapter, Part, Resolution, TrainConfig, Trained, read_train_config
+from ixc.train.distributed import joined, shard, whole
+from ixc.train.evaluation import NAME, Evaluation
+from ixc.train.loss import Learner
+from ixc.train.param_groups import freeze
 from ixc.train.run_stage import SEED, build, encoder, run_training
+from ixc.train.sharded_loading import bare, fill
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SIZES = [(300, 200), (700, 400), (336, 1000), (1200, 300), (40, 40), (500, 900)]

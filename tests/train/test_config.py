@@ -14,10 +14,10 @@ from ixc.errors import UsageError
 from ixc.model.configuration import IxcTextConfig
 from ixc.model.decoder import Decoder
 from ixc.model.rope import rotary
-from ixc.train.param_groups import counts, groups, part_of, skeleton
-from ixc.train.memory_estimate import _BLOCK_D, _BLOCK_F, estimate
-from ixc.train.plan import train_plan
 from ixc.train.config import TrainConfig, Trained, read_train_config
+from ixc.train.memory_estimate import _BLOCK_D, _BLOCK_F, estimate
+from ixc.train.param_groups import counts, groups, part_of, skeleton
+from ixc.train.plan import train_plan
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 WRITTEN = json.loads((RECIPES.parent / "benchmarks/plans_7b.json").read_text())

@@ -11,8 +11,8 @@ from ixc.errors import UsageError
 from ixc.inference.model_folder import EMBEDDED
 from ixc.model.loading import load
 from ixc.train import qlora
-from ixc.train.param_groups import add_adapter
 from ixc.train.config import Adapter
+from ixc.train.param_groups import add_adapter
 
 FOUR = Adapter(r=4, alpha=4, dropout=0.0, weight_bits=4)
 

@@ -19,17 +19,17 @@ from model_folder import foreign_files
 from PIL import Image
 from safetensors.torch import load_file
 
-from ixc.cli import main, train
-from ixc.data.records import JsonLines
+from ixc.cli.main import main, train
 from ixc.data.mixture import Mixture, Source
+from ixc.data.records import JsonLines
 from ixc.errors import UsageError, WeightsError
 from ixc.inference.engine import load as load_engine
 from ixc.model.loading import load, read_config
+from ixc.runlog.jsonl import JsonlLog, read
 from ixc.train.adapter_files import find_adapter
+from ixc.train.config import Adapter, TrainConfig, read_train_config
 from ixc.train.export_adapter import with_adapter
 from ixc.train.param_groups import add_adapter
-from ixc.runlog.jsonl import JsonlLog, read
-from ixc.train.config import Adapter, TrainConfig, read_train_config
 from ixc.train.run_stage import resolution, stage_for, steps_of
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -17,18 +17,19 @@ from PIL import Image
 from torch import nn
 
 from ixc.data.batching import Batches, BatchSettings
-from ixc.data.records import JsonLines
 from ixc.data.encoding import Encoder
 from ixc.data.mixture import Mixture, Source
+from ixc.data.records import JsonLines
 from ixc.errors import CapacityError, DataError, UsageError
 from ixc.model.loading import load
 from ixc.processing.processing import IxcProcessor
+from ixc.runlog.progress import StepResult
 from ixc.train import checkpoint
-from ixc.train.precision import ComputeConfig
-from ixc.train.trainer import StepResult, Trainer, merged
+from ixc.train.config import Adapter, TrainConfig, Trained, read_train_config
 from ixc.train.fingerprints import of_data, of_model
 from ixc.train.param_groups import add_adapter
-from ixc.train.config import Adapter, TrainConfig, Trained, read_train_config
+from ixc.train.precision import ComputeConfig
+from ixc.train.trainer import Trainer, merged
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 STEPS = 4
@@ -196,7 +197,11 @@ def test_too_little_memory_names_batch_and_remedy(
 def test_formats_and_recomputation(tiny_folder: Path, batches: Batches) -> None:
     plain, again, half = (
         run_of(tiny_folder, batches, lora=lora, how=how)
-        for lora, how in ((True, ComputeConfig()), (True, ComputeConfig(recompute=True)), (True, ComputeConfig(bfloat16=True)))
+        for lora, how in (
+            (True, ComputeConfig()),
+            (True, ComputeConfig(recompute=True)),
+            (True, ComputeConfig(bfloat16=True)),
+        )
     )
     losses = [run.one_step().loss for run in (plain, again, half)]
     assert losses[1] == losses[0]

@@ -24,8 +24,8 @@ from ixc.bench import machine, work
 from ixc.bench.names import SIZES, WHOLE
 from ixc.bench.result import BenchRow
 from ixc.bench.subject import Subject
-from ixc.inference.engine import Engine
 from ixc.inference.cost import ModelGeometry, Plan, plan
+from ixc.inference.engine import Engine
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.model.generation import NeverSample
 from ixc.processing.image_io import open_image

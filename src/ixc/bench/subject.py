@@ -11,12 +11,12 @@ import torch
 
 from ixc.bench.names import WHOLE, check_names
 from ixc.errors import UsageError
+from ixc.inference.cost import ModelGeometry, read_geometry
 from ixc.inference.engine import Engine, load
 from ixc.inference.model_folder import EMBEDDED, found, read_processor
-from ixc.inference.cost import ModelGeometry, read_geometry
-from ixc.model.quantization.convert import quantize
 from ixc.model.configuration import IxcConfig
 from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.model.quantization.convert import quantize
 from ixc.model.quantization.layers import Quantization, QuantizedLinear, group_size, prepare
 from ixc.model.sizes import BITS
 

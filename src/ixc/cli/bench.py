@@ -95,33 +95,3 @@ def speed(
     with ticker() as tell:
         result, path = run(options, out=out, tell=tell)
     print("\n".join([*lines(result), str(path)]))
-
-
-@bench.command(
-    epilog=examples(
-        "ixc bench ablate",
-        "ixc bench ablate --only hd9 --only hd9-no-newline --seed 1 --results runs/findings --page runs/findings.md",
-        "ixc bench ablate --report",
-    )
-)
-def ablate(
-    out: Annotated[Path, typer.Option("--out", help="Folder of states and features, some 3 GB.")] = Path("runs/ablate"),
-    results: Annotated[Path, typer.Option("--results", help="Folder of result files, one a run.")] = Path(
-        "studies/resolution/results"
-    ),
-    page: Annotated[Path, typer.Option("--page", help="The page that is written.")] = Path("docs/findings.md"),
-    only: Annotated[list[str] | None, typer.Option("--only", help="Variant; may be repeated; default: all.")] = None,
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="May be repeated; default: 1, 2, 3.")] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Processes of one thread each.")] = 2,
-    report: Annotated[bool, typer.Option("--report", help="Train nothing, write the page.")] = False,
-) -> None:
-    """Train and score the variants of the paper's studies on a small scale, and write what was found; it resumes."""
-    quiet_libraries()
-    from studies.resolution.report import write
-
-    if not report:
-        from studies.resolution.whole import run
-
-        with ticker(every=0) as tell:
-            run(out, results, only=tuple(only or ()), seeds=tuple(seeds or ()), workers=workers, tell=tell)
-    print(write(results, page, benchmarks=results.parent))

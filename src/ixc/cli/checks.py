@@ -12,7 +12,8 @@ from typing import Any
 
 from ixc.core.chat_format import CHAT_DEFAULTS
 from ixc.errors import UsageError
-from ixc.inference.settings import check_device, check_dtype, check_plora, check_prefix_cache, check_tiling
+from ixc.inference.settings import check_plora, check_prefix_cache, check_tiling
+from ixc.utils.device_names import check_device, check_dtype
 
 
 def check_model(model: Path | None) -> Path:
@@ -21,8 +22,8 @@ def check_model(model: Path | None) -> Path:
     Raises:
         WeightsError: something is missing or damaged. UsageError: a size that is no positive whole number.
     """
-    from ixc.inference.model_folder import check_settings, check_tokenizer, found
     from ixc.inference.cost import read_geometry
+    from ixc.inference.model_folder import check_settings, check_tokenizer, found
     from ixc.model.checkpoint_files import check_headers
 
     folder = found(model)
@@ -86,9 +87,9 @@ def check_fits(
         GeometryError: a picture has no partition. ContextError: more tokens than positions.
     """
     from ixc.core.tiling import partition as partition_of
+    from ixc.core.token_layout import num_image_tokens
     from ixc.inference.cost import read_geometry, read_tiling
     from ixc.inference.request import Rules, answer_length
-    from ixc.core.token_layout import num_image_tokens
 
     sizes_of_model, usual = read_geometry(folder), read_tiling(folder)
     hd = usual.get("hd", CHAT_DEFAULTS.hd) if hd is None else hd

@@ -15,8 +15,8 @@ from ixc.cli.terminal import progress, watch
 from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:
-    from ixc.data.validation import Records
     from ixc.data.encoding import Encoder
+    from ixc.data.validation import Records
 
 data = typer.Typer(help="Conversations to learn from.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -126,19 +126,23 @@ def _span(text: str) -> tuple[float, float]:
 def read_records(file: Path, images: Path | None, *, stream: bool = False) -> Records:
     """A file of conversations, or a table, held or read as it goes."""
     from ixc.data import hf_datasets
-    from ixc.data.records import JsonLines
     from ixc.data.hf_datasets import TableDataset
+    from ixc.data.records import JsonLines
 
     if stream:
         return hf_datasets.StreamingDataset(file, images=images)
-    return TableDataset(file, images=images) if file.is_dir() or file.suffix == ".parquet" else JsonLines(file, images=images)
+    return (
+        TableDataset(file, images=images)
+        if file.is_dir() or file.suffix == ".parquet"
+        else JsonLines(file, images=images)
+    )
 
 
 def _encoder(model: Path | None, context: int | None) -> tuple[Encoder, int]:
     """The rules of a model folder, and its usual HD."""
     from ixc.data.encoding import Encoder
-    from ixc.inference.model_folder import found, read_processor
     from ixc.inference.cost import read_geometry
+    from ixc.inference.model_folder import found, read_processor
 
     folder = found(model)
     processor = read_processor(folder)

@@ -21,9 +21,9 @@ from typer.core import TyperGroup
 from ixc import __version__
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import Device, Dtype, Json, Model, Rule, examples, load_engine
+from ixc.cli.terminal import board, watch
 from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
-from ixc.cli.terminal import board, watch
 
 if TYPE_CHECKING:
     from ixc.evals.runner import Answers, RunStep
@@ -137,8 +137,8 @@ def _check_plain(plain: bool, *, prompts: str, hd: int | None) -> None:
 def _local(model: str | None, *, device: str, dtype: str, partition: str | None) -> tuple[str, Answers, dict[str, Any]]:
     """(name, answers, settings) of a model folder."""
     from ixc.evals.suite import once
-    from ixc.inference.model_folder import fingerprint
     from ixc.inference.cost import read_tiling
+    from ixc.inference.model_folder import fingerprint
 
     if model is not None and not os.path.isdir(model):
         raise UsageError(f"no folder {model}; give a model's folder, or --endpoint URL for a server")

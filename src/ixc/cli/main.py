@@ -29,17 +29,46 @@ from ixc.cli.bench import QUANTIZE_EXAMPLES, bench, quantize
 from ixc.cli.checks import check_fits, check_model, check_run, check_setting, check_source, check_target
 from ixc.cli.data import data
 from ixc.cli.eval import evals
+from ixc.cli.options import (
+    Compile,
+    Device,
+    Dpi,
+    Dtype,
+    Hd,
+    Json,
+    Model,
+    NewTokens,
+    PageNumber,
+    Plora,
+    PrefixCache,
+    Rule,
+    ScanPixels,
+    TileCache,
+    add_processor,
+    engine_options,
+    examples,
+    load_engine,
+    quiet_libraries,
+)
 from ixc.cli.read import READ_EXAMPLES, read
 from ixc.cli.serve import SERVE_EXAMPLES, serve
 from ixc.cli.synth import SYNTH_EXAMPLES, synth
+from ixc.cli.terminal import (
+    errors_to_exit_codes,
+    existing,
+    lines,
+    note,
+    progress,
+    read_standard_input,
+    report,
+    write_pieces,
+)
 from ixc.cli.train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, merge, plan_train, train
-from ixc.cli.options import Compile, Device, Dpi, Dtype, Hd, Json, Model, NewTokens, PageNumber, Plora, PrefixCache, Rule, ScanPixels, TileCache, add_processor, engine_options, examples, load_engine, quiet_libraries
 from ixc.errors import IxcError, UsageError
-from ixc.cli.terminal import errors_to_exit_codes, existing, lines, note, progress, read_standard_input, report, write_pieces
 
 if TYPE_CHECKING:
-    from ixc.inference.engine import Engine
     from ixc.inference.cost import Plan
+    from ixc.inference.engine import Engine
     from ixc.processing.pages import Rendering
 
 app = typer.Typer(

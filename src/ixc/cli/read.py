@@ -14,11 +14,11 @@ import typer
 
 from ixc.cli.checks import check_model, check_run, check_setting
 from ixc.cli.options import Device, Dpi, Dtype, Hd, Model, NewTokens, Rule, ScanPixels, load_engine
-from ixc.errors import IxcError, UsageError
 from ixc.cli.terminal import existing, note, ticker
+from ixc.errors import IxcError, UsageError
 
 if TYPE_CHECKING:
-    from ixc.apps.read_documents import PageAnswer, DocumentPage, ReadState
+    from ixc.apps.read_documents import DocumentPage, PageAnswer, ReadState
 
 READ_EXAMPLES = (
     'ixc read report.pdf --ask "What is the title?" --pages 1-5',

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixc.cli.checks import check_model, check_run
-from ixc.cli.options import Compile, Device, Dtype, Hd, Model, Plora, PrefixCache, Rule, TileCache, engine_options, examples, load_engine
+from ixc.cli.options import (
+    Compile,
+    Device,
+    Dtype,
+    Hd,
+    Model,
+    Plora,
+    PrefixCache,
+    Rule,
+    TileCache,
+    engine_options,
+    examples,
+    load_engine,
+)
 from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
 
@@ -84,8 +97,8 @@ def serve(
         )
     check_model(model)
     _need_extra()
-    from ixc.serving.image_input import ImageInput, Limits
     from ixc.serving.fetch import Fetcher
+    from ixc.serving.image_input import ImageInput, Limits
     from ixc.serving.server import listen, run
 
     limits = Limits(
@@ -123,8 +136,8 @@ def _desk(
     own: dict[str, Any],
 ) -> ChatService:
     """The loaded model behind its door."""
-    from ixc.inference.model_folder import found
     from ixc.inference.cost import read_geometry
+    from ixc.inference.model_folder import found
     from ixc.serving.app import ChatService, Settings
     from ixc.serving.middleware import LOOPBACK
 

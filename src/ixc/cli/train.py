@@ -21,18 +21,18 @@ import typer
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.data import Stream, read_records
 from ixc.cli.options import Device, Json, quiet_libraries
-from ixc.errors import DataError, UsageError
 from ixc.cli.terminal import existing, ticker, watch
+from ixc.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from ixc.data.encoding import Encoder
     from ixc.data.mixture import Source
-    from ixc.processing.processing import IxcProcessor
-    from ixc.train.throughput import ThroughputMeter
-    from ixc.runlog.progress import StepProgress
     from ixc.nano.step_report import Remaining, StepReport
-    from ixc.train.config import TrainConfig
+    from ixc.processing.processing import IxcProcessor
+    from ixc.runlog.progress import StepProgress
     from ixc.runlog.trackers import Tracker
+    from ixc.train.config import TrainConfig
+    from ixc.train.throughput import ThroughputMeter
 
 TRAIN_EXAMPLES = (
     "ixc train recipes/lora_nano.py --data talks.jsonl --out runs/mine",
@@ -213,14 +213,14 @@ def _tune(
     """Data, folder and processor are looked at before the weights are."""
     quiet_libraries()
     from ixc.inference.model_folder import check_agreement, check_settings, found, read_processor
-    from ixc.train.adapter_files import MODEL
-    from ixc.train.precision import ComputeConfig
-    from ixc.train.export_adapter import merge as fold_adapter
-    from ixc.train.throughput import throughput_meter
-    from ixc.train.evaluation import Evaluation
     from ixc.runlog.trackers import check as check_trackers
     from ixc.runlog.trackers import trackers
-    from ixc.train.run_stage import check_out, encoder, stage_for, run_training
+    from ixc.train.adapter_files import MODEL
+    from ixc.train.evaluation import Evaluation
+    from ixc.train.export_adapter import merge as fold_adapter
+    from ixc.train.precision import ComputeConfig
+    from ixc.train.run_stage import check_out, encoder, run_training, stage_for
+    from ixc.train.throughput import throughput_meter
 
     if not data:
         raise UsageError(f"the recipe {stage.name} learns from data and 0 files are named; add --data talks.jsonl")
@@ -267,7 +267,9 @@ def _tune(
         print(tuned.folder)
 
 
-def _tell(glance: StepProgress, gauge: ThroughputMeter, show: Callable[[str, int, int], None], curves: list[Tracker]) -> None:
+def _tell(
+    glance: StepProgress, gauge: ThroughputMeter, show: Callable[[str, int, int], None], curves: list[Tracker]
+) -> None:
     """A step to the terminal and to the curves."""
     done, read = glance.done, gauge(glance.tokens_per_second)
     show(f"{glance.text()}, {read.text()}", done.step, glance.steps)
@@ -276,11 +278,13 @@ def _tell(glance: StepProgress, gauge: ThroughputMeter, show: Callable[[str, int
         curve(done.step, {**numbers, **read.numbers(), **glance.scores})
 
 
-def _rehearse(stage: TrainConfig, sources: list[Source], processor: IxcProcessor, out: Path, how: dict[str, Any]) -> None:
+def _rehearse(
+    stage: TrainConfig, sources: list[Source], processor: IxcProcessor, out: Path, how: dict[str, Any]
+) -> None:
     """`--dry-run`: what would learn, in how many steps and how much memory; the first batch as a page."""
     from ixc.data.mixture import Mixture
-    from ixc.train.plan import memory_here, train_plan
     from ixc.train.batch_preview import FIRST, draw
+    from ixc.train.plan import memory_here, train_plan
     from ixc.train.run_stage import SEED, batches_of, steps_of
 
     mixture = Mixture(sources, seed=SEED)
@@ -301,8 +305,8 @@ def _sources(
     stream: bool = False,
 ) -> list[Source]:
     """The files of `--data`, every record of them checked."""
-    from ixc.data.validation import usable_records, validate
     from ixc.data.mixture import Source
+    from ixc.data.validation import usable_records, validate
     from ixc.train.run_stage import resolution
 
     files = [_file(given) for given in data]
@@ -346,7 +350,8 @@ def merge(
     ] = None,
 ) -> None:
     """Fold an adapter into its model: a folder that loads like any other."""
-    from ixc.train.adapter_files import SETTINGS, base_of, check_free, find_adapter, read_json
+    from ixc.train.adapter_files import SETTINGS, base_of, find_adapter, read_json
+    from ixc.utils.files import check_free
 
     check_free(out)
     adapter = find_adapter(adapter)
@@ -374,8 +379,8 @@ def plan_train(
 
     check_recipe(existing(str(recipe)))
     quiet_libraries()
-    from ixc.train.plan import train_plan
     from ixc.train.config import read_train_config
+    from ixc.train.plan import train_plan
 
     found = train_plan(read_train_config(recipe), gpus=gpus, gpu_memory=gpu_memory * 1e9, eight_bit=eight_bit)
     print(json.dumps(found.as_dict()) if as_json else "\n".join(found.text()))

@@ -16,8 +16,8 @@ Pure Python. Pictures of the layout (`ixc plan --draw`) and attention maps are d
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ixc.errors import GeometryError
 from ixc.core.tiling import TILE
+from ixc.errors import GeometryError
 
 PATCH = 14
 """Side of a ViT patch in pixels (CLIP ViT-L/14)."""

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from ixc.core.chat_format import IGNORED
-from ixc.data.encoding import Encoder, EncodedText
-from ixc.data.mixture import SampledRecord, Mixture, StreamPosition
-from ixc.errors import DataError, UsageError
 from ixc.core.tiling import partition
+from ixc.data.encoding import EncodedText, Encoder
+from ixc.data.mixture import Mixture, SampledRecord, StreamPosition
+from ixc.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)

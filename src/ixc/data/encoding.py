@@ -18,9 +18,9 @@ import numpy as np
 
 from ixc.core import chat_format
 from ixc.core.chat_format import IGNORED
+from ixc.core.tiling import Partition, partition
 from ixc.data.records import Record, RecordError
 from ixc.errors import DataError, GeometryError, ImageError, IxcError
-from ixc.core.tiling import Partition, partition
 from ixc.processing.image_io import open_image, read_size, to_rgb
 from ixc.processing.processing import IxcProcessor
 from ixc.processing.prompt_encoding import PromptEncoder

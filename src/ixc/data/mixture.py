@@ -17,8 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ixc.data.validation import Records
 from ixc.data.records import Record
+from ixc.data.validation import Records
 from ixc.errors import DataError, UsageError
 
 _SLOTS, _RECORDS, _HD = 1, 2, 3

@@ -13,10 +13,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ixc.data.records import Record, RecordError
-from ixc.data.encoding import Encoder
-from ixc.errors import DataError, GeometryError
 from ixc.core.tiling import partition
+from ixc.data.encoding import Encoder
+from ixc.data.records import Record, RecordError
+from ixc.errors import DataError, GeometryError
 
 log = logging.getLogger(__name__)
 
@@ -227,4 +227,4 @@ def _drawn(hd: int, tokens: Sequence[int], counts: Sequence[int]) -> list[str]:
     return [title, *rows]
 
 
-__all__ = ["HDS", "Problem", "Records", "Report", "accepted", "check", "examine", "usable"]
+__all__ = ["HDS", "DataProblem", "DataReport", "Records", "check", "usable", "usable_records", "validate"]

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ixc.errors import DataError
-from ixc.utils import files
 from ixc.evals.endpoint import Endpoint, complete
 from ixc.evals.metrics.rule import Judge
+from ixc.utils import files
 
 WARMER = 0.5
 """Temperature of the second try; the third has twice as much, and so on. The first is greedy."""
@@ -86,5 +86,5 @@ def _read(cache: Path) -> dict[str, str]:
         except (ValueError, LookupError, TypeError):
             raise DataError(f"{cache} line {number} is no answer of a judge; delete the line or the file") from None
     if lines != data:
-        files.write(cache, lines)
+        files.atomic_write(cache, lines)
     return found

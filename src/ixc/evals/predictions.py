@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ixc.errors import DataError
-from ixc.utils import files as whole
 from ixc.evals.question import Index
+from ixc.utils import files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ def _bytes(lines: Iterable[Header | Prediction]) -> bytes:
 
 
 def _write_whole(path: Path, lines: Iterable[Header | Prediction]) -> None:
-    whole.write(path, _bytes(lines))
+    files.atomic_write(path, _bytes(lines))
 
 
 def _torn_header(path: Path) -> bool:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixc.errors import DataError, UsageError
-from ixc.utils import files
 from ixc.evals.metrics.rule import VLMEVALKIT
 from ixc.evals.predictions import Run, score_path
+from ixc.utils import files
 
 if TYPE_CHECKING:
     from ixc.evals.task import Judge, Row, Score, Task
@@ -84,7 +84,7 @@ def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None, rule: st
         path = path.with_suffix(f".{rule}.json")
     result = Result(task=task, run=run, score=found, path=path)
     text = json.dumps(result.as_dict(), ensure_ascii=False, indent=1) + "\n"
-    files.write(result.path, text.encode("utf-8", "replace"))  # a model may write half a surrogate pair
+    files.atomic_write(result.path, text.encode("utf-8", "replace"))  # a model may write half a surrogate pair
     return result
 
 

@@ -105,7 +105,9 @@ def hallusion(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str
     """HallusionBench: mean of aAcc, fAcc and qAcc; lmms-eval reads and counts as the authors' notebook."""
     right = _right(rows, judge, rule=NOTEBOOK if rule == LMMS else rule)
     judged = [
-        hallusion_rule.HallusionRow(index=str(r["index"]), category=r["category"], subcategory=r["l2-category"], right=hit)
+        hallusion_rule.HallusionRow(
+            index=str(r["index"]), category=r["category"], subcategory=r["l2-category"], right=hit
+        )
         for r, hit in zip(rows, right, strict=True)
     ]
     found = hallusion_rule.hallusion(judged, rule=rule)

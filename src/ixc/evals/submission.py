@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixc.errors import DataError, UsageError
-from ixc.utils import files
 from ixc.evals.question import Index
+from ixc.utils import files
 
 if TYPE_CHECKING:
     from ixc.evals.task import Task
@@ -54,7 +54,7 @@ def write(task: Task, rows: Sequence[Row], predictions: Mapping[Index, str], fol
             "and the server refuses a part; finish the run"
         )
     path = folder / f"{task.name}.submission.{ending}"
-    files.write(path, kind(rows, predictions))
+    files.atomic_write(path, kind(rows, predictions))
     return path
 
 

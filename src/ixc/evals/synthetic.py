@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ixc.core.tiling import partition
+from ixc.errors import DataError, UsageError
 from ixc.synth import fonts
-from ixc.synth.page_sampling import HELD_OUT, SETTINGS, UNSEEN, WIDER, check_drawn, compose
 from ixc.synth.layouts.basic import KINDS
 from ixc.synth.page import DrawnPage, PageQuestion
+from ixc.synth.page_sampling import HELD_OUT, SETTINGS, UNSEEN, WIDER, check_drawn, compose
 from ixc.synth.render import paint
-from ixc.errors import DataError, UsageError
 from ixc.utils import files
-from ixc.core.tiling import partition
 
 Answers = Callable[[Image.Image, str, int], str]
 """(image, question, HD) -> answer text: any model, local or behind an endpoint."""
 
-Crew = Callable[[range], Iterator["list[Case]"]]
+Crew = Callable[[range], Iterator["list[SyntheticCase]"]]
 """Numbers of pages -> the cases of each, in their order."""
 
 ASKED_AT = {9: (1, 4, 9, 16), 55: (9, 25, 55)}
@@ -150,7 +150,9 @@ def row(name: str, cases: Sequence[SyntheticCase]) -> SyntheticRow:
     p = sum(c.right for c in cases) / n
     centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z * ((p * (1 - p) + Z**2 / (4 * n)) / n) ** 0.5 / (1 + Z**2 / n)
-    return SyntheticRow(name=name, percent=100 * p, low=max(0.0, 100 * (centre - half)), high=100 * (centre + half), count=n)
+    return SyntheticRow(
+        name=name, percent=100 * p, low=max(0.0, 100 * (centre - half)), high=100 * (centre + half), count=n
+    )
 
 
 def rows(cases: Sequence[SyntheticCase], key: Callable[[SyntheticCase], str]) -> list[SyntheticRow]:
@@ -230,7 +232,9 @@ def ask(
     return done
 
 
-def _ask_in_turn(answers: Answers, indices: range, *, kind: str | None, hd: int | None) -> Iterator[list[SyntheticCase]]:
+def _ask_in_turn(
+    answers: Answers, indices: range, *, kind: str | None, hd: int | None
+) -> Iterator[list[SyntheticCase]]:
     return (ask(answers, index, kind=kind, hd=hd) for index in indices)
 
 
@@ -239,7 +243,7 @@ def _whole_lines(path: Path, *, model: str) -> list[list[SyntheticCase]]:
     text = path.read_text()
     lines = text[: text.rfind("\n") + 1]
     if lines != text:
-        files.write(path, lines.encode())
+        files.atomic_write(path, lines.encode())
     try:
         head, *pages = [json.loads(line) for line in lines.splitlines()] or [{"model": model}]
         who = head["model"]

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from ixc.utils.lazy_imports import lookup
 
 if TYPE_CHECKING:
-    from ixc.inference.engine import Answer, Engine, load
     from ixc.inference.cost import Plan
+    from ixc.inference.engine import Answer, Engine, load
     from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
 
-_ROOMS = {
+_MODULES = {
     "ORIGINAL_CHAT": "sampling",
     "Answer": "engine",
     "Engine": "engine",
-    "Plan": "plan",
+    "Plan": "cost",
     "Sampling": "sampling",
     "load": "engine",
 }
-__getattr__ = lookup(__name__, _ROOMS)
+__getattr__ = lookup(__name__, _MODULES)
 
 __all__ = ["ORIGINAL_CHAT", "Answer", "Engine", "Plan", "Sampling", "load"]

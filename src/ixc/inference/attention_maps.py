@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ixc.errors import UsageError
-from ixc.inference.vision_cache import grids_of, identity, image_keys
-from ixc.inference.prefix_cache import prefix_key
 from ixc.core.token_layout import Layout
+from ixc.errors import UsageError
+from ixc.inference.prefix_cache import prefix_key
+from ixc.inference.vision_cache import grids_of, identity, image_keys
 from ixc.model.decoder import Attention
 from ixc.model.plora import spans_of
 

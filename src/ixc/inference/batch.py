@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 from ixc.core import chat_format
-from ixc.errors import ContextError, ImageError, UsageError
 from ixc.core.tiling import partition as partition_of
-from ixc.utils.device import device_of, dtype_of, memory
+from ixc.errors import ContextError, ImageError, UsageError
 from ixc.inference.engine import Engine
 from ixc.inference.sampling import Sampling
 from ixc.processing.image_io import open_image
+from ixc.utils.device import device_of, dtype_of, memory
 
 POSITIONS = 1 << 15
 """Most positions of prompts computed at once, beams counted, unless one question alone has more."""
@@ -115,7 +115,9 @@ def segments(request: Request, images: Sequence[Image.Image], *, system: str = "
         return [*(chat_format.Segment("image", image=chat_format.Image(image)) for image in images), *found]
     chat_format.check_images(placeholders=places, images=len(images))
     rest = iter(images)
-    return [chat_format.Segment("image", image=chat_format.Image(next(rest))) if s.kind == "image" else s for s in found]
+    return [
+        chat_format.Segment("image", image=chat_format.Image(next(rest))) if s.kind == "image" else s for s in found
+    ]
 
 
 def _item(engine: Engine, place: int, request: Request, rule: str) -> _Item:

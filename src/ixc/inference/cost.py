@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from ixc.core.chat_format import CHAT_DEFAULTS
-from ixc.errors import UsageError
 from ixc.core.tiling import TILE, Partition, partition
 from ixc.core.token_layout import MERGE, PATCH, Layout
+from ixc.errors import UsageError
 
 DTYPES: dict[str, tuple[float, int]] = {
     "float32": (4, 4),

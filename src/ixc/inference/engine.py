@@ -25,20 +25,20 @@ from typing import Any
 import torch
 
 from ixc.errors import UsageError
-from ixc.inference.vision_cache import TILE_CACHE_BYTES, check_bytes
 from ixc.inference.compile import Compiled
-from ixc.utils.device import device_of, dtype_of, memory
+from ixc.inference.generation import CachedGenerator
 from ixc.inference.model_folder import check_agreement, check_settings, found, read_processor
 from ixc.inference.plora_merging import wants_folding
 from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES
-from ixc.inference.generation import CachedGenerator
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, Rules, answer_of, prepare
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.settings import check_plora, check_prefix_cache
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
+from ixc.inference.vision_cache import TILE_CACHE_BYTES, check_bytes
 from ixc.model import loading
 from ixc.model.plora import fold
+from ixc.utils.device import device_of, dtype_of, memory
 
 
 def load(

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from ixc.inference.vision_cache import TILE_CACHE_BYTES, TileCache, grids_of, identity, image_keys
 from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES, PrefixCache, first_row, prefix_key
+from ixc.inference.vision_cache import TILE_CACHE_BYTES, TileCache, grids_of, identity, image_keys
 from ixc.model.plora import Spans, spans_of
 from ixc.model.transformers_contract import CACHE_NAME
 

@@ -10,8 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ixc.errors import WeightsError
 from ixc.core.token_layout import MERGE
+from ixc.errors import WeightsError
 
 if TYPE_CHECKING:
     from ixc.processing.processing import IxcProcessor

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ixc.core import chat_format
-from ixc.errors import ContextError, UsageError
 from ixc.core.tiling import partition as partition_of
+from ixc.errors import ContextError, UsageError
 from ixc.processing.image_io import open_image, to_rgb
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ixc.core.token_layout import MERGE
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, Picture, Request, Rules, answer_of, prepare
 from ixc.inference.text_pieces import text_pieces
-from ixc.core.token_layout import MERGE
 from ixc.model.sizes import ModelSizes, read_sizes
 from ixc.processing import standalone
 from ixc.processing.standalone import StandaloneProcessor
@@ -69,8 +69,8 @@ class StandaloneReader:
         Returns:
             False where the full engine must decide: "auto" is a GPU here, or the weights are not exactly this model's.
         """
-        from ixc.utils.device import device_of
         from ixc.model.standalone import StandaloneModel
+        from ixc.utils.device import device_of
 
         if device_of(device).type != "cpu":
             return False

@@ -13,10 +13,10 @@ from ixc.utils.lazy_imports import lookup
 if TYPE_CHECKING:
     from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
     from ixc.model.decoder import Decoder
+    from ixc.model.loading import import_weights, load
     from ixc.model.modeling import IxcForConditionalGeneration, IxcModel
     from ixc.model.plora import PLoRALinear
     from ixc.model.vision import VisionTower
-    from ixc.model.loading import import_weights, load
 
 __all__ = [
     "Decoder",
@@ -31,16 +31,16 @@ __all__ = [
     "load",
 ]
 
-_ROOMS = {
+_MODULES = {
     "Decoder": "decoder",
-    "IxcConfig": "config",
-    "IxcForConditionalGeneration": "model",
-    "IxcModel": "model",
-    "IxcTextConfig": "config",
-    "IxcVisionConfig": "config",
+    "IxcConfig": "configuration",
+    "IxcForConditionalGeneration": "modeling",
+    "IxcModel": "modeling",
+    "IxcTextConfig": "configuration",
+    "IxcVisionConfig": "configuration",
     "PLoRALinear": "plora",
     "VisionTower": "vision",
-    "import_weights": "weights",
-    "load": "weights",
+    "import_weights": "loading",
+    "load": "loading",
 }
-__getattr__ = lookup(__name__, _ROOMS)
+__getattr__ = lookup(__name__, _MODULES)

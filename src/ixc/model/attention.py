@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ixc.model.kernels.ops import ops
+from ixc.model.kernels import ops
 from ixc.model.sizes import PLAIN
 
 

@@ -29,8 +29,8 @@ from safetensors.torch import load_file, save_file
 from ixc.errors import UsageError, WeightsError
 from ixc.model.checkpoint_files import SAFE, SAFE_INDEX, json_object, refuse_taken, weight_files
 from ixc.model.configuration import IxcConfig
-from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.key_mapping import is_ignored, published_name
+from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.quantization.layers import prepare, quantisation
 from ixc.model.strict_loading import refuse
 

@@ -29,8 +29,8 @@ from ixc.model.generation import IxcGenerative
 from ixc.model.image_encoder import ImageEncoder
 from ixc.model.image_features import assemble
 from ixc.model.linear import linear
-from ixc.model.projector_merge import MERGE, SIDE
 from ixc.model.plora import Places, Spans, text_only
+from ixc.model.projector_merge import MERGE, SIDE
 from ixc.model.strict_loading import StrictLoading
 from ixc.model.transformers_contract import CACHE_NAME, cache_of, one_cache
 from ixc.model.vision import VisionTower

@@ -24,10 +24,10 @@ from torch import nn
 from ixc.model.blocks import RMSNorm, TextBlock
 from ixc.model.image_encoder import ImageEncoder
 from ixc.model.image_features import assemble
-from ixc.model.linear import linear
-from ixc.model.projector_merge import MERGE, SIDE
 from ixc.model.key_mapping import is_ignored, own_name
+from ixc.model.linear import linear
 from ixc.model.plora import Spans, spans_of
+from ixc.model.projector_merge import MERGE, SIDE
 from ixc.model.rope import rotary
 from ixc.model.sizes import ModelSizes
 from ixc.model.vision_blocks import VisionEmbeddings, VisionEncoder

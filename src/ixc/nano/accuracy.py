@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ixc.synth.page import DrawnPage, PageQuestion
-from ixc.nano.data.line_copying import ALOUD
 from ixc.nano.data.curriculum import NO_KIND
+from ixc.nano.data.line_copying import ALOUD
 from ixc.nano.step_report import running
+from ixc.synth.page import DrawnPage, PageQuestion
 
 Marks = list[tuple[str, list[tuple[str, bool]]]]
 """Of each page its kind, and of each of its questions the kind and whether the answer was right."""

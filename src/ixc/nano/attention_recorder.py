@@ -12,10 +12,10 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from ixc.synth.page import DrawnPage, PageQuestion
-from ixc.nano.losses.relation_targets import Link, Links, links_of
 from ixc.nano.data.question_packing import markup
-from ixc.nano.losses.attention_supervision import NOWHERE, Places, AttentionSupervision, places_of
+from ixc.nano.losses.attention_supervision import NOWHERE, AttentionSupervision, Places, places_of
+from ixc.nano.losses.relation_targets import Link, Links, links_of
+from ixc.synth.page import DrawnPage, PageQuestion
 
 FLOOR = 1e-30
 """Least attention in the logarithm; a larger one would leave a head that looks far away without a gradient."""

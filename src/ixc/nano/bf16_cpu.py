@@ -28,10 +28,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ixc.model.kernels import ops
 from ixc.model.kernels.ops import compiled
 from ixc.model.vision import VisionTower
 
-SOURCE = Path(__file__).with_name("packed.c")
+SOURCE = Path(ops.__file__).with_name("packed_attention.c")
 """The kernel."""
 WIDTH, GROUP = 32, 16
 """Of a head and of padding, as in the kernel."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ixc.model.config import IxcVisionConfig
+from ixc.model.configuration import IxcVisionConfig
 from ixc.nano.data.page_folder import FolderConfig
 from ixc.nano.data.window_shards import ShardConfig
 from ixc.nano.loop import LoopConfig

@@ -8,11 +8,11 @@ from typing import Literal
 
 from ixc.errors import UsageError
 from ixc.model.configuration import IxcConfig
+from ixc.nano.stages.character_pretrain import VisionPretrainConfig
 from ixc.nano.stages.joint import JointConfig
 from ixc.nano.stages.layout_lm import LayoutLmConfig
-from ixc.runlog.recipe_file import read
-from ixc.nano.stages.character_pretrain import VisionPretrainConfig
 from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
+from ixc.runlog.recipe_file import read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,14 +24,14 @@ from torch import Tensor
 from torch.utils import deterministic
 
 from ixc.errors import DataError, IxcError, UsageError
-from ixc.nano.stages import layout_lm, character_pretrain, ocr_alignment
 from ixc.nano import state
-from ixc.nano.export import begin, export, reader
-from ixc.nano.stages.joint import Joint
-from ixc.nano.data_parallel import DataParallel, init_replicas
 from ixc.nano.bf16_cpu import quick
+from ixc.nano.data_parallel import DataParallel, init_replicas
 from ixc.nano.drawn_config import NanoConfig, read_recipe
-from ixc.nano.step_report import ProgressEstimator, StagePlan, Remaining, StepReport, Watch
+from ixc.nano.export import begin, export, reader
+from ixc.nano.stages import character_pretrain, layout_lm, ocr_alignment
+from ixc.nano.stages.joint import Joint
+from ixc.nano.step_report import ProgressEstimator, Remaining, StagePlan, StepReport, Watch
 
 Show = Callable[[StepReport, Remaining], Any]
 """Called after each step of any stage."""

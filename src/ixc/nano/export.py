@@ -17,14 +17,17 @@ from torch import Tensor
 
 from ixc.errors import DataError
 from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding
+from ixc.nano.drawn_growth import grown
+from ixc.nano.stages.character_pretrain import silence
+from ixc.nano.stages.layout_lm import prepare
 from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.processing.processing import IxcProcessor
 from ixc.processing.tokenization import character_tokenizer
-from ixc.train.export_adapter import RECORD, made_beside
-from ixc.nano.drawn_growth import grown
-from ixc.nano.stages.layout_lm import prepare
-from ixc.nano.stages.character_pretrain import silence
-from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding
+from ixc.utils.files import atomic_folder
+
+RECORD = "training.json"
+"""What the model was made of, in its folder."""
 
 GLYPH_TOKENS = "glyph_tokens.safetensors"
 """Weights of `GlyphTokenEmbedding`, in the training folder: a training that goes on without pixels reads them."""
@@ -58,9 +61,9 @@ def export(
     generation.eos_token_id = [ids("</s>"), ids("[UNUSED_TOKEN_145]")]
     generation.max_new_tokens, generation.do_sample = 64, False
     generation._from_model_config = False  # else loading would make it anew and lose the 64
-    with made_beside(training_folder(folder), replace=True) as draft:
+    with atomic_folder(training_folder(folder), replace=True) as draft:
         save_file({name: value.detach().clone() for name, value in symbols.named_parameters()}, draft / GLYPH_TOKENS)
-    with made_beside(folder, replace=True) as draft:
+    with atomic_folder(folder, replace=True) as draft:
         model.to(stored).save_pretrained(draft)
         model.to(torch.float32)
         processor.save_pretrained(draft)

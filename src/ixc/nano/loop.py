@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ixc.train import quick, state
-from ixc.train.journal import Journal
-from ixc.train.language import optimisers, rate_at, set_rate
-from ixc.train.report import running
+from ixc.nano import bf16_cpu, state
+from ixc.nano.stages.layout_lm import optimisers, rate_at, set_rate
+from ixc.nano.step_report import running
+from ixc.runlog.jsonl import JsonlLog
 
 RECENT = 50
 """Steps that the time left is taken from."""
@@ -49,7 +49,7 @@ class LoopConfig:
     save_seconds: float = 180.0
     """Time between two states on disk."""
     bf16: bool = True
-    """Products in bf16 on processors with units for them (`ixc.train.quick`)."""
+    """Products in bf16 on processors with units for them (`ixc.nano.bf16_cpu`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +123,9 @@ def train(task: Task, config: LoopConfig, out: Path, *, watch: Callable[[StepRep
     run, means, path = _Run(), {}, out / f"{task.name}.pt"
     if (saved := state.load(path)) is not None:
         _restore(saved, task.model, optimizers, average, run, means)
-    journal, recent = Journal(out / f"{task.name}.jsonl"), deque(maxlen=RECENT)
+    journal, recent = JsonlLog(out / f"{task.name}.jsonl"), deque(maxlen=RECENT)
     saved_at = time.monotonic()
-    with _stop_requested() as stopped, quick.quick(wanted=config.bf16):
+    with _stop_requested() as stopped, bf16_cpu.quick(wanted=config.bf16):
         while run.step < config.steps and not stopped():
             began, cpu = time.monotonic(), time.process_time()
             result = task.step(run.step)

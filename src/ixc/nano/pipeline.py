@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ixc.errors import WeightsError
+from ixc.nano import state
 from ixc.nano.config import PagesRecipe
 from ixc.nano.data.debian_packages import fetch
 from ixc.nano.data.page_folder import read_index, write_pages
@@ -26,7 +27,6 @@ from ixc.nano.data.window_shards import write_shards
 from ixc.nano.growth import doubled_encoder
 from ixc.nano.loop import StepReport, train
 from ixc.nano.stages.vision_pretrain import CharacterClassifier, VisionPretrain, VisionPretrainConfig
-from ixc.train import state
 
 PACKAGES, TRAIN, TEST, SHARDS, RUN = "packages", "train", "test", "shards", "run"
 """Folders of a cache."""

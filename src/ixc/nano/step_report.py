@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ixc.runlog.progress import duration
 from ixc.runlog.jsonl import JsonlLog
+from ixc.runlog.progress import duration
 
 WINDOW = 50
 """Steps that a pace is taken from."""

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from ixc.utils.lazy_imports import lookup
 
 if TYPE_CHECKING:
-    from ixc.processing.image_processing import IxcImageProcessorPil
     from ixc.processing.image_io import open_image
+    from ixc.processing.image_processing import IxcImageProcessorPil
     from ixc.processing.processing import IxcProcessor
     from ixc.processing.tokenization import IxcTokenizer, character_tokenizer
 
@@ -19,14 +19,14 @@ __all__ = [
     "register",
 ]
 
-_ROOMS = {
-    "IxcImageProcessorPil": "image",
-    "IxcProcessor": "processor",
-    "IxcTokenizer": "tokenizer",
-    "character_tokenizer": "tokenizer",
+_MODULES = {
+    "IxcImageProcessorPil": "image_processing",
+    "IxcProcessor": "processing",
+    "IxcTokenizer": "tokenization",
+    "character_tokenizer": "tokenization",
     "open_image": "image_io",
 }
-__getattr__ = lookup(__name__, _ROOMS)
+__getattr__ = lookup(__name__, _MODULES)
 
 _PUBLISHED_TOKENIZERS = ("InternLMXComposer2Tokenizer", "InternLM2Tokenizer")
 """Names a published `tokenizer_config.json` may give its class; they lead to ours instead of to remote code."""

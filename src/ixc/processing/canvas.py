@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from ixc.errors import GeometryError
 from ixc.core.tiling import Partition
+from ixc.errors import GeometryError
 
 WHITE = 255
 """Value of the padding (spec (a) 6)."""

@@ -17,8 +17,8 @@ from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_base import BatchFeature
 
 from ixc.core.chat_format import CHAT_DEFAULTS
-from ixc.errors import ImageError, UsageError
 from ixc.core.tiling import Partition, partition
+from ixc.errors import ImageError, UsageError
 from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.processing.image_io import open_image, to_rgb
 

@@ -25,12 +25,12 @@ from transformers.processing_utils import MultiModalData
 
 from ixc.core import chat_format
 from ixc.core.chat_format import IGNORED, IMAGE_PLACEHOLDER, META_INSTRUCTION, TURN_END, Message, Segment, TurnIds
-from ixc.errors import ContextError, ImageError, UsageError
 from ixc.core.token_layout import num_image_tokens
+from ixc.errors import ContextError, ImageError, UsageError
 from ixc.processing.image_processing import IxcImageProcessorPil, flatten
 from ixc.processing.options import Options
 from ixc.processing.options import options as options_of
-from ixc.processing.prompt_encoding import PromptEncoder, EncodedRow
+from ixc.processing.prompt_encoding import EncodedRow, PromptEncoder
 from ixc.processing.tokenization import IxcTokenizer
 
 Conversation = Sequence[Message | Mapping[str, Any]]
@@ -89,7 +89,9 @@ class IxcProcessor(ProcessorMixin):
         self.published_quirks = published_quirks
         self.system = (META_INSTRUCTION if published_quirks else "") if system is None else system
         self.newline, self.overview, self.tokens_per_side = newline, overview, tokens_per_side
-        super().__init__(image_processor, tokenizer, chat_template=chat_template or chat_format.chat_template(self.system))
+        super().__init__(
+            image_processor, tokenizer, chat_template=chat_template or chat_format.chat_template(self.system)
+        )
         self._prompts = PromptEncoder(self.tokenizer, published_quirks=published_quirks)
         self.image_token_id, self.turn_end_id = self._prompts.image_token_id, self._prompts.turn_end_id
 

@@ -11,11 +11,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ixc.train.trainer import StepResult
 from ixc.runlog.jsonl import JsonlLog
 
 WINDOW = 20
 """Steps that tokens/s and the time left are taken from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """One step, told to whoever watches."""
+
+    step: int
+    """Steps done, from 1."""
+    loss: float
+    """Mean over the labels of the step."""
+    norm: float
+    """Of the gradient, before it was clipped."""
+    rate: float
+    """Of a part of scale 1."""
+    tokens: int
+    """Tokens of the step."""
+    labels: int
+    """Those learned from."""
+    samples: tuple[tuple[int, int], ...] = ()
+    """(number of the source, number of the record in it) of all conversations of the step, sorted."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ import torch
 from transformers import StoppingCriteria
 
 from ixc.core import chat_format
-from ixc.errors import ContextError
 from ixc.core.tiling import partition as partition_of
+from ixc.errors import ContextError
 from ixc.inference.engine import MAX_NEW_TOKENS, Engine
 from ixc.inference.sampling import LogprobRecorder, Sampling
 from ixc.inference.streaming import token_stream

@@ -20,20 +20,20 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from starlette.exceptions import HTTPException
 
 from ixc.core import chat_format
-from ixc.errors import CapacityError, ContextError, ImageError, IxcError, UsageError
 from ixc.core.tiling import RULES
+from ixc.errors import CapacityError, ContextError, ImageError, IxcError, UsageError
 from ixc.inference import attention_maps
-from ixc.inference.engine import Engine
 from ixc.inference.cost import ModelGeometry
+from ixc.inference.engine import Engine
 from ixc.serving import answer, metrics, reply
 from ixc.serving.answer import GenerationJob, TextDelta
 from ixc.serving.body import Bodies
 from ixc.serving.image_input import ImageInput
 from ixc.serving.middleware import SecurityMiddleware
-from ixc.serving.openai import ChatRequest, ApiError, error_body, quote, read_chat, read_json
+from ixc.serving.openai import ApiError, ChatRequest, error_body, quote, read_chat, read_json
 from ixc.serving.queue import Queue
-from ixc.serving.worker import GenerationWorker, DeltaStream
 from ixc.serving.web_ui import add_window
+from ixc.serving.worker import DeltaStream, GenerationWorker
 
 READERS = 8
 """Threads that read images' addresses."""
@@ -128,7 +128,10 @@ class ChatService:
         messages = [
             chat_format.Message(
                 turn.role,
-                tuple(chat_format.Image(next(pictures)) if isinstance(part, chat_format.Image) else part for part in turn.content),
+                tuple(
+                    chat_format.Image(next(pictures)) if isinstance(part, chat_format.Image) else part
+                    for part in turn.content
+                ),
             )
             for turn in asked.messages
         ]

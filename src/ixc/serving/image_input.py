@@ -131,7 +131,9 @@ class ImageInput:
         if start is None:
             raise ApiError(f"{quote(url)} is no image; use data:image/png;base64,...", code="bad_url")
         if (len(url) - start.end()) // 4 * 3 > most + 3:
-            raise ApiError(f"an image has more than {most:,} bytes; reduce it first", status=413, code="image_too_large")
+            raise ApiError(
+                f"an image has more than {most:,} bytes; reduce it first", status=413, code="image_too_large"
+            )
         try:
             found = base64.b64decode(url[start.end() :].encode("ascii"), validate=True)
         except (binascii.Error, ValueError):

@@ -24,7 +24,7 @@ from ixc.core import chat_format
 from ixc.errors import UsageError
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.serving.answer import CHAT_FORM, PromptFormat
-from ixc.serving.schema import ChatBody, ContentPart, StreamOptions, Template, Tiling, ChatMessage
+from ixc.serving.schema import ChatBody, ChatMessage, ContentPart, StreamOptions, Template, Tiling
 
 MAX_BEAMS = 8
 """Widest beam search: each beam keeps the prompt's keys and values once more."""
@@ -122,7 +122,9 @@ class ChatRequest:
     @property
     def images(self) -> tuple[str, ...]:
         """Addresses of the images in order."""
-        return tuple(part.source for turn in self.messages for part in turn.content if isinstance(part, chat_format.Image))
+        return tuple(
+            part.source for turn in self.messages for part in turn.content if isinstance(part, chat_format.Image)
+        )
 
 
 def read_json(body: bytes) -> Mapping[str, Any]:

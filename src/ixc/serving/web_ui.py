@@ -22,7 +22,7 @@ from ixc.inference import attention_maps
 from ixc.inference.attention_maps import AttentionMaps
 from ixc.inference.cost import plan as plan_of
 from ixc.processing.pdf_process import page_as_png
-from ixc.serving.openai import ChatRequest, ApiError, quote, read_json
+from ixc.serving.openai import ApiError, ChatRequest, quote, read_json
 
 if TYPE_CHECKING:
     from ixc.serving.answer import GenerationJob

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER
-from ixc.synth.page_sampling import check_drawn, compose
-from ixc.synth.page import DrawnPage
-from ixc.synth.render import paint
-from ixc.synth.degradation import Degradation, degraded
 from ixc.errors import DataError, UsageError
+from ixc.synth.degradation import Degradation, degraded
+from ixc.synth.page import DrawnPage
+from ixc.synth.page_sampling import check_drawn, compose
+from ixc.synth.render import paint
 
 QUESTIONS = "questions.jsonl"
 """Name of the file with questions and answers."""
@@ -76,7 +76,9 @@ def write_folder(
     except OSError as error:
         raise DataError(f"no folder can be made in {out.parent} ({error.strerror}); choose another place") from error
     try:
-        yield from _draw(draft, (compose(n, kind=kind, hd=hd) for n in range(seed, seed + count)), form, wear or Degradation())
+        yield from _draw(
+            draft, (compose(n, kind=kind, hd=hd) for n in range(seed, seed + count)), form, wear or Degradation()
+        )
         draft.chmod(0o755)
         os.replace(draft, out)
     except OSError as error:

@@ -14,20 +14,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
+from ixc.core.tiling import partition
+from ixc.errors import UsageError
 from ixc.synth import fonts
-from ixc.synth.questions import general
-from ixc.synth.layouts.boarding_passes import boarding_pass
 from ixc.synth.charts import bars, curve, pie
 from ixc.synth.config import FAMILY, PageFamily
-from ixc.synth.layouts.invoices import invoice
 from ixc.synth.layouts.basic import KINDS, PageBuilder, Style, title
-from ixc.synth.page import DrawnPage
+from ixc.synth.layouts.boarding_passes import boarding_pass
 from ixc.synth.layouts.infographics import infographic
+from ixc.synth.layouts.invoices import invoice
 from ixc.synth.layouts.prose import article, letter, lines
 from ixc.synth.layouts.screens import screen
 from ixc.synth.layouts.signs import sign
-from ixc.errors import UsageError
-from ixc.core.tiling import partition
+from ixc.synth.page import DrawnPage
+from ixc.synth.questions import general
 
 TILE = 336  # pixels of a tile (spec a)
 TOKEN = 28  # pixels of a token: two 14-px patches
@@ -157,7 +157,9 @@ def compose(
     chosen = names[int(rng.integers(len(names)))]
     width, height, scale = canvas(rng, hd)
     ink, paper = colours(rng, family.coloured)
-    page = DrawnPage(kind=kind, width=width, height=height, font=font or chosen, ink=ink, paper=paper, number=number, hd=hd)
+    page = DrawnPage(
+        kind=kind, width=width, height=height, font=font or chosen, ink=ink, paper=paper, number=number, hd=hd
+    )
     if kind in WIDER:
         return _fitted(rng, page, scale)
     sheet = PageBuilder(rng=rng, page=page, style=style(rng, scale, height, family), family=family)
@@ -172,7 +174,9 @@ def _fitted(rng: Generator, page: DrawnPage, scale: float) -> DrawnPage:
     first = style(rng, scale, page.height)
     for attempt in range(ATTEMPTS):
         found = replace(page, texts=[], rules=[], shapes=[], questions=[], drills=[], counted=[])
-        sheet = PageBuilder(rng=rng, page=found, style=_smaller(first, SMALLER**attempt, titled=attempt < ATTEMPTS // 2))
+        sheet = PageBuilder(
+            rng=rng, page=found, style=_smaller(first, SMALLER**attempt, titled=attempt < ATTEMPTS // 2)
+        )
         title(sheet)
         WIDER[page.kind](sheet)
         if any(question.kind != "title" for question in found.questions):

@@ -18,17 +18,6 @@ BASE = "base_model_name_or_path"
 """PEFT's key for the model an adapter was trained beside; here null for the embedded one."""
 
 
-def check_free(folder: Path) -> None:
-    """A folder of this name can be made.
-
-    Raises:
-        UsageError: it is taken.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        found = f"a folder with {len(list(folder.iterdir()))} entries" if folder.is_dir() else "a file"
-        raise UsageError(f"{folder} is {found}; name a new or an empty folder")
-
-
 def find_adapter(path: Path) -> Path:
     """The adapter that a path names: its own folder, or that of a finished run.
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ixc.core.chat_format import IGNORED
-from ixc.data.batching import Batches, Pack, MeasuredRecord
+from ixc.data.batching import Batches, MeasuredRecord, Pack
 from ixc.data.mixture import StreamPosition
 from ixc.errors import DataError
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ixc.data.batching import Batches, BatchSettings
 from ixc.data.encoding import Encoder
-from ixc.data.mixture import Mixture, StreamPosition, Source
+from ixc.data.mixture import Mixture, Source, StreamPosition
 from ixc.train.distributed import present
 
 NAME = "held_out_loss"

@@ -10,12 +10,8 @@ Every folder is made beside and renamed: under its name it is whole.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,44 +19,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ixc.errors import DataError, WeightsError
+from ixc.errors import WeightsError
 from ixc.model.loading import load
 from ixc.processing.processing import IxcProcessor
-from ixc.train.adapter_files import BASE, RECORD, SETTINGS, WEIGHTS, check_free, read_json
-from ixc.train.trainer import merged
+from ixc.train.adapter_files import BASE, RECORD, SETTINGS, WEIGHTS, read_json
 from ixc.train.param_groups import import_peft
+from ixc.train.trainer import merged
+from ixc.utils.files import atomic_folder, check_free
 
 _LONGEST_REASON = 200
 """Characters of somebody else's message repeated in ours."""
-
-
-@contextmanager
-def made_beside(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A hidden folder that takes the name once the block ends well; after a failure nothing is left.
-
-    Args:
-        replace: what lies under the name goes; without it the name must be free, or an empty folder's.
-
-    Raises:
-        UsageError: the name is taken. DataError: the disk refuses.
-    """
-    if not replace:
-        check_free(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            yield draft
-            draft.chmod(0o755)  # mkdtemp makes folders for their owner alone
-            if replace:
-                shutil.rmtree(folder, ignore_errors=True)
-            os.replace(draft, folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written ({error.strerror or error}); free space, or name another"
-        ) from error
 
 
 def write_model(
@@ -70,10 +38,10 @@ def write_model(
 
     Args:
         record: how it was trained, for training.json.
-        replace: as `made_beside`.
+        replace: as `atomic_folder`.
     """
     model.generation_config._from_model_config = False  # else loading would make it anew and lose the model's own
-    with made_beside(folder, replace=replace) as draft:
+    with atomic_folder(folder, replace=replace) as draft:
         model.save_pretrained(draft)
         processor.save_pretrained(draft)
         _write_json(draft / RECORD, record)
@@ -87,9 +55,9 @@ def write_adapter(
     Args:
         base: folder of the model beside it; None: the embedded one.
         record: how it was trained, for training.json.
-        replace: as `made_beside`.
+        replace: as `atomic_folder`.
     """
-    with made_beside(folder, replace=replace) as draft:
+    with atomic_folder(folder, replace=replace) as draft:
         model.save_pretrained(draft, save_embedding_layers=False)
         (draft / "README.md").unlink(missing_ok=True)  # PEFT's form with nothing filled in
         settings = json.loads((draft / SETTINGS).read_text(encoding="utf-8"))
@@ -104,7 +72,7 @@ def merge(adapter: Path, base: Path, processor: IxcProcessor, folder: Path, *, r
         adapter: as `find_adapter` gives it.
         base: model folder.
         processor: that of the base.
-        replace: as `made_beside`.
+        replace: as `atomic_folder`.
 
     Raises:
         UsageError: the name is taken. WeightsError: base or adapter is damaged, or they do not fit together.

@@ -79,7 +79,9 @@ def estimate(
     return [*_weights(stage, counts, gpus, eight_bit), *_activations(stage, counts, labels)]
 
 
-def _weights(stage: TrainConfig, counts: Mapping[Part, tuple[int, int]], gpus: int, eight_bit: bool) -> list[MemoryItem]:
+def _weights(
+    stage: TrainConfig, counts: Mapping[Part, tuple[int, int]], gpus: int, eight_bit: bool
+) -> list[MemoryItem]:
     learning = sum(some for some, _ in counts.values())
     frozen = sum(every - some for some, every in counts.values())
     state = STATE_8_BIT if eight_bit else STATE

@@ -53,7 +53,9 @@ def fits(found: FoundCheckpoint, trained: Mapping[str, nn.Parameter]) -> bool:
     return theirs == {f"{WEIGHTS}{name}": weight.shape for name, weight in trained.items()}
 
 
-def room_for(found: FoundCheckpoint, trained: Mapping[str, nn.Parameter], *, team: ProcessGroup = ALONE) -> dict[str, Tensor]:
+def room_for(
+    found: FoundCheckpoint, trained: Mapping[str, nn.Parameter], *, team: ProcessGroup = ALONE
+) -> dict[str, Tensor]:
     """Tensors to be filled from a checkpoint: the weights themselves, and fresh ones for the moments."""
     tensors = {f"{WEIGHTS}{name}": weight.detach() for name, weight in trained.items()}
     for name, (size, dtype) in found.tensors.items():

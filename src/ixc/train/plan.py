@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from ixc.errors import UsageError
-from ixc.train.param_groups import Group, counts, groups, skeleton
-from ixc.train.memory_estimate import MemoryItem, estimate
 from ixc.train.config import Part, TrainConfig
+from ixc.train.memory_estimate import MemoryItem, estimate
+from ixc.train.param_groups import Group, counts, groups, skeleton
 
 
 @dataclass(frozen=True, kw_only=True)

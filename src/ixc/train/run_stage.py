@@ -25,17 +25,17 @@ from ixc.errors import UsageError
 from ixc.model.configuration import IxcConfig
 from ixc.model.loading import load, read_config
 from ixc.processing.processing import IxcProcessor
+from ixc.runlog.jsonl import LOG, JsonlLog
+from ixc.runlog.progress import ProgressLogger, StepProgress, StepResult
 from ixc.train import precision, qlora, sharded_loading
 from ixc.train.adapter_files import ADAPTER, MODEL
-from ixc.train.precision import FOR_DEVICE, ComputeConfig
-from ixc.train.trainer import StepResult, Trainer
-from ixc.train.fingerprints import of_data, of_model
-from ixc.train.export_adapter import dtype_of, library, write_adapter, write_model
-from ixc.runlog.progress import StepProgress, ProgressLogger
-from ixc.train.param_groups import add_adapter
-from ixc.runlog.jsonl import LOG, JsonlLog
-from ixc.train.distributed import ProcessGroup, callable_alone, joined, whole
 from ixc.train.config import Resolution, TrainConfig
+from ixc.train.distributed import ProcessGroup, callable_alone, joined, whole
+from ixc.train.export_adapter import dtype_of, library, write_adapter, write_model
+from ixc.train.fingerprints import of_data, of_model
+from ixc.train.param_groups import add_adapter
+from ixc.train.precision import FOR_DEVICE, ComputeConfig
+from ixc.train.trainer import Trainer
 
 Evaluate = Callable[[nn.Module, int], Mapping[str, float]]
 """(model, step) -> scores by name: any test of the model while it learns."""

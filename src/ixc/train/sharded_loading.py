@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ixc.model.configuration import IxcConfig
-from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.key_mapping import published_name
-from ixc.model.quantization.layers import quantisation
 from ixc.model.loading import check, weight_files
-from ixc.train.param_groups import add_adapter
+from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.model.quantization.layers import quantisation
 from ixc.train.config import Adapter
+from ixc.train.param_groups import add_adapter
 
 _WRAPPED = "base_model.model."
 """What PEFT puts before the names of the model it wraps."""

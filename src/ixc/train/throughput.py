@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ixc.train.param_groups import counts, skeleton
 from ixc.train.config import Part, TrainConfig
+from ixc.train.param_groups import counts, skeleton
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "A10": 125e12, "L4": 121e12}
 """Name of a GPU contains -> dense bfloat16 operations a second, of its maker's data sheet."""

@@ -22,32 +22,13 @@ from torch import nn
 from ixc.data.batching import Batches, Pack, StepBatch
 from ixc.data.mixture import StreamPosition
 from ixc.errors import CapacityError, DataError, UsageError
-from ixc.train import checkpoint, precision, optimizer_state
-from ixc.train.precision import FOR_DEVICE, ComputeConfig
-from ixc.train.param_groups import freeze, groups
-from ixc.train.loss import Learner
-from ixc.train.distributed import ProcessGroup, clip, shard
+from ixc.runlog.progress import StepResult
+from ixc.train import checkpoint, optimizer_state, precision
 from ixc.train.config import TrainConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepResult:
-    """One step, told to whoever watches."""
-
-    step: int
-    """Steps done, from 1."""
-    loss: float
-    """Mean over the labels of the step."""
-    norm: float
-    """Of the gradient, before it was clipped."""
-    rate: float
-    """Of a part of scale 1."""
-    tokens: int
-    """Tokens of the step."""
-    labels: int
-    """Those learned from."""
-    samples: tuple[tuple[int, int], ...] = ()
-    """(number of the source, number of the record in it) of all conversations of the step, sorted."""
+from ixc.train.distributed import ProcessGroup, clip, shard
+from ixc.train.loss import Learner
+from ixc.train.param_groups import freeze, groups
+from ixc.train.precision import FOR_DEVICE, ComputeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +98,12 @@ class Trainer:
         return learner
 
     def run(
-        self, out: Path, *, resume: bool = False, save_every: int = 100, watch: Callable[[StepResult], Any] | None = None
+        self,
+        out: Path,
+        *,
+        resume: bool = False,
+        save_every: int = 100,
+        watch: Callable[[StepResult], Any] | None = None,
     ) -> TrainOutcome:
         """Trains up to the last step, or until SIGTERM.
 
@@ -235,7 +221,9 @@ class Trainer:
 
     def _save(self, out: Path) -> None:
         progress = {"step": self.step, "place": asdict(self.place), "settings": self._settings()}
-        checkpoint.save(optimizer_state.taken(self._trained(), self.optimizer, team=self.team), progress, out, team=self.team)
+        checkpoint.save(
+            optimizer_state.taken(self._trained(), self.optimizer, team=self.team), progress, out, team=self.team
+        )
         if self.team.leads:
             checkpoint.prune(out)
 

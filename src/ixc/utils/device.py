@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ixc.errors import CapacityError, UsageError
-from ixc.inference.settings import check_device, check_dtype
+from ixc.utils.device_names import check_device, check_dtype
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What the allocators of CUDA, MPS and the CPU say; only CUDA's error has a class of its own."""

@@ -1,4 +1,4 @@
-"""A file that appears under its name whole or not at all: written beside it first, then moved over it.
+"""Files and folders that appear under their names whole or not at all: written beside, then renamed.
 
 Several processes may write the same file at once (the ranks of a run that end together): each has a draft of its own.
 """
@@ -6,7 +6,13 @@ Several processes may write the same file at once (the ranks of a run that end t
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from ixc.errors import DataError, UsageError
 
 
 def draft_of(path: Path) -> Path:
@@ -14,15 +20,71 @@ def draft_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
-def write(path: Path, data: bytes) -> None:
-    """The bytes under `path`; what was there stays until all of them are written.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A draft beside `path` that takes its name once the block ends well; after a failure nothing is left.
 
     Raises:
         OSError: the folder is missing or cannot be written.
     """
     draft = draft_of(path)
     try:
-        draft.write_bytes(data)
+        yield draft
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """The content under `path`; what was there stays until all of it is written.
+
+    Args:
+        path: the file.
+        data: bytes, or text that is written as UTF-8.
+
+    Raises:
+        OSError: the folder is missing or cannot be written.
+    """
+    with atomic_file(path) as draft:
+        draft.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def check_free(folder: Path) -> None:
+    """A folder of this name can be made.
+
+    Raises:
+        UsageError: it is taken.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        found = f"a folder with {len(list(folder.iterdir()))} entries" if folder.is_dir() else "a file"
+        raise UsageError(f"{folder} is {found}; name a new or an empty folder")
+
+
+@contextmanager
+def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A hidden folder that takes the name once the block ends well; after a failure nothing is left.
+
+    Args:
+        folder: the name; its parents are made.
+        replace: what lies under the name goes; without it the name must be free, or an empty folder's.
+
+    Raises:
+        UsageError: the name is taken. DataError: the disk refuses.
+    """
+    if not replace:
+        check_free(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            yield draft
+            draft.chmod(0o755)  # mkdtemp makes folders for their owner alone
+            if replace:
+                shutil.rmtree(folder, ignore_errors=True)
+            os.replace(draft, folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written ({error.strerror or error}); free space, or name another"
+        ) from error

@@ -5,17 +5,17 @@ from importlib import import_module
 from typing import Any
 
 
-def lookup(package: str, rooms: Mapping[str, str]) -> Callable[[str], Any]:
+def lookup(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """The `__getattr__` of a package.
 
     Args:
         package: its `__name__`.
-        rooms: public name -> module below the package that holds it.
+        modules: public name -> module below the package that holds it.
     """
 
     def getattribute(name: str) -> Any:
-        if name not in rooms:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{rooms[name]}"), name)
+        return getattr(import_module(f"{package}.{modules[name]}"), name)
 
     return getattribute

@@ -17,7 +17,7 @@ from ixc.errors import UsageError
 from ixc.evals.report.gather import gather
 from ixc.evals.report.markdown import markdown
 from ixc.evals.report.page import page
-from ixc.evals.report.result import TaskReport, ReportRun
+from ixc.evals.report.result import ReportRun, TaskReport
 from ixc.evals.report.tables import comparison, pairs, resolutions
 from ixc.evals.result import plain
 

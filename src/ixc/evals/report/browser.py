@@ -9,13 +9,13 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 
+from ixc.core.tiling import Partition, partition
 from ixc.errors import GeometryError
 from ixc.evals.report import words
 from ixc.evals.report.pictures import digest
-from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, ReportCase, Picture, TaskReport, ReportRun
-from ixc.utils.svg import escape, number, tag, text
+from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, Picture, ReportCase, ReportRun, TaskReport
 from ixc.evals.report.tables import order
-from ixc.core.tiling import Partition, partition
+from ixc.utils.svg import escape, number, tag, text
 
 VERDICTS = (RIGHT, PARTLY, WRONG, UNSCORED)
 

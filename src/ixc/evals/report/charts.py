@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log10
 
+from ixc.core.tiling import TILE
 from ixc.evals.paper_scores import OURS_THEN, value
 from ixc.evals.report import words
-from ixc.utils.svg import escape, tag, text
 from ixc.evals.report.tables import HD_25, HD_55, Line, ResolutionRow
-from ixc.core.tiling import TILE
+from ixc.utils.svg import escape, tag, text
 
 BAR = 150.0
 """Length of a row's bar, user units."""

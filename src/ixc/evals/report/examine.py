@@ -14,7 +14,7 @@ from typing import Any
 from ixc.evals.intervals import bootstrap
 from ixc.evals.paper_scores import OURS_THEN, axis_of, value
 from ixc.evals.report import pictures
-from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, ReportCase, Index, Picture, TaskReport
+from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, Index, Picture, ReportCase, TaskReport
 from ixc.evals.report.units import Scored, units_of
 
 Rows = Sequence[Mapping[str, Any]]

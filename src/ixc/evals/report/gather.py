@@ -15,15 +15,15 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ixc.core.tiling import RULES
 from ixc.errors import DataError, IxcError
 from ixc.evals import predictions
 from ixc.evals.report.examine import CASES, Rows, Scores, examine
-from ixc.evals.report.result import TaskReport, ReportRun
+from ixc.evals.report.result import ReportRun, TaskReport
 from ixc.evals.report.tables import order
 from ixc.evals.result import files_of, plain
 from ixc.evals.task import Task
 from ixc.evals.tasks import TASKS
-from ixc.core.tiling import RULES
 
 RowsOf = Callable[[Task], Rows | None]
 """The rows of a task, as `Task.read` gives them; None where the data is not at hand."""

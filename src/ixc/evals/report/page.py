@@ -17,9 +17,9 @@ from ixc.evals.report.browser import browser, said
 from ixc.evals.report.charts import bar, sizes
 from ixc.evals.report.pictures import LONG_SIDE
 from ixc.evals.report.radar import radar, series
-from ixc.evals.report.result import TaskReport, ReportRun
-from ixc.utils.svg import escape, tag
+from ixc.evals.report.result import ReportRun, TaskReport
 from ixc.evals.report.tables import COMPARED, MARKS, Line, Pair, comparison, pairs, resolutions
+from ixc.utils.svg import escape, tag
 
 
 def page(runs: Sequence[ReportRun]) -> str:

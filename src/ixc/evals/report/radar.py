@@ -13,8 +13,8 @@ from math import cos, pi, sin
 from ixc.evals.paper_scores import AXES, RADAR, value
 from ixc.evals.report import words
 from ixc.evals.report.result import ReportRun
-from ixc.utils.svg import escape, tag, text
 from ixc.evals.report.tables import comparison
+from ixc.utils.svg import escape, tag, text
 
 RADIUS = 200.0
 """Of the rim, user units."""

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from ixc.core.tiling import TILE
 from ixc.evals.intervals import Paired, compare
 from ixc.evals.paper_scores import AXES, TABLE_3, Axis, axis_of
-from ixc.evals.report.result import TaskReport, ReportRun
-from ixc.core.tiling import TILE
+from ixc.evals.report.result import ReportRun, TaskReport
 
 COMPARED = tuple(TABLE_3.rows)
 """Rows of Table 3, our columns follow them."""

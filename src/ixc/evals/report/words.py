@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ixc.evals.intervals import Paired
-from ixc.evals.report.result import TaskReport, ReportRun
+from ixc.evals.report.result import ReportRun, TaskReport
 from ixc.evals.report.tables import ResolutionRow, beyond
 
 NONE = "–"

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCE = Path(__file__).with_name("decode.c")
 """The kernels."""
 
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC")

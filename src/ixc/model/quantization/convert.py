@@ -1,4 +1,4 @@
-"""A folder of small weights from one of floats: the decoder and its head in 8 or 4 bits, see `ixc.model.quantization.layers`.
+"""Quantize a model folder: the decoder and its head in 8 or 4 bits (`layers.py`), the rest as it is.
 
     folder --check--> file after file, tensor after tensor --quantised--> shards, config.json --> folder
 

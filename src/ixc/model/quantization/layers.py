@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ixc.errors import UsageError, WeightsError
-from ixc.model.kernels.ops import ops
+from ixc.model.kernels import ops
 from ixc.model.plora import PLoRALinear
 from ixc.model.sizes import check_bits
 
@@ -232,4 +232,4 @@ def _hold(model: nn.Module, half: torch.dtype, wide: torch.dtype) -> None:
             module.to(half)
 
 
-__all__ = ["HeldLinear", "Quantisation", "QuantisedLinear", "group_size", "prepare", "quantisation", "quantised"]
+__all__ = ["HeldLinear", "Quantization", "QuantizedLinear", "group_size", "prepare", "quantisation", "quantised"]

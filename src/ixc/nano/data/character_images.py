@@ -11,14 +11,14 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from ixc.synth import values
-from ixc.synth.page_sampling import colours, compose
-from ixc.synth.config import FAMILY, PageFamily
-from ixc.synth.page import DrawnPage, PlacedText, characters
-from ixc.synth.render import GROUNDS, paint
-from ixc.synth.degradation import maybe_degraded
-from ixc.processing.canvas import resize_to_canvas
 from ixc.nano.data.glyph_tokens import seen_by
+from ixc.processing.canvas import resize_to_canvas
+from ixc.synth import values
+from ixc.synth.config import FAMILY, PageFamily
+from ixc.synth.degradation import maybe_degraded
+from ixc.synth.page import DrawnPage, PlacedText, characters
+from ixc.synth.page_sampling import colours, compose
+from ixc.synth.render import GROUNDS, paint
 
 CANVAS = 336
 """Pixels of a side."""
@@ -106,7 +106,9 @@ def text_canvas(rng: Generator, family: PageFamily = FAMILY, lettering: TextImag
     size, width, height = _setting(rng, lettering)
     names = family.fonts
     ink, paper = colours(rng, family.coloured)
-    page = DrawnPage(kind="sight", width=width, height=height, font=names[rng.integers(len(names))], ink=ink, paper=paper)
+    page = DrawnPage(
+        kind="sight", width=width, height=height, font=names[rng.integers(len(names))], ink=ink, paper=paper
+    )
     _ground(rng, page, lettering)
     y = float(rng.uniform(0.2, 1.2)) * size
     while y < height + size * 0.3:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from ixc.nano.data.glyph_tokens import TOKEN, GlyphTokens, grid_symbols, page_symbols, with_newlines
 from ixc.synth import values
-from ixc.synth.page_sampling import compose
 from ixc.synth.config import FAMILY, PageFamily
 from ixc.synth.layouts.basic import KINDS, PageBuilder, Style, title
 from ixc.synth.page import DrawnPage, characters
-from ixc.nano.data.glyph_tokens import TOKEN, GlyphTokens, grid_symbols, page_symbols, with_newlines
+from ixc.synth.page_sampling import compose
 
 NO_KIND = "lesson"
 """Kind of a page that is of no kind of the family yet."""
@@ -121,7 +121,9 @@ def lesson_page(number: int, lesson: CurriculumStage, family: PageFamily = FAMIL
     return page, with_newlines(*grid_symbols(*characters(page), rows=lesson.rows, columns=lesson.columns))
 
 
-def same_shape(rng: Generator, lesson: CurriculumStage, family: PageFamily = FAMILY) -> list[tuple[DrawnPage, GlyphTokens]]:
+def same_shape(
+    rng: Generator, lesson: CurriculumStage, family: PageFamily = FAMILY
+) -> list[tuple[DrawnPage, GlyphTokens]]:
     """Pages for one step, all with the same number of image tokens and at least one question."""
     found: list[tuple[DrawnPage, GlyphTokens]] = []
     for _ in range(60 * lesson.pages):

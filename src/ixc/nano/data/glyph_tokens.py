@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ixc.synth.page import SPACE, DrawnPage, characters
 from ixc.core.tiling import TILE, Partition, partition
 from ixc.core.token_layout import Layout
+from ixc.synth.page import SPACE, DrawnPage, characters
 
 PATCH, TOKEN, SIDE = 14, 28, 12  # pixels, pixels, tokens
 RANKS = 3  # characters told apart inside one patch

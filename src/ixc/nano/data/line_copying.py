@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from numpy.random import Generator
 
-from ixc.synth.page import DrawnPage, PageQuestion
 from ixc.nano.data.question_packing import Form, choose, encode
+from ixc.synth.page import DrawnPage, PageQuestion
 
 ALOUD = "aloud"
 """Kind of what is read so: `question` is what is given, `answer` what follows it on the page."""

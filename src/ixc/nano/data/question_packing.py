@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ixc.synth.page import PageQuestion
-from ixc.processing.tokenization import character_tokenizer
 from ixc.nano import bf16_cpu
+from ixc.processing.tokenization import character_tokenizer
+from ixc.synth.page import PageQuestion
 
 if TYPE_CHECKING:
     from ixc.nano.attention_recorder import AttentionRecorder
@@ -90,7 +90,9 @@ def choose(
     return picked
 
 
-def _unlike(rng: Generator, by_kind: Mapping[str, list[PageQuestion]], chances: np.ndarray, count: int) -> list[PageQuestion]:
+def _unlike(
+    rng: Generator, by_kind: Mapping[str, list[PageQuestion]], chances: np.ndarray, count: int
+) -> list[PageQuestion]:
     """`count` questions of kinds drawn by their chances, all of them before any comes again."""
     picked, left = [], [[] for _ in by_kind]
     while len(picked) < count:

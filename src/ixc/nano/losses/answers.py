@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ixc.synth.page import DrawnPage, PageQuestion
 from ixc.model.decoder import Decoder
-from ixc.nano.losses.probes import AuxiliaryProbes
 from ixc.nano.attention_recorder import AttentionRecorder
+from ixc.nano.bf16_cpu import is_quick
 from ixc.nano.data.question_packing import IGNORE, KERNEL, Form, Packed, markup, pack
 from ixc.nano.losses.attention_supervision import AttentionSupervision
-from ixc.nano.bf16_cpu import is_quick
+from ixc.nano.losses.probes import AuxiliaryProbes
+from ixc.synth.page import DrawnPage, PageQuestion
 
 
 def answer_logits(

@@ -21,11 +21,11 @@ from typing import Literal
 
 import numpy as np
 
-from ixc.synth.page import DrawnPage, PageQuestion
 from ixc.core.tiling import Partition, partition
+from ixc.nano.data.glyph_tokens import LEGIBLE, SIDE, TOKEN, seen_on
 from ixc.nano.data.line_copying import ALOUD, letter_read
 from ixc.nano.data.question_packing import encode, markup
-from ixc.nano.data.glyph_tokens import LEGIBLE, SIDE, TOKEN, seen_on
+from ixc.synth.page import DrawnPage, PageQuestion
 
 NOT_COPIED = ("where", "count", "yes_no", "absent", "larger")
 """Kinds of question whose answer is no text of the page."""
@@ -87,7 +87,9 @@ def seen_letters(page: DrawnPage, *, hd: int) -> np.ndarray:
     return np.stack(letter_tokens(page, partition(page.width, page.height, hd=hd, rule="native")))
 
 
-def places_of(page: DrawnPage, questions: Sequence[PageQuestion], *, hd: int, at: Target = "answer") -> list[Places | None]:
+def places_of(
+    page: DrawnPage, questions: Sequence[PageQuestion], *, hd: int, at: Target = "answer"
+) -> list[Places | None]:
     """Of each question, for each token of it or of its answer the image tokens to look at; None: none are known.
 
     What is sought is sought as a whole word, wherever it stands on the page.

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ixc.synth.page import SPACE, DrawnPage, PageQuestion
 from ixc.core.tiling import Partition, partition
-from ixc.nano.losses.relation_targets import LETTERS, begins_of, letters_of
+from ixc.nano.data.glyph_tokens import SIDE
 from ixc.nano.data.question_packing import encode
 from ixc.nano.losses.attention_supervision import AMOUNTS, COMPARED, copied, found, seen_letters, spread
-from ixc.nano.data.glyph_tokens import SIDE
+from ixc.nano.losses.relation_targets import LETTERS, begins_of, letters_of
+from ixc.synth.page import SPACE, DrawnPage, PageQuestion
 
 MIDDLE = 1.5
 """What the decimal logarithm of an amount is told from: between 1 and 900, as charts have them."""

@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from ixc.synth.page import SPACE, DrawnPage, PageQuestion, codes
 from ixc.nano.losses.attention_supervision import copied, found, seen_letters, spread
+from ixc.synth.page import SPACE, DrawnPage, PageQuestion, codes
 
 Link = Literal["beside", "above", "start"]
 """Both on one line of text; one below the other; of either sort, to the first token of the earlier part alone, which

@@ -19,15 +19,15 @@ from numpy.random import Generator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ixc.synth.config import FAMILY, PageFamily
-from ixc.synth.page import SPACE
 from ixc.model.configuration import IxcVisionConfig
 from ixc.model.vision import VisionTower
 from ixc.nano import bf16_cpu, state
 from ixc.nano.data.character_images import CANVAS, LETTERING, TextImageConfig, page_canvas, text_canvas
+from ixc.nano.data.glyph_tokens import PATCH, RANKS, ranks
 from ixc.nano.stages.layout_lm import optimisers, rate_at, set_rate
 from ixc.nano.step_report import StageLog, Watch, running
-from ixc.nano.data.glyph_tokens import PATCH, RANKS, ranks
+from ixc.synth.config import FAMILY, PageFamily
+from ixc.synth.page import SPACE
 
 CODES = SPACE + 1
 WINDOW = 12  # patches
@@ -74,7 +74,12 @@ def window_labels(codes: np.ndarray, x: np.ndarray, y: np.ndarray, *, window: in
 
 
 def window_batch(
-    rng: Generator, canvases: int, *, pages: float = 0.4, family: PageFamily = FAMILY, lettering: TextImageConfig = LETTERING
+    rng: Generator,
+    canvases: int,
+    *,
+    pages: float = 0.4,
+    family: PageFamily = FAMILY,
+    lettering: TextImageConfig = LETTERING,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Four windows from each canvas: pixels (N, 3, 168, 168) normalised, places (N, P), labels (N, P, R)."""
     side, pixels, places, labels = WINDOW * PATCH, [], [], []
@@ -161,7 +166,9 @@ def batch(recipe: VisionPretrainConfig, *numbers: int, canvases: int) -> tuple[T
 
 def run(recipe: VisionPretrainConfig, out: Path, *, watch: Watch | None = None) -> CharacterClassifier:
     """Train, or go on from `out/sight.pt`."""
-    spotter = CharacterClassifier(recipe.vision, seed=recipe.seed, pixels=batch(recipe, 1, canvases=2 * recipe.canvases)[0])
+    spotter = CharacterClassifier(
+        recipe.vision, seed=recipe.seed, pixels=batch(recipe, 1, canvases=2 * recipe.canvases)[0]
+    )
     optims = optimisers(spotter, spotter.tower.encoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
     step, path, means = 0, out / "sight.pt", {}
@@ -187,7 +194,9 @@ def run(recipe: VisionPretrainConfig, out: Path, *, watch: Watch | None = None) 
     return spotter
 
 
-def spot(spotter: CharacterClassifier, pixels: Tensor, places: Tensor, labels: Tensor, *, blank: float) -> tuple[float, float]:
+def spot(
+    spotter: CharacterClassifier, pixels: Tensor, places: Tensor, labels: Tensor, *, blank: float
+) -> tuple[float, float]:
     """Gradients of one step -> loss, share of characters named rightly."""
     weight = torch.ones(CODES)
     weight[0] = blank

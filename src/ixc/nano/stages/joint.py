@@ -20,27 +20,27 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from ixc.synth.page_sampling import compose
-from ixc.synth.config import FAMILY, PageFamily
-from ixc.synth.page import DrawnPage
-from ixc.synth.render import paint
-from ixc.synth.degradation import maybe_degraded
 from ixc.core.tiling import TILE, partition
 from ixc.model.configuration import IxcConfig
 from ixc.model.modeling import IxcForConditionalGeneration
-from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.nano import bf16_cpu, state
-from ixc.nano.data.line_copying import asked_or_read
-from ixc.nano.losses.answers import asked_of
-from ixc.nano.losses.probes import AuxiliaryProbes
-from ixc.nano.stages.layout_lm import rate_at, set_rate
 from ixc.nano.accuracy import Marks, by_kind, know, marks_of
-from ixc.nano.optim import Muon
-from ixc.nano.data_parallel import DataParallel
-from ixc.nano.losses.attention_supervision import AttentionSupervision
-from ixc.nano.step_report import StageLog, Watch, running
-from ixc.nano.stages.ocr_alignment import character_loss
 from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding, page_symbols
+from ixc.nano.data.line_copying import asked_or_read
+from ixc.nano.data_parallel import DataParallel
+from ixc.nano.losses.answers import asked_of
+from ixc.nano.losses.attention_supervision import AttentionSupervision
+from ixc.nano.losses.probes import AuxiliaryProbes
+from ixc.nano.optim import Muon
+from ixc.nano.stages.layout_lm import rate_at, set_rate
+from ixc.nano.stages.ocr_alignment import character_loss
+from ixc.nano.step_report import StageLog, Watch, running
+from ixc.processing.canvas import resize_to_canvas, tiles
+from ixc.synth.config import FAMILY, PageFamily
+from ixc.synth.degradation import maybe_degraded
+from ixc.synth.page import DrawnPage
+from ixc.synth.page_sampling import compose
+from ixc.synth.render import paint
 
 BLANK = 0.3  # weight of naming nothing, as in the stages before
 BENT = 3.0  # bias at which GELU is the identity within 0.005

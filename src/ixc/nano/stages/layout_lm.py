@@ -15,20 +15,20 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from ixc.synth.config import FAMILY, PageFamily
 from ixc.model.configuration import IxcTextConfig
 from ixc.model.decoder import Decoder
 from ixc.nano import state
-from ixc.nano.data.line_copying import asked_or_read
-from ixc.nano.losses.answers import asked_of
-from ixc.nano.losses.probes import AuxiliaryProbes
-from ixc.nano.data.curriculum import ALL_REACHED, LESSONS, CurriculumStage, draw_lesson, same_shape
 from ixc.nano.accuracy import Known, Marks, by_kind, know, marks_of
-from ixc.nano.optim import Muon
-from ixc.nano.data_parallel import DataParallel
-from ixc.nano.losses.attention_supervision import AttentionSupervision
-from ixc.nano.step_report import StageLog, Watch, running
+from ixc.nano.data.curriculum import ALL_REACHED, LESSONS, CurriculumStage, draw_lesson, same_shape
 from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding, GlyphTokens
+from ixc.nano.data.line_copying import asked_or_read
+from ixc.nano.data_parallel import DataParallel
+from ixc.nano.losses.answers import asked_of
+from ixc.nano.losses.attention_supervision import AttentionSupervision
+from ixc.nano.losses.probes import AuxiliaryProbes
+from ixc.nano.optim import Muon
+from ixc.nano.step_report import StageLog, Watch, running
+from ixc.synth.config import FAMILY, PageFamily
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,9 @@ def run(
         reader.symbols.requires_grad_(False)
     if recipe.bearings is not None:
         layer, weight = recipe.bearings
-        reader.bearings = AuxiliaryProbes(recipe.text.hidden_size, head=recipe.text.head_dim, layer=layer, weight=weight)
+        reader.bearings = AuxiliaryProbes(
+            recipe.text.hidden_size, head=recipe.text.head_dim, layer=layer, weight=weight
+        )
     optims = optimisers(reader, reader.decoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
     climbed = len(recipe.lessons) - 1 if start is not None else 0
@@ -240,7 +242,13 @@ def _moved(mean: float, exact: float) -> float:
 
 
 def _part(
-    reader: LayoutLm, recipe: LayoutLmConfig, lesson: CurriculumStage, rng: Generator, progress: LayoutLmProgress, *, read: bool
+    reader: LayoutLm,
+    recipe: LayoutLmConfig,
+    lesson: CurriculumStage,
+    rng: Generator,
+    progress: LayoutLmProgress,
+    *,
+    read: bool,
 ) -> tuple[float, float, Marks, int]:
     """Pages of one part of a step, forward and backward -> loss, exact match, marks, tokens."""
     pages = same_shape(rng, lesson, recipe.family)

@@ -3,9 +3,9 @@
     canvas -> windows -> VisionTower -> four patches a token -> vision_proj -> token (D)
     token * turn of a slot -> likeness to every character's embedding, or to nothing -> cross entropy
 
-The readout is fixed: the language model's embeddings and the places of `GlyphTokenEmbedding`. So the projector comes to say
-what the language model has learned to read, and a thousand labels an image replace the ten of an answer.
-Eyes that a reader has learned more from can be held to what they said before.
+The readout is fixed: the language model's embeddings and the slots of `GlyphTokenEmbedding`. The projector learns to
+produce what the language model was trained to read, and a thousand labels an image replace the ten of an answer.
+Optionally the stage distils from the encoder's features at its start (`feature_distill_weight`).
 
 Shapes: N windows, T = 36 tokens of a window, SLOTS places in a token, K = 95 characters and `nothing`, D width.
 """
@@ -23,22 +23,22 @@ from numpy.random import Generator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ixc.synth.page_sampling import compose
-from ixc.synth.config import FAMILY, PageFamily
-from ixc.synth.page import SPACE
-from ixc.synth.render import paint
-from ixc.synth.degradation import maybe_degraded
 from ixc.core.tiling import TILE
 from ixc.model.modeling import IxcForConditionalGeneration
-from ixc.processing.canvas import resize_to_canvas
 from ixc.nano import bf16_cpu, state
 from ixc.nano.data.character_images import CANVAS, LETTERING, Canvas, TextImageConfig, page_canvas, text_canvas
-from ixc.nano.stages.layout_lm import rate_at, set_rate
-from ixc.nano.optim import Muon
-from ixc.nano.data_parallel import DataParallel
-from ixc.nano.step_report import StageLog, Watch, running
-from ixc.nano.stages.character_pretrain import DEVIATION, MEAN, WINDOW
 from ixc.nano.data.glyph_tokens import FIRST_ID, LEGIBLE, PATCH, SLOTS, GlyphTokenEmbedding, grid_symbols, seen_by
+from ixc.nano.data_parallel import DataParallel
+from ixc.nano.optim import Muon
+from ixc.nano.stages.character_pretrain import DEVIATION, MEAN, WINDOW
+from ixc.nano.stages.layout_lm import rate_at, set_rate
+from ixc.nano.step_report import StageLog, Watch, running
+from ixc.processing.canvas import resize_to_canvas
+from ixc.synth.config import FAMILY, PageFamily
+from ixc.synth.degradation import maybe_degraded
+from ixc.synth.page import SPACE
+from ixc.synth.page_sampling import compose
+from ixc.synth.render import paint
 
 TOKENS = WINDOW // 2  # on a side of a window
 CROWD = 40

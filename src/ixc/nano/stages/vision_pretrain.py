@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ixc.errors import DataError
-from ixc.model.config import IxcVisionConfig
+from ixc.model.configuration import IxcVisionConfig
 from ixc.model.vision import VisionTower
+from ixc.nano import bf16_cpu
 from ixc.nano.data.alphabet import CLASSES
 from ixc.nano.data.window_shards import COUNT, read_shard
 from ixc.nano.data.windows import IGNORED, PATCH, SIDE, SLOTS, Window, window_labels
 from ixc.nano.loop import StepResult
-from ixc.train import quick
-from ixc.train.sight import DEVIATION, MEAN
+from ixc.nano.stages.character_pretrain import DEVIATION, MEAN
 
 QUARTER = SIDE // 2
 PATCHES = QUARTER // PATCH
@@ -78,7 +78,7 @@ class CharacterClassifier(nn.Module):
 
     def forward(self, pixels: Tensor, places: Tensor | None = None) -> Tensor:
         """(N, 3, S, S) normalised, (N, P) places in the position table or None for whole tiles -> (N, P, 4, K)."""
-        with quick.eyes(self.encoder):
+        with bf16_cpu.eyes(self.encoder):
             features = self.encoder(pixels, window=places)
         return self.head(self.norm(features)).unflatten(-1, (SLOTS, CLASSES))
 

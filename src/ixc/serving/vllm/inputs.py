@@ -29,8 +29,8 @@ from vllm.multimodal.processing import (
 )
 from vllm.multimodal.processing.inputs import ProcessorInputs
 
-from ixc.errors import IxcError
 from ixc.core.tiling import RULES, partition
+from ixc.errors import IxcError
 from ixc.inference.model_folder import read_processor
 from ixc.processing.processing import IxcProcessor
 

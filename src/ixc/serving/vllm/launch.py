@@ -210,7 +210,9 @@ def _environment(order: VllmConfig) -> dict[str, str]:
     return {**found, KEY: order.api_key} if order.api_key else found
 
 
-def _lines(order: VllmConfig, usual: Plan, largest: Plan, *, images: int, context: int, kv: int | None) -> tuple[str, ...]:
+def _lines(
+    order: VllmConfig, usual: Plan, largest: Plan, *, images: int, context: int, kv: int | None
+) -> tuple[str, ...]:
     token = largest.kv_bytes // largest.tokens
     hd, most = usual.partition.hd, largest.partition.hd
     lines = [

@@ -23,10 +23,10 @@ from starlette.requests import Request
 
 from ixc.errors import ImageError
 from ixc.serving.body import Bodies
-from ixc.serving.image_input import ImageInput, Limits
 from ixc.serving.fetch import Fetcher
-from ixc.serving.middleware import SecurityMiddleware, Receive, Scope, Send
+from ixc.serving.image_input import ImageInput, Limits
 from ixc.serving.metrics import Metrics
+from ixc.serving.middleware import Receive, Scope, SecurityMiddleware, Send
 from ixc.serving.openai import MAX_STOPS, ApiError, Template, error_body, quote, read_json
 from ixc.serving.vllm.settings import KEY, SETTINGS
 

@@ -32,7 +32,7 @@ def register() -> None:
     if ARCHITECTURE in MODELS_CONFIG_MAP:
         return
     ModelRegistry.register_model(ARCHITECTURE, "ixc.serving.vllm.model:IxcForVllm")
-    TokenizerRegistry.register(MODE, "ixc.serving.vllm.renderer", "Tokens")
+    TokenizerRegistry.register(MODE, "ixc.serving.vllm.renderer", "IxcVllmTokenizer")
     RENDERER_REGISTRY.register(MODE, "ixc.serving.vllm.renderer", "IxcRenderer")
     MODELS_CONFIG_MAP[ARCHITECTURE] = _Settings  # type: ignore[assignment]
 

@@ -43,7 +43,9 @@ def ids(
         segments = prompt(messages, form, system=system)
     else:
         header = options.get("add_generation_prompt", True)
-        segments = chat_format.render(messages, system=system, add_generation_prompt=header, continue_final_message=form.begun)
+        segments = chat_format.render(
+            messages, system=system, add_generation_prompt=header, continue_final_message=form.begun
+        )
     return encoder.row(segments, counts=repeat(1), bos=True, bos_once=form.published).ids
 
 

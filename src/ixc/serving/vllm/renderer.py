@@ -20,7 +20,7 @@ from vllm.tokenizers.hf import get_cached_tokenizer
 from ixc.errors import IxcError
 from ixc.inference.model_folder import read_processor
 from ixc.processing.prompt_encoding import PromptEncoder
-from ixc.serving.vllm.plugin import prompt as vllm_prompt
+from ixc.serving.vllm import prompt as vllm_prompt
 
 AS_FILED = {"image": {"image_mode": None}}
 """Pictures arrive in the mode of their file; our own reading makes them RGB, as everywhere in this package."""

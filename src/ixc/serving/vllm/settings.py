@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from ixc.serving.image_input import Limits
 
-MIDDLEWARE = "ixc.serving.vllm.middleware.VllmDoor"
+MIDDLEWARE = "ixc.serving.vllm.middleware.VllmMiddleware"
 """The door, as vLLM's --middleware names it."""
 
 SETTINGS = "IXC_VLLM_DOOR"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ixc.synth import lexicon, values
 from ixc.synth.charts import palette
 from ixc.synth.layouts.basic import PageBuilder
-from ixc.synth.page import Colour, Shape
 from ixc.synth.layouts.prose import wrapped
+from ixc.synth.page import Colour, Shape
 
 WIDEST = 15
 """A panel is at most about this many ems wide."""

@@ -23,16 +23,16 @@ from typing import Any
 
 import torch
 
-from studies.resolution import eyes, hand, pool
-from studies.resolution.eyes import EyesRecipe
-from studies.resolution.hand import HandRecipe
+from ixc.errors import DataError, UsageError
+from ixc.nano import state
+from studies.resolution import language_model, pool, vision_encoder
+from studies.resolution.language_model import HandRecipe
 from studies.resolution.learner import Learner, LearnerRecipe
 from studies.resolution.pool import Collection, Shelf
 from studies.resolution.scale import TEXT
 from studies.resolution.variants import FITTED, VARIANTS, Variant
 from studies.resolution.views import View
-from ixc.errors import DataError, UsageError
-from ixc.nano import state
+from studies.resolution.vision_encoder import EyesRecipe
 
 Tell = Callable[[str, int, int], None]
 """Told (what is done, jobs done, of how many)."""
@@ -45,9 +45,9 @@ Job = tuple[str, ...]
 class Plan:
     """Numbers of the whole set."""
 
-    eyes: EyesRecipe = field(default_factory=EyesRecipe)
+    vision_encoder: EyesRecipe = field(default_factory=EyesRecipe)
     """The tower."""
-    hand: HandRecipe = field(default_factory=HandRecipe)
+    language_model: HandRecipe = field(default_factory=HandRecipe)
     """The language model."""
     learner: LearnerRecipe = field(default_factory=LearnerRecipe)
     """Each run."""
@@ -187,9 +187,9 @@ def do(job: Job, plan: Plan, out: Path, results: Path) -> str:
     kind, *what = job
     began = process_time()
     if kind == "eyes":
-        words = f"{eyes.run(plan.eyes, out)[1]:.1%} of characters named"
+        words = f"{vision_encoder.run(plan.eyes, out)[1]:.1%} of characters named"
     elif kind == "hand":
-        words = " ".join(f"{share:.0%}" for share in hand.run(plan.hand, out).exact) + " of each lesson"
+        words = " ".join(f"{share:.0%}" for share in language_model.run(plan.hand, out).exact) + " of each lesson"
     elif kind == "pool":
         collection, rule, hd = what
         shelf = Shelf(root=out, collection=plan.collection(collection), view=View(hd=int(hd), rule=rule))
@@ -212,7 +212,7 @@ def _add_cost(path: Path, seconds: float) -> None:
 
 def _tower(plan: Plan, out: Path) -> Any:
     """The start's tower, trained to its end."""
-    spotter, _ = eyes.run(plan.eyes, out)
+    spotter, _ = vision_encoder.run(plan.eyes, out)
     return spotter.tower.eval()
 
 
@@ -221,7 +221,7 @@ def _fit_file(out: Path, merge: str, seed: int) -> Path:
 
 
 def _learner(plan: Plan, out: Path, variant: Variant, seed: int) -> Learner:
-    start, pages = hand.run(plan.hand, out), plan.collection("training")
+    start, pages = language_model.run(plan.hand, out), plan.collection("training")
     return Learner(variant, seed, recipe=plan.learner, hand=start, root=out, training=pages)
 
 

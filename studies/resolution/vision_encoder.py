@@ -19,15 +19,15 @@ from numpy.random import Generator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ixc.core.tiling import Partition
+from ixc.nano import state
+from ixc.nano.data.glyph_tokens import PATCH, seen_on
+from ixc.nano.stages.character_pretrain import CODES, CharacterClassifier, window_labels
+from ixc.nano.stages.layout_lm import optimisers, rate_at, set_rate
+from ixc.synth.page import DrawnPage, PlacedText, text_width
 from studies.resolution import pages, views
 from studies.resolution.scale import LEGIBLE, TILE, VISION
 from studies.resolution.views import View
-from ixc.synth.page import DrawnPage, PlacedText, text_width
-from ixc.core.tiling import Partition
-from ixc.nano import state
-from ixc.nano.stages.layout_lm import optimisers, rate_at, set_rate
-from ixc.nano.stages.character_pretrain import CODES, CharacterClassifier, window_labels
-from ixc.nano.data.glyph_tokens import PATCH, seen_on
 
 log_to = logging.getLogger(__name__)
 CANVAS, CUT = 16, 4  # tiles of a canvas and on its side
@@ -76,7 +76,9 @@ def canvas(rng: Generator, seen: float, *, apart: bool) -> tuple[DrawnPage, Part
                 pages.put(page, word, x=round(x), y=round(y), size=size)
                 wide = pages.SPREAD * size * len(word)
             else:
-                page.texts.append(PlacedText(string=word, x=round(x), y=round(y), size=size, bold=True, ink=pages.BLACK))
+                page.texts.append(
+                    PlacedText(string=word, x=round(x), y=round(y), size=size, bold=True, ink=pages.BLACK)
+                )
                 wide = text_width(word, pages.FONT, size)
             x += wide + rng.uniform(0.3, 2.5) * size
         y += rng.uniform(1.0, 2.5) * size

@@ -14,12 +14,12 @@ import pytest
 import torch
 from bench.ablate.tiny import PLAN, made_up
 
-from studies.resolution import hand, pages, whole
-from studies.resolution.hand import LESSONS, Lesson
-from studies.resolution.learner import LearnerRecipe
-from studies.resolution.variants import VARIANTS
-from studies.resolution.whole import Plan
 from ixc.errors import DataError, UsageError
+from studies.resolution import language_model, pages, pipeline
+from studies.resolution.language_model import LESSONS, Lesson
+from studies.resolution.learner import LearnerRecipe
+from studies.resolution.pipeline import Plan
+from studies.resolution.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,16 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 def start(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Path:
     """A folder with the start and the pool of the tiny plan, on pages of four forms instead of twenty."""
     patch.setattr(pages, "FORMS", 4)
-    patch.setattr(hand, "LESSONS", (Lesson(rows=2, columns=8, letters=(20, 30), pages=2, questions=2),) * len(LESSONS))
+    patch.setattr(
+        language_model, "LESSONS", (Lesson(rows=2, columns=8, letters=(20, 30), pages=2, questions=2),) * len(LESSONS)
+    )
     out = tmp_path_factory.mktemp("ablate")
     for job in (("eyes",), ("hand",)):
-        whole.do(job, PLAN, out, out / "results")
+        pipeline.do(job, PLAN, out, out / "results")
     for collection, view in PLAN.needed(PLAN.variants):
-        whole.do(("pool", collection, view.rule, str(view.hd)), PLAN, out, out / "results")
+        pipeline.do(("pool", collection, view.rule, str(view.hd)), PLAN, out, out / "results")
     for variant in PLAN.variants.values():
-        whole.do(("fit", variant.merge, "1"), PLAN, out, out / "results")
+        pipeline.do(("fit", variant.merge, "1"), PLAN, out, out / "results")
     return out
 
 
@@ -62,21 +64,21 @@ def result(path: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_every_variant_runs_and_runs_again_to_the_same_result(start: Path, one_thread: None) -> None:
     for name in PLAN.variants:
-        whole.do(("run", name, "1"), PLAN, start, start / "first")
+        pipeline.do(("run", name, "1"), PLAN, start, start / "first")
         found = result(start / "first" / f"{name}-1.json")
         assert sum(row["asked"] for row in found["scores"]) == 3 * 4  # three questions on a page of each form
         assert {row["view"] for row in found["scores"]} == {view.name for view in PLAN.variants[name].exams}
-    whole.do(("run", "any", "1"), PLAN, start, start / "again")
+    pipeline.do(("run", "any", "1"), PLAN, start, start / "again")
     assert result(start / "again" / "any-1.json") == result(start / "first" / "any-1.json")
 
 
 def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up(tmp_path / "results", right={})
     begun: list[Any] = []
-    monkeypatch.setattr(whole, "_work", lambda stages, *_: begun.append([job for stage in stages for job in stage]))
-    whole.run(tmp_path, tmp_path / "results")
+    monkeypatch.setattr(pipeline, "_work", lambda stages, *_: begun.append([job for stage in stages for job in stage]))
+    pipeline.run(tmp_path, tmp_path / "results")
     (tmp_path / "results" / "hd9-no-newline-2.json").unlink()
-    files = whole.run(tmp_path, tmp_path / "results")
+    files = pipeline.run(tmp_path, tmp_path / "results")
     assert len(files) == 3 * len(VARIANTS)
     shelves = [("pool", "training", "original", hd) for hd in ("9", "25", "55")]
     before = [("eyes",), ("hand",), *shelves, ("pool", "test", "original", "9"), ("fit", "concat", "2")]
@@ -86,22 +88,22 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.
 def test_results_of_other_numbers_are_refused(tmp_path: Path) -> None:
     made_up(tmp_path / "results", right={})
     with pytest.raises(DataError, match="other numbers \\(learner\\)"):
-        whole.run(tmp_path, tmp_path / "results", plan=Plan(learner=LearnerRecipe(steps=9)))
+        pipeline.run(tmp_path, tmp_path / "results", plan=Plan(learner=LearnerRecipe(steps=9)))
     (tmp_path / "results" / "hd9-1.json").write_text("{")
     with pytest.raises(DataError, match="no result of ixc bench ablate"):
-        whole.run(tmp_path, tmp_path / "results")
+        pipeline.run(tmp_path, tmp_path / "results")
 
 
 def test_wrong_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no variant hd7"):
-        whole.run(tmp_path, tmp_path, only=("hd7",))
+        pipeline.run(tmp_path, tmp_path, only=("hd7",))
     with pytest.raises(UsageError, match="workers is 0"):
-        whole.run(tmp_path, tmp_path, workers=0)
+        pipeline.run(tmp_path, tmp_path, workers=0)
 
 
 def test_seeds_come_one_after_the_other() -> None:
-    plan = whole.Plan()
-    runs = whole.runs_of(plan, ["hd9", "hd16"], ())
+    plan = pipeline.Plan()
+    runs = pipeline.runs_of(plan, ["hd9", "hd16"], ())
     assert runs == [("hd9", 1), ("hd16", 1), ("hd9", 2), ("hd16", 2), ("hd9", 3), ("hd16", 3)]
 
 
@@ -111,7 +113,7 @@ def test_a_killed_set_ends_with_the_same_results(tmp_path: Path) -> None:
 from pathlib import Path
 from bench.ablate.tiny import PLAN
 from studies.resolution import hand, pages, whole
-from studies.resolution.hand import LESSONS, Lesson
+from studies.resolution.language_model import LESSONS, Lesson
 if __name__ == "__main__":
     whole.run(Path(sys.argv[1]), Path(sys.argv[1]) / "results", plan=PLAN, workers=1)
 """

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from ixc.core.token_layout import Layout
+from ixc.synth.page import DrawnPage, PlacedText
+from ixc.synth.render import paint
 from studies.resolution import pages, views
 from studies.resolution.scale import SIDE, TILE
 from studies.resolution.views import ANYRES, View
-from ixc.synth.page import DrawnPage, PlacedText
-from ixc.synth.render import paint
-from ixc.core.token_layout import Layout
 
 NUMBERS = range(0, 120, 3)
 

@@ -19,18 +19,18 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from studies.resolution import pages, views
-from studies.resolution.scale import LEGIBLE, TEXT
-from studies.resolution.views import ANYRES, View
-from ixc.synth.page import CENTRE, DrawnPage, PageQuestion, characters
 from ixc.errors import DataError
 from ixc.inference.model_folder import EMBEDDED
 from ixc.nano import state
-from ixc.nano.losses.answers import answer_logits, score
-from ixc.nano.export import begin, reader, weights
-from ixc.nano.stages.layout_lm import LayoutLm, optimisers, rate_at, set_rate
-from ixc.nano.data.question_packing import choose, markup, pack
 from ixc.nano.data.glyph_tokens import TOKEN, GlyphTokenEmbedding, GlyphTokens, grid_symbols, with_newlines
+from ixc.nano.data.question_packing import choose, markup, pack
+from ixc.nano.export import begin, reader, weights
+from ixc.nano.losses.answers import answer_logits, score
+from ixc.nano.stages.layout_lm import LayoutLm, optimisers, rate_at, set_rate
+from ixc.synth.page import CENTRE, DrawnPage, PageQuestion, characters
+from studies.resolution import pages, views
+from studies.resolution.scale import LEGIBLE, TEXT
+from studies.resolution.views import ANYRES, View
 
 log_to = logging.getLogger(__name__)
 FROM = 10**9
@@ -145,7 +145,7 @@ def lesson_batch(rng: Generator, lesson: Lesson) -> tuple[list[list[PageQuestion
 
 
 def embedded() -> dict[str, Tensor]:
-    """Weights of a `LayoutLm` from the embedded model: it has learned to find a key and to copy what stands behind it."""
+    """Weights of a `LayoutLm` from the embedded model, which finds keys and copies the values behind them."""
     model, symbols = weights(EMBEDDED), GlyphTokenEmbedding(TEXT.hidden_size)
     begin(EMBEDDED, model, symbols)
     return reader(model, symbols)
