@@ -23,7 +23,19 @@ LEVELS = {
     **dict.fromkeys(["inference", "data", "train", "evals"], 2),
     **dict.fromkeys(["serving", "bench"], 3),
     **dict.fromkeys(
-        ["cli", "cli_bench", "cli_data", "cli_train", "cli_eval", "cli_read", "cli_serve", "cli_synth", "cli_words"], 4
+        [
+            "cli",
+            "cli_bench",
+            "cli_checks",
+            "cli_data",
+            "cli_train",
+            "cli_eval",
+            "cli_read",
+            "cli_serve",
+            "cli_synth",
+            "cli_words",
+        ],
+        4,
     ),
     **dict.fromkeys(["terminal", "auto", "__init__", "__main__"], 4),
 }
@@ -33,7 +45,22 @@ SIBLINGS = {("train", "data"), ("evals", "data")}
 """L2 rooms that may use another: the embedded model is taught and examined on the documents `data.synth` draws."""
 
 HEAVY = {"torch", "PIL", "transformers", "numpy", "tokenizers", "safetensors", "torchvision"}
-LIGHT_FILES = {"inference/plan.py": {"torch", "transformers", "numpy"}, "inference/draw.py": {"torch", "transformers"}}
+LIGHT_FILES = {
+    "inference/plan.py": {"torch", "transformers", "numpy"},
+    "inference/settings.py": {"torch", "transformers", "numpy", "PIL"},
+    "inference/draw.py": {"torch", "transformers"},
+    "inference/documents.py": {"torch", "transformers"},
+    "model/sizes.py": {"torch", "transformers", "numpy"},
+    "model/checkpoint_files.py": {"torch", "transformers", "numpy"},
+    "train/adapter_files.py": {"torch", "transformers", "numpy"},
+    "train/reading.py": {"torch", "transformers", "numpy"},
+    "bench/names.py": {"torch", "transformers", "numpy"},
+    "serving/backend.py": {"torch", "transformers", "numpy"},
+    "processing/standalone.py": {"torch", "transformers"},
+    "inference/lazy.py": {"torch", "transformers", "numpy", "PIL"},
+    "model/standalone.py": {"transformers"},
+    "model/image_encoder.py": {"transformers"},
+}
 """Files outside L0 that must load quickly too -> what they may not import."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ixc.chat import CHAT_DEFAULTS
-from ixc.errors import UsageError
+from ixc.errors import UsageError, WeightsError
 from ixc.inference.settings import check_device, check_dtype, check_plora, check_prefix_cache, check_tiling
 
 Sources = Sequence[str | Path | bytes]
@@ -22,7 +22,7 @@ def check_model(model: Path | None) -> Path:
     """The model folder: there, its settings are JSON objects, its weight files whole, its sizes numbers.
 
     Raises:
-        WeightsError: something is missing or damaged. UsageError: a size that is no positive whole number.
+        WeightsError: something is missing or damaged, or a size is no positive whole number.
     """
     from ixc.inference.folder import check_settings, check_tokenizer, found
     from ixc.inference.plan import read_geometry
@@ -32,7 +32,12 @@ def check_model(model: Path | None) -> Path:
     check_settings(folder)
     check_tokenizer(folder)
     check_headers(folder)
-    read_geometry(folder)
+    try:
+        read_geometry(folder)
+    except UsageError as error:
+        raise WeightsError(
+            f"{folder / 'config.json'} describes no model of ours ({error}); correct it or fetch it again"
+        ) from error
     return folder
 
 
