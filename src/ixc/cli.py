@@ -130,7 +130,7 @@ def ask(
     check_run(device=device, dtype=dtype, plora=plora, compile=compile)
     check_setting(hd, partition, max_new_tokens)
     folder = check_model(model)
-    check_fits(folder, check_pictures(pictures), hd=hd, partition=partition, answer=max_new_tokens)
+    check_fits(folder, check_pictures(pictures), hd=hd, partition=partition)
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
     usual = (plora, compile, dtype in ("auto", "float32"), device in ("auto", "cpu")) == ("low_rank", False, True, True)
     answer = _standalone(folder, pictures, question, device=device, whole=as_json, **options) if usual else None
@@ -198,7 +198,7 @@ def chat(
     pictures = [existing(str(image)) for image in images]
     check_run(device=device, dtype=dtype, plora=plora, compile=compile, prefix_cache=prefix_cache)
     check_setting(hd, partition, max_new_tokens)
-    check_fits(check_model(model), check_pictures(pictures), hd=hd, partition=partition, answer=max_new_tokens)
+    check_fits(check_model(model), check_pictures(pictures), hd=hd, partition=partition)
     wanted = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
     engine = load_engine(model, device=device, dtype=dtype, **wanted)
     talk = _Talk(engine, pictures, hd, partition, max_new_tokens)

@@ -87,16 +87,13 @@ def check_pictures(sources: Sources) -> list[tuple[int, int]]:
     return [open_image(each).size if isinstance(each, bytes) else read_size(each) for each in sources]
 
 
-def check_fits(
-    folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None, partition: str | None, answer: int | None
-) -> None:
-    """Whether pictures of these sizes leave room in the model's context.
+def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None, partition: str | None) -> None:
+    """Whether pictures of these sizes leave room in the model's context; texts are counted when they are tokenised.
 
     Args:
         folder: of the model.
         sizes: (width, height), pixels.
         hd, partition: None = the folder's.
-        answer: most tokens of the answer; None = the folder's.
 
     Raises:
         GeometryError: a picture has no partition. ContextError: more tokens than positions.
@@ -115,4 +112,4 @@ def check_fits(
         part = partition_of(width, height, hd=hd, rule=rule)
         tokens += num_image_tokens(part.grid_h, part.grid_w, side=sizes_of_model.side, **layout)
     rules = Rules(processor=None, context=sizes_of_model.max_positions, max_new_tokens=1)
-    answer_length(rules, tokens, answer)
+    answer_length(rules, tokens, None)
