@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ixc.inference.folder import EMBEDDED
+from ixc.inference.model_folder import EMBEDDED
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ixc.inference.engine import Engine, load
-from ixc.inference.folder import EMBEDDED
+from ixc.inference.model_folder import EMBEDDED
 from ixc.inference.request import prepare
 from ixc.inference.standalone import StandaloneReader, reader
 from ixc.model.standalone import KeyValueCache, StandaloneModel

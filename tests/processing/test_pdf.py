@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ixc.cli import app
+from ixc.cli.main import app
 from ixc.errors import ImageError, UsageError
 from ixc.processing.pages import PageReference, Rendering, open_document, open_page, page_size, reference_of
 from ixc.processing.pdf import Pdf
