@@ -28,7 +28,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ixc.model.kernels.ops import compiled, ops
+from ixc.model.kernels import ops
+from ixc.model.kernels.ops import compiled
 from ixc.model.vision import VisionTower
 
 SOURCE = Path(ops.__file__).with_name("packed_attention.c")
