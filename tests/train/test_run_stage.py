@@ -19,7 +19,7 @@ from model_folder import foreign_files
 from PIL import Image
 from safetensors.torch import load_file
 
-from ixc.cli.main import main, train
+from ixc.cli import main, train
 from ixc.data.mixture import Mixture, Source
 from ixc.data.records import JsonLines
 from ixc.errors import UsageError, WeightsError
