@@ -111,7 +111,7 @@ def run(
         name, answers, settings = _served(endpoint, model, plain=plain, parallel=parallel)
     folder = out or Path("runs", "eval", name.replace("/", "_"))
     common = {"data": folder_of_data, "style": prompts, "limit": limit, "rank": ranks, "hd": hd}
-    plan = room.Plan(model=name, version=__version__, folder=folder, settings=settings, **common)
+    plan = room.SuitePlan(model=name, version=__version__, folder=folder, settings=settings, **common)
     asked = _judge(judge, judge_model, folder)
     with board() as show:
         progress = partial(show, "data")
