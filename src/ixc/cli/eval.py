@@ -356,6 +356,9 @@ def eval_synth(
     """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
     check_run(device=device, dtype=dtype)
     check_model(model)
+    from ixc.synth.page_sampling import check_drawn
+
+    check_drawn(kind, hd)
     from ixc.evals import synthetic as room
     from ixc.evals.parallel import ask_side_by_side
     from ixc.inference.model_folder import fingerprint, found
