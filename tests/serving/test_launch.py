@@ -11,7 +11,7 @@ import pytest
 from ixc.errors import CapacityError, UsageError
 from ixc.inference.folder import EMBEDDED
 from ixc.inference.plan import ModelGeometry
-from ixc.serving import launch
+from ixc.serving import backend
 from ixc.serving.door import Limits
 from ixc.serving.launch import Launch, Order, settings
 
@@ -60,13 +60,13 @@ def test_the_published_model(order: Order, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_which_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "has_vllm", lambda: False)
-    assert launch.choose("auto") == "light"
+    monkeypatch.setattr(backend, "has_vllm", lambda: False)
+    assert backend.choose("auto") == "light"
     for wrong in ("vllm", "tgi"):
         with pytest.raises(UsageError):
-            launch.choose(wrong)
-    monkeypatch.setattr(launch, "has_vllm", lambda: True)
-    assert [launch.choose(name) for name in launch.ENGINES] == ["vllm", "light", "vllm"]
+            backend.choose(wrong)
+    monkeypatch.setattr(backend, "has_vllm", lambda: True)
+    assert [backend.choose(name) for name in backend.ENGINES] == ["vllm", "light", "vllm"]
 
 
 def test_a_folder_that_is_none(order: Order) -> None:
