@@ -44,10 +44,10 @@ def check_source(source: Path) -> None:
 
 
 def check_target(target: Path) -> None:
-    """A folder that is to be made. Raises: UsageError: it is there already."""
-    from ixc.model.checkpoint_files import refuse_taken
+    """Check that a folder may be made. Raises: UsageError: the name is taken."""
+    from ixc.utils.files import check_free
 
-    refuse_taken(target)
+    check_free(target)
 
 
 def check_run(
@@ -89,7 +89,7 @@ def check_fits(
     from ixc.core.tiling import partition as partition_of
     from ixc.core.token_layout import num_image_tokens
     from ixc.inference.cost import read_geometry, read_tiling
-    from ixc.inference.request import Rules, answer_length
+    from ixc.inference.request import RequestPreparer
 
     sizes_of_model, usual = read_geometry(folder), read_tiling(folder)
     hd = usual.get("hd", CHAT_DEFAULTS.hd) if hd is None else hd
@@ -99,5 +99,5 @@ def check_fits(
     for width, height in sizes:
         part = partition_of(width, height, hd=hd, rule=rule)
         tokens += num_image_tokens(part.grid_h, part.grid_w, side=sizes_of_model.side, **layout)
-    rules = Rules(processor=None, context=sizes_of_model.max_positions, max_new_tokens=1)
-    answer_length(rules, tokens, answer)
+    limits = RequestPreparer(processor=None, context_length=sizes_of_model.max_positions, max_new_tokens=1)
+    limits.answer_length(tokens, answer, hd=hd)

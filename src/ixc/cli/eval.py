@@ -144,7 +144,7 @@ def _local(model: str | None, *, device: str, dtype: str, partition: str | None)
         raise UsageError(f"no folder {model}; give a model's folder, or --endpoint URL for a server")
     check_run(device=device, dtype=dtype)
     folder = check_model(None if model is None else Path(model))
-    from ixc.inference.batch import number_type
+    from ixc.inference.batch import resolved_dtype
 
     rule = partition or read_tiling(folder).get("rule", "original")
 
@@ -157,7 +157,7 @@ def _local(model: str | None, *, device: str, dtype: str, partition: str | None)
         )
 
     # The header says what "auto" comes to: it differs between machines, and the answers may with it.
-    settings = {"dtype": number_type(device, dtype), "partition": rule, "weights": fingerprint(folder)}
+    settings = {"dtype": resolved_dtype(device, dtype), "partition": rule, "weights": fingerprint(folder)}
     return folder.resolve().name, once(load), settings
 
 

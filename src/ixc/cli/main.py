@@ -160,9 +160,9 @@ def _standalone(
     folder: Path, pictures: Sequence[Any], question: str, *, device: str, whole: bool, **options: Any
 ) -> Any:
     """The answer (whole, or its pieces) without importing transformers; None where the engine must give it."""
-    from ixc.inference.standalone import reader
+    from ixc.inference.standalone import open_folder
 
-    found = reader(folder)
+    found = open_folder(folder)
     if found is None:
         return None
     request = found.prepare(pictures, question, **options)
@@ -387,7 +387,7 @@ def import_weights(
     check_target(target)
     check_source(source)
     quiet_libraries()
-    from ixc.model.loading import import_weights as run
+    from ixc.model.conversion import import_weights as run
 
     with progress("importing") as show:
         run(source, target, progress=show, complete=add_processor)
