@@ -115,5 +115,5 @@ def test_errors_name_their_question(engine: Engine) -> None:
     with pytest.raises(ImageError, match=r"^docvqa_val 7: "):
         batch.answer(engine, [good, replace(good, name="docvqa_val 7", images=(b"no picture",))])
     wide = picture(1500, 1500, "")
-    with pytest.raises(ContextError, match=r"^docvqa_val 8: .* lower --hd \(400 now\)"):
+    with pytest.raises(ContextError, match=r"^docvqa_val 8: .* lower hd \(400 now\)"):
         batch.answer(engine, [replace(good, name="docvqa_val 8", images=(wide,) * 9, hd=400)])

@@ -193,7 +193,7 @@ class RequestPreparer:
             shorter = f" or max_new_tokens <= {left:,}" if left > 0 else ""
             raise ContextError(
                 f"{prompt_tokens:,} tokens of prompt and {wanted or 1:,} of answer, but the model has "
-                f"{self.context_length:,} positions; use a lower --hd{now}, fewer images, a shorter text{shorter}"
+                f"{self.context_length:,} positions; use a lower hd{now}, fewer images, a shorter text{shorter}"
             )
         return min(left, self.max_new_tokens) if wanted is None else wanted
 

@@ -44,6 +44,6 @@ def check_tiling(hd: int | None, partition: str | None) -> None:
         UsageError: fewer than one tile, or an unknown rule.
     """
     if hd is not None and hd < 1:
-        raise UsageError(f"--hd is {hd}, at least 1 needed; use 25 (default) or 55 (4K)")
+        raise UsageError(f"hd counts tiles and must be at least 1, got {hd}; use 25 (default) or 55 (4K)")
     if partition is not None and partition not in RULES:
         raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")
