@@ -31,7 +31,7 @@ def test_weights_are_off_by_half_a_step_at_most(bits: int) -> None:
     found = linear(bits, weight)
     steps = found.scale.float().repeat_interleave(found.group_size, dim=1)
     # 0.6: bfloat16 keeps 8 bits of the scale, so the last of 15 (or 127) steps may fall short by a part of one
-    assert ((found.unpacked() - weight).abs() / steps).max() < (0.6 if bits == 4 else 1.0)
+    assert ((found.dequantized() - weight).abs() / steps).max() < (0.6 if bits == 4 else 1.0)
 
 
 def rounded(x: torch.Tensor, bits: int, group: int) -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_kernels_multiply_what_is_stored(bits: int, group: int) -> None:
     found = linear(bits, torch.randn(150, 384, generator=draw), group)  # more rows than two strips
     for rows in (1, 2, 3, 4, 9):
         x = torch.randn(1, rows, 384, generator=draw)
-        expected = F.linear(rounded(x, bits, group), found.unpacked(torch.float64))
+        expected = F.linear(rounded(x, bits, group), found.dequantized(torch.float64))
         # A number half-way between two steps may go to either: a step of 16 bits (1e-4) times the largest weight (5)
         torch.testing.assert_close(found(x).double(), expected, atol=5e-4, rtol=0)
 
@@ -62,7 +62,7 @@ def test_no_sum_overflows(bits: int) -> None:
     weight[:, ::128] = 0.0  # so that a group of 4 bits has two ends, and nearly all weights the upper or the lower one
     found = linear(bits, weight, 128)
     for x in (torch.ones(1, 8192), -torch.ones(1, 8192)):
-        expected = F.linear(x.double(), found.unpacked(torch.float64))
+        expected = F.linear(x.double(), found.dequantized(torch.float64))
         torch.testing.assert_close(found(x).double(), expected, rtol=1e-5, atol=0)
 
 

@@ -83,11 +83,11 @@ def answer(
         ImageError, GeometryError, UsageError, ContextError: in one request, which is named.
         CapacityError: too little memory.
     """
-    partition = engine.processor.image_processor.partition if partition is None else partition
-    items = [_item(engine, index, request, partition) for index, request in enumerate(requests)]
+    rule: str = engine.processor.image_processor.partition if partition is None else partition
+    items = [_item(engine, index, request, rule) for index, request in enumerate(requests)]
     found: dict[int, str] = {}
     for group in _groups(items, positions):
-        texts = _generate(engine, group, partition)
+        texts = _generate(engine, group, rule)
         found |= {item.index: text for item, text in zip(group, texts, strict=True)}
     return [found[index] for index in range(len(requests))]
 

@@ -1,13 +1,13 @@
-"""torch.compile on tower, reading and decode step: off by default, as the first answers wait for the compiler.
+"""torch.compile on vision tower, prefill and decode step: off by default, as the first answers wait for the compiler.
 
-    tower         one graph: passes have one shape (`IxcModel.encode_tiles`)
-    reading       one graph for every length: the layers of the decoder with a dynamic length; where image tokens are
-                  comes as a mask, as spans would be a graph a layout
+    vision tower  one graph: passes have one shape (`IxcModel.encode_tiles`)
+    prefill       one graph for every length: the decoder with a dynamic length; image positions come as a mask,
+                  because spans would make one graph for each layout
     decode step   one graph for every length, over a static cache
 
-A static cache has a power of two of positions, so that few are made, and is used again by the next call: kept prefixes
-and compile exclude each other. On a GPU its address is fixed and the decode step becomes CUDA graphs, one a length.
-Only what goes through the engine has such a cache; a bare `generate` of the model would compile for every length.
+The length of a static cache is a power of two, so that few are made; the next call reuses it, so the prefix cache and
+compile exclude each other. On a GPU its address is fixed and the decode step becomes CUDA graphs, one a length. Only
+the engine passes such a cache; a bare `generate` of the model would compile for every length.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MIN_CACHE_LENGTH = 1024
 """Positions of the smallest static cache."""
 
 STATIC_ADDRESS_ATTRIBUTE = "_dynamo_static_input_type"
-"""What `torch._dynamo.mark_static_address` sets."""
+"""Attribute that `torch._dynamo.mark_static_address` sets."""
 
 
 def cache_length(tokens: int, limit: int) -> int:
@@ -34,7 +34,7 @@ def cache_length(tokens: int, limit: int) -> int:
 
 
 class CompiledSteps:
-    """Compiles tower and decoder in place, and says what `generate` needs for compiled steps."""
+    """Compiles vision tower and decoder in place, and returns the arguments of `generate` for compiled steps."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -48,22 +48,22 @@ class CompiledSteps:
         self._cache: tuple[tuple[int, int], StaticCache] | None = None
 
     def arguments(self, tokens: int, *, rows: int) -> dict[str, Any]:
-        """What `generate` takes.
+        """Return the arguments of `generate`.
 
         Args:
-            tokens: prompt and longest answer.
+            tokens: of the prompt and the longest answer.
             rows: of the batch, times beams.
         """
         text = self.model.config.text_config
         key = (rows, cache_length(tokens, text.max_position_embeddings))
         if self._cache is None or self._cache[0] != key:
-            self._cache = None  # first let go of the old one
-            self._cache = key, self._made(*key)
+            self._cache = None  # free the old one before the new one is allocated
+            self._cache = key, self._new_cache(*key)
         cache = self._cache[1]
         cache.reset()
         return {CACHE_NAME: cache, "compile_config": self.config}
 
-    def _made(self, rows: int, length: int) -> StaticCache:
+    def _new_cache(self, rows: int, length: int) -> StaticCache:
         text = self.model.config.text_config
         cache = StaticCache(config=text, max_cache_len=length)
         cache.early_initialization(
@@ -79,7 +79,7 @@ class CompiledSteps:
 
 
 def _unmark_static_address(cache: StaticCache) -> None:
-    """Takes the mark of a fixed address away: with it every length would be a graph."""
+    """Remove the mark of a fixed address, under which every length would become a graph of its own."""
     layers: Any = cache.layers
     for layer in layers:
         for tensor in (layer.keys, layer.values, layer.cumulative_length):

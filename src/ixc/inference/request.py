@@ -153,20 +153,20 @@ class RequestPreparer:
         partition: str | None,
         max_new_tokens: int | None,
     ) -> Request:
-        hd = int(self.processor.image_processor.hd) if hd is None else hd
-        partition = self.processor.image_processor.partition if partition is None else partition
-        image_tokens = self.count_image_tokens(pictures, hd=hd, partition=partition)
+        budget: int = self.processor.image_processor.hd if hd is None else hd
+        rule: str = self.processor.image_processor.partition if partition is None else partition
+        image_tokens = self.count_image_tokens(pictures, hd=budget, partition=rule)
         # Checked before a canvas is made: a huge hd would ask for a canvas of gigabytes.
-        self.answer_length(sum(image_tokens), hd=hd)
-        inputs = dict(encode(hd=hd, partition=partition))
+        self.answer_length(sum(image_tokens), hd=budget)
+        inputs = dict(encode(hd=budget, partition=rule))
         length = inputs["input_ids"].shape[1]
         return Request(
             inputs=inputs,
-            hd=hd,
-            partition=partition,
+            hd=budget,
+            partition=rule,
             image_tokens=image_tokens,
             prompt_tokens=length,
-            max_new_tokens=self.answer_length(length, max_new_tokens, hd=hd),
+            max_new_tokens=self.answer_length(length, max_new_tokens, hd=budget),
         )
 
     def count_image_tokens(self, pictures: Sequence[Image.Image], *, hd: int, partition: str) -> tuple[int, ...]:

@@ -171,7 +171,7 @@ class TileCache:
 
 
 class _Views:
-    """The views of a request as keys, ordered as in ``image_features.views``: each overview before its tiles."""
+    """The views of a request as keys, ordered as in ``image_features.all_views``: each overview before its tiles."""
 
     def __init__(self, keys: ImageKeys, identity: bytes, *, with_overview: bool) -> None:
         self.order: list[bytes] = []

@@ -1,9 +1,10 @@
-"""Tensors: the vision tower, the merge, Partial LoRA, the decoder and the whole model.
+"""The model: vision tower, projector merge, Partial LoRA, decoder, and its files of weights.
 
-    pixels -> vision.py -> merge.py -> images.py (order, newlines) -> model.py <- decoder.py <- plora.py, rope.py
-    names.py, strict.py, weights.py: files of weights; generation.py: what `generate` must know
+    pixels -> vision.py -> projector_merge.py -> image_features.py (order, newlines) -> modeling.py
+    modeling.py <- decoder.py <- blocks.py <- attention.py, plora.py, rope.py;  generation.py: hooks of `generate`
+    checkpoint_files.py, tensor_files.py <- loading.py, conversion.py, quantization/: files of weights;  key_mapping.py: their names
 
-Names are imported on first use: `import ixc.model` alone costs nothing.
+Names are imported on first use: `import ixc.model` alone imports no torch.
 """
 
 from typing import TYPE_CHECKING

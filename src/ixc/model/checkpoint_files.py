@@ -1,34 +1,26 @@
-"""Files of weights: which ones a folder holds, whether they are whole, their keys, shapes and tensors.
+"""Files of weights: which ones a folder holds, whether they are whole, whether their keys fit a model.
 
-    folder --weight_files--> paths --check_headers--> complete    names and headers only, without torch
-                                   --stored_shapes--> key -> shape
-                                   --stored_tensors--> (key, tensor), one at a time
+    folder --weight_files--> paths --check_headers--> complete
 
-This module knows no model, so loading, conversion and quantization all build on it. torch and safetensors are imported
-by the functions that read tensors: the command line checks headers before it pays for importing torch.
+Names and headers only, without torch: the command line checks a folder before it pays for importing torch.
+`tensor_files.py` reads the tensors. Neither knows a model, so loading, conversion and quantization build on both.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ixc.errors import WeightsError
 from ixc.model.key_mapping import published_name
-
-if TYPE_CHECKING:
-    import torch
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 HEADER_LENGTH_BYTES = 8
 """Bytes at the start of a safetensors file that hold the length of its JSON header, little-endian."""
-
-Shape = tuple[int, ...]
 
 _KEYS_SHOWN = 5
 """Keys named in an error; the rest is counted."""
@@ -94,60 +86,6 @@ def json_object(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is not JSON ({error}); fetch it again") from error
     if not isinstance(found, dict):
         raise WeightsError(f"{path} holds a {type(found).__name__}, a JSON object needed; fetch it again")
-    return found
-
-
-def stored_shapes(path: Path) -> dict[str, Shape]:
-    """Return key -> shape of one file; only the header is read of safetensors.
-
-    Raises:
-        WeightsError: the file is damaged or cut off.
-    """
-    if path.suffix == ".bin":
-        return {key: tuple(value.shape) for key, value in _read_pickled(path).items()}
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
-
-
-def stored_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (key, tensor) of one file; of safetensors one tensor is in memory at a time.
-
-    Raises:
-        WeightsError: the file is damaged or cut off, or a pickled file holds more than tensors.
-    """
-    if path.suffix == ".bin":
-        yield from _read_pickled(path).items()
-        return
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - the file is no mapping
-                yield key, file.get_tensor(key)
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{path} is damaged or cut off ({error}); fetch it again")
-
-
-def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a .bin file, mapped from disk; `weights_only` keeps code in it from running."""
-    import torch
-
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} is damaged, or holds more than tensors ({reason}); fetch it again") from error
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise WeightsError(f"{path} holds a {type(found).__name__} and no table of named tensors; fetch it again")
     return found
 
 

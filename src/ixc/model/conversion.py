@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ixc.model.checkpoint_files import SAFE, SAFE_INDEX, stored_tensors, weight_files
+from ixc.model.checkpoint_files import SAFE, SAFE_INDEX, weight_files
 from ixc.model.key_mapping import is_ignored
 from ixc.model.loading import check
 from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.model.tensor_files import stored_tensors
 from ixc.utils.files import atomic_folder, check_free
 
 COPIED_FILES = (

@@ -16,11 +16,12 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from ixc.errors import UsageError, WeightsError
-from ixc.model.checkpoint_files import Shape, check_keys, json_object, stored_shapes, weight_files
+from ixc.model.checkpoint_files import check_keys, json_object, weight_files
 from ixc.model.configuration import IxcConfig
 from ixc.model.key_mapping import is_ignored, published_name
 from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.quantization.layers import read_quantization, replace_modules
+from ixc.model.tensor_files import Shape, stored_shapes
 
 _MAX_REASON_LENGTH = 200
 """Characters of another library's message repeated in ours."""

@@ -1,11 +1,11 @@
-"""The whole model: pictures and words in, words out (InternLM-XComposer2-4KHD, arXiv 2404.06512; spec c to h).
+"""The whole model: images and text in, text out (InternLM-XComposer2-4KHD, arXiv 2404.06512; spec c to h).
 
     pixel_values, image_grids -> VisionTower -> merge -> newlines, separator -> vision_proj -> image tokens
     input_ids -> tok_embeddings -> placeholders replaced by the image tokens, in order
               -> Decoder (PLoRA at the image tokens only) -> output -> logits
 
-Which tokens are an image's is told by ``mm_token_type_ids`` (1 = image), or by ``image_token_id`` in ``input_ids``.
-Both names, and ``image_grids``, are those that ``generate`` of transformers extends, slices and drops by itself.
+Image positions are given by ``mm_token_type_ids`` (1 = image), or by ``image_token_id`` in ``input_ids``. These names,
+and ``image_grids``, are the ones that ``generate`` of transformers extends, slices and drops.
 
 Legend: B batch, T tokens, V vocabulary, S = 336 px, N tokens of one image.
 """
@@ -43,13 +43,13 @@ from ixc.model.vision import VisionTower
 
 @dataclass
 class ImageFeatures(ModelOutput):
-    """``pooler_output``: one (N, W) tensor an image; the name is the one transformers asks for."""
+    """``pooler_output``: one (N, W) tensor an image; transformers requires this name."""
 
     pooler_output: list[torch.Tensor] = field(default_factory=list)
 
 
 class IxcModel(ImageEncoder, IxcPreTrainedModel):
-    """Eyes, projector and reader, without the output head."""
+    """Vision encoder, projector and decoder, without the output head."""
 
     def __init__(self, config: IxcConfig) -> None:
         super().__init__(config)
@@ -79,24 +79,24 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
         tiles_per_pass: int | None = None,
         **kwargs: Any,
     ) -> ImageFeatures:
-        """Looks at images.
+        """Encode images.
 
         Args:
             pixel_values: (sum of h*w, 3, S, S) uint8, tiles row-major, image after image; floats are taken as
                 normalised already.
             image_grids: (images, 2) long, rows and columns of tiles.
-            tiles_per_pass: so many pictures through the tower at once. Default: ``TILES_PER_PASS``.
+            tiles_per_pass: views of one pass through the vision tower. Default: ``TILES_PER_PASS``.
 
         Returns:
-            ``pooler_output``: one (N, W) tensor an image, ready to stand among word embeddings.
+            ``pooler_output``: one (N, W) tensor an image, in the space of the word embeddings.
 
         Raises:
             UsageError: grids and tiles disagree, or tiles of another size.
         """
-        pictures, grids = self._pictures(pixel_values, image_grids)
+        views, grids = self._views(pixel_values, image_grids)
         newline, separator = self.special_embeddings()
-        seen = self.encode_tiles(pictures, tiles_per_pass=tiles_per_pass)
-        return ImageFeatures(pooler_output=assemble(seen, grids, newline=newline, separator=separator))
+        encoded = self.encode_tiles(views, tiles_per_pass=tiles_per_pass)
+        return ImageFeatures(pooler_output=assemble(encoded, grids, newline=newline, separator=separator))
 
     def forward(
         self,
@@ -112,7 +112,7 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
         image_count: int | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Reads words and pictures; arguments as ``IxcForConditionalGeneration.forward``."""
+        """Run the model without its head; arguments as ``IxcForConditionalGeneration.forward``."""
         if (input_ids is None) == (inputs_embeds is None):
             raise UsageError("give either input_ids or inputs_embeds, and not both")
         features = (mm_encoder_outputs or {}).get("image")
@@ -137,7 +137,7 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
     def _image_mask(
         self, ids: torch.Tensor | None, embeds: torch.Tensor | None, types: torch.Tensor | None
     ) -> torch.Tensor | None:
-        """Bool (B, T), from the types if they are given, else from the placeholders."""
+        """Return a bool (B, T), from the token types if they are given, else from the placeholders."""
         if types is None:
             return None if ids is None else ids == self.config.image_token_id
         given = ids if ids is not None else embeds
@@ -156,7 +156,7 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
         images: list[torch.Tensor],
         count: int | None,
     ) -> torch.Tensor:
-        """Word embeddings with the placeholders' rows replaced by the images' tokens. (B, T, W)"""
+        """Return word embeddings with the placeholders replaced by the image tokens. (B, T, W)"""
         if image_mask is None:
             raise UsageError("inputs_embeds came with images but without mm_token_type_ids; pass (B, T), 1 at images")
         words = self.get_input_embeddings()(ids) if embeds is None else embeds
@@ -261,7 +261,7 @@ class IxcForConditionalGeneration(IxcGenerative):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
-        """Reads a batch of conversations.
+        """Run a batch of conversations, and compute the loss where labels are given.
 
         Args:
             input_ids: (B, T) long, ``config.image_token_id`` at every image token; or ``inputs_embeds`` (B, T, W).
@@ -270,14 +270,14 @@ class IxcForConditionalGeneration(IxcGenerative):
             mm_token_type_ids: (B, T), 1 at image tokens; required with ``inputs_embeds``.
             mm_encoder_outputs: {"image": ImageFeatures} made before, instead of ``pixel_values``.
             image_spans: (start, stop) of the image tokens, the same in every row, for callers that know them on the
-                host; () for text alone. Then nothing waits for the device, and ``mm_token_type_ids`` is not looked at.
-            image_count: image tokens of all rows, for callers that know them on the host where rows differ: nothing
-                waits for the device then either.
+                host; () for text alone. Then nothing synchronizes, and ``mm_token_type_ids`` is not read.
+            image_count: image tokens of all rows, for callers that know their number on the host where rows differ;
+                then nothing synchronizes either.
             attention_mask: (B, S) with 0 at padding, or (B, 1, T, S) bool or additive, taken as it is.
             position_ids: (B, T) long.
-            cache: keys and values of earlier tokens; past_key_values: its name before transformers 5.24. Either name is
-                taken, on every release.
-            labels: (B, T) long, not shifted; ``IGNORED`` where nothing is learned.
+            cache: keys and values of earlier tokens; past_key_values: its name before transformers 5.24. Both names
+                are accepted on every release.
+            labels: (B, T) long, not shifted; ``IGNORED`` where nothing is trained.
             logits_to_keep: an int n for the last n positions (0: all), or a (P,) long of positions. In training take
                 1: the loss is computed at the labelled positions only, whatever is kept.
             num_items_in_batch: labels in the whole accumulated batch; then the loss is the sum over this number.
@@ -288,8 +288,8 @@ class IxcForConditionalGeneration(IxcGenerative):
 
         Raises:
             UsageError: placeholders and image tokens differ in number; embeddings without ``mm_token_type_ids``; a
-                cache given twice, or under a name that is not read.
-            DataError: labels were given and none is learned from.
+                cache given twice, or under an unknown name.
+            DataError: labels were given and all of them are ``IGNORED``.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -318,22 +318,22 @@ class IxcForConditionalGeneration(IxcGenerative):
         return result.to_tuple() if return_dict is False else result
 
     def _loss(self, hidden: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None) -> torch.Tensor:
-        """Cross entropy of every label with the position before it; logits are made at those positions only."""
+        """Return the cross entropy of each label at the position before it; only these positions get logits."""
         targets = labels[:, 1:].to(hidden.device)
-        learned = targets != IGNORED
-        if not bool(learned.any()):
+        trained = targets != IGNORED
+        if not bool(trained.any()):
             raise DataError(
                 f"none of the {labels.numel()} labels of the batch is learned from (all are {IGNORED}); "
                 "was the answer cut off? lower hd or raise the maximal length"
             )
-        logits = self.output(hidden[:, :-1][learned]).float()  # (labels, V)
+        logits = self.output(hidden[:, :-1][trained]).float()  # (labels, V)
         if num_items is None:
-            return F.cross_entropy(logits, targets[learned])
-        return F.cross_entropy(logits, targets[learned], reduction="sum") / num_items
+            return F.cross_entropy(logits, targets[trained])
+        return F.cross_entropy(logits, targets[trained], reduction="sum") / num_items
 
 
 def _check_places(places: int, images: list[torch.Tensor]) -> None:
-    """As many placeholders as image tokens."""
+    """Check that there are as many placeholders as image tokens. Raises: UsageError."""
     tokens = [len(image) for image in images]
     if places != sum(tokens):
         raise UsageError(
@@ -343,7 +343,7 @@ def _check_places(places: int, images: list[torch.Tensor]) -> None:
 
 
 def _refuse_placeholders(image_mask: ImagePositions) -> None:
-    """Placeholders without images would be read as words."""
+    """Refuse placeholders without images, which would be embedded as text. Raises: UsageError."""
     if isinstance(image_mask, tuple):
         image_mask = torch.tensor([last - first for first, last in image_mask])
     if image_mask is None or torch.compiler.is_compiling() or image_mask.is_meta or not bool(image_mask.any()):
@@ -355,7 +355,7 @@ def _refuse_placeholders(image_mask: ImagePositions) -> None:
 
 
 def _kept(hidden: torch.Tensor, keep: int | torch.Tensor) -> torch.Tensor:
-    """The positions whose logits are wanted. (B, T, W) -> (B, P, W)"""
+    """Return the positions whose logits are wanted. (B, T, W) -> (B, P, W)"""
     if isinstance(keep, torch.Tensor):
         return hidden[:, keep]
     return hidden[:, -keep:] if keep else hidden

@@ -3,18 +3,18 @@
     y = W x                                         for every token
     y = W x + (alpha / r) * B A dropout(x)          for image tokens
 
-Three plain ``nn.Linear`` side by side and no subclass of Linear: quantizers and serving engines replace every
-``nn.Linear`` they find, and a subclass would lose its addition to them without a word.
+Three plain ``nn.Linear`` side by side, not a subclass of Linear: quantizers and serving engines replace every
+``nn.Linear`` they find, and a subclass would silently lose its low-rank update.
 
-Which tokens are an image's is said in one of three ways:
+Image positions are given in one of three forms:
 
-    None                       none of them: the addition is left out
-    ((start, stop), ...)       spans, the same in every row, known to the host: only these rows are added to, in place
-    bool (B, T)                a mask on the device: the addition is masked in rank space
+    None                       no image token: the update is skipped
+    ((start, stop), ...)       spans, the same in every row, known to the host: only these rows are updated, in place
+    bool (B, T)                a mask on the device: the update is masked in rank space
 
-No way waits for the device, and none has a shape that depends on data.
+None of them synchronizes with the device, and no shape depends on data.
 
-Merged: ``W + (alpha / r) B A`` kept as a second weight for image tokens: no low-rank products, twice the memory.
+Merged: ``W + (alpha / r) B A`` is held as a second weight for image tokens: no low-rank products, twice the memory.
 
 Shapes: B batch, T tokens, r rank.
 """
@@ -35,7 +35,7 @@ Spans = tuple[tuple[int, int], ...]
 """(start, stop) of every run of image tokens, in order; empty: no image."""
 
 ImagePositions = torch.Tensor | Spans | None
-"""Where the image tokens are; see the head of the file."""
+"""Image positions in one of the three forms described at the top of the file."""
 
 
 class PLoRALinear(nn.Module):
@@ -43,9 +43,9 @@ class PLoRALinear(nn.Module):
 
     Args:
         in_features, out_features: widths.
-        r: rank of the addition, at least 1.
+        r: rank of the update, at least 1.
         alpha: numerator of its scale, alpha / r.
-        dropout: probability on the input of the addition, in training only (0.05 as published).
+        dropout: probability on the input of the update, in training only (0.05 as published).
     """
 
     merged: torch.Tensor | None
@@ -55,7 +55,7 @@ class PLoRALinear(nn.Module):
         self.base = nn.Linear(in_features, out_features, bias=False)
         self.Plora_A = nn.Linear(in_features, r, bias=False)
         self.Plora_B: Any = nn.Linear(r, out_features, bias=False)
-        # Children are drawn before parents, each by its own kind: the zero start is a property of the child.
+        # Children are initialized before their parents, by their own class: so the child is marked to start at zero.
         self.Plora_B.starts_at_zero = True
         nn.init.zeros_(self.Plora_B.weight)
         self.dropout = nn.Dropout(dropout)
@@ -63,11 +63,11 @@ class PLoRALinear(nn.Module):
         self.register_buffer("merged", None, persistent=False)
 
     def forward(self, x: torch.Tensor, image_mask: ImagePositions) -> torch.Tensor:
-        """Maps tokens.
+        """Apply the linear map, with the low-rank update at image tokens.
 
         Args:
             x: (B, T, in).
-            image_mask: where the image tokens are: a bool (B, T), spans, or None (see the head of the file).
+            image_mask: image positions as a bool (B, T), as spans, or None.
 
         Returns:
             (B, T, out).
@@ -75,7 +75,7 @@ class PLoRALinear(nn.Module):
         if image_mask is None:
             return linear(self.base, x)
         if isinstance(image_mask, torch.Tensor):
-            # Masked in rank space: a text token adds exact zeros, no index is gathered, nothing waits for the device.
+            # Masked in rank space: text tokens add exact zeros; nothing is gathered and nothing synchronizes.
             low = self.Plora_A(self.dropout(x))  # (B, T, r)
             return self.base(x) + self.Plora_B(low * (image_mask.unsqueeze(-1) * self.scaling).to(low.dtype))
         if self.merged is not None and not torch.is_grad_enabled():
@@ -89,7 +89,7 @@ class PLoRALinear(nn.Module):
         return y
 
     def _merges_in_training(self) -> bool:
-        """Under spans, where the base learns too and nothing is dropped: one product for an image, not three."""
+        """Return True if one product may replace three: all three maps are trained, without dropout."""
         parts = (self.base, self.Plora_A, self.Plora_B)
         return (
             torch.is_grad_enabled()
@@ -100,10 +100,10 @@ class PLoRALinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Makes the second weight, (out, in).
+        """Compute the merged weight, (out, in).
 
         Raises:
-            UsageError: one of the three maps is no plain one (quantized, or an adapter around it).
+            UsageError: one of the three maps is not a plain Linear (quantized, or wrapped in an adapter).
         """
         parts = (self.base, self.Plora_A, self.Plora_B)
         if not all(is_plain(part) for part in parts):
@@ -113,7 +113,7 @@ class PLoRALinear(nn.Module):
         self.merged = torch.addmm(base.float(), b.float(), a.float(), alpha=self.scaling).to(base.dtype)
 
     def _add(self, y: torch.Tensor, x: torch.Tensor) -> None:
-        """y += (alpha / r) B A x, with the sum inside the product where that is possible."""
+        """Compute y += (alpha / r) B A x, with the addition inside the product (addmm) where that is possible."""
         low = self.Plora_A(self.dropout(x))  # (B, t, r)
         if torch.is_grad_enabled() or len(y) > 1 or not is_plain(self.Plora_B) or torch.is_autocast_enabled():
             y += self.Plora_B(low * self.scaling)
@@ -121,30 +121,30 @@ class PLoRALinear(nn.Module):
             y[0].addmm_(low[0], self.Plora_B.weight.t(), alpha=self.scaling)
 
     def _by_spans(self, x: torch.Tensor, spans: Spans, merged: torch.Tensor) -> torch.Tensor:
-        """Text by the base, images by the merged weight. (B, T, in) -> (B, T, out)"""
+        """Map text tokens with the base and image tokens with the merged weight. (B, T, in) -> (B, T, out)"""
         parts = [
             F.linear(x[:, one], merged) if image else linear(self.base, x[:, one])
-            for image, one in _pieces(x.shape[1], spans)
+            for image, one in _runs(x.shape[1], spans)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class _BySpans(torch.autograd.Function):
-    """What ``_by_spans`` gives, every product written where it belongs: slices and their gradients are not copied.
+    """Autograd version of ``_by_spans`` that writes each product into its slice, so that no slice is copied.
 
-    Where float32 products may be of bf16 (``torch.set_float32_matmul_precision("medium")``) they are, of numbers
-    rounded once for all of them.
+    With ``torch.set_float32_matmul_precision("medium")`` the products run in bf16, and each tensor is rounded once for
+    all of them.
     """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, base: torch.Tensor, merged: torch.Tensor, spans: Spans) -> torch.Tensor:
         """(B, T, in), twice (out, in) -> (B, T, out)"""
-        kind = torch.bfloat16 if _may_round(x) else x.dtype
+        kind = torch.bfloat16 if _may_use_bf16(x) else x.dtype
         ctx.spans, ctx.kinds = spans, (kind, x.dtype)
         x, base, merged = (given.to(kind) for given in (x, base, merged))
         ctx.save_for_backward(x, base, merged)
         y = x.new_empty(*x.shape[:2], len(base))
-        for image, one in _pieces(x.shape[1], spans):
+        for image, one in _runs(x.shape[1], spans):
             for given, out in zip(x, y, strict=True):
                 torch.mm(given[one], (merged if image else base).t(), out=out[one])
         return y.to(ctx.kinds[1])
@@ -155,7 +155,7 @@ class _BySpans(torch.autograd.Function):
         kind, back = ctx.kinds
         grad = grads[0].to(kind).contiguous()
         grad_x, grad_base, grad_merged = torch.empty_like(x), *(torch.zeros_like(w, dtype=back) for w in (base, merged))
-        for image, one in _pieces(x.shape[1], ctx.spans):
+        for image, one in _runs(x.shape[1], ctx.spans):
             weight, of_weight = (merged, grad_merged) if image else (base, grad_base)
             for out, into in zip(grad, grad_x, strict=True):
                 torch.mm(out[one], weight, out=into[one])
@@ -164,13 +164,13 @@ class _BySpans(torch.autograd.Function):
         return grad_x.to(back), grad_base, grad_merged, None
 
 
-def _may_round(x: torch.Tensor) -> bool:
+def _may_use_bf16(x: torch.Tensor) -> bool:
     medium = torch.get_float32_matmul_precision() == "medium" and torch.cpu._is_avx512_bf16_supported()
     return medium and x.device.type == "cpu" and x.dtype == torch.float32
 
 
-def _pieces(length: int, spans: Spans) -> Iterator[tuple[bool, slice]]:
-    """The runs of text and of image tokens of a row, in order: is it an image's, where."""
+def _runs(length: int, spans: Spans) -> Iterator[tuple[bool, slice]]:
+    """Yield the runs of text and of image tokens of a row, in order: (is an image, slice)."""
     done = 0
     for start, stop in (*spans, (length, length)):
         if start > done:
@@ -181,14 +181,14 @@ def _pieces(length: int, spans: Spans) -> Iterator[tuple[bool, slice]]:
 
 
 def merge_plora(model: nn.Module) -> None:
-    """Gives every PLoRA of a model its merged weight. Raises: UsageError as ``PLoRALinear.merge``."""
+    """Merge every PLoRA of a model. Raises: UsageError as ``PLoRALinear.merge``."""
     for module in model.modules():
         if isinstance(module, PLoRALinear):
             module.merge()
 
 
 def spans_of(types: torch.Tensor) -> Spans | None:
-    """Runs of ones in (B, T) types on the host; None if the rows differ. Text alone gives ()."""
+    """Return the runs of ones in (B, T) token types on the host; None if rows differ, () for text alone."""
     if bool((types != types[:1]).any()):
         return None
     image = (types[0] == 1).int()
@@ -198,16 +198,16 @@ def spans_of(types: torch.Tensor) -> Spans | None:
 
 
 def clip_spans(spans: Spans, start: int, stop: int) -> Spans:
-    """The spans inside [start, stop), counted from ``start``."""
+    """Return the spans inside [start, stop), counted from ``start``."""
     inside = ((max(a, start) - start, min(b, stop) - start) for a, b in spans)
     return tuple((a, b) for a, b in inside if a < b)
 
 
 def text_only(image_mask: ImagePositions) -> bool:
-    """True if no token is an image's and nothing trains: then PLoRA may be left out altogether.
+    """Return True if there is no image token and no gradient is needed: then PLoRA may be skipped.
 
-    In training the additions run even for a batch of text: their gradients are then zeros, not missing, which is what
-    sharded training needs. Under compilation the mask is data and cannot be asked.
+    In training the update runs even for a batch of text: its gradients are then zeros instead of missing, as sharded
+    training needs. Under compilation the mask is data and cannot be read.
     """
     if isinstance(image_mask, tuple):
         return not image_mask

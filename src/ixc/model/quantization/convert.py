@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import save_file
 
 from ixc.errors import UsageError
-from ixc.model.checkpoint_files import SAFE, stored_shapes, stored_tensors, weight_files
+from ixc.model.checkpoint_files import SAFE, weight_files
 from ixc.model.configuration import IxcConfig
 from ixc.model.conversion import Progress, copy_files, write_index
 from ixc.model.key_mapping import PLORA_LINEARS, is_ignored, published_name
 from ixc.model.loading import check
 from ixc.model.quantization.layers import HALVES, Quantization, group_size, quantize_weight, read_quantization
+from ixc.model.tensor_files import stored_shapes, stored_tensors
 from ixc.utils.files import atomic_folder, check_free
 
 SHARD_BYTES = 1 << 31

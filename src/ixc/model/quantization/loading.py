@@ -15,7 +15,7 @@ from torch import nn
 from transformers import GenerationConfig
 
 from ixc.errors import UsageError, WeightsError
-from ixc.model.checkpoint_files import check_keys, stored_tensors, weight_files
+from ixc.model.checkpoint_files import check_keys, weight_files
 from ixc.model.configuration import IxcConfig
 from ixc.model.generation import with_stop_tokens
 from ixc.model.key_mapping import is_ignored, published_name
@@ -27,6 +27,7 @@ from ixc.model.quantization.layers import (
     read_quantization,
     replace_modules,
 )
+from ixc.model.tensor_files import stored_tensors
 
 _ARGUMENTS = ("config", "dtype", "torch_dtype", "attn_implementation", "device_map")
 """Arguments of ``from_pretrained`` that have an effect here."""
