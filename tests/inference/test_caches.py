@@ -11,7 +11,7 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 from ixc.errors import UsageError
-from ixc.inference import plora_merging
+from ixc.inference import plora_merging, vision_cache
 from ixc.inference.cost import read_geometry
 from ixc.inference.engine import Engine, load
 from ixc.inference.prefix_cache import PrefixCache, common_prefix_length, position_keys, preallocated_cache
@@ -140,6 +140,17 @@ def test_a_second_question_reads_only_what_is_new(engine: Engine, plain: Engine,
     assert seen == []
     assert engine.generator.prefixes.tokens_reused - before >= answer.image_tokens[0]
     assert answer.text == plain.ask([page], "How much is Tea?", **SHORT).text
+
+
+def test_generate_hashes_the_tiles_of_a_request_once(
+    engine: Engine, page: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    real = vision_cache._tile_keys
+    monkeypatch.setattr(vision_cache, "_tile_keys", lambda pixels: calls.append(len(pixels)) or real(pixels))
+    engine.ask([page], QUESTION, **SHORT)
+    engine.ask([page], "How much is Tea?", **SHORT)
+    assert calls == [1, 1]
 
 
 def test_the_next_turn_and_other_pictures(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:

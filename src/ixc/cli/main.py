@@ -358,7 +358,7 @@ def _as_dict(planned: Plan) -> dict[str, Any]:
     """A plan for JSON: sizes in px and tokens, work in FLOP, memory in bytes."""
     from dataclasses import asdict
 
-    from ixc.inference.cost import SMALL
+    from ixc.inference.cost import QUANTIZED_DTYPES
 
     return asdict(planned.partition) | {
         "tiles": planned.partition.tiles,
@@ -369,7 +369,7 @@ def _as_dict(planned: Plan) -> dict[str, Any]:
         "flops": planned.flops(),
         "dtype": planned.dtype,
         "weight_bytes": planned.weight_bytes(),
-        "folded_bytes": None if planned.dtype in SMALL else planned.merged_bytes,
+        "folded_bytes": None if planned.dtype in QUANTIZED_DTYPES else planned.merged_bytes,
         "kv_bytes": planned.kv_bytes,
         "activation_bytes": planned.activation_bytes,
     }

@@ -22,6 +22,7 @@ Pure Python, no tensors, no pictures. All sizes are pixels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from numbers import Integral
 
@@ -111,6 +112,12 @@ def partition(width: int, height: int, *, hd: int, rule: str = "original", tile:
     Source: paper eq. 1, spec (a).
     """
     _check(width, height, hd, rule, tile)
+    return _partition(width, height, hd, rule, tile)
+
+
+@lru_cache(maxsize=1024)
+def _partition(width: int, height: int, hd: int, rule: str, tile: int) -> Partition:
+    """Compute a partition. Cached, because a request counts its tokens before the image processor cuts its tiles."""
     transposed = width < height
     wide, short = (height, width) if transposed else (width, height)
     resized = RULES[rule](wide, short, hd, tile)

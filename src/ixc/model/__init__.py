@@ -2,7 +2,7 @@
 
     pixels -> vision.py -> projector_merge.py -> image_features.py (order, newlines) -> modeling.py
     modeling.py <- decoder.py <- blocks.py <- attention.py, plora.py, rope.py;  generation.py: hooks of `generate`
-    checkpoint_files.py, tensor_files.py <- loading.py, conversion.py, quantization/: files of weights;  key_mapping.py: their names
+    checkpoint_files.py, tensor_files.py, key_mapping.py <- loading.py, conversion.py, quantization/: files of weights
 
 Names are imported on first use: `import ixc.model` alone imports no torch.
 """
