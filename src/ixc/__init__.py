@@ -3,8 +3,8 @@
     import ixc
     ixc.load().ask(["page.png"], "What is the title?").text
 
-Public names are looked up on first use, so that `import ixc` costs no second of torch; it does make the Auto classes of
-transformers know the model (see `ixc.auto`).
+Public names are looked up on first use, so that `import ixc` imports no torch; it does register the model with the Auto
+classes of transformers (see `ixc.auto`).
 """
 
 from typing import TYPE_CHECKING

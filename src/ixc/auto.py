@@ -1,14 +1,13 @@
-"""`import ixc` makes the Auto classes of transformers know this model, without importing transformers.
+"""Registration with the Auto classes of transformers by `import ixc`, without importing transformers.
 
     import ixc
     from transformers import AutoModelForImageTextToText, AutoProcessor
     model = AutoModelForImageTextToText.from_pretrained(folder)        # published or native layout
 
-Importing transformers and torch takes seconds, and `ixc plan`, `ixc --help` and every pure module import `ixc` too: so
-registering at once is out of the question. Instead imports of transformers and of this package are counted, on Python's
-own list of finders (`sys.meta_path`): when the outermost of them ends and a module with Auto classes has been imported,
-by whomever, our classes are entered there. At that moment no module of either package is half imported, so circular
-imports cannot trip over the entry; nothing of transformers is changed.
+Importing transformers and torch takes seconds, and `ixc plan`, `ixc --help` and every pure module import `ixc` too, so
+registering must wait. A finder on `sys.meta_path` counts nested imports of transformers and of this package. When the
+outermost one ends and a module with Auto classes has been imported, our classes are registered there. At that moment no
+module of either package is half imported, so the registration causes no circular import; transformers is not changed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _COUNTED = frozenset({"ixc", "transformers"})
 def _configurations() -> None:
     configs = import_module("ixc.model.configuration")
     mapping = import_module(f"{AUTO}.configuration_auto").CONFIG_MAPPING
-    # Not through AutoConfig.register: that wants one name a class, and the published folders have three.
+    # Not through AutoConfig.register: it takes one name a class, and the published folders have three.
     for name in (configs.MODEL_TYPE, *configs.PUBLISHED_MODEL_TYPES):
         mapping.register(name, configs.IxcConfig, exist_ok=True)
     for part in (configs.IxcVisionConfig, configs.IxcTextConfig):
@@ -43,7 +42,7 @@ def _models() -> None:
     models = import_module("ixc.model.modeling")
     auto.AutoModel.register(config, models.IxcModel, exist_ok=True)
     auto.AutoModelForImageTextToText.register(config, models.IxcForConditionalGeneration, exist_ok=True)
-    # Old callers, and the published config.json, know the model as a causal language model.
+    # Old callers and the published config.json use AutoModelForCausalLM.
     auto.AutoModelForCausalLM.register(config, models.IxcForConditionalGeneration, exist_ok=True)
 
 
@@ -56,11 +55,11 @@ _ENTRIES: tuple[tuple[Callable[[], None], frozenset[str]], ...] = (
     (_models, frozenset({f"{AUTO}.modeling_auto"})),
     (_processors, frozenset(f"{AUTO}.{name}_auto" for name in ("tokenization", "image_processing", "processing"))),
 )
-"""What is entered, and which modules ask for it: any one of them."""
+"""(registration, modules of which any one triggers it)."""
 
 
-class _Count(MetaPathFinder):
-    """Counts how many imports of the two packages are under way in this thread."""
+class _ImportCounter(MetaPathFinder):
+    """Counts the nested imports of the two packages in each thread."""
 
     def __init__(self) -> None:
         self.threads = threading.local()
@@ -71,7 +70,7 @@ class _Count(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Counted(spec.loader, self)
+            spec.loader = _CountedLoader(spec.loader, self)
         return spec
 
     def begin(self) -> None:
@@ -80,10 +79,10 @@ class _Count(MetaPathFinder):
     def end(self) -> None:
         self.threads.depth -= 1
         if self.threads.depth == 0:
-            self.enter()
+            self.register()
 
-    def enter(self) -> None:
-        """Makes every entry that is asked for, each once."""
+    def register(self) -> None:
+        """Run every registration whose module has been imported, each once."""
         for entry in list(self.waiting):
             action, modules = entry
             if entry in self.waiting and not modules.isdisjoint(sys.modules):
@@ -91,10 +90,10 @@ class _Count(MetaPathFinder):
                 action()
 
 
-class _Counted(Loader):
-    """The ordinary loader of one module, counted."""
+class _CountedLoader(Loader):
+    """Wraps the ordinary loader of one module to count its import."""
 
-    def __init__(self, inner: Any, count: _Count) -> None:
+    def __init__(self, inner: Any, count: _ImportCounter) -> None:
         self.inner, self.count = inner, count
 
     def __getattr__(self, name: str) -> Any:  # get_code and others, which runpy and inspect ask for
@@ -115,9 +114,9 @@ class _Counted(Loader):
 
 
 def watch() -> None:
-    """Starts counting, once; modules imported before are served at once."""
-    if any(isinstance(finder, _Count) for finder in sys.meta_path):
+    """Install the counter once, and register with modules that are already imported."""
+    if any(isinstance(finder, _ImportCounter) for finder in sys.meta_path):
         return
-    count = _Count()
+    count = _ImportCounter()
     sys.meta_path.insert(0, count)
-    count.enter()
+    count.register()

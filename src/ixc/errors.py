@@ -1,14 +1,14 @@
-"""What can go wrong, as one tree: every error a user can meet is an `IxcError` with one clear line.
+"""The error tree: every error meant for a user is an `IxcError` with one clear line.
 
     IxcError               exit code 1
-    ├── UsageError         exit code 2   the call itself is wrong: a flag, a rule's name, a number out of range
+    ├── UsageError         exit code 2   the call is wrong: an option, a rule's name, a number out of range
     │   └── GeometryError                no partition of this image exists for this setting
     ├── ImageError                       not an image, broken, empty
     │   └── ImageSizeError               a size of 0, or more pixels than are read
     ├── ContextError                     the conversation does not fit the model's positions
     ├── CapacityError                    the device has too little memory
     ├── WeightsError                     missing, unexpected or damaged weights
-    ├── EndpointError                    a server refuses, stays away or says something else
+    ├── EndpointError                    a server refuses, does not answer or answers in another format
     └── DataError                        a data set, a conversation or a label that cannot be used
 
 The line holds both numbers (what was found, what was expected) and the remedy. `assert` stays for our own invariants.
@@ -16,13 +16,13 @@ The line holds both numbers (what was found, what was expected) and the remedy. 
 
 
 class IxcError(Exception):
-    """Base of everything this package raises on purpose; `exit_code` is what the command line returns."""
+    """Base of the errors this package raises on purpose; the command line exits with `exit_code`."""
 
     exit_code = 1
 
 
 class UsageError(IxcError):
-    """The call is wrong and another call would work."""
+    """The call is wrong; another call would work."""
 
     exit_code = 2
 

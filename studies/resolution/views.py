@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ixc.core.tiling import Partition, partition
 from ixc.core.token_layout import num_image_tokens
-from ixc.model.image_features import assemble, mosaic, views
+from ixc.model.image_features import all_views, assemble, mosaic
 from ixc.nano.data.glyph_tokens import SLOTS, TOKEN, GlyphTokens, joined, page_grids, with_newlines
 from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.synth.page import DrawnPage
@@ -72,7 +72,7 @@ def anyres(width: int, height: int, *, hd: int) -> Partition:
 def shown(page: DrawnPage, place: Partition) -> Tensor:
     """Overview and tiles, normalised: (1 + h * w, 3, 112, 112)."""
     cut = torch.from_numpy(tiles(resize_to_canvas(paint(page), partition=place), tile=TILE))
-    return views(cut, [(place.grid_h, place.grid_w)], with_overview=True)
+    return all_views(cut, [(place.grid_h, place.grid_w)], with_overview=True)
 
 
 def written(page: DrawnPage, place: Partition) -> np.ndarray:

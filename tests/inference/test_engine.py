@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ixc.core import chat_format, tiling
 from ixc.core.token_layout import num_image_tokens
 from ixc.errors import CapacityError, ContextError, GeometryError, ImageError, UsageError, WeightsError
 from ixc.inference import model_folder
 from ixc.inference.engine import Engine, load
-from ixc.inference.request import conversation
+from ixc.inference.request import conversation, open_picture
 from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
@@ -205,6 +206,44 @@ def test_a_character_of_several_tokens_comes_whole() -> None:
     assert pieces == ["a", "ä", "中", "b"]
     cut = list(text_pieces(iter(data[:5]), decode=lambda ids: bytes(ids).decode(errors="replace")))
     assert "".join(cut) == "aä�"
+
+
+def test_text_pieces_of_the_tokenizer_join_to_the_whole(engine: Engine) -> None:
+    embedded = load(device="cpu").processor
+    generator = torch.Generator().manual_seed(0)
+    for processor in (embedded, engine.processor):
+        for _ in range(20):
+            ids = torch.randint(3, len(processor.tokenizer) - 8, (60,), generator=generator).tolist()
+            assert "".join(text_pieces(iter(ids), decode=processor.decode_answer)) == processor.decode_answer(ids)
+
+
+def test_text_pieces_decode_a_number_of_tokens_linear_in_the_answer() -> None:
+    decoded: list[int] = []
+
+    def decode(ids: list[int]) -> str:
+        decoded.append(len(ids))
+        return bytes(ids).decode()
+
+    assert "".join(text_pieces(iter(b"abcd" * 500), decode=decode)) == "abcd" * 500
+    assert sum(decoded) <= 4 * 2000
+
+
+def test_prepare_computes_a_partition_once(engine: Engine) -> None:
+    picture = Image.new("RGB", (641, 223))
+    before = tiling._partition.cache_info()
+    engine.preparer.prepare([picture], QUESTION, hd=7, partition="fit")
+    after = tiling._partition.cache_info()
+    assert after.misses - before.misses == 1
+    assert after.hits > before.hits  # the image processor's look-up
+
+
+def test_prepare_segments_equals_prepare(engine: Engine, page: Path) -> None:
+    one = engine.preparer.prepare([page], QUESTION, hd=2)
+    turns = conversation([open_picture(page)], QUESTION, ())
+    other = engine.preparer.prepare_segments(chat_format.render(turns, system=engine.processor.system), hd=2)
+    assert one.inputs.keys() == other.inputs.keys()
+    assert all(torch.equal(value, other.inputs[name]) for name, value in one.inputs.items())
+    assert (one.image_tokens, one.max_new_tokens) == (other.image_tokens, other.max_new_tokens)
 
 
 def test_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

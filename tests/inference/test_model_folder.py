@@ -10,9 +10,9 @@ from ixc.inference import model_folder
 
 
 def test_a_fingerprint_is_of_the_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_folder, "SAMPLED_FROM", 1000)
+    monkeypatch.setattr(model_folder, "MAX_WHOLE_BYTES", 1000)
     monkeypatch.setattr(model_folder, "SAMPLES", 8)
-    monkeypatch.setattr(model_folder, "PIECE", 100)
+    monkeypatch.setattr(model_folder, "SAMPLE_BYTES", 100)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")

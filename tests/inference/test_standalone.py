@@ -13,8 +13,7 @@ import torch
 
 from ixc.inference.engine import Engine, load
 from ixc.inference.model_folder import EMBEDDED
-from ixc.inference.request import prepare
-from ixc.inference.standalone import StandaloneReader, reader
+from ixc.inference.standalone import StandaloneEngine, open_folder
 from ixc.model.standalone import KeyValueCache, StandaloneModel
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -22,9 +21,9 @@ QUESTIONS = ("What is the TOTAL?", "Read line 2", "user\n[UNUSED_TOKEN_145] <Ima
 
 
 @pytest.fixture(scope="module", params=["embedded", "tiny"])
-def both(request: pytest.FixtureRequest, tiny_folder: Path) -> tuple[StandaloneReader, Engine]:
+def both(request: pytest.FixtureRequest, tiny_folder: Path) -> tuple[StandaloneEngine, Engine]:
     folder = EMBEDDED if request.param == "embedded" else tiny_folder
-    found = reader(folder)
+    found = open_folder(folder)
     assert found is not None
     assert found.load(device="cpu")
     return found, load(folder, device="cpu")
@@ -33,11 +32,11 @@ def both(request: pytest.FixtureRequest, tiny_folder: Path) -> tuple[StandaloneR
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("hd", [1, 4, None])
 def test_standalone_arrays_equal_the_processors(
-    both: tuple[StandaloneReader, Engine], page: Path, question: str, hd: int | None
+    both: tuple[StandaloneEngine, Engine], page: Path, question: str, hd: int | None
 ) -> None:
     ours, engine = both
     images = [page] if hd else [page, EXAMPLES / "receipt.png"]
-    one, other = ours.prepare(images, question, hd=hd), prepare(engine.rules, images, question, hd=hd)
+    one, other = ours.prepare(images, question, hd=hd), engine.preparer.prepare(images, question, hd=hd)
     assert set(one.inputs) == set(other.inputs) - {"attention_mask"}
     for name, value in one.inputs.items():
         assert torch.equal(torch.from_numpy(value), other.inputs[name])
@@ -48,7 +47,7 @@ def test_standalone_arrays_equal_the_processors(
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("hd", [1, 4])
 def test_standalone_answers_equal_the_engines(
-    both: tuple[StandaloneReader, Engine], page: Path, question: str, hd: int
+    both: tuple[StandaloneEngine, Engine], page: Path, question: str, hd: int
 ) -> None:
     ours, engine = both
     images = [EXAMPLES / "receipt.png", page]
@@ -60,20 +59,20 @@ def test_standalone_answers_equal_the_engines(
 
 
 def test_standalone_tokens_equal_generate_bit_by_bit(tiny_folder: Path, page: Path) -> None:
-    found, engine = reader(tiny_folder), load(tiny_folder, device="cpu", prefix_cache=0)
+    found, engine = open_folder(tiny_folder), load(tiny_folder, device="cpu", prefix_cache=0)
     assert found is not None
     model = StandaloneModel(found.sizes)
     assert model.load_weights(tiny_folder)
     inputs = {name: torch.from_numpy(value) for name, value in found.prepare([page], "abc", hd=2).inputs.items()}
     ours = list(model.greedy(inputs, max_new_tokens=30))
     engine.model.generation_config.eos_token_id = None  # the random model is made to write on
-    theirs = engine.model.generate(**dict(prepare(engine.rules, [page], "abc", hd=2).inputs), max_new_tokens=30)
+    theirs = engine.model.generate(**dict(engine.preparer.prepare([page], "abc", hd=2).inputs), max_new_tokens=30)
     assert ours == theirs[0, inputs["input_ids"].shape[1] :].tolist()
     assert len(ours) == 30
 
 
 def test_standalone_never_samples_the_placeholder(tiny_folder: Path, page: Path) -> None:
-    found = reader(tiny_folder)
+    found = open_folder(tiny_folder)
     assert found is not None
     model = StandaloneModel(found.sizes)
     assert model.load_weights(tiny_folder)
@@ -135,19 +134,19 @@ def changed(name: str, *path: str, value: Any) -> Callable[[Path], None]:
         lambda folder: (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors"),
     ],
 )
-def test_reader_declines_what_it_does_not_know(
+def test_open_folder_declines_what_it_does_not_know(
     tiny_folder: Path, tmp_path: Path, change: Callable[[Path], object]
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)
-    assert reader(folder) is not None
+    assert open_folder(folder) is not None
     change(folder)
-    assert reader(folder) is None
+    assert open_folder(folder) is None
 
 
-def test_reader_declines_large_weights(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ixc.inference.standalone.LARGEST", 1000)
-    assert reader(tiny_folder) is None
+def test_open_folder_declines_large_weights(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ixc.inference.standalone.MAX_WEIGHTS_BYTES", 1000)
+    assert open_folder(tiny_folder) is None
 
 
 def test_load_declines_other_weights(tiny_folder: Path, tmp_path: Path) -> None:
@@ -158,7 +157,7 @@ def test_load_declines_other_weights(tiny_folder: Path, tmp_path: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     for other in ({"more": torch.zeros(1)}, {"output.weight": torch.zeros(127, 32)}):
         save_file(weights | other, folder / "model.safetensors")
-        found = reader(folder)
+        found = open_folder(folder)
         assert found is not None
         assert not found.load(device="cpu")
 
@@ -166,6 +165,6 @@ def test_load_declines_other_weights(tiny_folder: Path, tmp_path: Path) -> None:
 def test_load_declines_a_gpu(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    found = reader(tiny_folder)
+    found = open_folder(tiny_folder)
     assert found is not None
     assert not found.load(device="auto")

@@ -14,14 +14,14 @@ from ixc.errors import UsageError, WeightsError
 from ixc.inference.engine import load
 from ixc.inference.model_folder import EMBEDDED
 from ixc.model import IxcForConditionalGeneration
-from ixc.model.kernels import ops
+from ixc.model.kernels import build, ops
 from ixc.model.quantization.convert import quantize
-from ixc.model.quantization.layers import QuantizedLinear, quantised
+from ixc.model.quantization.layers import QuantizedLinear, quantize_weight
 
 
 def linear(bits: int, weight: torch.Tensor, group: int = 32) -> QuantizedLinear:
     made = QuantizedLinear(weight.shape[1], weight.shape[0], bits=bits, group_size=group)
-    made.load_state_dict(quantised(weight, bits=bits, group_size=group), assign=True)
+    made.load_state_dict(quantize_weight(weight, bits=bits, group_size=group), assign=True)
     return made
 
 
@@ -31,7 +31,7 @@ def test_weights_are_off_by_half_a_step_at_most(bits: int) -> None:
     found = linear(bits, weight)
     steps = found.scale.float().repeat_interleave(found.group_size, dim=1)
     # 0.6: bfloat16 keeps 8 bits of the scale, so the last of 15 (or 127) steps may fall short by a part of one
-    assert ((found.unpacked() - weight).abs() / steps).max() < (0.6 if bits == 4 else 1.0)
+    assert ((found.dequantized() - weight).abs() / steps).max() < (0.6 if bits == 4 else 1.0)
 
 
 def rounded(x: torch.Tensor, bits: int, group: int) -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_kernels_multiply_what_is_stored(bits: int, group: int) -> None:
     found = linear(bits, torch.randn(150, 384, generator=draw), group)  # more rows than two strips
     for rows in (1, 2, 3, 4, 9):
         x = torch.randn(1, rows, 384, generator=draw)
-        expected = F.linear(rounded(x, bits, group), found.unpacked(torch.float64))
+        expected = F.linear(rounded(x, bits, group), found.dequantized(torch.float64))
         # A number half-way between two steps may go to either: a step of 16 bits (1e-4) times the largest weight (5)
         torch.testing.assert_close(found(x).double(), expected, atol=5e-4, rtol=0)
 
@@ -62,7 +62,7 @@ def test_no_sum_overflows(bits: int) -> None:
     weight[:, ::128] = 0.0  # so that a group of 4 bits has two ends, and nearly all weights the upper or the lower one
     found = linear(bits, weight, 128)
     for x in (torch.ones(1, 8192), -torch.ones(1, 8192)):
-        expected = F.linear(x.double(), found.unpacked(torch.float64))
+        expected = F.linear(x.double(), found.dequantized(torch.float64))
         torch.testing.assert_close(found(x).double(), expected, rtol=1e-5, atol=0)
 
 
@@ -74,7 +74,7 @@ def test_machines_without_avx2_compute_the_same(bits: int, monkeypatch: pytest.M
     found, x = linear(bits, torch.randn(70, 256, generator=draw)), torch.randn(7, 256, generator=draw)
     expected = found(x)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(ops, "FLAGS", tuple(flag for flag in ops.FLAGS if flag != "-march=native"))
+    monkeypatch.setattr(build, "FLAGS", tuple(flag for flag in build.FLAGS if flag != "-march=native"))
     portable = ops.library.__wrapped__()
     monkeypatch.setattr(ops, "library", lambda: portable)
     assert list((tmp_path / "ixc").glob("*.so"))
@@ -99,7 +99,7 @@ def test_a_small_folder_loads_like_any_other_and_round_trips(small: Path, tmp_pa
         assert torch.equal(value, state[name]), name
 
 
-def test_small_weights_are_not_quantised_again(small: Path, tmp_path: Path) -> None:
+def test_small_weights_are_not_quantized_again(small: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="4 bits already"):
         quantize(small, tmp_path / "x", bits=8)
     with pytest.raises(UsageError, match="8 or 4"):

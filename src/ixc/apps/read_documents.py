@@ -1,9 +1,9 @@
-"""Questions over the pages of documents, one page after the other; what was read survives a kill.
+"""Questions over the pages of documents, page by page; finished answers survive a killed process.
 
-    files --pages_of--> Page, Page, ... --read--> Found (answers, or what went wrong), written to the state at once
+    files --pages_of--> DocumentPage, ... --read--> PageAnswer (answers or an error), written to the state file at once
 
-The state is a file of JSON lines: settings first, then a line a page, each flushed to the disk before the next page
-begins. A page is known by its file's bytes and its number. Pages that failed are not in it: they are tried again.
+The state file holds JSON lines: the settings first, then one line a page, each flushed to disk before the next page
+starts. A page is identified by its file's bytes and its number. Failed pages are not written: they are tried again.
 """
 
 from __future__ import annotations
@@ -26,55 +26,55 @@ if TYPE_CHECKING:
     from ixc.inference.lazy import LazyEngine
 
 TRANSCRIBE = "Write down all the text of this page, line by line."
-"""Asked where no question is given; for a model that was taught to transcribe."""
+"""Question asked where none is given; for a model that was trained to transcribe."""
 
 VERSION = 1
-"""Of the state's form."""
+"""Version of the state file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentPage:
-    """One picture to be read."""
+    """One page to be read."""
 
     file: Path
-    """Where it lies."""
+    """Path of the document."""
     number: int
     """1 .. pages of a PDF or a TIFF; 1 for another image."""
     paged: bool
     """Whether the file is a PDF or a TIFF of several pages."""
     digest: str = ""
-    """Of the file's bytes; empty where it cannot be read."""
+    """Digest of the file's bytes; empty where it cannot be read."""
     error: str | None = None
     """Why the file cannot be opened at all."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name of the page for a reader."""
         return f"{self.file}, page {self.number}" if self.paged else str(self.file)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageAnswer:
-    """What came of a page."""
+    """The answers about one page, or its error."""
 
     page: DocumentPage
     answers: tuple[str, ...] = ()
-    """One a question; empty where it failed."""
+    """One answer a question; empty where the page failed."""
     error: str | None = None
-    """One line; None where it was read."""
+    """One line; None where the page was read."""
     seconds: float = 0.0
-    """Wall time, drawing the page included."""
+    """Wall time, rendering of the page included."""
     kept: bool = False
-    """Whether it was read by an earlier run."""
+    """Whether an earlier run had read it."""
     warnings: tuple[str, ...] = ()
-    """What a viewer may show and the model was not shown."""
+    """Contents a viewer may show that the model did not receive."""
 
 
 def numbers_of(text: str) -> tuple[int, ...]:
-    """ "1-3,7" -> (1, 2, 3, 7), in order, each once.
+    """Parse page numbers: "1-3,7" -> (1, 2, 3, 7), in order, each once.
 
     Raises:
-        UsageError: something else.
+        UsageError: the text is not of this form.
     """
     found: set[int] = set()
     for part in text.split(","):
@@ -87,7 +87,7 @@ def numbers_of(text: str) -> tuple[int, ...]:
 
 
 def pages_of(files: Sequence[Path], *, numbers: tuple[int, ...] | None = None) -> list[DocumentPage]:
-    """Every page of every file, in order; a file that cannot be opened is one page with an error.
+    """List every page of every file, in order; a file that cannot be opened is one page with an error.
 
     Args:
         files: images and PDFs.
@@ -128,12 +128,14 @@ def read(
     rendering: Rendering | None = None,
     **options: Any,
 ) -> Iterator[PageAnswer]:
-    """The pages in order; a page that fails does not stop the others.
+    """Read the pages in order; a page that fails does not stop the others.
 
     Args:
-        questions: asked about each page by itself; the page is read once.
-        state: where answers are kept, and found again.
-        rendering: how a PDF's pages become pixels.
+        engine: answers the questions.
+        pages: as `pages_of` lists them.
+        questions: asked about each page by itself; the page is prefilled once.
+        state: holds the answers of earlier runs and receives new ones.
+        rendering: how pages of a PDF become pixels.
         options: of `Engine.ask`.
     """
     with _OpenDocument(rendering or Rendering()) as source:
@@ -141,7 +143,7 @@ def read(
 
 
 def _read(
-    engine: Engine,
+    engine: Engine | LazyEngine,
     pages: Sequence[DocumentPage],
     questions: Sequence[str],
     source: _OpenDocument,
@@ -166,14 +168,14 @@ def _read(
 
 
 class _OpenDocument:
-    """Pictures of pages; the last document stays open."""
+    """Renders pages; the last document stays open for its next page."""
 
     def __init__(self, rendering: Rendering) -> None:
         self.rendering = rendering
         self._open: tuple[Path, Document] | None = None
 
     def page(self, page: DocumentPage) -> PageImage:
-        """What the model is shown. Raises: ImageError."""
+        """Render a page. Raises: ImageError: it cannot be opened."""
         if page.error is not None:
             raise ImageError(page.error)
         if self._open is None or self._open[0] != page.file:
@@ -182,7 +184,7 @@ class _OpenDocument:
         return self._open[1].page(page.number, self.rendering)
 
     def close(self) -> None:
-        """Lets go of the document."""
+        """Close the document."""
         if self._open is not None:
             self._open[1].close()
             self._open = None
@@ -202,16 +204,16 @@ def _bytes(file: Path) -> bytes:
 
 
 class ReadState:
-    """What has been read so far, in a file."""
+    """Finished answers in a file, found again by the next run."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         """
         Args:
-            path: of the file; made if it is not there.
+            path: of the file; created if missing.
             settings: what the answers depend on, for JSON.
 
         Raises:
-            UsageError: it was written with other settings, is no state, or cannot be written.
+            UsageError: it was written with other settings, is no state file, or cannot be written.
         """
         self.path = path
         self._settings = {"ixc read": VERSION, **settings}
@@ -229,15 +231,15 @@ class ReadState:
             self._write(self._settings)
 
     def answers(self, page: DocumentPage) -> tuple[str, ...] | None:
-        """Those of an earlier run; None where there are none."""
+        """Return the answers of an earlier run; None where there are none."""
         return None if page.error else self._found.get((page.digest, page.number))
 
     def add(self, page: DocumentPage, answers: tuple[str, ...]) -> None:
-        """Keeps a page's answers; on the disk when this returns."""
+        """Write a page's answers; they are on disk when this returns."""
         self._write({"digest": page.digest, "page": page.number, "answers": answers})
 
     def done(self) -> None:
-        """Nobody needs it any more."""
+        """Delete the file after a complete run."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -253,7 +255,7 @@ class ReadState:
         os.fsync(self._file.fileno())
 
     def _lines(self) -> list[dict[str, Any]]:
-        """Whole lines; a last one that a kill cut off is left out, and written over."""
+        """Read complete lines; a last line cut off by a kill is dropped and overwritten."""
         self._end = 0
         text = self.path.read_bytes() if self.path.exists() else b""
         found: list[dict[str, Any]] = []
@@ -276,7 +278,7 @@ class ReadState:
 
 
 def as_json(found: Sequence[PageAnswer], questions: Sequence[str]) -> str:
-    """One object: the questions, and a list of pages with answers or an error."""
+    """Return one JSON object: the questions, and a list of pages with answers or an error."""
     pages = [
         {"file": str(each.page.file), "page": each.page.number}
         | ({"answers": list(each.answers)} if each.error is None else {"error": each.error})
@@ -287,7 +289,7 @@ def as_json(found: Sequence[PageAnswer], questions: Sequence[str]) -> str:
 
 
 def as_markdown(found: PageAnswer, questions: Sequence[str]) -> str:
-    """A page as a chapter; questions stand over their answers where there are several."""
+    """Return a page as a Markdown section; with several questions each stands above its answer."""
     if found.error is not None:
         return f"## {found.page.name}\n\n*Not read: {found.error}*\n\n"
     warnings = "".join(f"*Warning: {warning}*\n\n" for warning in found.warnings)

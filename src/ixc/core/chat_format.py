@@ -1,4 +1,4 @@
-"""Conversations: the prompt format and where the answers are. Spec (i) and (j); pure Python.
+"""Chat format: messages to prompt segments, and token ids to training labels. Spec (i) and (j); pure Python.
 
     messages  ->  segments  ->  (processor)  ->  ids  ->  labels()
 
@@ -6,9 +6,9 @@
     [UNUSED_TOKEN_146]user\\n<ImageHere>{text}[UNUSED_TOKEN_145]\\n
     [UNUSED_TOKEN_146]assistant\\n{answer}[UNUSED_TOKEN_145]\\n
 
-A *segment* is a piece of the prompt that knows what it is: **markup** (tags and headers, written by this file only),
-**content** (what a person or the model wrote) or an **image**. The processor tokenises content as plain text, so a
-user's own `[UNUSED_TOKEN_145]` or `<ImageHere>` stays letters: no text can forge a turn, an end of turn or an image.
+A *segment* is a typed part of the prompt: **markup** (tags and headers, written by this file only), **content** (text
+of a person or the model) or an **image**. The processor tokenises content as plain text, so a user's own
+`[UNUSED_TOKEN_145]` or `<ImageHere>` stays text: no input can forge a turn, an end of turn or an image.
 """
 
 import json
@@ -19,11 +19,11 @@ from typing import Any, Literal, get_args
 from ixc.errors import DataError, UsageError
 
 TURN_START = "[UNUSED_TOKEN_146]"
-"""Opens a turn; an ordinary piece of the published tokenizer, id 92543."""
+"""Opens a turn; an ordinary token of the published tokenizer, id 92543."""
 TURN_END = "[UNUSED_TOKEN_145]"
 """Closes a turn; id 92542, and the model's own stop token."""
 IMAGE_PLACEHOLDER = "<ImageHere>"
-"""Where an image stands in a prompt written as one string."""
+"""Placeholder of an image in a prompt written as one string."""
 IGNORED = -100
 """The label of a position that is not trained (PyTorch's cross entropy skips it)."""
 
@@ -44,7 +44,7 @@ SegmentKind = Literal["markup", "content", "image"]
 
 @dataclass(frozen=True, kw_only=True)
 class ChatDefaults:
-    """How the original chat() samples when nothing is said."""
+    """Defaults of the original chat()."""
 
     max_new_tokens: int = 1024
     do_sample: bool = True
@@ -64,12 +64,12 @@ class Image:
     """An image in a message; without a source it takes the next of the images given beside the messages."""
 
     source: Any = None
-    """A path, bytes, an open file or a PIL image; opened by the image processor's room."""
+    """A path, bytes, an open file or a PIL image; opened by the image processor."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: who speaks, and texts and images in order."""
+    """One turn: its role, and texts and images in order."""
 
     role: Role
     content: tuple[str | Image, ...]
@@ -77,24 +77,32 @@ class Message:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a prompt; `image` is set for images only, `text` for the others."""
+    """A typed part of a prompt; `image` is set for images only, `text` for the others."""
 
     kind: SegmentKind
     text: str = ""
     image: Image | None = None
 
 
+def stop_ids(*eos_token_ids: int | Sequence[int] | None) -> frozenset[int]:
+    """Return the ids that end an answer: all ids of the `eos_token_id` values given, each one id, several or None."""
+    found: set[int] = set()
+    for value in eos_token_ids:
+        found |= {value} if isinstance(value, int) else set(value or ())
+    return frozenset(found)
+
+
 # -- messages ---------------------------------------------------------------------------------------------------------
 
 
 def parse_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[Message]:
-    """Messages as everybody writes them -> `Message`.
+    """Parse messages in the common formats.
 
     Args:
         messages: mappings with `role` (system, user, assistant) and `content`: a string, or a list of strings and of
             `{"type": "text", "text": ...}`, `{"type": "image", "image" | "url" | "path" | "base64": ...}` or
-            `{"type": "image_url", "image_url": {"url": ...}}`. `{"type": "image"}` alone is a place for an image.
-            A string is text throughout: `<ImageHere>` in it is no image.
+            `{"type": "image_url", "image_url": {"url": ...}}`. `{"type": "image"}` alone is a placeholder.
+            A string is all text: `<ImageHere>` in it is no image.
 
     Raises:
         UsageError: an unknown role, part or an empty conversation.
@@ -108,13 +116,14 @@ def parse_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[Mess
 def from_query(
     query: str, *, history: Iterable[tuple[str, str]] = (), images: Sequence[Any] | None = None
 ) -> list[Message]:
-    """The original chat's arguments -> messages: `<ImageHere>` in the query or in old queries is an image.
+    """Convert the original chat's arguments to messages: `<ImageHere>` in a query is an image.
 
     For callers who write their prompts themselves; a user's text belongs in `Message("user", (image, text))`.
 
     Args:
-        history: earlier (query, response) pairs, replayed word for word.
-        images: their sources, in order; None leaves the places open.
+        query: the user's text.
+        history: earlier (query, response) pairs.
+        images: sources of the images, in order; None leaves the placeholders open.
 
     Raises:
         UsageError: another number of images than of placeholders.
@@ -131,7 +140,7 @@ def from_query(
 
 
 def check_images(*, placeholders: int, images: int) -> None:
-    """The one rule about images and places.
+    """Check that there is one image for each placeholder.
 
     Raises:
         UsageError: the numbers differ.
@@ -189,12 +198,13 @@ def render(
     add_generation_prompt: bool = True,
     continue_final_message: bool = False,
 ) -> list[Segment]:
-    """Messages -> segments of the prompt. `to_text()` of them is the original's prompt string.
+    """Render messages as segments; `to_text()` of them is the original's prompt string.
 
     Args:
-        system: the system text of a conversation that brings none; "" for no system turn.
+        messages: see `parse_messages`.
+        system: system text of a conversation without one; "" for no system turn.
         add_generation_prompt: end with the assistant's header (ignored when the final message is continued).
-        continue_final_message: leave the last turn open, for the model to go on with it.
+        continue_final_message: leave the last turn open, for the model to continue it.
     """
     turns = parse_messages(messages)
     if system and turns[0].role != "system":
@@ -210,9 +220,10 @@ def render(
 
 
 def render_training(messages: Iterable[Message | Mapping[str, Any]], *, published_quirks: bool) -> list[Segment]:
-    """Messages with answers -> segments of a training text; the processor adds `</s>` where quirks are on.
+    """Render messages with answers as segments of a training text; with quirks the processor adds `</s>`.
 
     Args:
+        messages: see `parse_messages`; the last one is the assistant's.
         published_quirks: as the original trained: texts stripped at both ends of a message, and no newline after the
             last end tag (its tokenizer ate whitespace before `</s>`). Off: the same turns as at inference.
     """
@@ -226,12 +237,12 @@ def render_training(messages: Iterable[Message | Mapping[str, Any]], *, publishe
 
 
 def to_text(segments: Iterable[Segment]) -> str:
-    """The prompt as one string, an image as `<ImageHere>`: to read and to compare, not to tokenise."""
+    """Return the prompt as one string, an image as `<ImageHere>`: for reading and comparing, not for tokenising."""
     return "".join(IMAGE_PLACEHOLDER if s.kind == "image" else s.text for s in segments)
 
 
 def from_text(text: str) -> list[Segment]:
-    """A prompt written as one string, trusted word for word -> segments: `<ImageHere>` is an image, tags are tags."""
+    """Parse a trusted prompt written as one string: `<ImageHere>` is an image, tags are tags."""
     first, *rest = text.split(IMAGE_PLACEHOLDER)
     segments = [Segment("markup", first)]
     for run in rest:
@@ -240,10 +251,10 @@ def from_text(text: str) -> list[Segment]:
 
 
 def chat_template(system: str = "") -> str:
-    """The prompt format as a Jinja template, for tools that write the prompt themselves; equals `to_text(render())`.
+    """Return the chat format as a Jinja template, for tools that render prompts; equals `to_text(render())`.
 
     Args:
-        system: the system text of a conversation that brings none.
+        system: system text of a conversation without one.
     """
     turn = f"{{{{ '{TURN_START}' + %s + '\\n' }}}}"
     end = f"{{{{ '{TURN_END}\\n' }}}}"
@@ -273,7 +284,7 @@ def _segment(part: str | Image) -> Segment:
 
 
 def _merged(segments: Iterable[Segment]) -> list[Segment]:
-    """Neighbours of one kind as one, empty texts left out: two texts must not form a tag where they meet."""
+    """Join neighbours of one kind and drop empty texts; joined, two texts are tokenised as the one text they form."""
     merged: list[Segment] = []
     for segment in segments:
         if segment.kind == "image" or not merged or merged[-1].kind != segment.kind:
@@ -284,7 +295,7 @@ def _merged(segments: Iterable[Segment]) -> list[Segment]:
 
 
 def _stripped(turn: Message) -> Message:
-    """Whitespace off both ends of a message; an image at an end protects the text behind it."""
+    """Strip whitespace at both ends of a message; text next to an image at an end keeps its own."""
     content = list(turn.content)
     if content and isinstance(content[0], str):
         content[0] = content[0].lstrip()
@@ -298,7 +309,7 @@ def _stripped(turn: Message) -> Message:
 
 @dataclass(frozen=True, kw_only=True)
 class TurnIds:
-    """The ids the labels are found by."""
+    """Token ids by which labels are found."""
 
     end: int
     """`[UNUSED_TOKEN_145]`: 92542 in the published tokenizer."""
@@ -312,10 +323,11 @@ PUBLISHED_TURN_IDS = TurnIds(end=92542, eos=2, header=(92543, 525, 11353, 364))
 
 
 def labels(ids: Sequence[int], *, turn: TurnIds = PUBLISHED_TURN_IDS, published_quirks: bool = False) -> list[int]:
-    """Ids -> labels of the same length (not shifted); -100 where nothing is trained. Spec (j).
+    """Return labels as long as the ids (not shifted); -100 where nothing is trained. Spec (j).
 
     Args:
         ids: one conversation; image positions hold -100 or any id that is none of `turn`'s.
+        turn: ids of the tags.
         published_quirks: as the original: turns alternate human, assistant from the first end tag on, whatever their
             headers say; `</s>` is trained and ends the scan; a text without tags is trained whole; a question cut
             off leaves one token of the turn before it trained. Off: exactly the assistant's answers, each with its

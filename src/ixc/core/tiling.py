@@ -1,12 +1,12 @@
-"""Where the tiles go: the dynamic image partition (paper eq. 1; spec (a)), and two other rules for the same question.
+"""The dynamic image partition (paper eq. 1; spec (a)): grid and size of an image's tiles, under one of three rules.
 
-An image of any size is resized, aspect ratio kept, and laid on a white canvas whose sides are multiples of the tile;
+An image of any size is resized, aspect ratio kept, and placed on a white canvas whose sides are multiples of the tile;
 the canvas is cut into grid_h x grid_w tiles, never more than `hd` of them (the paper's H: HD-25, HD-55).
 
     image (width x height)  --transpose if portrait-->  landscape
         --resize-->  resized_width x resized_height  --pad-->  canvas  --cut-->  grid_h x grid_w tiles
 
-Rules (`RULES`), all thinking in landscape; a portrait image is transposed, so that a rule never sees it:
+Rules (`RULES`), all for landscape; a portrait image is transposed first:
 
     original   the published rule. Largest integer s with s * ceil(s / ratio) <= hd; the width becomes s tiles exactly,
                only the height is padded. Small images are enlarged to fill the budget.
@@ -22,6 +22,7 @@ Pure Python, no tensors, no pictures. All sizes are pixels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from numbers import Integral
 
@@ -45,7 +46,7 @@ class Partition:
     hd: int
     """Budget: the most tiles allowed."""
     rule: str
-    """Name of the rule that made it, a key of `RULES`."""
+    """Name of the partition rule, a key of `RULES`."""
     tile: int = TILE
     """Side of a tile."""
     transposed: bool
@@ -90,13 +91,13 @@ class Partition:
 
     @property
     def picture_box(self) -> tuple[int, int, int, int]:
-        """Where the picture lies on the canvas: (x0, y0, x1, y1), the far edges excluded."""
+        """Box of the picture on the canvas: (x0, y0, x1, y1), x1 and y1 excluded."""
         x1, y1 = self.pad_left + self.resized_width, self.pad_top + self.resized_height
         return self.pad_left, self.pad_top, x1, y1
 
 
 def partition(width: int, height: int, *, hd: int, rule: str = "original", tile: int = TILE) -> Partition:
-    """Where the tiles of a width x height image go, under a budget of `hd` tiles.
+    """Return the partition of a width x height image under a budget of `hd` tiles.
 
     Args:
         width, height: of the image, pixels, >= 1.
@@ -106,11 +107,17 @@ def partition(width: int, height: int, *, hd: int, rule: str = "original", tile:
 
     Raises:
         GeometryError: size or hd below 1, an unknown rule, or an aspect ratio beyond tile * hd to 1, for which the
-            short side would be resized to nothing.
+            short side would be resized to 0 px.
 
     Source: paper eq. 1, spec (a).
     """
     _check(width, height, hd, rule, tile)
+    return _partition(width, height, hd, rule, tile)
+
+
+@lru_cache(maxsize=1024)
+def _partition(width: int, height: int, hd: int, rule: str, tile: int) -> Partition:
+    """Compute a partition. Cached, because a request counts its tokens before the image processor cuts its tiles."""
     transposed = width < height
     wide, short = (height, width) if transposed else (width, height)
     resized = RULES[rule](wide, short, hd, tile)
@@ -146,14 +153,14 @@ def _check(width: int, height: int, hd: int, rule: str, tile: int) -> None:
 
 
 def _pad(size: int, tile: int) -> tuple[int, int, int]:
-    """White before and after `size` pixels up to a multiple of the tile (the odd pixel after), and the tile count."""
+    """Return the padding before and after `size` pixels (the odd pixel after) and the number of tiles."""
     tiles = -(-size // tile)
     white = tiles * tile - size
     return white // 2, white - white // 2, tiles
 
 
 Resized = tuple[int, int] | None
-"""(width, height) of the picture on a landscape canvas, or None if the short side would vanish."""
+"""(width, height) of the picture on a landscape canvas, or None if the short side would be 0 px."""
 
 
 def _original(width: int, height: int, hd: int, tile: int) -> Resized:
@@ -191,7 +198,7 @@ def _fit(width: int, height: int, hd: int, tile: int) -> Resized:
 
 
 def _by_width(scale: int, ratio: float, tile: int) -> Resized:
-    """The width fills `scale` tiles."""
+    """Resize so that the width fills `scale` tiles."""
     # float64 in exactly this order: integer arithmetic is one pixel off in 1 of 9 sizes (spec (a) 4).
     new_width = scale * tile
     new_height = int(new_width / ratio)
@@ -199,7 +206,7 @@ def _by_width(scale: int, ratio: float, tile: int) -> Resized:
 
 
 def _by_height(scale: int, ratio: float, tile: int) -> Resized:
-    """The height fills `scale` tiles."""
+    """Resize so that the height fills `scale` tiles."""
     new_height = scale * tile
     return int(new_height * ratio), new_height
 

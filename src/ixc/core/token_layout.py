@@ -7,7 +7,8 @@
     side = 12: a 336 px tile has 24 x 24 patches of 14 px, merged 2 x 2 -> 12 x 12 tokens of 28 px.
     N = (grid_h * grid_w + 1) * 144 + 1 + (grid_h + 1) * 12, all switched on (as published).
 
-The newline and the overview can be left out (ablations of tables 7 and 8); without an overview there is no separator.
+The newline and the overview can be switched off (ablations of tables 7 and 8); without an overview there is no
+separator.
 A *region* is a box (x0, y0, x1, y1) in pixels of the canvas, the far edges excluded; rows and columns count tokens.
 
 Pure Python. Pictures of the layout (`ixc plan --draw`) and attention maps are drawn from these indices.
@@ -36,7 +37,7 @@ Region = tuple[int, int, int, int]
 
 
 class Kind(IntEnum):
-    """What a token of an image is."""
+    """Kind of an image token."""
 
     OVERVIEW = 0
     OVERVIEW_NEWLINE = 1
@@ -47,13 +48,13 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Token:
-    """One token of the layout: its kind and its place in its own part (overview or local)."""
+    """One token of the layout: its kind and its position in its own part (overview or local)."""
 
     kind: Kind
     row: int
     """Row of tokens, 0 for the separator."""
     col: int
-    """Column of tokens; a newline stands one past the last; 0 for the separator."""
+    """Column of tokens; a newline is one past the last; 0 for the separator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +68,9 @@ class Layout:
     tokens_per_side: int = SIDE
     """Tokens along each side of a tile."""
     newline: bool = True
-    """A learned token ends every row."""
+    """Whether a learned token ends every row."""
     overview: bool = True
-    """The overview and the separator come first."""
+    """Whether the overview and the separator come first."""
 
     def __post_init__(self) -> None:
         if min(self.grid_h, self.grid_w, self.tokens_per_side) < 1:
@@ -121,7 +122,7 @@ class Layout:
         return (view + bytes([Kind.SEPARATOR]) if self.overview else b"") + local
 
     def token_at(self, row: int, col: int, *, overview: bool = False) -> int:
-        """Index of the token at (row, col) of the local part, or of the overview. Inverse of `token`.
+        """Return the index of the token at (row, col) of the local part or of the overview; inverse of `token`.
 
         Raises:
             GeometryError: outside the part, or there is no overview.
@@ -132,13 +133,13 @@ class Layout:
         return (0 if overview else self.local_start) + row * (cols + self.newline) + col
 
     def newline_at(self, row: int, *, overview: bool = False) -> int:
-        """Index of the newline ending `row`."""
+        """Return the index of the newline that ends `row`. Raises: GeometryError: there are no newlines."""
         if not self.newline:
             raise GeometryError("this layout has no newlines (newline=False); make it with newline=True")
         return self.token_at(row, self._part(overview)[1] - 1, overview=overview) + 1
 
     def token(self, index: int) -> Token:
-        """Kind, row and column of token `index`.
+        """Return kind, row and column of token `index`.
 
         Raises:
             GeometryError: index outside 0 .. num_tokens - 1.
@@ -154,8 +155,8 @@ class Layout:
         return Token(Kind(kind + 1) if col == cols else kind, row, col)
 
     def region(self, index: int, *, tile: int = TILE) -> Region | None:
-        """The pixels of the canvas token `index` looks at: 28 x 28 for a local token, a 12th of each side of the
-        canvas for one of the overview; None for a newline or the separator, which look at no pixel.
+        """Return the canvas pixels of token `index`: 28 x 28 for a local token, a 12th of each side of the canvas for
+        one of the overview; None for a newline or the separator.
 
         Args:
             tile: side of a tile in pixels, a multiple of tokens_per_side.
@@ -167,7 +168,7 @@ class Layout:
         return token.col * wide, token.row * high, (token.col + 1) * wide, (token.row + 1) * high
 
     def token_of_pixel(self, x: int, y: int, *, overview: bool = False, tile: int = TILE) -> int:
-        """Index of the local (or overview) token that looks at canvas pixel (x, y). Inverse of `region`."""
+        """Return the index of the local (or overview) token of canvas pixel (x, y); inverse of `region`."""
         wide, high = self._token_size(overview, tile)
         return self.token_at(y // high, x // wide, overview=overview)
 
@@ -188,7 +189,7 @@ class Layout:
 
 
 def num_image_tokens(grid_h: int, grid_w: int, *, side: int = SIDE, newline: bool = True, overview: bool = True) -> int:
-    """Tokens of an image of grid_h x grid_w tiles: 12h * (12w + 1) + 156 + 1 as published.
+    """Return the tokens of an image of grid_h x grid_w tiles: 12h * (12w + 1) + 156 + 1 as published.
 
     9 tiles in a row and 6 rows (3840 x 2160 at HD-55) -> 8,005. Source: spec (e).
     """

@@ -1,6 +1,6 @@
-"""One process: plan what a setting costs (no torch), load a model, answer, stream.
+"""Inference in one process: plan a setting's cost (without torch), load a model, answer, stream.
 
-Names are looked up on first use, because `ixc plan` must not wait for torch.
+Names are looked up on first use, because `ixc plan` must not import torch.
 """
 
 from typing import TYPE_CHECKING

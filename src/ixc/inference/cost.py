@@ -1,8 +1,8 @@
-"""What a setting costs, before anything is loaded: tiles, tokens, arithmetic and memory of one image and one prompt.
+"""Cost of a setting before anything is loaded: tiles, tokens, FLOPs and memory of one image and one prompt.
 
-    size, hd, rule --geometry--> Partition --layout--> Layout --> tokens --> FLOPs, weights, KV cache, activations
+    size, hd, rule --partition--> Partition --> Layout --> tokens --> FLOPs, weights, KV cache, activations
 
-Formulas, one multiply-add counted as 2 FLOP, biases, norms and element-wise work left out:
+Formulas; one multiply-add counts as 2 FLOP; biases, norms and element-wise operations are not counted:
 
     P patches of a tile, S = P + 1;  C, M width and MLP of the ViT;  N image tokens, T = N + text tokens;  V vocabulary;
     D, F width and MLP of the decoder;  A = heads * head_dim, K = kv_heads * head_dim;  r, q ranks of PLoRA, of its wqkv
@@ -15,7 +15,7 @@ Formulas, one multiply-add counted as 2 FLOP, biases, norms and element-wise wor
     head              2 D V                    the last position only
 
 Sources: matrix shapes from spec (c) to (h) and (k); counting as in Kaplan et al. 2020 (arXiv 2001.08361, section 2.1);
-causal halving as in Dao 2023 (arXiv 2307.08691, section 4.1). Pure arithmetic: no torch, no pictures.
+causal halving as in Dao 2023 (arXiv 2307.08691, section 4.1). Pure arithmetic: no torch, no images.
 """
 
 import json
@@ -37,13 +37,13 @@ DTYPES: dict[str, tuple[float, int]] = {
     "int4": (0.5, 2),
 }
 """Name -> bytes of a weight in the decoder's matrices and head, and of every other weight, activation, key and value.
-int8 and int4: only these are quantised (`ixc quantize`); the scales (1 to 6 % more) are not counted."""
+int8 and int4: only these are quantized (`ixc quantize`); the scales (1 to 6 % more) are not counted."""
 
-SMALL = ("int8", "int4")
-"""Keys of `DTYPES` whose matrices are quantised: PLoRA cannot be folded into them."""
+QUANTIZED_DTYPES = ("int8", "int4")
+"""Keys of `DTYPES` whose matrices are quantized: PLoRA cannot be merged into them."""
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-"""Where a folder keeps the tiling of its image processor: alone, or inside the processor's settings, which count."""
+"""Files with the tiling of a folder's image processor; the processor's settings, read last, take precedence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class ModelGeometry:
         return self.plora_qkv_r * (self.width + self.qkv_width) + wide
 
     def weights(self) -> dict[str, int]:
-        """Number of weights by part, as in the published file (spec (k)); a learned merge is not counted."""
+        """Return the number of weights by part, as in the published file (spec (k)), without a learned merge."""
         c, d = self.vit_width, self.width
         layer = 4 * (c * c + c) + 2 * c * self.vit_mlp + self.vit_mlp + c + 4 * c
         stem = c + 3 * self.patch_size**2 * c + (self.patches + 1) * c + 2 * c
@@ -131,8 +131,9 @@ class ModelGeometry:
 
 
 def read_geometry(folder: str | Path) -> ModelGeometry:
-    """The sizes of the model in `folder`, from its config.json: the published flat form or this package's nested one.
-    What the file does not say (the published one says nothing of the vision tower and of PLoRA) is the published 7B.
+    """Read the sizes of a model from its config.json, in the published flat form or the nested one of this package.
+
+    Missing sizes (the published file has none of the vision tower and of PLoRA) are those of the published 7B.
 
     Raises:
         UsageError: no such file, no JSON object, or a size that is no positive whole number.
@@ -151,7 +152,7 @@ def read_geometry(folder: str | Path) -> ModelGeometry:
 
 
 def read_tiling(folder: str | Path) -> dict[str, Any]:
-    """The `hd` and `rule` of the processor in `folder`, as far as its files say them; nothing for a published folder.
+    """Read `hd` and `rule` of the processor in `folder`, where its files have them; a published folder has neither.
 
     Raises:
         UsageError: a file that is no JSON object.
@@ -207,10 +208,10 @@ def _known(config: Mapping[str, Any], keys: Mapping[str, str], path: Path) -> di
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What one image and one prompt cost. FLOPs and bytes are estimates by the formulas at the top of the file."""
+    """Cost of one image and one prompt; FLOPs and bytes are estimates by the formulas at the top of the file."""
 
     partition: Partition
-    """Where the tiles go."""
+    """The tiles of the image."""
     layout: Layout
     """The tokens of the image."""
     text_tokens: int
@@ -241,7 +242,7 @@ class Plan:
         return self.tokens <= self.model.max_positions
 
     def flops(self) -> dict[str, int]:
-        """FLOP of the prefill by part; the sum is the whole."""
+        """Return the FLOP of the prefill by part; their sum is the total."""
         m, patches, image, whole = self.model, self.model.patches, self.image_tokens, self.tokens
         s, c = patches + 1, m.vit_width
         layer = 2 * s * (4 * c * c + 2 * c * m.vit_mlp) + 4 * s * s * c
@@ -255,10 +256,10 @@ class Plan:
         }
 
     def weight_bytes(self, dtype: str | None = None) -> int:
-        """Bytes of the weights under `dtype` (default: the plan's)."""
+        """Return the bytes of the weights under `dtype` (default: the plan's)."""
         matrix, other = DTYPES[dtype or self.dtype]
-        quantised = self.model.layers * self.model.matrices_per_layer + self.model.width * self.model.vocab
-        return int(quantised * matrix) + (sum(self.model.weights().values()) - quantised) * other
+        quantized = self.model.layers * self.model.matrices_per_layer + self.model.width * self.model.vocab
+        return int(quantized * matrix) + (sum(self.model.weights().values()) - quantized) * other
 
     @property
     def kv_bytes(self) -> int:
@@ -267,25 +268,25 @@ class Plan:
         return 2 * m.layers * m.kv_heads * m.head_dim * self.tokens * DTYPES[self.dtype][1]
 
     @property
-    def folded_bytes(self) -> int:
-        """Bytes of PLoRA folded into a second copy of the decoder's matrices; of small weights it cannot be made."""
+    def merged_bytes(self) -> int:
+        """Bytes of a second copy of the decoder's matrices with PLoRA merged in; quantized weights allow none."""
         m = self.model
         return m.layers * m.matrices_per_layer * DTYPES[self.dtype][1]
 
     @property
-    def folded_saving(self) -> float:
-        """Share of the prefill's FLOP that the copy saves: all of PLoRA's."""
+    def merged_saving(self) -> float:
+        """Share of the prefill's FLOP that merging saves: all of PLoRA's."""
         flops = self.flops()
         return flops["PLoRA"] / sum(flops.values())
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes at the widest moment of the prefill, inside an MLP: the larger of
+        """Bytes at the widest point of the prefill, inside an MLP: the larger of
 
-            ViT       views * S * (2 C + 2 M)       stream, normed, before and after the activation; all views at once
-            decoder   T * (2 D + 3 F)               stream, normed, w1, w3 and their product
+            ViT       views * S * (2 C + 2 M)       residual, normed, before and after the activation; all views at once
+            decoder   T * (2 D + 3 F)               residual, normed, w1, w3 and their product
 
-        A floor: allocators keep more, and eager attention adds `eager_scores_bytes`.
+        A lower bound: allocators keep more, and eager attention adds `eager_scores_bytes`.
         """
         m, size = self.model, DTYPES[self.dtype][1]
         vit = self.views * (m.patches + 1) * (2 * m.vit_width + 2 * m.vit_mlp)
@@ -307,7 +308,7 @@ def plan(
     dtype: str = "bfloat16",
     geometry: ModelGeometry | None = None,
 ) -> Plan:
-    """The cost of one width x height image.
+    """Plan one width x height image.
 
     Args:
         width, height: pixels, >= 1.
@@ -337,7 +338,7 @@ def plan(
 
 
 def text(plan: Plan) -> list[str]:
-    """The plan as lines for a terminal, label and value in two columns."""
+    """Return the plan as lines for a terminal, label and value in two columns."""
     part, flops = plan.partition, plan.flops()
     share = part.pixels_kept / (part.width * part.height)
     padding = 1 - part.pixels_kept / (part.canvas_width * part.canvas_height)
@@ -352,18 +353,18 @@ def text(plan: Plan) -> list[str]:
         "prompt": prompt if plan.fits else f"{prompt}: does not fit, lower hd",
         "prefill": f"{_si(sum(flops.values()))}FLOP ({_parts(flops)})",
         "weights": f"{_gb(plan.weight_bytes())} in {plan.dtype}",
-        "plora=folded": _folded(plan),
+        "plora=merged": _merged(plan),
         "KV cache": f"{_gb(plan.kv_bytes)} a beam",
         "activations": f"{_gb(plan.activation_bytes)} at least; eager attention {_gb(plan.eager_scores_bytes)} more",
     }
     return [f"{label:<14}{value}" for label, value in rows.items()]
 
 
-def _folded(plan: Plan) -> str:
-    if plan.dtype in SMALL:
+def _merged(plan: Plan) -> str:
+    if plan.dtype in QUANTIZED_DTYPES:
         return f"not with {plan.dtype} weights"
     saved = plan.flops()["PLoRA"]
-    return f"{_gb(plan.folded_bytes)} more of weights, {_si(saved)}FLOP of the prefill less ({plan.folded_saving:.1%})"
+    return f"{_gb(plan.merged_bytes)} more of weights, {_si(saved)}FLOP of the prefill less ({plan.merged_saving:.1%})"
 
 
 def _used(plan: Plan) -> str:

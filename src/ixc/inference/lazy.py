@@ -1,4 +1,4 @@
-"""An engine that is loaded by its first question: what is refused before that costs no model."""
+"""An engine that is loaded at its first question, so that a refusal before it loads no model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class LazyEngine:
-    """Asks an engine that is made when it is first needed.
+    """Loads an engine when it is first needed.
 
     Args:
-        load: makes it; called at most once.
+        load: returns the engine; called at most once.
     """
 
     def __init__(self, load: Callable[[], Engine]) -> None:
@@ -22,7 +22,7 @@ class LazyEngine:
         self._engine: Engine | None = None
 
     def ask(self, *args: Any, **options: Any) -> Answer:
-        """As `Engine.ask`."""
+        """Ask as `Engine.ask` does."""
         if self._engine is None:
             self._engine = self._load()
         return self._engine.ask(*args, **options)

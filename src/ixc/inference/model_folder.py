@@ -1,6 +1,6 @@
-"""A model folder before its weights are read: is everything there, can it be read, does it fit together.
+"""Checks of a model folder before its weights are read: complete, readable, consistent.
 
-found -> check_settings -> read_processor, weights.load -> check_agreement
+find_folder -> check_settings -> read_processor, loading.load -> check_agreement
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ EMBEDDED = Path(__file__).parents[1] / "pretrained" / "nano"
 """The model inside the package; a folder like any other."""
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
-"""One of them must lie in a model folder."""
+"""Tokenizer files, one of which a model folder must have."""
 
 SETTINGS = ("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json",
             "tokenizer.json", "tokenizer_config.json")  # fmt: skip
-"""Files that must be JSON objects where they exist: transformers passes over a damaged one without a word."""
+"""Files that must be JSON objects where they exist: transformers silently ignores a damaged one."""
 
-SAMPLED_FROM, SAMPLES, PIECE = 64 << 20, 256, 1 << 16
-"""Bytes beyond which a weights file is sampled for a fingerprint; number of samples; bytes of each."""
+MAX_WHOLE_BYTES, SAMPLES, SAMPLE_BYTES = 64 << 20, 256, 1 << 16
+"""Size up to which a weights file is hashed whole for a fingerprint; else the number of samples and bytes of each."""
 
-LONGEST_REASON = 200
-"""Characters of somebody else's message repeated in ours; transformers lists every model it knows."""
+MAX_REASON_LENGTH = 200
+"""Characters of another library's message repeated in ours; transformers lists every model it knows."""
 
 
-def found(folder: str | Path | None) -> Path:
-    """The folder; None = the embedded model's.
+def find_folder(folder: str | Path | None) -> Path:
+    """Return the path of a model folder; None = the embedded model's.
 
     Raises:
         WeightsError: no such folder.
@@ -51,16 +51,16 @@ def found(folder: str | Path | None) -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hexadecimal digits that tell models of one name apart: its settings, and samples of its weights.
+    """Return 16 hexadecimal digits of a digest of the settings and of samples of the weights.
 
-    A weights file of at most `SAMPLED_FROM` bytes is read whole, of a larger one `SAMPLES` pieces spread evenly: a
-    fine-tune changes layers everywhere, and tens of gigabytes need not be read to see it. Files that no loader reads
-    do not count.
+    A weights file of at most `MAX_WHOLE_BYTES` is read whole, of a larger one `SAMPLES` parts spread evenly: a
+    fine-tune changes layers everywhere, and tens of gigabytes need not be read to detect it. Files that no loader
+    reads do not count.
 
     Raises:
         WeightsError: the folder has no weights.
     """
-    from ixc.model.loading import weight_files
+    from ixc.model.checkpoint_files import weight_files
 
     seen = sha256()
     settings = [folder / name for name in SETTINGS if (folder / name).is_file()]
@@ -68,17 +68,17 @@ def fingerprint(folder: Path) -> str:
         size = path.stat().st_size
         seen.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:
-            if size <= SAMPLED_FROM:
+            if size <= MAX_WHOLE_BYTES:
                 seen.update(file.read())
                 continue
             for number in range(SAMPLES):
-                file.seek(number * (size - PIECE) // (SAMPLES - 1))
-                seen.update(file.read(PIECE))
+                file.seek(number * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+                seen.update(file.read(SAMPLE_BYTES))
     return seen.hexdigest()[:16]
 
 
 def check_settings(folder: Path) -> None:
-    """The JSON files of a folder can be read.
+    """Check that the JSON files of a folder can be read.
 
     Raises:
         WeightsError: one cannot, or there is no config.json.
@@ -95,13 +95,13 @@ def check_settings(folder: Path) -> None:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Raises: WeightsError: the folder has no tokenizer."""
+    """Check that a folder has a tokenizer. Raises: WeightsError: it has none."""
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise WeightsError(f"{folder} has no {' or '.join(TOKENIZERS)}; copy the model's tokenizer into it")
 
 
 def read_processor(folder: Path) -> IxcProcessor:
-    """Tokenizer, image processor and prompt format of a folder, published or native.
+    """Load tokenizer, image processor and prompt format of a folder, published or native.
 
     Raises:
         WeightsError: files missing or damaged.
@@ -112,14 +112,14 @@ def read_processor(folder: Path) -> IxcProcessor:
     try:
         return IxcProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error)[:LONGEST_REASON]
+        reason = str(error)[:MAX_REASON_LENGTH]
         raise WeightsError(
             f"the tokenizer or processor of {folder} cannot be read ({reason}); fetch it again"
         ) from error
 
 
 def check_agreement(folder: Path, config: Any, processor: IxcProcessor) -> None:
-    """The processor writes prompts for this model and no other.
+    """Check that the processor writes prompts for this model.
 
     Raises:
         WeightsError: they disagree about the image token or its layout, or the vocabulary is too small.

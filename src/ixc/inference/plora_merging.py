@@ -1,8 +1,8 @@
-"""PLoRA as a second copy of the decoder's matrices, or as low-rank products: which one, by the plan's arithmetic.
+"""Choice between merged and separate PLoRA, by the memory the merged copy needs.
 
-Folding saves the low-rank products of the prefill (about 6 % of its work at the published ranks) and costs the
-decoder's matrices once more. `auto` folds where the copy fits the free memory beside the keys and values of the longest
-prompt.
+Merging saves the low-rank products of the prefill (about 6 % of its work at the published ranks) and costs the
+decoder's matrices once more. `auto` merges where the copy fits the free memory beside the keys and values of the
+longest prompt.
 """
 
 from __future__ import annotations
@@ -17,36 +17,40 @@ from ixc.inference.cost import ModelGeometry, read_geometry
 from ixc.model.linear import is_plain
 from ixc.model.plora import PLoRALinear
 
-SPARE = 0.1
-"""Share of the free memory left alone."""
+RESERVED_SHARE = 0.1
+"""Share of the free memory that is not used."""
 
 
-def wants_folding(value: str, folder: Path, model: Any, *, compile: bool) -> bool:
-    """Whether to fold. `auto` does so where the copy and the longest prompt fit the free memory beside the model."""
+def should_merge(value: str, folder: Path, model: Any, *, compile: bool) -> bool:
+    """Return whether to merge PLoRA; `auto` merges where the copy and the longest prompt fit the free memory."""
     if value != "auto":
-        return value == "folded"
-    return not compile and _is_whole(model) and folded_need(read_geometry(folder), model) <= room(model.device)
+        return value == "merged"
+    return (
+        not compile
+        and _is_unquantized(model)
+        and merged_bytes_needed(read_geometry(folder), model) <= available_bytes(model.device)
+    )
 
 
-def folded_need(sizes: ModelGeometry, model: Any) -> int:
-    """Bytes of the copy, and of the keys and values of the longest prompt."""
+def merged_bytes_needed(sizes: ModelGeometry, model: Any) -> int:
+    """Return the bytes of the merged copy and of the keys and values of the longest prompt."""
     size = model.dtype.itemsize
     copy = sizes.layers * sizes.matrices_per_layer * size
     return copy + 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * sizes.max_positions * size
 
 
-def room(device: torch.device) -> int:
-    """Bytes that may be taken."""
-    return int((1 - SPARE) * free_bytes(device))
+def available_bytes(device: torch.device) -> int:
+    """Return the bytes that may be allocated."""
+    return int((1 - RESERVED_SHARE) * free_bytes(device))
 
 
-def _is_whole(model: Any) -> bool:
-    """True if no map of the decoder is quantised."""
+def _is_unquantized(model: Any) -> bool:
+    """Return True if no map of the decoder is quantized or adapted."""
     return all(is_plain(part.base) for part in model.modules() if isinstance(part, PLoRALinear))
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory nobody uses: of the GPU, or of the machine."""
+    """Return the free memory of the GPU, or of the machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""How the next token is chosen: greedy by default, `ORIGINAL_CHAT` as the original's chat() chose it (spec i)."""
+"""Decoding settings: greedy by default, `ORIGINAL_CHAT` as the original's chat() (spec i)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ixc.model.generation import AnswerRepetitionPenalty
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Settings of one answer; an option that could have no effect is refused."""
+    """Decoding settings of one answer; an option without effect is refused."""
 
     do_sample: bool = False
-    """Draw tokens by their probability; else the likeliest is taken."""
+    """Sample tokens by their probability; otherwise take the most probable."""
     temperature: float = 1.0
     """Above 0; below 1 sharpens. Only with do_sample."""
     top_p: float = 1.0
     """Above 0, up to 1: only the likeliest tokens that together have this share. Only with do_sample."""
     repetition_penalty: float = 1.0
-    """Above 0; 1 is none. With images it sees the answer only, without the whole prompt, as the original's."""
+    """Above 0; 1 changes nothing. With images it covers the answer only, not the prompt, as in the original."""
     num_beams: int = 1
-    """Beams searched side by side, >= 1 (the published demo uses 3); more than one cannot be streamed."""
+    """Beams of beam search, >= 1 (the published demo uses 3); more than one cannot be streamed."""
     seed: int | None = None
-    """The same seed, the same answer. None = the state of torch's generator. Only with do_sample."""
+    """Seed of the sampling. None = the state of torch's generator. Only with do_sample."""
 
     def __post_init__(self) -> None:
         if self.num_beams < 1:
@@ -45,12 +45,12 @@ class Sampling:
             raise UsageError("temperature, top_p and seed have no effect without do_sample=True; set it or leave them")
 
     def arguments(self, *, prompt_tokens: int, has_images: bool, start_id: int) -> dict[str, Any]:
-        """What `generate` takes.
+        """Return the arguments of `generate`.
 
         Args:
             prompt_tokens: length of the prompt, images included.
-            has_images: where there are none the penalty sees the prompt too (spec i).
-            start_id: `<s>`, which the original's penalty sees before an answer about images.
+            has_images: without images the penalty covers the prompt too (spec i).
+            start_id: `<s>`, which the original's penalty includes before an answer about images.
         """
         found: dict[str, Any] = {"do_sample": self.do_sample, "num_beams": self.num_beams}
         if self.do_sample:
@@ -64,7 +64,7 @@ class Sampling:
 
 
 class LogprobRecorder(LogitsProcessor):
-    """Keeps the logarithms of a step's probabilities until its token arrives; temperature and top_p come behind it."""
+    """Records the log probabilities of each step; runs before temperature and top_p."""
 
     def __init__(self) -> None:
         self.rows: deque[torch.Tensor] = deque()
@@ -75,7 +75,7 @@ class LogprobRecorder(LogitsProcessor):
 
 
 GREEDY = Sampling()
-"""The default: the same question, the same answer."""
+"""The default: deterministic."""
 
 ORIGINAL_CHAT = Sampling(
     do_sample=CHAT_DEFAULTS.do_sample,
@@ -84,4 +84,4 @@ ORIGINAL_CHAT = Sampling(
     repetition_penalty=CHAT_DEFAULTS.repetition_penalty,
     num_beams=CHAT_DEFAULTS.num_beams,
 )
-"""What the original's chat() does when nothing is said."""
+"""Defaults of the original's chat()."""

@@ -1,10 +1,10 @@
-"""The plan as a picture: which pixels become which tile and which token. For `ixc plan --draw`. Pillow only.
+"""Drawing of a plan: which pixels become which tile and which token. For `ixc plan --draw`. Pillow only.
 
     +---------------------------+ +----------+
     | canvas, white padding     | | overview |     orange   tiles, numbered in the order the model sees them
     | veiled, 12 x 12 tokens    | | 12 x 12  |     blue     tokens, 28 px of the canvas each
     | in every tile             | +----------+     grey     padding
-    +---------------------------+                  green    the overview: the whole canvas squeezed into one tile
+    +---------------------------+                  green    the overview: the whole canvas resized to one tile
     | legend                    |
     +---------------------------+
 
@@ -42,7 +42,7 @@ MIN_TOKEN = 4
 
 
 def draw(image: Image.Image, *, plan: Plan, out: str | Path | IO[bytes]) -> None:
-    """Writes the plan drawn over `image` as a PNG.
+    """Write the plan drawn over `image` as a PNG.
 
     Args:
         image: the RGB picture the plan was made for.
@@ -58,14 +58,14 @@ def draw(image: Image.Image, *, plan: Plan, out: str | Path | IO[bytes]) -> None
             f"the picture is {image.width} x {image.height} px but its plan was made for {part.width} x {part.height}; "
             "call plan() with the picture's own size"
         )
-    sheet = _sheet(image, plan)
+    drawing = _drawing(image, plan)
     try:
-        sheet.save(out, format="PNG")
+        drawing.save(out, format="PNG")
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror or error}; choose another file") from error
 
 
-def _sheet(image: Image.Image, plan: Plan) -> Image.Image:
+def _drawing(image: Image.Image, plan: Plan) -> Image.Image:
     canvas = _canvas(image, plan)
     view = _overview(canvas, plan) if plan.layout.overview else None
     font = ImageFont.load_default(FONT_SIZE)
@@ -74,17 +74,17 @@ def _sheet(image: Image.Image, plan: Plan) -> Image.Image:
     wide = max([mosaic.width + (MARGIN + view.width if view else 0)] + [int(font.getlength(t)) + 40 for _, t in legend])
     high = max(mosaic.height, view.height if view else 0)
     size = (wide + 2 * MARGIN, high + 3 * MARGIN + len(legend) * _line())
-    sheet = Image.new("RGB", size, PAPER)
-    sheet.paste(mosaic, (MARGIN, MARGIN))
+    drawing = Image.new("RGB", size, PAPER)
+    drawing.paste(mosaic, (MARGIN, MARGIN))
     if view:
-        sheet.paste(view, (2 * MARGIN + mosaic.width, MARGIN))
-    pen = ImageDraw.Draw(sheet)
+        drawing.paste(view, (2 * MARGIN + mosaic.width, MARGIN))
+    pen = ImageDraw.Draw(drawing)
     for row, (colour, words) in enumerate(legend):
         y = high + 2 * MARGIN + row * _line()
         if colour:
             pen.rectangle((MARGIN, y + 4, MARGIN + 22, y + 4 + FONT_SIZE - 4), fill=colour)
         pen.text((MARGIN + 34, y), words, fill=INK, font=font)
-    return sheet
+    return drawing
 
 
 def _line() -> int:
@@ -92,7 +92,7 @@ def _line() -> int:
 
 
 def _canvas(image: Image.Image, plan: Plan) -> Image.Image:
-    """The padded canvas, at the size it is drawn at."""
+    """Return the padded canvas at its drawn size."""
     part = plan.partition
     factor = LONG_SIDE / max(part.canvas_width, part.canvas_height)
     x0, y0, x1, y1 = (round(value * factor) for value in part.picture_box)
@@ -103,7 +103,7 @@ def _canvas(image: Image.Image, plan: Plan) -> Image.Image:
 
 
 def _mosaic(canvas: Image.Image, plan: Plan) -> Image.Image:
-    """The canvas under its tokens and tiles."""
+    """Return the canvas with the lines of its tokens and tiles."""
     part, layout = plan.partition, plan.layout
     wide, high = canvas.width / part.grid_w, canvas.height / part.grid_h
     numbered = min(wide, high) >= MIN_LABEL
@@ -126,7 +126,7 @@ def _label(pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], wor
 
 
 def _overview(canvas: Image.Image, plan: Plan) -> Image.Image:
-    """The whole canvas as the model sees it in the overview: one square tile, aspect ratio ignored."""
+    """Return the canvas as the overview holds it: one square tile, aspect ratio ignored."""
     side = plan.layout.tokens_per_side
     picture = _grid(canvas.resize((OVERVIEW_SIDE, OVERVIEW_SIDE)), rows=side, cols=side, colour=BLUE)
     ImageDraw.Draw(picture).rectangle((0, 0, OVERVIEW_SIDE - 1, OVERVIEW_SIDE - 1), outline=GREEN, width=6)
@@ -134,7 +134,7 @@ def _overview(canvas: Image.Image, plan: Plan) -> Image.Image:
 
 
 def _grid(picture: Image.Image, *, rows: int, cols: int, colour: tuple[int, int, int]) -> Image.Image:
-    """A copy with hair lines between tokens, half transparent; none where they would cover the picture."""
+    """Return a copy with half-transparent lines between tokens; without them where they would cover the picture."""
     lined = picture.copy()
     wide, high = picture.width / cols, picture.height / rows
     if min(wide, high) < MIN_TOKEN:
@@ -153,7 +153,7 @@ def _mix(a: tuple[int, int, int], b: tuple[int, int, int], share: float) -> tupl
 
 
 def _legend(plan: Plan) -> list[tuple[tuple[int, int, int] | None, str]]:
-    """(colour or none, words) of every line."""
+    """Return (colour or None, text) of every line."""
     part, layout = plan.partition, plan.layout
     side = part.tile // layout.tokens_per_side
     lines: list[tuple[tuple[int, int, int] | None, str]] = [

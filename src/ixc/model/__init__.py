@@ -1,9 +1,10 @@
-"""Tensors: the vision tower, the merge, Partial LoRA, the decoder and the whole model.
+"""The model: vision tower, projector merge, Partial LoRA, decoder, and its files of weights.
 
-    pixels -> vision.py -> merge.py -> images.py (order, newlines) -> model.py <- decoder.py <- plora.py, rope.py
-    names.py, strict.py, weights.py: files of weights; generation.py: what `generate` must know
+    pixels -> vision.py -> projector_merge.py -> image_features.py (order, newlines) -> modeling.py
+    modeling.py <- decoder.py <- blocks.py <- attention.py, plora.py, rope.py;  generation.py: hooks of `generate`
+    checkpoint_files.py, tensor_files.py, key_mapping.py <- loading.py, conversion.py, quantization/: files of weights
 
-Names are imported on first use: `import ixc.model` alone costs nothing.
+Names are imported on first use: `import ixc.model` alone imports no torch.
 """
 
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ from ixc.utils.lazy_imports import lookup
 
 if TYPE_CHECKING:
     from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
+    from ixc.model.conversion import import_weights
     from ixc.model.decoder import Decoder
-    from ixc.model.loading import import_weights, load
+    from ixc.model.loading import load
     from ixc.model.modeling import IxcForConditionalGeneration, IxcModel
     from ixc.model.plora import PLoRALinear
     from ixc.model.vision import VisionTower
@@ -40,7 +42,7 @@ _MODULES = {
     "IxcVisionConfig": "configuration",
     "PLoRALinear": "plora",
     "VisionTower": "vision",
-    "import_weights": "loading",
+    "import_weights": "conversion",
     "load": "loading",
 }
 __getattr__ = lookup(__name__, _MODULES)

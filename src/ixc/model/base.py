@@ -1,4 +1,4 @@
-"""What every module of this room inherits: how fresh weights are drawn and what transformers may do with the class."""
+"""Base class of the models: initialization of new weights, and what transformers may do with the class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ixc.model.key_mapping import register_renamings
 
 
 class IxcPreTrainedModel(PreTrainedModel):
-    """Contract class of the room: ``from_pretrained``, attention back ends, gradient checkpointing."""
+    """Contract class: ``from_pretrained``, attention back ends, gradient checkpointing."""
 
     config_class = IxcConfig
     base_model_prefix = "model"
@@ -29,10 +29,10 @@ class IxcPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        """Fresh weights; a parameter read from a file is left alone by ``transformers.initialization``.
+        """Initialize weights; ``transformers.initialization`` skips parameters that were read from a file.
 
-        Departure: Plora_B starts at zero, as in LoRA, so a fresh PLoRA changes nothing. The original's reset code
-        looks for attributes that do not exist and leaves Plora_B at N(0, 0.02) (spec g).
+        Departure from the original: Plora_B starts at zero, as in LoRA, so a new PLoRA changes nothing. The
+        original's reset code looks for attributes that do not exist and leaves Plora_B at N(0, 0.02) (spec g).
         """
         if getattr(module, "starts_at_zero", False):
             init.zeros_(module.weight)

@@ -1,10 +1,10 @@
 """Layers of the language model, in torch alone: attention, feed-forward and their block (paper 3.1; spec g, h).
 
-    h += wo(attention(wqkv(norm(h))))                 both PLoRA, given the image mask
-    h += w2(silu(w1(n)) * w3(n)),  n = norm(h)        all three PLoRA, given the image mask
+    h += wo(attention(wqkv(norm(h))))                 both PLoRA, with the image mask
+    h += w2(silu(w1(n)) * w3(n)),  n = norm(h)        all three PLoRA, with the image mask
 
-Nothing here imports transformers. ``decoder.py`` puts these layers behind its contracts; ``standalone.py`` runs them
-without it, because importing ``PreTrainedModel`` costs more CPU time than the embedded model's whole answer.
+Nothing here imports transformers. ``decoder.py`` adapts these layers to its contracts; ``standalone.py`` runs them
+without it, because importing ``PreTrainedModel`` takes more CPU time than a whole answer of the embedded model.
 
 Legend: B batch, T tokens, C width (4096), H query heads (32), K key heads (8), D = C / H (128).
 """
@@ -18,19 +18,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from ixc.model.attention import attend
-from ixc.model.plora import Places, PLoRALinear, cut
+from ixc.model.plora import ImagePositions, PLoRALinear, clip_spans
 from ixc.model.rope import rotate
 
 if TYPE_CHECKING:
     from ixc.model.configuration import IxcTextConfig
 
-TOKENS_AT_ONCE = 1024
-"""Tokens that go through the feed-forward together where nothing trains. It bounds the widest activations of a prefill:
-2 * 1024 * 14336 numbers at true widths instead of 3 * T * 14336; fewer tokens would slow the products down."""
+TOKENS_PER_PASS = 1024
+"""Tokens of one feed-forward pass without gradients. It bounds the widest activations of a prefill: 2 * 1024 * 14336
+numbers at the 7B's widths instead of 3 * T * 14336. Fewer tokens would slow the matrix products down."""
 
 
 class Attention(nn.Module):
-    """Causal attention with grouped heads."""
+    """Causal grouped-query attention."""
 
     is_causal = True
 
@@ -52,14 +52,14 @@ class Attention(nn.Module):
         self,
         x: torch.Tensor,
         *,
-        image_mask: Places,
+        image_mask: ImagePositions,
         attention_mask: torch.Tensor | None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         cache: Any = None,
         past_key_values: Any = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        cache = past_key_values if cache is None else cache  # two names of one argument: see Decoder.forward
+        cache = past_key_values if cache is None else cache  # either name, by transformers release: see Decoder.forward
         batch, length, _ = x.shape
         fused = self.wqkv(x, image_mask)
         fused = fused.view(batch, length, -1, self.num_key_value_groups + 2, self.head_dim)  # (B, T, K, H/K + 2, D)
@@ -82,19 +82,19 @@ class FeedForward(nn.Module):
         self.w3 = PLoRALinear(config.hidden_size, config.intermediate_size, **rank)
         self.w2 = PLoRALinear(config.intermediate_size, config.hidden_size, **rank)
 
-    def forward(self, x: torch.Tensor, image_mask: Places) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, image_mask: ImagePositions) -> torch.Tensor:
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.w2(F.silu(self.w1(x, image_mask)) * self.w3(x, image_mask), image_mask)
-        if x.shape[1] <= TOKENS_AT_ONCE:
+        if x.shape[1] <= TOKENS_PER_PASS:
             return self._gated(x, image_mask)
         out = torch.empty_like(x)
-        for start in range(0, x.shape[1], TOKENS_AT_ONCE):
-            stop = min(start + TOKENS_AT_ONCE, x.shape[1])
-            out[:, start:stop] = self._gated(x[:, start:stop], _part(image_mask, start, stop))
+        for start in range(0, x.shape[1], TOKENS_PER_PASS):
+            stop = min(start + TOKENS_PER_PASS, x.shape[1])
+            out[:, start:stop] = self._gated(x[:, start:stop], _clip(image_mask, start, stop))
         return out
 
-    def _gated(self, x: torch.Tensor, image_mask: Places) -> torch.Tensor:
-        """The same numbers with the activation and the product in place: two copies of F channels and no more."""
+    def _gated(self, x: torch.Tensor, image_mask: ImagePositions) -> torch.Tensor:
+        """Compute the same numbers with activation and product in place: two buffers of F channels instead of three."""
         gate = F.silu(self.w1(x, image_mask), inplace=True)
         return self.w2(gate.mul_(self.w3(x, image_mask)), image_mask)
 
@@ -123,13 +123,13 @@ class TextBlock(nn.Module):
         self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.ffn_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def forward(self, x: torch.Tensor, *, image_mask: Places, **kwargs: Any) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *, image_mask: ImagePositions, **kwargs: Any) -> torch.Tensor:
         x = x + self.attention(self.attention_norm(x), image_mask=image_mask, **kwargs)[0]
         return x + self.feed_forward(self.ffn_norm(x), image_mask)
 
 
-def _part(places: Places, start: int, stop: int) -> Places:
-    """Where the image tokens of [start, stop) are; None if spans say that there are none."""
-    if isinstance(places, torch.Tensor):
-        return places[:, start:stop]
-    return None if places is None else cut(places, start, stop) or None
+def _clip(positions: ImagePositions, start: int, stop: int) -> ImagePositions:
+    """Return the image positions inside [start, stop); None if spans say that there are none."""
+    if isinstance(positions, torch.Tensor):
+        return positions[:, start:stop]
+    return None if positions is None else clip_spans(positions, start, stop) or None

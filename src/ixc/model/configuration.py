@@ -1,4 +1,4 @@
-"""The configuration of the model: three frozen shapes (eyes, reader, both) and the published flat form.
+"""Configuration of the model (vision encoder, language model, both), in nested form or the published flat form.
 
 Paper: InternLM-XComposer2-4KHD, section 3.1 (CLIP ViT-L/14-336, 2x2 merge, InternLM2-7B with Partial LoRA).
 The published folder writes one flat ``config.json`` (``model_type`` internlm2, internlm or internlmxcomposer2) that
@@ -8,7 +8,7 @@ holds the language model only; the vision tower and the PLoRA ranks were constan
     nested:  {"model_type": "ixc", "text_config": {...}, "vision_config": {...}, "image_token_id": ...}
 """
 
-# No `from __future__ import annotations` here: it makes strings of the types, and @strict checks no string.
+# No `from __future__ import annotations` here: it turns types into strings, which @strict does not check.
 
 from typing import Any, ClassVar
 
@@ -22,17 +22,17 @@ from ixc.model.sizes import MERGES, VISION_ACTIVATIONS
 PUBLISHED_MODEL_TYPES = ("internlm2", "internlm", "internlmxcomposer2")
 """Values of ``model_type`` under which the published weights may come; all mean the flat form."""
 
-READER = "IxcForConditionalGeneration"
-"""The class that reads published folders."""
+ARCHITECTURE = "IxcForConditionalGeneration"
+"""The class that runs published folders."""
 
 ROPE_TYPES = ("default", "dynamic")
-"""Rotary embeddings the decoder can compute: plain, or with dynamic NTK (spec h)."""
+"""Rotary embeddings of the decoder: plain, or with dynamic NTK (spec h)."""
 
 TEXT_ACTIVATIONS = ("silu",)
-"""What ``hidden_act`` may be in the decoder."""
+"""Values of ``hidden_act`` of the decoder."""
 
 _IMAGE_TOKEN_FROM_END = 7
-"""92544 - 7 = 92537, [UNUSED_TOKEN_140]: the last piece of the published vocabulary no release gave a role."""
+"""92544 - 7 = 92537, [UNUSED_TOKEN_140]: the last token of the published vocabulary that no release uses."""
 
 _TURN_END_FROM_END = 2
 """92544 - 2 = 92542, [UNUSED_TOKEN_145]: the end of a turn, beside </s> the second stop token (spec i)."""
@@ -126,10 +126,10 @@ class IxcTextConfig(PreTrainedConfig):
 
 @strict
 class IxcConfig(PreTrainedConfig):
-    """Eyes, reader and what joins them.
+    """Configuration of the whole model: vision encoder, language model and projector.
 
-    ``image_token_id``: the id that stands for one image token in ``input_ids`` (never a word, never sampled);
-    ``merge``: one of ``MERGES``; ``newline``/``overview``: the ablations of the paper (tables 8 and 7).
+    ``image_token_id``: the id that stands for one image token in ``input_ids`` (never text, never sampled);
+    ``merge``: one of ``MERGES``; ``newline``/``overview``: switches of the paper's ablations (tables 8 and 7).
     Accepts the flat published form as well: language-model fields given at the top level.
     """
 
@@ -137,7 +137,7 @@ class IxcConfig(PreTrainedConfig):
     sub_configs: ClassVar[Any] = {"vision_config": IxcVisionConfig, "text_config": IxcTextConfig}
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", "past_key_values"]
 
-    # A dict, a config or None when given; always a config afterwards, which the annotation could not say.
+    # A dict, a config or None when given, and a config after __post_init__; hence Any.
     vision_config: Any = None
     text_config: Any = None
     image_token_id: int | None = None
@@ -150,11 +150,11 @@ class IxcConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         _one_of("merge", self.merge, MERGES)
         _one_of("tie_word_embeddings", self.tie_word_embeddings, (False,))
-        kwargs.pop("model_type", None)  # the published one, if flat: ours is of the class
+        kwargs.pop("model_type", None)  # of the published flat form; ours is a class attribute
         text, vision = _object("text_config", self.text_config), _object("vision_config", self.vision_config)
         if text is None:
             text, kwargs = _from_flat(kwargs)
-            self.architectures = [READER]  # a flat file names the original's class; serving engines go by it
+            self.architectures = [ARCHITECTURE]  # a flat file names the original's class
         if isinstance(text, dict):
             text = IxcTextConfig(**text)
         if not isinstance(vision, PreTrainedConfig):
@@ -172,7 +172,7 @@ def _object(name: str, value: Any) -> Any:
 
 
 def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """An option that would have no effect is refused."""
+    """Refuse a value that is not supported. Raises: UsageError."""
     if value not in allowed:
         raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(map(str, allowed))}")
 
@@ -189,7 +189,7 @@ def _multiple(config: PreTrainedConfig, whole: str, part: str) -> None:
 
 
 def _rope_parameters(given: Any, *, theta: Any) -> dict[str, Any]:
-    """Old ``rope_scaling`` {"type", "factor"} or new ``rope_parameters``, as one dict with rope_type and rope_theta."""
+    """Convert old ``rope_scaling`` {"type", "factor"} or new ``rope_parameters`` to one dict."""
     parameters = dict(_object("rope_parameters", given) or {})
     kind = parameters.pop("type", None)
     parameters.setdefault("rope_type", kind or "default")
@@ -204,12 +204,12 @@ def _rope_parameters(given: Any, *, theta: Any) -> dict[str, Any]:
 
 
 def _known(given: dict[str, Any], config_class: type[PreTrainedConfig]) -> dict[str, Any]:
-    """The entries of a published sub-config that its class has a field for (CLIP's carries projection_dim and more)."""
+    """Return the entries of a published sub-config that its class has fields for (CLIP's also has projection_dim)."""
     return {key: value for key, value in given.items() if hasattr(config_class, key)}
 
 
 def _from_flat(given: dict[str, Any]) -> tuple[IxcTextConfig, dict[str, Any]]:
-    """The language model whose fields lie at the top level (the flat form), and the other fields."""
+    """Split the flat form into the language model, whose fields lie at the top level, and the other fields."""
     names = set(IxcTextConfig.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
     names |= {"rope_theta", "rope_scaling", "bias"}
     flat = {key: value for key, value in given.items() if key in names}
@@ -221,7 +221,7 @@ def _from_flat(given: dict[str, Any]) -> tuple[IxcTextConfig, dict[str, Any]]:
 
 
 def _stop_tokens(text: IxcTextConfig, *, turn_end: int | None) -> list[int]:
-    """</s> and the end of a turn: a flat config.json names only the first."""
+    """Return </s> and the end of a turn; a flat config.json names only the first."""
     eos = text.eos_token_id
     ids = [] if eos is None else list(eos) if isinstance(eos, list) else [eos]
     end = text.vocab_size - _TURN_END_FROM_END if turn_end is None else turn_end

@@ -1,13 +1,13 @@
-"""The reader: InternLM2 with a Partial LoRA on every linear map (paper, section 3.1; spec g and h).
+"""The language model: InternLM2 with a Partial LoRA on every linear map (paper, section 3.1; spec g and h).
 
     h = tok_embeddings(ids)                           (B, T, C), image rows replaced by the caller
-    h += wo(attention(wqkv(norm(h))))                 both PLoRA, told the image mask
-    h += w2(silu(w1(n)) * w3(n)),  n = norm(h)        all three PLoRA, told the image mask
+    h += wo(attention(wqkv(norm(h))))                 both PLoRA, with the image mask
+    h += w2(silu(w1(n)) * w3(n)),  n = norm(h)        all three PLoRA, with the image mask
     last_hidden_state = norm(h)
 
 ``wqkv`` stays fused as published: its rows are, for each key head, its query heads, one key head, one value head; so
-it is sharded by key head and loaded and saved without a split. Rotary angles are computed from the positions in every
-call: there is no buffer that loading could spoil.
+it is sharded by key head, and loaded and saved without a split. Rotary angles are computed from the positions in every
+call: a non-persistent buffer would come back as garbage from ``from_pretrained``, which starts on the meta device.
 
 Legend: B batch, T tokens, C width (4096), H query heads (32), K key heads (8), D = C / H (128).
 """
@@ -28,17 +28,17 @@ from ixc.model import blocks
 from ixc.model.base import IxcPreTrainedModel
 from ixc.model.blocks import Attention, RMSNorm
 from ixc.model.configuration import IxcTextConfig
-from ixc.model.plora import Places
+from ixc.model.plora import ImagePositions
 from ixc.model.rope import rotary
 from ixc.model.transformers_contract import CACHE_NAME, causal_mask, one_cache
 
 
 class TextBlock(GradientCheckpointingLayer, blocks.TextBlock):
-    """The block with the contract of activation checkpointing."""
+    """The block, adapted to the contract of activation checkpointing."""
 
 
 class Decoder(IxcPreTrainedModel):
-    """InternLM2 without its output head. See the head of the file."""
+    """InternLM2 without its output head."""
 
     config: IxcTextConfig
     config_class = IxcTextConfig
@@ -65,7 +65,7 @@ class Decoder(IxcPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         *,
         inputs_embeds: torch.Tensor | None = None,
-        image_mask: Places = None,
+        image_mask: ImagePositions = None,
         mm_token_type_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
@@ -74,7 +74,7 @@ class Decoder(IxcPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Reads tokens.
+        """Run the decoder on tokens or embeddings.
 
         Args:
             input_ids: (B, T) long, text only (no token is then an image's); or
@@ -83,14 +83,13 @@ class Decoder(IxcPreTrainedModel):
             attention_mask: (B, S) with 0 at padding, or (B, 1, T, S) bool or additive, taken as it is.
             position_ids: (B, T) long; default: counting on from the cache.
             cache: keys and values of earlier tokens; past_key_values: its name before transformers 5.24.
-            use_cache: whether to keep keys and values (default: the config's, never in training).
+            use_cache: whether to return keys and values (default: the config's; never in training).
 
         Returns:
             last_hidden_state (B, T, C) after the final norm, keys and values, and on request hidden_states.
 
         Raises:
-            UsageError: embeddings came without saying which of them are image tokens; a cache came twice, or under a
-                name that is not read.
+            UsageError: embeddings came without image positions; a cache came twice, or under an unknown name.
         """
         cache = one_cache(cache, past_key_values, kwargs)
         image_mask = _image_mask(inputs_embeds, image_mask, mm_token_type_ids)
@@ -109,8 +108,8 @@ class Decoder(IxcPreTrainedModel):
                 attention_mask=mask,
                 position_embeddings=angles,
                 position_ids=position_ids,
-                # By the library's own name: GradientCheckpointingLayer takes the cache away from blocks whose
-                # activations are recomputed, and knows it by that name only.
+                # Under the library's own name: GradientCheckpointingLayer removes the cache from blocks whose
+                # activations are recomputed, and finds it by that name only.
                 **{CACHE_NAME: cache},
                 **kwargs,
             )
@@ -119,13 +118,13 @@ class Decoder(IxcPreTrainedModel):
 
 
 def _positions(embeds: torch.Tensor, cache: Cache | None) -> torch.Tensor:
-    """0, 1, 2, ... continued behind what the cache holds; (1, T)."""
+    """Return positions that continue after those in the cache. (1, T)"""
     seen = cache.get_seq_length() if cache is not None else 0
     return (torch.arange(embeds.shape[1], device=embeds.device) + seen).unsqueeze(0)
 
 
-def _image_mask(embeds: torch.Tensor | None, image_mask: Places, types: torch.Tensor | None) -> Places:
-    """Where the image tokens are; None where spans say that there are none. A mask is not asked: that would wait."""
+def _image_mask(embeds: torch.Tensor | None, image_mask: ImagePositions, types: torch.Tensor | None) -> ImagePositions:
+    """Return the image positions; None where spans say there are none. A mask is not read: that would synchronize."""
     if image_mask is None and types is not None:
         image_mask = types == 1
     if embeds is None and image_mask is None:

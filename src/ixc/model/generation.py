@@ -1,10 +1,10 @@
-"""What ``generate`` must know about this model, and nothing that it knows already.
+"""Hooks of transformers' ``generate`` for this model.
 
 * The placeholder is never sampled: a text position would turn into an image position.
-* Beams and several returned sequences share one reading of the prompt: it is read once for each row of the batch,
-  then the cache is repeated. For 8,737 image tokens and three beams that is two thirds of the work and memory saved.
-* Where the image tokens are is asked once, before the prompt is read; afterwards every token is a word, which the
-  reader is told without looking at the device.
+* Beams and several returned sequences share one prefill: the prompt runs once for each row of the batch, then the
+  cache is repeated. For 8,737 image tokens and three beams that saves two thirds of the work and memory.
+* Image positions are determined once, before the prefill. Afterwards every token is text, and the decoder is told so
+  without a synchronization with the device.
 * The repetition penalty of the original with images sees a dummy <s> and the answer, not the prompt (spec i).
 
 Legend: B rows the caller gave, E copies of each (beams or returned sequences), T tokens.
@@ -16,19 +16,21 @@ Legend: B rows the caller gave, E copies of each (beams or returned sequences), 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationMixin, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 
+from ixc.core.chat_format import stop_ids
 from ixc.errors import UsageError
 from ixc.model.base import IxcPreTrainedModel
-from ixc.model.plora import cut, spans_of
+from ixc.model.plora import clip_spans, spans_of
 from ixc.model.transformers_contract import cache_in
 
 
 class NeverSample(LogitsProcessor):
-    """Takes one id out of every choice."""
+    """Sets the score of one id to minus infinity."""
 
     def __init__(self, token_id: int) -> None:
         self.token_id = token_id
@@ -62,13 +64,13 @@ class AnswerRepetitionPenalty(LogitsProcessor):
 
 
 class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
-    """Generation with a suppressed placeholder and one shared reading of the prompt."""
+    """Generation with a suppressed placeholder and one prefill for all copies of a prompt."""
 
     @torch.no_grad()
     def generate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, inputs: torch.Tensor | None = None, **kwargs: Any
     ) -> Any:
-        """As ``GenerationMixin.generate``; the placeholder of image tokens is never produced."""
+        """Generate as ``GenerationMixin.generate`` does, without ever producing the image placeholder."""
         given = kwargs.pop("logits_processor", None) or []
         processors = LogitsProcessorList([*given, NeverSample(self.config.image_token_id)])
         return super().generate(inputs, logits_processor=processors, **kwargs)
@@ -76,7 +78,10 @@ class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input_ids: torch.Tensor, *, inputs_embeds: torch.Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """As ``GenerationMixin``'s; transformers before 5.20 leaves the image mask as long as the whole sequence."""
+        """Prepare a step, with the image positions of its tokens only.
+
+        transformers before 5.20 leaves the image mask as long as the whole sequence, so it is cut here.
+        """
         prepared = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         given, types = prepared.get("input_ids"), prepared.get("mm_token_type_ids")
         if given is not None and types is not None:
@@ -86,22 +91,22 @@ class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
             prepared.pop("mm_token_type_ids", None)
         elif (spans := prepared.get("image_spans")) is not None:
             seen, length = _seen(kwargs), (given if given is not None else prepared["inputs_embeds"]).shape[1]
-            prepared["image_spans"] = cut(spans, seen, seen + length)
+            prepared["image_spans"] = clip_spans(spans, seen, seen + length)
         return prepared
 
     def _expand_multimodal_outputs(
         self, input_ids: torch.Tensor, mm_encoder_output: dict[str, Any], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """Keeps one copy: ``_prefill`` reads each prompt once, or repeats the images itself."""
+        """Keep one copy: ``_prefill`` runs each prompt once, or repeats the images itself."""
         return mm_encoder_output
 
     def _prefill(
         self, input_ids: torch.Tensor, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Reads every prompt once, then repeats what the beams need; on other caches every copy is read."""
+        """Prefill every prompt once and repeat the cache for its copies; other caches prefill every copy."""
         copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
         if generation_config.prefill_chunk_size is None:
-            self._tell_places(input_ids, model_kwargs)
+            self._add_image_spans(input_ids, model_kwargs)
         if copies == 1:
             return super()._prefill(input_ids, generation_config, model_kwargs, *args, **kwargs)
         cache = cache_in(model_kwargs)
@@ -118,20 +123,37 @@ class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
             outputs[key] = value if value is cache else _repeated(value, copies)
         return outputs
 
-    def _tell_places(self, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
-        """Puts ``image_spans`` into ``model_kwargs`` where all rows have the same, from types that came without."""
+    def _add_image_spans(self, input_ids: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
+        """Derive ``image_spans`` from the token types where the caller gave none and all rows have the same."""
         types = model_kwargs.get("mm_token_type_ids")
-        told = model_kwargs.get("image_spans") is not None or model_kwargs.get("image_count") is not None
-        if not told and types is not None and input_ids.shape[1] > 0:
+        given = model_kwargs.get("image_spans") is not None or model_kwargs.get("image_count") is not None
+        if not given and types is not None and input_ids.shape[1] > 0:
             model_kwargs["image_spans"] = spans_of(types.cpu())
 
 
+def with_stop_tokens(model: Any, source: Any) -> GenerationConfig:
+    """Return the generation config of a loaded model, with the end of a turn among its stop tokens (spec i).
+
+    Without a generation_config.json transformers reads config.json raw: its max_length of 16384 is the length at which
+    prompts are cut, and its eos_token_id lacks the end of a turn. Then one is made from the parsed configuration.
+
+    Args:
+        model: its ``generation_config`` is the one transformers made.
+        source: the folder it was loaded from.
+    """
+    found = model.generation_config
+    if found._from_model_config and not (Path(source) / "generation_config.json").is_file():
+        found = GenerationConfig.from_model_config(model.config)
+    found.eos_token_id = sorted(stop_ids(found.eos_token_id, model.config.text_config.eos_token_id)) or None
+    return found
+
+
 def _decodes(given: dict[str, Any]) -> bool:
-    """True behind the reading of the prompt, where only new tokens are given."""
+    """Return True after the prefill, where only new tokens are given."""
     if given.get("is_first_iteration", False) or not given.get("use_cache"):
         return False
     cache = cache_in(given)
-    # A static cache counts on the device; behind the first iteration it always holds something, and nobody waits.
+    # A static cache counts on the device; after the first iteration it is never empty, so it need not be asked.
     return bool(getattr(cache, "is_compileable", False)) or _seen(given) > 0
 
 
@@ -141,19 +163,19 @@ def _seen(given: dict[str, Any]) -> int:
 
 
 def _rows(cache: DynamicCache) -> int:
-    """Rows a cache holds; 0 if it is empty."""
+    """Return the rows of a cache; 0 if it is empty."""
     return 0 if cache.get_seq_length() == 0 else len(cache.layers[0].keys)  # pyright: ignore[reportArgumentType]
 
 
 def _first_copies(value: Any, rows: int, copies: int) -> Any:
-    """Every ``copies``-th row of a tensor of the batch; other things as they are."""
+    """Return every ``copies``-th row of a tensor of the batch; other values unchanged."""
     if isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape[0] == rows:
         return value[::copies]
     return value
 
 
 def _repeated(value: Any, copies: int) -> Any:
-    """(B, ...) -> (B * copies, ...), through tuples and lists."""
+    """Repeat (B, ...) to (B * copies, ...), through tuples and lists."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(copies, dim=0)
     if isinstance(value, tuple | list):
@@ -162,7 +184,7 @@ def _repeated(value: Any, copies: int) -> Any:
 
 
 def _repeat_images(input_ids: torch.Tensor, model_kwargs: dict[str, Any], image_token_id: int, copies: int) -> None:
-    """Repeats the image features so that every copy of a row finds its own, in order; changes ``model_kwargs``."""
+    """Repeat the image features in ``model_kwargs``, in place, so that every copy of a row finds its own in order."""
     features = (model_kwargs.get("mm_encoder_outputs") or {}).get("image")
     if features is None:
         return
@@ -174,7 +196,7 @@ def _repeat_images(input_ids: torch.Tensor, model_kwargs: dict[str, Any], image_
 
 
 def images_of_rows(counts: Sequence[int], images: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Which images belong to which row.
+    """Assign images to rows by their numbers of tokens.
 
     Args:
         counts: image tokens of each row.

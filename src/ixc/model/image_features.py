@@ -4,11 +4,11 @@
       -> normalised float32                                     /255, CLIP mean and deviation
       -> overview (3, S, S) of the re-assembled canvas          bicubic, no antialias, no clamp, padding included
       -> vision tower, merge, projector, each tile alone        (1 + h*w, t*t, W)
-      -> rows of tokens: overview | separator | whole mosaic, a newline vector behind every row       (N, W)
+      -> rows of tokens: overview | separator | whole mosaic, a newline vector after every row        (N, W)
 
-Newline and separator go through the projector once, and not once a row.
+Newline and separator go through the projector once, not once a row.
 
-Legend: h, w grid of tiles, S = 336 px, t = 12 tokens on a tile's side, 4C = 4096, W = 4096 width of the reader,
+Legend: h, w grid of tiles, S = 336 px, t = 12 tokens on a tile's side, 4C = 4096, W = 4096 width of the decoder,
 N = (h*w + 1) * 144 + 1 + (h + 1) * 12 tokens of one image.
 """
 
@@ -27,16 +27,16 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def normalise(tiles: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels (N, 3, S, S) to float32 of about -1.8 to 2.2; floating tiles are taken as normalised already."""
+    """Convert uint8 pixels (N, 3, S, S) to float32 of about -1.8 to 2.2; floating tiles count as normalised already."""
     if tiles.is_floating_point():
         return tiles.float()
     mean = torch.tensor(CLIP_MEAN, device=tiles.device).view(3, 1, 1)
     std = torch.tensor(CLIP_STD, device=tiles.device).view(3, 1, 1)
-    return tiles.float().div_(255).sub_(mean).div_(std)  # in place: one float copy of 4K pixels, and not four
+    return tiles.float().div_(255).sub_(mean).div_(std)  # in place: one float copy of 4K pixels instead of four
 
 
 def overview(tiles: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """The whole canvas squeezed into one tile, whatever its shape. (h*w, 3, S, S) float32 -> (1, 3, S, S)"""
+    """Resize the whole canvas to one tile, ignoring its aspect ratio. (h*w, 3, S, S) float32 -> (1, 3, S, S)"""
     rows, columns = grid
     _, channels, height, width = tiles.shape
     canvas = tiles.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
@@ -44,8 +44,8 @@ def overview(tiles: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(canvas, size=(height, width), mode="bicubic", align_corners=False, antialias=False)
 
 
-def views(pixel_values: torch.Tensor, grids: list[tuple[int, int]], *, with_overview: bool) -> torch.Tensor:
-    """All pictures the tower must see, image after image: the overview first, then its tiles. (V, 3, S, S) float32"""
+def all_views(pixel_values: torch.Tensor, grids: list[tuple[int, int]], *, with_overview: bool) -> torch.Tensor:
+    """Return all inputs of the vision tower: for each image the overview, then its tiles. (V, 3, S, S) float32"""
     check_grids(pixel_values, grids)
     parts: list[torch.Tensor] = []
     for tiles, grid in zip(normalise(pixel_values).split([h * w for h, w in grids]), grids, strict=True):
@@ -54,7 +54,7 @@ def views(pixel_values: torch.Tensor, grids: list[tuple[int, int]], *, with_over
 
 
 def check_grids(pixel_values: torch.Tensor, grids: list[tuple[int, int]]) -> None:
-    """Raises: UsageError where the grids ask for another number of tiles than there are."""
+    """Check the number of tiles. Raises: UsageError: the grids ask for another number."""
     needed = sum(rows * columns for rows, columns in grids)
     if needed != pixel_values.shape[0]:
         raise UsageError(
@@ -64,9 +64,9 @@ def check_grids(pixel_values: torch.Tensor, grids: list[tuple[int, int]]) -> Non
 
 
 def mosaic(tokens: torch.Tensor, grid: tuple[int, int], newline: torch.Tensor | None) -> torch.Tensor:
-    """Tokens of tiles in reading order of the whole picture. (h*w, t*t, D) -> (h*t * (w*t [+ 1]), D)
+    """Arrange the tokens of tiles in reading order of the whole image. (h*w, t*t, D) -> (h*t * (w*t [+ 1]), D)
 
-    ``newline``: (D,), put behind every full-width row; None leaves it out.
+    ``newline``: (D,), appended to every full-width row; None leaves it out.
     """
     rows, columns = grid
     side, width = round(tokens.shape[1] ** 0.5), tokens.shape[-1]
@@ -84,13 +84,13 @@ def assemble(
     newline: torch.Tensor | None,
     separator: torch.Tensor | None,
 ) -> list[torch.Tensor]:
-    """Orders the tokens of all images.
+    """Put the tokens of each image in order.
 
     Args:
-        tokens: (V, t*t, D) in the order of ``views``.
+        tokens: (V, t*t, D) in the order of ``all_views``.
         grids: (rows, columns) of tiles, one an image.
         newline: (D,) or None for none.
-        separator: (D,), between overview and tiles; None says that there are no overviews.
+        separator: (D,), between overview and tiles; None means there are no overviews.
 
     Returns:
         One (N, D) an image.

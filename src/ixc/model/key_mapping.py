@@ -1,7 +1,8 @@
-"""The published names of the weights and ours, one table for both directions (spec k).
+"""Names of the weights: the published keys and ours, in one table for both directions (spec k).
 
-The published files call a linear map ``attention.wqkv.weight`` and its addition ``attention.wqkv.Plora_A.weight``;
-here the map is the ``base`` beside ``Plora_A`` and ``Plora_B``. Folders written by ``save_pretrained`` carry the
+The published files call a linear map ``attention.wqkv.weight`` and its low-rank update
+``attention.wqkv.Plora_A.weight``; here the map is ``base``, beside ``Plora_A`` and ``Plora_B``.
+Folders written by ``save_pretrained`` carry the
 published names again, so every tool that read the original files reads ours.
 """
 
@@ -26,17 +27,17 @@ PREFIXES = {
     "model.layers.": "model.language_model.layers.",
     "model.norm.": "model.language_model.norm.",
 }
-"""How published keys begin -> how ours begin. ``output.weight`` is the same in both; ``merge.`` is ours alone."""
+"""Prefix of the published keys -> prefix of ours. ``output.weight`` is the same in both; ``merge.`` is ours alone."""
 
 PLORA_LINEARS = ("attention.wqkv", "attention.wo", "feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
 """The linear maps of a layer that carry a PLoRA."""
 
 IGNORED_KEYS = (r"\.position_ids$", r"\.post_layernorm\.(weight|bias)$")
-"""Keys a file may hold that the model has no use for: constant positions, and CLIP's unused last norm (spec k)."""
+"""Keys a file may hold and the model does not use: constant positions, and CLIP's last norm (spec k)."""
 
 
 def renamings() -> list[WeightRenaming]:
-    """The table as transformers wants it, published -> ours; it reverses it by itself on saving."""
+    """Return the table in the form of transformers, published -> ours; transformers reverses it on saving."""
     from transformers.core_model_loading import WeightRenaming
 
     pairs = [(f"^{re.escape(old)}", f"^{re.escape(new)}") for old, new in PREFIXES.items()]
@@ -45,7 +46,7 @@ def renamings() -> list[WeightRenaming]:
 
 
 def published_name(key: str) -> str:
-    """Our name of a parameter -> the published one."""
+    """Convert our name of a parameter to the published one."""
     for old, new in PREFIXES.items():
         if key.startswith(new):
             key = old + key.removeprefix(new)
@@ -54,7 +55,7 @@ def published_name(key: str) -> str:
 
 
 def own_name(key: str) -> str:
-    """The published name of a parameter -> ours; ours stays as it is."""
+    """Convert the published name of a parameter to ours; our own name stays as it is."""
     for old, new in PREFIXES.items():
         if key.startswith(old):
             key = new + key.removeprefix(old)
@@ -64,12 +65,12 @@ def own_name(key: str) -> str:
 
 
 def is_ignored(key: str) -> bool:
-    """True for keys of ``IGNORED_KEYS``."""
+    """Return True for keys that match ``IGNORED_KEYS``."""
     return any(re.search(pattern, key) for pattern in IGNORED_KEYS)
 
 
 def register_renamings() -> None:
-    """Gives the table to transformers, for ``from_pretrained`` and ``save_pretrained``."""
+    """Register the table with transformers, for ``from_pretrained`` and ``save_pretrained``."""
     from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 
     register_checkpoint_conversion_mapping(MODEL_TYPE, [*renamings()], overwrite=True)

@@ -1,53 +1,55 @@
-"""The whole model: pictures and words in, words out (InternLM-XComposer2-4KHD, arXiv 2404.06512; spec c to h).
+"""The whole model: images and text in, text out (InternLM-XComposer2-4KHD, arXiv 2404.06512; spec c to h).
 
     pixel_values, image_grids -> VisionTower -> merge -> newlines, separator -> vision_proj -> image tokens
     input_ids -> tok_embeddings -> placeholders replaced by the image tokens, in order
               -> Decoder (PLoRA at the image tokens only) -> output -> logits
 
-Which tokens are an image's is told by ``mm_token_type_ids`` (1 = image), or by ``image_token_id`` in ``input_ids``.
-Both names, and ``image_grids``, are those that ``generate`` of transformers extends, slices and drops by itself.
+Image positions are given by ``mm_token_type_ids`` (1 = image), or by ``image_token_id`` in ``input_ids``. These names,
+and ``image_grids``, are the ones that ``generate`` of transformers extends, slices and drops.
 
 Legend: B batch, T tokens, V vocabulary, S = 336 px, N tokens of one image.
 """
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import ModelOutput
 
-from ixc.errors import DataError, UsageError
+from ixc.core.chat_format import IGNORED
+from ixc.errors import DataError, UsageError, WeightsError
 from ixc.model.base import IxcPreTrainedModel
+from ixc.model.checkpoint_files import check_keys
 from ixc.model.configuration import IxcConfig
 from ixc.model.decoder import Decoder
-from ixc.model.generation import IxcGenerative
+from ixc.model.generation import IxcGenerative, with_stop_tokens
 from ixc.model.image_encoder import ImageEncoder
 from ixc.model.image_features import assemble
+from ixc.model.key_mapping import IGNORED_KEYS
 from ixc.model.linear import linear
-from ixc.model.plora import Places, Spans, text_only
+from ixc.model.plora import ImagePositions, Spans, text_only
 from ixc.model.projector_merge import MERGE, SIDE
-from ixc.model.strict_loading import StrictLoading
+from ixc.model.quantization.loading import is_quantized, load_quantized
 from ixc.model.transformers_contract import CACHE_NAME, cache_of, one_cache
 from ixc.model.vision import VisionTower
-
-IGNORED = -100
-"""Label of a position that is not learned from."""
 
 
 @dataclass
 class ImageFeatures(ModelOutput):
-    """``pooler_output``: one (N, W) tensor an image; the name is the one transformers asks for."""
+    """``pooler_output``: one (N, W) tensor an image; transformers requires this name."""
 
     pooler_output: list[torch.Tensor] = field(default_factory=list)
 
 
 class IxcModel(ImageEncoder, IxcPreTrainedModel):
-    """Eyes, projector and reader, without the output head."""
+    """Vision encoder, projector and decoder, without the output head."""
 
     def __init__(self, config: IxcConfig) -> None:
         super().__init__(config)
@@ -77,24 +79,24 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
         tiles_per_pass: int | None = None,
         **kwargs: Any,
     ) -> ImageFeatures:
-        """Looks at images.
+        """Encode images.
 
         Args:
             pixel_values: (sum of h*w, 3, S, S) uint8, tiles row-major, image after image; floats are taken as
                 normalised already.
             image_grids: (images, 2) long, rows and columns of tiles.
-            tiles_per_pass: so many pictures through the tower at once. Default: ``TILES_PER_PASS``.
+            tiles_per_pass: views of one pass through the vision tower. Default: ``TILES_PER_PASS``.
 
         Returns:
-            ``pooler_output``: one (N, W) tensor an image, ready to stand among word embeddings.
+            ``pooler_output``: one (N, W) tensor an image, in the space of the word embeddings.
 
         Raises:
             UsageError: grids and tiles disagree, or tiles of another size.
         """
-        pictures, grids = self._pictures(pixel_values, image_grids)
-        newline, separator = self.marks()
-        seen = self.see(pictures, tiles_per_pass=tiles_per_pass)
-        return ImageFeatures(pooler_output=assemble(seen, grids, newline=newline, separator=separator))
+        views, grids = self._views(pixel_values, image_grids)
+        newline, separator = self.special_embeddings()
+        encoded = self.encode_tiles(views, tiles_per_pass=tiles_per_pass)
+        return ImageFeatures(pooler_output=assemble(encoded, grids, newline=newline, separator=separator))
 
     def forward(
         self,
@@ -110,7 +112,7 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
         image_count: int | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Reads words and pictures; arguments as ``IxcForConditionalGeneration.forward``."""
+        """Run the model without its head; arguments as ``IxcForConditionalGeneration.forward``."""
         if (input_ids is None) == (inputs_embeds is None):
             raise UsageError("give either input_ids or inputs_embeds, and not both")
         features = (mm_encoder_outputs or {}).get("image")
@@ -118,7 +120,7 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
             if image_grids is None:
                 raise UsageError("pixel_values came without image_grids; give rows and columns of tiles, (images, 2)")
             features = self.get_image_features(pixel_values, image_grids, tiles_per_pass)
-        image_mask: Places = self._image_mask(input_ids, inputs_embeds, mm_token_type_ids)
+        image_mask: ImagePositions = self._image_mask(input_ids, inputs_embeds, mm_token_type_ids)
         if image_spans is not None:
             image_mask = image_spans
         if features is not None:
@@ -135,7 +137,7 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
     def _image_mask(
         self, ids: torch.Tensor | None, embeds: torch.Tensor | None, types: torch.Tensor | None
     ) -> torch.Tensor | None:
-        """Bool (B, T), from the types if they are given, else from the placeholders."""
+        """Return a bool (B, T), from the token types if they are given, else from the placeholders."""
         if types is None:
             return None if ids is None else ids == self.config.image_token_id
         given = ids if ids is not None else embeds
@@ -150,11 +152,11 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
         self,
         ids: torch.Tensor | None,
         embeds: torch.Tensor | None,
-        image_mask: Places,
+        image_mask: ImagePositions,
         images: list[torch.Tensor],
         count: int | None,
     ) -> torch.Tensor:
-        """Word embeddings with the placeholders' rows replaced by the images' tokens. (B, T, W)"""
+        """Return word embeddings with the placeholders replaced by the image tokens. (B, T, W)"""
         if image_mask is None:
             raise UsageError("inputs_embeds came with images but without mm_token_type_ids; pass (B, T), 1 at images")
         words = self.get_input_embeddings()(ids) if embeds is None else embeds
@@ -171,8 +173,10 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
         return words
 
 
-class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
-    """InternLM-XComposer2-4KHD with its output head: answers questions about images, and learns to."""
+class IxcForConditionalGeneration(IxcGenerative):
+    """InternLM-XComposer2-4KHD with its output head, for answering questions about images and for training."""
+
+    _keys_to_ignore_on_load_unexpected = list(IGNORED_KEYS)  # noqa: RUF012 - the contract wants a plain attribute
 
     def __init__(self, config: IxcConfig) -> None:
         super().__init__(config)
@@ -180,6 +184,44 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         self.model = IxcModel(config)
         self.output = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Load as ``PreTrainedModel.from_pretrained`` does, but refuse weights that do not fit.
+
+        transformers draws a missing weight at random and logs a line; a model with a random projector gives fluent
+        nonsense. Here missing, unexpected and wrongly shaped weights are an error.
+
+        Raises:
+            WeightsError: keys missing, unexpected or of another shape (named by their published names), or a damaged
+                file. ``ignore_mismatched_sizes=True`` lets other shapes pass, and draws those weights anew.
+        """
+        if is_quantized(source):
+            return load_quantized(cls, source, **kwargs)
+        wants_info = kwargs.pop("output_loading_info", False)
+        lenient = kwargs.pop("ignore_mismatched_sizes", False)
+        try:
+            # Mismatches pass here, so that all complaints come in one message below.
+            loaded: Any = super().from_pretrained(
+                source, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+        except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            # torch reports a cut-off pickled file as a RuntimeError of its reader; other RuntimeErrors are not ours.
+            if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WeightsError(
+                f"a weights file of {source} is damaged or cut off ({reason}); fetch it again"
+            ) from error
+        model, info = loaded
+        check_keys(
+            source,
+            missing=info["missing_keys"],
+            unexpected=info["unexpected_keys"],
+            mismatched=[] if lenient else info["mismatched_keys"],
+        )
+        model.generation_config = with_stop_tokens(model, source)
+        return (model, info) if wants_info else model
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()
@@ -219,7 +261,7 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
-        """Reads a batch of conversations.
+        """Run a batch of conversations, and compute the loss where labels are given.
 
         Args:
             input_ids: (B, T) long, ``config.image_token_id`` at every image token; or ``inputs_embeds`` (B, T, W).
@@ -228,14 +270,14 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
             mm_token_type_ids: (B, T), 1 at image tokens; required with ``inputs_embeds``.
             mm_encoder_outputs: {"image": ImageFeatures} made before, instead of ``pixel_values``.
             image_spans: (start, stop) of the image tokens, the same in every row, for callers that know them on the
-                host; () for text alone. Then nothing waits for the device, and ``mm_token_type_ids`` is not looked at.
-            image_count: image tokens of all rows, for callers that know them on the host where rows differ: nothing
-                waits for the device then either.
+                host; () for text alone. Then nothing synchronizes, and ``mm_token_type_ids`` is not read.
+            image_count: image tokens of all rows, for callers that know their number on the host where rows differ;
+                then nothing synchronizes either.
             attention_mask: (B, S) with 0 at padding, or (B, 1, T, S) bool or additive, taken as it is.
             position_ids: (B, T) long.
-            cache: keys and values of earlier tokens; past_key_values: its name before transformers 5.24. Either name is
-                taken, on every release.
-            labels: (B, T) long, not shifted; ``IGNORED`` where nothing is learned.
+            cache: keys and values of earlier tokens; past_key_values: its name before transformers 5.24. Both names
+                are accepted on every release.
+            labels: (B, T) long, not shifted; ``IGNORED`` where nothing is trained.
             logits_to_keep: an int n for the last n positions (0: all), or a (P,) long of positions. In training take
                 1: the loss is computed at the labelled positions only, whatever is kept.
             num_items_in_batch: labels in the whole accumulated batch; then the loss is the sum over this number.
@@ -246,8 +288,8 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
 
         Raises:
             UsageError: placeholders and image tokens differ in number; embeddings without ``mm_token_type_ids``; a
-                cache given twice, or under a name that is not read.
-            DataError: labels were given and none is learned from.
+                cache given twice, or under an unknown name.
+            DataError: labels were given and all of them are ``IGNORED``.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -276,22 +318,22 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         return result.to_tuple() if return_dict is False else result
 
     def _loss(self, hidden: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None) -> torch.Tensor:
-        """Cross entropy of every label with the position before it; logits are made at those positions only."""
+        """Return the cross entropy of each label at the position before it; only these positions get logits."""
         targets = labels[:, 1:].to(hidden.device)
-        learned = targets != IGNORED
-        if not bool(learned.any()):
+        trained = targets != IGNORED
+        if not bool(trained.any()):
             raise DataError(
                 f"none of the {labels.numel()} labels of the batch is learned from (all are {IGNORED}); "
                 "was the answer cut off? lower hd or raise the maximal length"
             )
-        logits = self.output(hidden[:, :-1][learned]).float()  # (labels, V)
+        logits = self.output(hidden[:, :-1][trained]).float()  # (labels, V)
         if num_items is None:
-            return F.cross_entropy(logits, targets[learned])
-        return F.cross_entropy(logits, targets[learned], reduction="sum") / num_items
+            return F.cross_entropy(logits, targets[trained])
+        return F.cross_entropy(logits, targets[trained], reduction="sum") / num_items
 
 
 def _check_places(places: int, images: list[torch.Tensor]) -> None:
-    """As many placeholders as image tokens."""
+    """Check that there are as many placeholders as image tokens. Raises: UsageError."""
     tokens = [len(image) for image in images]
     if places != sum(tokens):
         raise UsageError(
@@ -300,8 +342,8 @@ def _check_places(places: int, images: list[torch.Tensor]) -> None:
         )
 
 
-def _refuse_placeholders(image_mask: Places) -> None:
-    """Placeholders without images would be read as words."""
+def _refuse_placeholders(image_mask: ImagePositions) -> None:
+    """Refuse placeholders without images, which would be embedded as text. Raises: UsageError."""
     if isinstance(image_mask, tuple):
         image_mask = torch.tensor([last - first for first, last in image_mask])
     if image_mask is None or torch.compiler.is_compiling() or image_mask.is_meta or not bool(image_mask.any()):
@@ -313,7 +355,7 @@ def _refuse_placeholders(image_mask: Places) -> None:
 
 
 def _kept(hidden: torch.Tensor, keep: int | torch.Tensor) -> torch.Tensor:
-    """The positions whose logits are wanted. (B, T, W) -> (B, P, W)"""
+    """Return the positions whose logits are wanted. (B, T, W) -> (B, P, W)"""
     if isinstance(keep, torch.Tensor):
         return hidden[:, keep]
     return hidden[:, -keep:] if keep else hidden

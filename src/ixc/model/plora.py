@@ -3,18 +3,18 @@
     y = W x                                         for every token
     y = W x + (alpha / r) * B A dropout(x)          for image tokens
 
-Three plain ``nn.Linear`` side by side and no subclass of Linear: quantisers and serving engines replace every
-``nn.Linear`` they find, and a subclass would lose its addition to them without a word.
+Three plain ``nn.Linear`` side by side, not a subclass of Linear: quantizers and serving engines replace every
+``nn.Linear`` they find, and a subclass would silently lose its low-rank update.
 
-Which tokens are an image's is said in one of three ways:
+Image positions are given in one of three forms:
 
-    None                       none of them: the addition is left out
-    ((start, stop), ...)       spans, the same in every row, known to the host: only these rows are added to, in place
-    bool (B, T)                a mask on the device: the addition is masked in rank space
+    None                       no image token: the update is skipped
+    ((start, stop), ...)       spans, the same in every row, known to the host: only these rows are updated, in place
+    bool (B, T)                a mask on the device: the update is masked in rank space
 
-No way waits for the device, and none has a shape that depends on data.
+None of them synchronizes with the device, and no shape depends on data.
 
-Folded: ``W + (alpha / r) B A`` kept as a second weight for image tokens: no low-rank products, twice the memory.
+Merged: ``W + (alpha / r) B A`` is held as a second weight for image tokens: no low-rank products, twice the memory.
 
 Shapes: B batch, T tokens, r rank.
 """
@@ -34,8 +34,8 @@ from ixc.model.linear import is_plain, linear
 Spans = tuple[tuple[int, int], ...]
 """(start, stop) of every run of image tokens, in order; empty: no image."""
 
-Places = torch.Tensor | Spans | None
-"""Where the image tokens are; see the head of the file."""
+ImagePositions = torch.Tensor | Spans | None
+"""Image positions in one of the three forms described at the top of the file."""
 
 
 class PLoRALinear(nn.Module):
@@ -43,31 +43,31 @@ class PLoRALinear(nn.Module):
 
     Args:
         in_features, out_features: widths.
-        r: rank of the addition, at least 1.
+        r: rank of the update, at least 1.
         alpha: numerator of its scale, alpha / r.
-        dropout: probability on the input of the addition, in training only (0.05 as published).
+        dropout: probability on the input of the update, in training only (0.05 as published).
     """
 
-    folded: torch.Tensor | None
+    merged: torch.Tensor | None
 
     def __init__(self, in_features: int, out_features: int, *, r: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.base = nn.Linear(in_features, out_features, bias=False)
         self.Plora_A = nn.Linear(in_features, r, bias=False)
         self.Plora_B: Any = nn.Linear(r, out_features, bias=False)
-        # Children are drawn before parents, each by its own kind: the zero start is a property of the child.
+        # Children are initialized before their parents, by their own class: so the child is marked to start at zero.
         self.Plora_B.starts_at_zero = True
         nn.init.zeros_(self.Plora_B.weight)
         self.dropout = nn.Dropout(dropout)
         self.scaling = alpha / r
-        self.register_buffer("folded", None, persistent=False)
+        self.register_buffer("merged", None, persistent=False)
 
-    def forward(self, x: torch.Tensor, image_mask: Places) -> torch.Tensor:
-        """Maps tokens.
+    def forward(self, x: torch.Tensor, image_mask: ImagePositions) -> torch.Tensor:
+        """Apply the linear map, with the low-rank update at image tokens.
 
         Args:
             x: (B, T, in).
-            image_mask: where the image tokens are: a bool (B, T), spans, or None (see the head of the file).
+            image_mask: image positions as a bool (B, T), as spans, or None.
 
         Returns:
             (B, T, out).
@@ -75,12 +75,12 @@ class PLoRALinear(nn.Module):
         if image_mask is None:
             return linear(self.base, x)
         if isinstance(image_mask, torch.Tensor):
-            # Masked in rank space: a text token adds exact zeros, no index is gathered, nothing waits for the device.
+            # Masked in rank space: text tokens add exact zeros; nothing is gathered and nothing synchronizes.
             low = self.Plora_A(self.dropout(x))  # (B, T, r)
             return self.base(x) + self.Plora_B(low * (image_mask.unsqueeze(-1) * self.scaling).to(low.dtype))
-        if self.folded is not None and not torch.is_grad_enabled():
-            return self._by_spans(x, image_mask, self.folded)
-        if self._folds_in_training():
+        if self.merged is not None and not torch.is_grad_enabled():
+            return self._by_spans(x, image_mask, self.merged)
+        if self._merges_in_training():
             base, a, b = (part.weight for part in (self.base, self.Plora_A, self.Plora_B))
             return cast(torch.Tensor, _BySpans.apply(x, base, torch.addmm(base, b, a, alpha=self.scaling), image_mask))
         y = linear(self.base, x)
@@ -88,8 +88,8 @@ class PLoRALinear(nn.Module):
             self._add(y[:, start:stop], x[:, start:stop])
         return y
 
-    def _folds_in_training(self) -> bool:
-        """Under spans, where the base learns too and nothing is dropped: one product for an image, not three."""
+    def _merges_in_training(self) -> bool:
+        """Return True if one product may replace three: all three maps are trained, without dropout."""
         parts = (self.base, self.Plora_A, self.Plora_B)
         return (
             torch.is_grad_enabled()
@@ -99,78 +99,78 @@ class PLoRALinear(nn.Module):
         )
 
     @torch.no_grad()
-    def fold(self) -> None:
-        """Makes the second weight, (out, in).
+    def merge(self) -> None:
+        """Compute the merged weight, (out, in).
 
         Raises:
-            UsageError: one of the three maps is no plain one (quantised, or an adapter around it).
+            UsageError: one of the three maps is not a plain Linear (quantized, or wrapped in an adapter).
         """
         parts = (self.base, self.Plora_A, self.Plora_B)
         if not all(is_plain(part) for part in parts):
             kinds = ", ".join(type(part).__name__ for part in parts)
-            raise UsageError(f"PLoRA of {kinds} cannot be folded, of three Linear it can; use plora='low_rank'")
+            raise UsageError(f"PLoRA of {kinds} cannot be merged; three plain Linear can. Use plora='separate'")
         base, a, b = (part.weight for part in parts)
-        self.folded = torch.addmm(base.float(), b.float(), a.float(), alpha=self.scaling).to(base.dtype)
+        self.merged = torch.addmm(base.float(), b.float(), a.float(), alpha=self.scaling).to(base.dtype)
 
     def _add(self, y: torch.Tensor, x: torch.Tensor) -> None:
-        """y += (alpha / r) B A x, with the sum inside the product where that is possible."""
+        """Compute y += (alpha / r) B A x, with the addition inside the product (addmm) where that is possible."""
         low = self.Plora_A(self.dropout(x))  # (B, t, r)
         if torch.is_grad_enabled() or len(y) > 1 or not is_plain(self.Plora_B) or torch.is_autocast_enabled():
             y += self.Plora_B(low * self.scaling)
         else:
             y[0].addmm_(low[0], self.Plora_B.weight.t(), alpha=self.scaling)
 
-    def _by_spans(self, x: torch.Tensor, spans: Spans, folded: torch.Tensor) -> torch.Tensor:
-        """Text by the base, images by the folded weight. (B, T, in) -> (B, T, out)"""
+    def _by_spans(self, x: torch.Tensor, spans: Spans, merged: torch.Tensor) -> torch.Tensor:
+        """Map text tokens with the base and image tokens with the merged weight. (B, T, in) -> (B, T, out)"""
         parts = [
-            F.linear(x[:, one], folded) if image else linear(self.base, x[:, one])
-            for image, one in _pieces(x.shape[1], spans)
+            F.linear(x[:, one], merged) if image else linear(self.base, x[:, one])
+            for image, one in _runs(x.shape[1], spans)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class _BySpans(torch.autograd.Function):
-    """What ``_by_spans`` gives, every product written where it belongs: slices and their gradients are not copied.
+    """Autograd version of ``_by_spans`` that writes each product into its slice, so that no slice is copied.
 
-    Where float32 products may be of bf16 (``torch.set_float32_matmul_precision("medium")``) they are, of numbers
-    rounded once for all of them.
+    With ``torch.set_float32_matmul_precision("medium")`` the products run in bf16, and each tensor is rounded once for
+    all of them.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, base: torch.Tensor, folded: torch.Tensor, spans: Spans) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, base: torch.Tensor, merged: torch.Tensor, spans: Spans) -> torch.Tensor:
         """(B, T, in), twice (out, in) -> (B, T, out)"""
-        kind = torch.bfloat16 if _may_round(x) else x.dtype
+        kind = torch.bfloat16 if _may_use_bf16(x) else x.dtype
         ctx.spans, ctx.kinds = spans, (kind, x.dtype)
-        x, base, folded = (given.to(kind) for given in (x, base, folded))
-        ctx.save_for_backward(x, base, folded)
+        x, base, merged = (given.to(kind) for given in (x, base, merged))
+        ctx.save_for_backward(x, base, merged)
         y = x.new_empty(*x.shape[:2], len(base))
-        for image, one in _pieces(x.shape[1], spans):
+        for image, one in _runs(x.shape[1], spans):
             for given, out in zip(x, y, strict=True):
-                torch.mm(given[one], (folded if image else base).t(), out=out[one])
+                torch.mm(given[one], (merged if image else base).t(), out=out[one])
         return y.to(ctx.kinds[1])
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-        x, base, folded = ctx.saved_tensors
+        x, base, merged = ctx.saved_tensors
         kind, back = ctx.kinds
         grad = grads[0].to(kind).contiguous()
-        of_x, of_base, of_folded = torch.empty_like(x), *(torch.zeros_like(w, dtype=back) for w in (base, folded))
-        for image, one in _pieces(x.shape[1], ctx.spans):
-            weight, of_weight = (folded, of_folded) if image else (base, of_base)
-            for out, into in zip(grad, of_x, strict=True):
+        grad_x, grad_base, grad_merged = torch.empty_like(x), *(torch.zeros_like(w, dtype=back) for w in (base, merged))
+        for image, one in _runs(x.shape[1], ctx.spans):
+            weight, of_weight = (merged, grad_merged) if image else (base, grad_base)
+            for out, into in zip(grad, grad_x, strict=True):
                 torch.mm(out[one], weight, out=into[one])
             rows = (grad[0, one], x[0, one]) if len(x) == 1 else (grad[:, one].flatten(0, 1), x[:, one].flatten(0, 1))
             of_weight += rows[0].t() @ rows[1]
-        return of_x.to(back), of_base, of_folded, None
+        return grad_x.to(back), grad_base, grad_merged, None
 
 
-def _may_round(x: torch.Tensor) -> bool:
+def _may_use_bf16(x: torch.Tensor) -> bool:
     medium = torch.get_float32_matmul_precision() == "medium" and torch.cpu._is_avx512_bf16_supported()
     return medium and x.device.type == "cpu" and x.dtype == torch.float32
 
 
-def _pieces(length: int, spans: Spans) -> Iterator[tuple[bool, slice]]:
-    """The runs of text and of image tokens of a row, in order: is it an image's, where."""
+def _runs(length: int, spans: Spans) -> Iterator[tuple[bool, slice]]:
+    """Yield the runs of text and of image tokens of a row, in order: (is an image, slice)."""
     done = 0
     for start, stop in (*spans, (length, length)):
         if start > done:
@@ -180,15 +180,15 @@ def _pieces(length: int, spans: Spans) -> Iterator[tuple[bool, slice]]:
         done = stop
 
 
-def fold(model: nn.Module) -> None:
-    """Gives every PLoRA of a model its folded weight. Raises: UsageError as ``PLoRALinear.fold``."""
+def merge_plora(model: nn.Module) -> None:
+    """Merge every PLoRA of a model. Raises: UsageError as ``PLoRALinear.merge``."""
     for module in model.modules():
         if isinstance(module, PLoRALinear):
-            module.fold()
+            module.merge()
 
 
 def spans_of(types: torch.Tensor) -> Spans | None:
-    """Runs of ones in (B, T) types on the host; None if the rows differ. Text alone gives ()."""
+    """Return the runs of ones in (B, T) token types on the host; None if rows differ, () for text alone."""
     if bool((types != types[:1]).any()):
         return None
     image = (types[0] == 1).int()
@@ -197,17 +197,17 @@ def spans_of(types: torch.Tensor) -> Spans | None:
     return tuple(zip(starts, stops, strict=True))
 
 
-def cut(spans: Spans, start: int, stop: int) -> Spans:
-    """The spans inside [start, stop), counted from ``start``."""
+def clip_spans(spans: Spans, start: int, stop: int) -> Spans:
+    """Return the spans inside [start, stop), counted from ``start``."""
     inside = ((max(a, start) - start, min(b, stop) - start) for a, b in spans)
     return tuple((a, b) for a, b in inside if a < b)
 
 
-def text_only(image_mask: Places) -> bool:
-    """True if no token is an image's and nothing trains: then PLoRA may be left out altogether.
+def text_only(image_mask: ImagePositions) -> bool:
+    """Return True if there is no image token and no gradient is needed: then PLoRA may be skipped.
 
-    In training the additions run even for a batch of text: their gradients are then zeros, not missing, which is what
-    sharded training needs. Under compilation the mask is data and cannot be asked.
+    In training the update runs even for a batch of text: its gradients are then zeros instead of missing, as sharded
+    training needs. Under compilation the mask is data and cannot be read.
     """
     if isinstance(image_mask, tuple):
         return not image_mask

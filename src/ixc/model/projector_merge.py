@@ -1,10 +1,10 @@
-"""From 576 patches to 144 tokens: the three ways compared in the paper (table 9; spec d).
+"""Projector merge, from 576 patches to 144 tokens: the three variants compared in the paper (table 9; spec d).
 
-    concat        the four patches of a 2 x 2 square side by side on the channels, nothing learned (the published way)
+    concat        the four patches of a 2 x 2 square side by side on the channels, nothing learned (as published)
     c_abstractor  convolutions around a 2 x 2 mean (Honeybee, section 3)
     resampler     one learned query a token, attending to its tile (Qwen-VL, section 2)
 
-All keep one contract: (N, P, C) -> (N, P / 4, 4 C), row-major on both sides, each tile alone; so the newline and
+All have one contract: (N, P, C) -> (N, P / 4, 4 C), row-major on both sides, each tile alone; so the newline and
 separator vectors, the projector and the token counts do not depend on the choice.
 
 Legend: N tiles, P = s * s patches, C width of the vision tower.
@@ -27,7 +27,7 @@ SIDE = 2
 
 
 class Concat(nn.Module):
-    """Channels in the order top-left, top-right, bottom-left, bottom-right."""
+    """Concatenate the channels of 2 x 2 patches in the order top-left, top-right, bottom-left, bottom-right."""
 
     def __init__(self, config: IxcVisionConfig) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class ConvBlock(nn.Module):
 
 
 class CAbstractor(nn.Module):
-    """Convolutions, a mean over 2 x 2 squares, convolutions; then 4 C channels."""
+    """C-Abstractor: convolutions, a mean over 2 x 2 squares, convolutions, then a map to 4 C channels."""
 
     DEPTH = 3
 
@@ -75,7 +75,7 @@ class CAbstractor(nn.Module):
 
 
 class ReSampler(nn.Module):
-    """Learned queries, one a token, attend once to all patches of their tile, which carry learned positions."""
+    """Resampler: learned queries, one a token, attend once to all patches of their tile with learned positions."""
 
     def __init__(self, config: IxcVisionConfig) -> None:
         super().__init__()
@@ -109,4 +109,4 @@ MERGE: dict[str, Callable[[IxcVisionConfig], nn.Module]] = {
     "c_abstractor": CAbstractor,
     "resampler": ReSampler,
 }
-"""Name in the configuration -> the module; how one is made: ``MERGE[config.merge](config.vision_config)``."""
+"""Name in the configuration -> class, called as ``MERGE[config.merge](config.vision_config)``."""

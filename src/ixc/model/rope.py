@@ -1,7 +1,7 @@
 """Rotary position embeddings from the positions alone (RoFormer; dynamic NTK as in InternLM2; spec h).
 
-Nothing is stored. With ``rope_type`` dynamic, a row whose highest position T - 1 reaches beyond the trained length M
-is computed with the base
+No buffer is stored. With ``rope_type`` dynamic, a row whose highest position T - 1 reaches beyond the trained length
+M is computed with the base
 
     base' = base * (factor * T / M - (factor - 1)) ^ (D / (D - 2))
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def inverse_frequencies(config: IxcTextConfig, length: torch.Tensor) -> torch.Tensor:
-    """Radians a position for each channel pair.
+    """Return radians per position for each channel pair.
 
     Args:
         config: rope_parameters, head_dim and max_position_embeddings are read.
@@ -48,7 +48,7 @@ def inverse_frequencies(config: IxcTextConfig, length: torch.Tensor) -> torch.Te
 def rotary(
     config: IxcTextConfig, position_ids: torch.Tensor, *, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines, computed in float32 and rounded to ``dtype``.
+    """Return cosines and sines, computed in float32 and rounded to ``dtype``.
 
     Args:
         position_ids: (B, T) long.
@@ -64,6 +64,6 @@ def rotary(
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turns queries or keys (B, H, T, D) by their positions' angles."""
+    """Rotate queries or keys (B, H, T, D) by the angles of their positions."""
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-right, left], dim=-1) * sin

@@ -1,7 +1,7 @@
-"""The sizes of a native folder's model, read without torch: what `standalone.py` builds its layers from.
+"""Sizes of a native folder's model, read without torch; `standalone.py` builds its layers from them.
 
-The full configuration is in `config.py`; importing its base class takes half as long as importing torch. `read_sizes`
-declines odd or missing values: the full configuration then says what is wrong with them.
+The full configuration is in `configuration.py`; importing its base class takes half as long as importing torch.
+`read_sizes` declines odd or missing values: the full configuration then reports what is wrong with them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from ixc.errors import UsageError
 from ixc.model.key_mapping import MODEL_TYPE
 
 MERGES = ("concat", "c_abstractor", "resampler")
-"""The three ways of the paper (table 9) to turn 576 patches into 144 tokens."""
+"""The three variants of the paper (table 9) that turn 576 patches into 144 tokens."""
 
 VISION_ACTIVATIONS = ("quick_gelu", "gelu")
-"""What ``hidden_act`` may be in the tower."""
+"""Values of ``hidden_act`` of the vision tower."""
 
 PLAIN = "plain"
-"""Attention of torch without transformers, for one prompt without padding: see ``attention.py``."""
+"""Name of torch's attention without transformers, for one prompt without padding: see ``attention.py``."""
 
 BITS = (8, 4)
-"""Bits that small weights may have."""
+"""Bits of quantized weights."""
 
 
 def check_bits(bits: int) -> None:
-    """Raises: UsageError: small weights have no such width."""
+    """Check the bits of quantized weights. Raises: UsageError: they are not in ``BITS``."""
     if bits not in BITS:
         raise UsageError(f"bits is {bits}, it must be 8 or 4")
 
@@ -94,7 +94,7 @@ class ModelSizes:
 
 
 def read_sizes(folder: Path) -> ModelSizes | None:
-    """The sizes in a folder's config.json; None where the full loader must decide (other layouts, odd values).
+    """Read the sizes in a folder's config.json; None where the full loader must decide (other layouts, odd values).
 
     Args:
         folder: model folder; its config.json is a JSON object.
@@ -110,7 +110,7 @@ def read_sizes(folder: Path) -> ModelSizes | None:
 
 
 def _sizes(kind: Any, given: Any) -> Any:
-    """A record of sizes; None where a field is missing, or of another type than its annotation names."""
+    """Build a dataclass of sizes; None where a field is missing or of another type than its annotation."""
     if not isinstance(given, Mapping):
         return None
     wanted = {field.name: field for field in fields(kind) if not field.name.startswith("_")}
@@ -125,7 +125,7 @@ def _sizes(kind: Any, given: Any) -> Any:
 
 
 def _fits(sizes: ModelSizes) -> bool:
-    """Whether every value is one that the layers take."""
+    """Return whether the layers support every value."""
     vision, text = sizes.vision_config, sizes.text_config
     counts = [value for part in (vision, text) for value in vars(part).values() if type(value) is int]
     rope = text.rope_parameters

@@ -1,11 +1,11 @@
-"""The embedded model's forward pass in torch alone: the layers of ``blocks.py`` and ``vision_blocks.py``, one prompt.
+"""The forward pass in torch alone, for one prompt, from the layers of ``blocks.py`` and ``vision_blocks.py``.
 
     folder --sizes.read_sizes--> ModelSizes --StandaloneModel--> load_weights --greedy--> token ids
 
 Importing ``PreTrainedModel`` takes two to three times the CPU time of importing torch, more than the embedded model
 needs for a whole answer. This file gives one greedy answer of a small native folder without it. It is not a second
-implementation: layers, image encoder, PLoRA, rotary embedding and kernels are those that
-``IxcForConditionalGeneration`` is made of. What this file does not cover it declines, and the caller takes that class.
+implementation: layers, image encoder, PLoRA, rotary embedding and kernels are those of
+``IxcForConditionalGeneration``. What this file does not cover it declines, and the caller uses that class.
 
 Legend: T tokens of the one row, W width, K key heads, D head width, V vocabulary.
 """
@@ -33,11 +33,11 @@ from ixc.model.sizes import ModelSizes
 from ixc.model.vision_blocks import VisionEmbeddings, VisionEncoder
 
 WEIGHTS = "model.safetensors"
-"""The one weights file of a folder that is read here."""
+"""The only weights file read here."""
 
 
 class _VisionTower(nn.Module):
-    """``VisionTower`` without its contract. (N, 3, S, S) -> (N, P, C)"""
+    """``VisionTower`` without transformers. (N, 3, S, S) -> (N, P, C)"""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _VisionTower(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """``Decoder`` without its contract, for one row without padding: no mask is ever needed."""
+    """``Decoder`` without transformers, for one row without padding, which needs no mask."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def forward(self, hidden: torch.Tensor, *, spans: Spans | None, cache: KeyValueCache) -> torch.Tensor:
-        """(1, T, W), behind what the cache holds -> (1, T, W)"""
+        """Run (1, T, W) at the positions after those in the cache -> (1, T, W)"""
         positions = (torch.arange(hidden.shape[1]) + cache.length).unsqueeze(0)
         angles = rotary(self.config, positions, dtype=hidden.dtype)
         for layer in self.layers:
@@ -70,7 +70,7 @@ class _Decoder(nn.Module):
 
 
 class _Model(ImageEncoder, nn.Module):
-    """``IxcModel`` without its contract."""
+    """``IxcModel`` without transformers."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class _Model(ImageEncoder, nn.Module):
 
 
 class KeyValueCache:
-    """Keys and values of one row, in memory for a whole answer.
+    """Keys and values of one row, allocated once for prompt and answer.
 
     Args:
         layers: of the decoder.
@@ -97,21 +97,21 @@ class KeyValueCache:
 
     def __init__(self, layers: int, positions: int) -> None:
         self.positions, self.length = positions, 0
-        self._held: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * layers
+        self._layers: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * layers
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes (1, K, T, D) behind what is held and returns everything; the decoder counts the length."""
-        held = self._held[layer]
+        """Append (1, K, T, D) and return all keys and values; the decoder advances ``length``."""
+        held = self._layers[layer]
         if held is None:
             shape = (*keys.shape[:2], self.positions, keys.shape[-1])
-            held = self._held[layer] = (keys.new_empty(shape), values.new_empty(shape))
+            held = self._layers[layer] = (keys.new_empty(shape), values.new_empty(shape))
         stop = self.length + keys.shape[2]
         held[0][:, :, self.length : stop], held[1][:, :, self.length : stop] = keys, values
         return held[0][:, :, :stop], held[1][:, :, :stop]
 
 
 class StandaloneModel(nn.Module):
-    """The whole model for one greedy answer, float32 on the CPU."""
+    """The whole model for greedy decoding of one row, float32 on the CPU."""
 
     def __init__(self, sizes: ModelSizes) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class StandaloneModel(nn.Module):
         self.output = nn.Linear(sizes.text_config.hidden_size, sizes.text_config.vocab_size, bias=False)
 
     def load_weights(self, folder: Path) -> bool:
-        """Takes over the weights of a folder; False if they are not exactly this model's."""
+        """Load the weights of a folder; False if keys or shapes do not fit exactly."""
         try:
             stored = load_file(folder / WEIGHTS)
         except (SafetensorError, OSError):
@@ -135,11 +135,11 @@ class StandaloneModel(nn.Module):
 
     @torch.inference_mode()
     def greedy(self, inputs: Mapping[str, torch.Tensor], *, max_new_tokens: int) -> Iterator[int]:
-        """The likeliest token after the prompt, then after that one, and so on; image tokens are never chosen.
+        """Yield the most probable token, step by step; the image placeholder is never chosen.
 
         Args:
-            inputs: of one row, as ``IxcProcessor.encode`` gives them.
-            max_new_tokens: at most so many.
+            inputs: of one row, as ``IxcProcessor.encode`` returns them.
+            max_new_tokens: most tokens yielded.
         """
         ids, decoder = inputs["input_ids"], self.model.language_model
         cache = KeyValueCache(len(decoder.layers), ids.shape[1] + max_new_tokens)
@@ -154,13 +154,13 @@ class StandaloneModel(nn.Module):
             words, spans = decoder.tok_embeddings(token.view(1, 1)), None
 
     def _embedded(self, inputs: Mapping[str, torch.Tensor], spans: Spans) -> torch.Tensor:
-        """Word embeddings, the images' tokens in their places. (1, T, W)"""
+        """Return the embeddings of the prompt, with the image tokens in their places. (1, T, W)"""
         words = self.model.language_model.tok_embeddings(inputs["input_ids"])
         if not spans:
             return words
-        pictures, grids = self.model._pictures(inputs["pixel_values"], inputs["image_grids"])
-        newline, separator = self.model.marks()
-        rows = torch.cat(assemble(self.model.see(pictures), grids, newline=newline, separator=separator))
+        views, grids = self.model._views(inputs["pixel_values"], inputs["image_grids"])
+        newline, separator = self.model.special_embeddings()
+        rows = torch.cat(assemble(self.model.encode_tiles(views), grids, newline=newline, separator=separator))
         start = 0
         for first, last in spans:
             words[0, first:last] = rows[start : (start := start + last - first)]

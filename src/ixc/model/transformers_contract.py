@@ -1,9 +1,9 @@
-"""The places where the contract of transformers moved within the range this package declares (5.18 to 5.x).
+"""Differences of the contract of transformers within the range this package supports (5.18 to 5.x).
 
-Each difference is detected on the object that carries it, not on a version number, so that a release between two of
-ours, or a later one that keeps a name, works without an edit here.
+Each difference is detected on the object that has it, not by a version number, so that a release between two tested
+ones, or a later one that keeps a name, works without a change here.
 
-    5.20.0  generate slices mm_token_type_ids itself; before, a step got the mask of the whole sequence.
+    5.20.0  generate slices mm_token_type_ids itself; before, a step received the mask of the whole sequence.
             Bridged in IxcGenerative.prepare_inputs_for_generation, whose slice changes nothing on later releases.
     5.23.0  gradient_checkpointing* became activation_checkpointing* on models; the old names warn.
             Bridged by enable_activation_checkpointing.
@@ -26,28 +26,28 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from ixc.errors import UsageError
 
 CACHE_NAME = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
-"""What the installed transformers calls keys and values: ``cache`` since 5.24.0, ``past_key_values`` before."""
+"""Name of keys and values in the installed transformers: ``cache`` since 5.24.0, ``past_key_values`` before."""
 
 CACHE_NAMES = ("cache", "past_key_values")
-"""Both names. ``forward`` and ``generate`` of this package take either, on every release."""
+"""Both names; ``forward`` and ``generate`` of this package accept either on every release."""
 
 _OTHER_CACHE_NAMES = frozenset({"cache_params", "past_key_value", "layer_past", "past", "past_buckets_states", "mems"})
 """Names of caches in other releases and models."""
 
 
 def one_cache(cache: Any, past_key_values: Any, others: Mapping[str, Any]) -> Any:
-    """Keys and values of a call, whichever of their two names they came under.
+    """Return the keys and values of a call, given under either of their two names.
 
     Args:
-        cache, past_key_values: what came under either name.
+        cache, past_key_values: values of the two arguments.
         others: the call's further keyword arguments.
 
     Returns:
         The one that was given, or None.
 
     Raises:
-        UsageError: both were given, or a third name holds a cache. Swallowed by ``**kwargs``, it would leave every
-            generated token with itself as its only context, without a word.
+        UsageError: both were given, or another name holds a cache. Swallowed by ``**kwargs``, it would silently leave
+            every generated token without context.
     """
     if cache is not None and past_key_values is not None:
         raise UsageError("both cache and past_key_values were given; they are two names of one argument, pass one")
@@ -58,12 +58,12 @@ def one_cache(cache: Any, past_key_values: Any, others: Mapping[str, Any]) -> An
 
 
 def cache_in(given: Mapping[str, Any]) -> Any:
-    """Keys and values among keyword arguments, or None."""
+    """Return the keys and values among keyword arguments, or None."""
     return next((given[name] for name in CACHE_NAMES if given.get(name) is not None), None)
 
 
 def cache_of(outputs: Any) -> Any:
-    """Keys and values of a model's outputs, of this package or of transformers."""
+    """Return the keys and values of a model's outputs, of this package or of transformers."""
     return getattr(outputs, CACHE_NAME)
 
 
@@ -75,21 +75,21 @@ def causal_mask(
     cache: Cache | None,
     position_ids: torch.Tensor,
 ) -> Any:
-    """The causal mask in the form the configured attention kernel takes: see ``create_causal_mask`` of transformers.
+    """Return the causal mask in the form of the configured attention kernel.
 
     Args:
         config: of the decoder; its ``_attn_implementation`` decides the form.
         embeds: (B, T, C).
         attention_mask: (B, S) with 0 at padding, or (B, 1, T, S), taken as it is.
-        cache: what stands before the T tokens.
-        position_ids: (B, T) long. Several sequences in one row are told by positions that start again.
+        cache: keys and values before the T tokens.
+        position_ids: (B, T) long. Several sequences in one row are recognized by positions that restart at 0.
     """
     # By position: the fourth argument is past_key_values up to 5.23 and cache since 5.24.
     return create_causal_mask(config, embeds, attention_mask, cache, position_ids)
 
 
 def enable_activation_checkpointing(model: nn.Module, **kwargs: Any) -> None:
-    """Recomputes activations of the decoder's blocks in the backward pass instead of keeping them.
+    """Recompute the activations of the blocks in the backward pass instead of storing them.
 
     Args:
         model: a model of transformers.

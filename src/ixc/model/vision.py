@@ -1,7 +1,7 @@
-"""The eyes: the CLIP ViT that looks at each 336 px tile alone (paper, section 3.1; spec c).
+"""The vision encoder: a CLIP ViT that encodes each 336 px tile by itself (paper, section 3.1; spec c).
 
-The feature is the output of the last encoder layer, before any final norm, without the class token. The published
-checkpoint holds no final norm, so none exists here.
+The features are the output of the last encoder layer, before any final norm, without the class token. The published
+checkpoint has no final norm, so none exists here.
 
     pixels (N, 3, S, S) -> patches (N, P, C) -> [class] + patches + positions -> pre-norm -> L blocks -> (N, P, C)
 
@@ -23,11 +23,11 @@ from ixc.model.vision_blocks import ACTIVATIONS, VisionAttention, VisionEmbeddin
 
 
 class VisionBlock(GradientCheckpointingLayer, vision_blocks.VisionBlock):
-    """The block with the contract of activation checkpointing."""
+    """The block, adapted to the contract of activation checkpointing."""
 
 
 class VisionTower(IxcPreTrainedModel):
-    """CLIP's vision tower up to its last layer. See the head of the file."""
+    """CLIP's vision tower up to its last layer."""
 
     config: IxcVisionConfig
     config_class = IxcVisionConfig
@@ -39,7 +39,7 @@ class VisionTower(IxcPreTrainedModel):
     def __init__(self, config: IxcVisionConfig) -> None:
         super().__init__(config)
         self.embeddings = VisionEmbeddings(config)
-        # Misspelt as in CLIP and so in the published keys.
+        # The misspelling is CLIP's, and part of the published keys.
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.encoder = VisionEncoder(config, VisionBlock)
         self.post_init()
@@ -48,18 +48,18 @@ class VisionTower(IxcPreTrainedModel):
         return self.embeddings.patch_embedding
 
     def forward(self, pixel_values: torch.Tensor, *, window: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
-        """Looks at tiles.
+        """Encode tiles.
 
         Args:
             pixel_values: (N, 3, S, S) float, normalised with CLIP's mean and deviation; smaller S with ``window``.
-            window: (N, P) long, which of the tile's patch positions (0 to 575, row-major) each patch takes, for
-                inputs smaller than a tile. Default: all of them.
+            window: (N, P) long, position (0 to 575, row-major) of each patch in its tile, for inputs smaller than a
+                tile. Default: all positions.
 
         Returns:
             (N, P, C) features of the last layer before any final norm, in the tower's dtype.
 
         Raises:
-            UsageError: as many positions as patches are needed.
+            UsageError: there are not as many positions as patches.
         """
         x = self.pre_layrnorm(self.embeddings(pixel_values, window))
         return self.encoder(x, **kwargs)[:, 1:]

@@ -2,7 +2,7 @@
 
     pixels (N, 3, S, S) -> patches (N, P, C) -> [class] + patches + positions -> L blocks -> (N, 1 + P, C)
 
-As ``blocks.py``, nothing here imports transformers; ``vision.py`` puts these layers behind its contracts.
+As in ``blocks.py``, nothing here imports transformers; ``vision.py`` adapts these layers to its contracts.
 
 Legend: N tiles, S = 336 px, P = 24 * 24 = 576 patches of 14 px, C width (1024), H heads, D = C / H.
 """
@@ -21,16 +21,16 @@ from ixc.model.attention import attend
 if TYPE_CHECKING:
     from ixc.model.configuration import IxcVisionConfig
 
-PIECE = 64
-"""Rows of the MLP activated at once where nothing trains: 1 MB at true widths."""
+ROWS_PER_PASS = 64
+"""Rows activated together without gradients: 1 MB at the published widths, which stays in a core's cache."""
 
 
 def quick_gelu(x: torch.Tensor) -> torch.Tensor:
-    """OpenAI's x * sigmoid(1.702 x)."""
+    """Compute OpenAI's x * sigmoid(1.702 x); in place where no gradient is needed."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return x * torch.sigmoid(1.702 * x)
-    # The same numbers in place, by pieces that stay in the core's cache: fresh pages cost more than the arithmetic.
-    for rows in x.view(-1, x.shape[-1]).split(PIECE):
+    # In place and in parts that stay in the core's cache: allocating new pages costs more than the arithmetic.
+    for rows in x.view(-1, x.shape[-1]).split(ROWS_PER_PASS):
         rows.mul_(torch.sigmoid_(1.702 * rows))
     return x
 
@@ -63,18 +63,18 @@ class VisionEmbeddings(nn.Module):
         patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         patches = patches.flatten(2).transpose(1, 2)  # (N, P, C)
         table = self.position_embedding.weight
-        places = table[1:] if window is None else table[1:][window]  # (P, C) or (N, P, C)
-        if places.shape[-2] != patches.shape[1]:
+        positions = table[1:] if window is None else table[1:][window]  # (P, C) or (N, P, C)
+        if positions.shape[-2] != patches.shape[1]:
             raise UsageError(
-                f"pixels give {patches.shape[1]} patches a tile but there are {places.shape[-2]} positions; "
+                f"pixels give {patches.shape[1]} patches a tile but there are {positions.shape[-2]} positions; "
                 f"give whole tiles of {self.side} x {self.side} patches, or window= with one index a patch"
             )
         first = (self.class_embedding + table[0]).expand(patches.shape[0], 1, -1)
-        return torch.cat([first, patches + places], dim=1)  # (N, 1 + P, C)
+        return torch.cat([first, patches + positions], dim=1)  # (N, 1 + P, C)
 
 
 class VisionAttention(nn.Module):
-    """Full attention between the patches of one tile."""
+    """Bidirectional attention among the patches of one tile."""
 
     is_causal = False
 
@@ -125,7 +125,7 @@ class VisionBlock(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """The stack; a module of its own because the published keys say ``encoder.layers``."""
+    """The stack of blocks; a module of its own because the published keys say ``encoder.layers``."""
 
     def __init__(self, config: IxcVisionConfig, block: type[VisionBlock] = VisionBlock) -> None:
         super().__init__()

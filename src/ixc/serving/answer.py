@@ -19,9 +19,7 @@ import torch
 from transformers import StoppingCriteria
 
 from ixc.core import chat_format
-from ixc.core.tiling import partition as partition_of
-from ixc.errors import ContextError
-from ixc.inference.engine import MAX_NEW_TOKENS, Engine
+from ixc.inference.engine import Engine
 from ixc.inference.sampling import LogprobRecorder, Sampling
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
@@ -125,24 +123,15 @@ def prepare(
     Raises:
         GeometryError: no partition. ContextError: more tokens than positions. ImageError: a picture's mode.
     """
-    pictures = [part.source for turn in messages for part in turn.content if isinstance(part, chat_format.Image)]
-    # Counted before a canvas is made: a huge hd would ask for a canvas of gigabytes.
-    grids = [partition_of(p.width, p.height, hd=hd, rule=partition) for p in pictures]
-    image_tokens = tuple(engine.processor.num_image_tokens(grid.grid_h, grid.grid_w) for grid in grids)
-    _room(engine, sum(image_tokens), None)
-    inputs = engine.processor.encode_segments(
-        [prompt(messages, form, system=engine.processor.system)],
-        bos_once=form.published,
-        hd=hd,
-        partition=partition,
-        return_tensors="pt",
+    segments = prompt(messages, form, system=engine.processor.system)
+    request = engine.preparer.prepare_segments(
+        segments, hd=hd, partition=partition, max_new_tokens=max_tokens, bos_once=form.published
     )
-    length = inputs["input_ids"].shape[1]
     return GenerationJob(
-        inputs=dict(inputs),
-        prompt_tokens=length,
-        image_tokens=image_tokens,
-        max_new_tokens=_room(engine, length, max_tokens),
+        inputs=request.inputs,
+        prompt_tokens=request.prompt_tokens,
+        image_tokens=request.image_tokens,
+        max_new_tokens=request.max_new_tokens,
         sampling=sampling,
         hd=hd,
         stop=stop,
@@ -159,17 +148,6 @@ def prompt(messages: Sequence[chat_format.Message], form: PromptFormat, *, syste
         header = f"{found[-1].text.removesuffix(HEADER)}{chat_format.TURN_START}{form.assistant}\n"
         found[-1] = chat_format.Segment("markup", header)
     return [*(s for s in found if s.kind == "image"), *(s for s in found if s.kind != "image")]
-
-
-def _room(engine: Engine, prompt_tokens: int, wanted: int | None) -> int:
-    """How many tokens may follow the prompt."""
-    left = engine.context - prompt_tokens
-    if left < (wanted or 1):
-        raise ContextError(
-            f"{prompt_tokens:,} tokens of prompt and {wanted or 1:,} of answer, but the model has {engine.context:,} "
-            "positions; use a smaller hd, fewer images, a shorter text or a smaller max_tokens"
-        )
-    return wanted or min(left, engine.model.generation_config.max_new_tokens or MAX_NEW_TOKENS)
 
 
 def pieces(engine: Engine, job: GenerationJob, *, gone: Event) -> Iterator[TextDelta]:
@@ -207,12 +185,12 @@ class _Run:
         self.count, self.finish = 0, "length"
         self.record = None if job.top_logprobs is None else LogprobRecorder()
         self.fresh: list[TokenLogprob] = []
-        self._reused = engine.reader.prefixes.tokens_reused
+        self._reused = engine.generator.prefixes.tokens_reused
 
     @property
     def cached(self) -> int:
         """Tokens of this prompt that were not read again; only one answer is made at a time."""
-        return self.engine.reader.prefixes.tokens_reused - self._reused
+        return self.engine.generator.prefixes.tokens_reused - self._reused
 
     def texts(self) -> Iterator[str]:
         return text_pieces(self._tokens(), decode=self.engine.processor.decode_answer)
@@ -236,9 +214,8 @@ class _Run:
         return TextDelta(text=text[:stop], new_tokens=len(tokens) if count is None else count, finish=finish)
 
     @property
-    def _ends(self) -> set[int]:
-        ends = self.engine.model.generation_config.eos_token_id
-        return set(ends if isinstance(ends, list | tuple) else [ends])
+    def _ends(self) -> frozenset[int]:
+        return self.engine.preparer.stop_ids
 
     def _tokens(self) -> Iterator[int]:
         ends = self._ends

@@ -1,4 +1,4 @@
-"""Where a model runs and in which numbers: the words a user may say for it, and a memory that is full, as one line."""
+"""Devices and dtypes by name, and out-of-memory errors as one line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ from ixc.errors import CapacityError, UsageError
 from ixc.utils.device_names import check_device, check_dtype
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What the allocators of CUDA, MPS and the CPU say; only CUDA's error has a class of its own."""
+"""Messages of the allocators of CUDA, MPS and the CPU; only CUDA's error has a class of its own."""
 
 
 @contextmanager
-def memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Iterator[None]:
-    """A full memory as one line."""
+def explain_out_of_memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Iterator[None]:
+    """Raise an out-of-memory error of any allocator as a CapacityError with a remedy.
+
+    Args:
+        what: what did not fit, the subject of the message.
+        device, dtype: named in the message.
+        remedy: what the user can do.
+
+    Raises:
+        CapacityError: too little memory.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -26,8 +35,8 @@ def memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> 
         raise CapacityError(f"{what} in {kind} do not fit the memory of {device}; {remedy}") from error
 
 
-def device_of(name: str) -> torch.device:
-    """The device of a word as of `load`. Raises: UsageError: none such here."""
+def resolve_device(name: str) -> torch.device:
+    """Return the device of a name as `load` accepts it. Raises: UsageError: there is none on this machine."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     check_device(name)
@@ -38,8 +47,8 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """The number type of a word as of `load`. Raises: UsageError: none such."""
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of a name as `load` accepts it. Raises: UsageError: an unknown name."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     check_dtype(name)

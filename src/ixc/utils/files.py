@@ -1,6 +1,6 @@
-"""Files and folders that appear under their names whole or not at all: written beside, then renamed.
+"""Atomic files and folders: written to a draft in the same folder, then renamed.
 
-Several processes may write the same file at once (the ranks of a run that end together): each has a draft of its own.
+Several processes may write the same file at once (the ranks of a run that end together): each has its own draft.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ixc.errors import DataError, UsageError
 
 
 def draft_of(path: Path) -> Path:
-    """This process's draft of a file, in the same folder: `.NAME.PID.partial`."""
+    """Return the path of this process's draft of a file, in the same folder: `.NAME.PID.partial`."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A draft beside `path` that takes its name once the block ends well; after a failure nothing is left.
+    """Yield a draft that is renamed to `path` when the block succeeds, and deleted when it fails.
 
     Raises:
         OSError: the folder is missing or cannot be written.
@@ -36,7 +36,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
-    """The content under `path`; what was there stays until all of it is written.
+    """Write a file atomically; the old content stays until all of the new one is written.
 
     Args:
         path: the file.
@@ -50,10 +50,10 @@ def atomic_write(path: Path, data: bytes | str) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """A folder of this name can be made.
+    """Check that a folder of this name can be made.
 
     Raises:
-        UsageError: it is taken.
+        UsageError: a file or a folder with entries has the name.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         found = f"a folder with {len(list(folder.iterdir()))} entries" if folder.is_dir() else "a file"
@@ -62,14 +62,14 @@ def check_free(folder: Path) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A hidden folder that takes the name once the block ends well; after a failure nothing is left.
+    """Yield a hidden folder that is renamed when the block succeeds, and deleted when it fails.
 
     Args:
-        folder: the name; its parents are made.
-        replace: what lies under the name goes; without it the name must be free, or an empty folder's.
+        folder: final name; its parents are made.
+        replace: delete what has the name; without it the name must be free, or that of an empty folder.
 
     Raises:
-        UsageError: the name is taken. DataError: the disk refuses.
+        UsageError: the name is taken. DataError: writing fails.
     """
     if not replace:
         check_free(folder)

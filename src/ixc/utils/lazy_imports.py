@@ -1,4 +1,4 @@
-"""Names of a package that are looked up on first use (PEP 562), so that importing it stays cheap."""
+"""Lazy names of a package (PEP 562), so that importing the package stays cheap."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def lookup(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package.
+    """Return the `__getattr__` of a package.
 
     Args:
         package: its `__name__`.

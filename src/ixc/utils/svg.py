@@ -1,4 +1,4 @@
-"""The little of SVG that the charts need: escaped text, tags, numbers. Colours are classes of `page.css`."""
+"""SVG elements for charts: escaped text, tags, numbers. Colours are CSS classes of `page.css`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ __all__ = ["escape", "number", "tag", "text"]
 
 
 def number(value: float) -> str:
-    """Two digits behind the point at most."""
+    """Format a number with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if value else "0"
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
-    """One element; `class_` is class, `a_b` is a-b. `content` is markup and must be escaped already."""
+    """Return one element; `class_` becomes class, `a_b` a-b. `content` is markup and must be escaped already."""
     pairs = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
     words = "".join(f' {k}="{escape(number(v) if isinstance(v, float) else str(v))}"' for k, v in pairs.items())
     return f"<{name}{words}>{content}</{name}>"
 
 
 def text(words: str, **attributes: object) -> str:
-    """A text element."""
+    """Return a text element."""
     return tag("text", escape(words), **attributes)

@@ -1,1 +1,1 @@
-"""Weights in 8 or 4 bits: layers, loading, conversion of a folder."""
+"""Quantized weights in 8 or 4 bits: layers, loading, conversion of a folder."""

@@ -1,18 +1,18 @@
-"""Small weights: linear maps held in 8 or 4 bits.
+"""Quantized weights: linear maps stored in 8 or 4 bits.
 
     8 bits   q8 (out, in) int8                        scale (out, 1) bfloat16                 w = q8 * scale
     4 bits   q4 (out, in / 2) uint8, two a byte       scale, low (out, in / group) bfloat16    w = q4 * scale + low
-             of a run of 64 weights (32 in groups of 32) the first half in the low nibbles, the second in the high ones
+             of 64 consecutive weights (32 in groups of 32) the first half is in the low nibbles, the second in the high
 
-Which maps: the ``base`` of every PLoRA map of the decoder, and the output head. PLoRA, embeddings,
-vision tower and projector keep their values; where the source held them in 16 bits they are held so and widened when
-used, which changes no result and halves their memory. Stored under the published names with ``.base.q4``,
+Quantized are the ``base`` of every PLoRA map of the decoder, and the output head. PLoRA, embeddings, vision tower and
+projector keep their values; where the source stores them in 16 bits they stay so in memory and are cast when used,
+which changes no result and halves their memory. Stored under the published names with ``.base.q4``,
 ``.base.scale``, ``.base.low`` (``output.q8``, ``output.scale``) in place of ``.weight``; config.json says
 ``"quantization_config": {"quant_method": "ixc", "version": 2, "bits": 4, "group_size": 128, "half": "bfloat16"}``.
 
-On a CPU the stored weights are multiplied as whole numbers (``kernels``), by activations rounded to 16 bits a row
-(8 bits) or 8 bits a group (4 bits). Elsewhere, and without a compiler, every call unpacks the whole map in torch: the
-activations keep their precision; untested for speed on a GPU.
+On a CPU the stored weights are multiplied as integers (``kernels``) with activations rounded to 16 bits a row (8 bits)
+or 8 bits a group (4 bits). Elsewhere, and without a compiler, every call dequantizes the whole map in torch: the
+activations keep their precision; the speed on a GPU was not measured.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from ixc.model.plora import PLoRALinear
 from ixc.model.sizes import check_bits
 
 METHOD = "ixc"
-"""``quant_method`` of our folders."""
+"""``quant_method`` in config.json."""
 
 GROUPS = (128, 64, 32)
-"""Weights that share a scale and a low end in 4 bits; the widest that divides every width is taken."""
+"""Sizes of a group, which shares a scale and a minimum in 4 bits; the largest that divides every width is used."""
 
 VERSION = 2
-"""Of the way weights are packed."""
+"""Version of the packing."""
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What ``half`` may be: how the other weights are held."""
+"""Values of ``half``: the dtype of the other weights in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How the weights of a folder are held."""
+    """How the weights of a folder are stored."""
 
     bits: int
-    """Of the decoder's maps and the output head: 8 or 4."""
+    """Bits of the decoder's maps and the output head: 8 or 4."""
     group_size: int = GROUPS[0]
-    """Weights that share a scale, in 4 bits; in 8 bits a whole row does."""
+    """Weights that share a scale in 4 bits; in 8 bits a whole row does."""
     half: str | None = None
-    """"bfloat16" or "float16": how the other matrices are held; None = as float32."""
+    """"bfloat16" or "float16": dtype of the other matrices; None = float32."""
 
     def __post_init__(self) -> None:
         check_bits(self.bits)
@@ -62,38 +62,38 @@ class Quantization:
             raise UsageError(f"half is {self.half!r}, it must be bfloat16, float16 or null")
 
     def as_dict(self) -> dict[str, Any]:
-        """For config.json."""
+        """Return the entry of config.json."""
         return {"quant_method": METHOD, "version": VERSION, **asdict(self)}
 
 
-def quantisation(config: Any) -> Quantization | None:
-    """What a configuration says of small weights; None if it says nothing.
+def read_quantization(config: Any) -> Quantization | None:
+    """Read the quantization of a configuration; None if it has none.
 
     Raises:
-        WeightsError: somebody else's method, or a value no folder of ours has.
+        WeightsError: another method, or a value that this package does not write.
     """
     found = getattr(config, "quantization_config", None)
     if not isinstance(found, Mapping):
         return None
     if found.get("quant_method") != METHOD:
         raise WeightsError(
-            f"the weights were quantised by {found.get('quant_method')!r}, which is not read here; "
-            "quantise the original folder: ixc quantize SRC DST --bits 4"
+            f"the weights were quantized by {found.get('quant_method')!r}, which is not read here; "
+            "quantize the original folder: ixc quantize SRC DST --bits 4"
         )
     if found.get("version") != VERSION:
         raise WeightsError(
-            f"the weights are packed in version {found.get('version', 1)}, this package reads {VERSION}; quantise the "
+            f"the weights are packed in version {found.get('version', 1)}, this package reads {VERSION}; quantize the "
             "original folder again"
         )
     rest = {key: value for key, value in found.items() if key not in ("quant_method", "version")}
     try:
         return Quantization(**rest)
     except (TypeError, UsageError) as error:
-        raise WeightsError(f"quantization_config {dict(found)} is none of ours ({error}); quantise again") from error
+        raise WeightsError(f"quantization_config {dict(found)} is none of ours ({error}); quantize again") from error
 
 
 class QuantizedLinear(nn.Module):
-    """A linear map without bias over small weights. Buffers ``q8`` or ``q4``, ``scale``, ``low``; see the file."""
+    """A linear map without bias over quantized weights: buffers ``q8`` or ``q4``, ``scale``, ``low``."""
 
     scale: torch.Tensor
     low: torch.Tensor | None
@@ -117,19 +117,19 @@ class QuantizedLinear(nn.Module):
 
     @property
     def q(self) -> torch.Tensor:
-        """The stored weights."""
+        """The stored integers: ``q8`` or ``q4``."""
         return self.q8 if self.bits == 8 else self.q4  # type: ignore[return-value]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out), in x's dtype."""
         if not ops.usable(x):
-            return F.linear(x, self.unpacked(x.dtype))
+            return F.linear(x, self.dequantized(x.dtype))
         if self.low is None:
             return ops.linear8(x, self.q, self.scale)
         return ops.linear4(x, self.q, self.scale, self.low)
 
-    def unpacked(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """The weights as numbers. (out, in)"""
+    def dequantized(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return the weights as floating-point numbers. (out, in)"""
         scale = self.scale.float().unsqueeze(-1)  # (out, groups, 1)
         if self.low is None:
             return (self.q.unsqueeze(1) * scale).flatten(1).to(dtype)
@@ -138,16 +138,16 @@ class QuantizedLinear(nn.Module):
         return (numbers * scale + self.low.float().unsqueeze(-1)).flatten(1).to(dtype)
 
 
-class HeldLinear(nn.Linear):
-    """A linear map held in 16 bits and computed in the activations' precision: the same numbers, half the memory."""
+class HalfPrecisionLinear(nn.Linear):
+    """A linear map stored in 16 bits and computed in the dtype of the activations: the same result, half the memory."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         bias = None if self.bias is None else self.bias.to(input.dtype)
         return F.linear(input, self.weight.to(input.dtype), bias)
 
 
-class HeldEmbedding(nn.Embedding):
-    """An embedding held in 16 bits, handed out in the precision of the model."""
+class HalfPrecisionEmbedding(nn.Embedding):
+    """An embedding stored in 16 bits and returned in the dtype of the activations."""
 
     wide = torch.float32
 
@@ -155,11 +155,11 @@ class HeldEmbedding(nn.Embedding):
         return super().forward(input).to(self.wide)
 
 
-def quantised(weight: torch.Tensor, *, bits: int, group_size: int) -> dict[str, torch.Tensor]:
-    """The nearest small weights of a matrix (out, in).
+def quantize_weight(weight: torch.Tensor, *, bits: int, group_size: int) -> dict[str, torch.Tensor]:
+    """Round a matrix (out, in) to the nearest quantized weights.
 
     Returns:
-        Tensors of ``QuantizedLinear``: q8 and scale, or q4, scale and low.
+        Buffers of ``QuantizedLinear``: q8 and scale, or q4, scale and low.
     """
     rows = len(weight)
     wide = weight.float()
@@ -169,19 +169,19 @@ def quantised(weight: torch.Tensor, *, bits: int, group_size: int) -> dict[str, 
     groups = wide.view(rows, -1, group_size)
     low = groups.amin(-1).bfloat16()
     scale = ((groups.amax(-1) - low.float()) / 15).bfloat16()
-    # Rounded against the scale and the low end as they are stored, so that their own rounding costs nothing more.
+    # Rounded against scale and minimum as stored, so that their own rounding to bfloat16 adds no further error.
     steps = (groups - low.float().unsqueeze(-1)) / _divisor(scale).unsqueeze(-1)
     blocks = steps.round().clamp(0, 15).to(torch.uint8).view(rows, -1, 2, _run(group_size) // 2)
     return {"q4": (blocks[:, :, 0] | blocks[:, :, 1] << 4).reshape(rows, -1), "scale": scale, "low": low}
 
 
 def _run(group_size: int) -> int:
-    """Weights whose two halves share their bytes: a vector's worth, where a group is as long."""
+    """Return the number of weights whose two halves share bytes: one vector of the kernel, or a shorter group."""
     return min(group_size, GROUPS[1])
 
 
 def _divisor(scale: torch.Tensor) -> torch.Tensor:
-    """A group of equal weights has scale zero."""
+    """Return the scale with zeros replaced by 1: a group of equal weights has scale zero."""
     wide = scale.float()
     return torch.where(wide == 0, 1.0, wide)
 
@@ -202,34 +202,44 @@ def group_size(config: Any) -> int:
     )
 
 
-def prepare(model: nn.Module, settings: Quantization, *, dtype: torch.dtype = torch.float32) -> None:
-    """Replaces modules of a whole model (on any device, meta too) by empty small ones; changes ``model``.
+def replace_modules(model: nn.Module, settings: Quantization, *, dtype: torch.dtype = torch.float32) -> None:
+    """Replace the modules to quantize by empty quantized ones, in place, on any device (meta too).
 
     Args:
+        model: an ``IxcForConditionalGeneration``.
+        settings: bits and groups.
         dtype: of the activations.
     """
     for module in model.modules():
         if isinstance(module, PLoRALinear):
-            module.base = _like(module.base, settings.bits, settings.group_size)  # type: ignore[assignment]
-    model.output = _like(model.output, settings.bits, settings.group_size)  # type: ignore[assignment, arg-type]
+            module.base = _quantized_like(module.base, settings.bits, settings.group_size)  # type: ignore[assignment]
+    model.output = _quantized_like(model.output, settings.bits, settings.group_size)  # type: ignore[assignment, arg-type]
     if settings.half is not None:
-        _hold(model, HALVES[settings.half], dtype)
+        _store_in_half_precision(model, HALVES[settings.half], dtype)
 
 
-def _like(linear: nn.Linear, bits: int, group: int) -> QuantizedLinear:
+def _quantized_like(linear: nn.Linear, bits: int, group: int) -> QuantizedLinear:
     with linear.weight.device:
         return QuantizedLinear(linear.in_features, linear.out_features, bits=bits, group_size=group)
 
 
-def _hold(model: nn.Module, half: torch.dtype, wide: torch.dtype) -> None:
-    """Every remaining linear map and embedding held in 16 bits. The class changes, the module stays."""
+def _store_in_half_precision(model: nn.Module, half: torch.dtype, wide: torch.dtype) -> None:
+    """Store every remaining linear map and embedding in 16 bits, by changing the class of the module."""
     for module in model.modules():
         if type(module) is nn.Linear:
-            module.__class__ = HeldLinear
+            module.__class__ = HalfPrecisionLinear
             module.to(half)
         elif type(module) is nn.Embedding and module.padding_idx is not None:
-            module.__class__, module.wide = HeldEmbedding, wide  # pyright: ignore[reportArgumentType]
+            module.__class__, module.wide = HalfPrecisionEmbedding, wide  # pyright: ignore[reportArgumentType]
             module.to(half)
 
 
-__all__ = ["HeldLinear", "Quantization", "QuantizedLinear", "group_size", "prepare", "quantisation", "quantised"]
+__all__ = [
+    "HalfPrecisionLinear",
+    "Quantization",
+    "QuantizedLinear",
+    "group_size",
+    "quantize_weight",
+    "read_quantization",
+    "replace_modules",
+]
