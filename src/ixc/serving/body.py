@@ -12,7 +12,7 @@ from ixc.serving.image_input import Limits
 from ixc.serving.openai import ApiError
 
 
-class Bodies:
+class BodyReader:
     """What is being read now."""
 
     def __init__(self, limits: Limits) -> None:
@@ -24,7 +24,7 @@ class Bodies:
         """The body; its bytes count as inside until the block is left.
 
         Raises:
-            Refused: no JSON by its header (415), too large (413), too slow (408), too many at once (429).
+            ApiError: no JSON by its header (415), too large (413), too slow (408), too many at once (429).
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # what a form on a foreign page may send without being asked
