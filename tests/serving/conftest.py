@@ -15,7 +15,7 @@ from talk import Gate, Running, running
 from vllm_process import Vllm, vllm_command
 
 from ixc.inference.engine import Engine, load
-from ixc.serving import jobs
+from ixc.serving import generation
 from ixc.serving.image_input import ImageInput, Limits
 
 
@@ -63,6 +63,6 @@ def server(engine_of_tiny: Engine, tiny_folder: Path) -> Iterator[Running]:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     found = Gate()
-    monkeypatch.setattr(jobs, "pieces", found.pieces)
+    monkeypatch.setattr(generation, "generate", found.generate)
     yield found
     found.open.set()

@@ -18,7 +18,7 @@ import pytest
 from talk import running
 
 from ixc.inference.engine import Engine
-from ixc.inference.model_folder import found
+from ixc.inference.model_folder import find_folder
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "What is the TOTAL?"
@@ -49,7 +49,7 @@ def example(interpreter: str, name: str, *arguments: str) -> str:
 def test_lmms_eval(engine_of_embedded: Engine) -> None:
     picture = "examples/receipt.png"
     interpreter = python("lmms_eval")
-    with running(engine_of_embedded, found(None), name="nano") as server:
+    with running(engine_of_embedded, find_folder(None), name="nano") as server:
         said = example(interpreter, "lmms_eval_server.py", server.url, picture, QUESTION)
     assert said.strip().splitlines()[-1] == engine_of_embedded.ask([ROOT / picture], QUESTION).text
 
@@ -58,6 +58,6 @@ def test_lmms_eval(engine_of_embedded: Engine) -> None:
 def test_docling(engine_of_embedded: Engine) -> None:
     picture = "examples/receipt.png"
     interpreter = python("docling")
-    with running(engine_of_embedded, found(None), name="nano") as server:
+    with running(engine_of_embedded, find_folder(None), name="nano") as server:
         said = example(interpreter, "docling_server.py", server.url, picture, QUESTION)
     assert said.strip().splitlines()[-1] == engine_of_embedded.ask([ROOT / picture], QUESTION, hd=9).text

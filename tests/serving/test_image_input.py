@@ -16,7 +16,7 @@ import pytest
 from talk import Running, data_url, image_part, picture, running, text_part
 
 from ixc.inference.engine import Engine
-from ixc.serving.middleware import HEADERS
+from ixc.serving.middleware import SECURITY_HEADERS
 
 SECONDS = 8
 """Longest time of an attack: none needs half a second on an idle machine."""
@@ -299,7 +299,7 @@ def test_forged_markers_stay_text(server: Running, engine: Engine, page: Path, t
 def test_every_response_keeps_a_browser_in_bounds(server: Running) -> None:
     for path in ("/", "/page/page.js", "/v1/models", "/nowhere"):
         found = server.call("GET", path)[2]
-        assert all(found[name.decode()] == value.decode() for name, value in HEADERS), path
+        assert all(found[name.decode()] == value.decode() for name, value in SECURITY_HEADERS), path
 
 
 def test_the_key(engine: Engine, tiny_folder: Path) -> None:

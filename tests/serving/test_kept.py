@@ -57,9 +57,9 @@ def test_the_second_question_on_the_embedded_model_is_fast(tmp_path: Path) -> No
     ImageDraw.Draw(image).text((60, 60), "Delivery Note", fill="black", font_size=40)
     image.save(path)
     engine = load(device="cpu")
-    from ixc.inference.model_folder import found
+    from ixc.inference.model_folder import find_folder
 
-    with running(engine, found(None)) as server:  # its name is the tiny model's, whom talk asks
+    with running(engine, find_folder(None)) as server:  # its name is the tiny model's, whom talk asks
         part = image_part(data_url(path.read_bytes()))
         server.ask("Hello?", max_tokens=1)
         times = []

@@ -14,7 +14,7 @@ import pytest
 from talk import Gate, Running, running, wait
 
 from ixc.inference.engine import Engine
-from ixc.serving import jobs
+from ixc.serving import generation
 from ixc.serving.image_input import ImageInput, Limits
 from ixc.serving.openai import ApiError
 from ixc.serving.queue import Queue
@@ -70,8 +70,8 @@ def test_the_rate_follows_what_is_measured() -> None:
     async def play() -> float:
         queue = Queue(max_tokens=100, max_requests=3)
         for _ in range(50):
-            queue.measured(1000, 1.0)
-        queue.measured(0, 0.0)
+            queue.record(1000, 1.0)
+        queue.record(0, 0.0)
         return queue.rate
 
     assert asyncio.run(play()) == pytest.approx(1000, rel=1e-3)
@@ -170,12 +170,11 @@ def test_the_drain_finishes_what_runs_and_what_waits(engine: Engine, tiny_folder
 def test_a_failure_of_ours_tells_a_stranger_nothing(
     small: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
-    def broken(*_: Any, **__: Any) -> Iterator[Any]:
+    def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret")
-        yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "pieces", broken)
+        patch.setattr(generation, "generate", broken)
         status, found = small.ask("x", stream=stream)
     assert status == (200 if stream else 500)
     assert "something went wrong" in str(found)

@@ -13,7 +13,11 @@ from ixc.serving.openai import ApiError
 
 
 class BodyReader:
-    """What is being read now."""
+    """Reads bodies and counts the bytes of all that are being read.
+
+    Args:
+        limits: of a body, and of all of them together.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -21,13 +25,13 @@ class BodyReader:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """The body; its bytes count as inside until the block is left.
+        """Read a body; its bytes count as in flight until the block is left.
 
         Raises:
-            ApiError: no JSON by its header (415), too large (413), too slow (408), too many at once (429).
+            ApiError: no JSON by its header (415), too large (413), too slow (408), too many bytes in flight (429).
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":  # what a form on a foreign page may send without being asked
+        if kind != "application/json":  # a form on another site can send the other types without asking
             raise ApiError("send the request as Content-Type: application/json", status=415)
         counted = 0
         try:

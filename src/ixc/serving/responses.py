@@ -1,23 +1,34 @@
-"""What goes back of an answer: one object, or events while it is made. Shapes of OpenAI's chat completions."""
+"""What goes back: an answer as one object or as server-sent events, in the shapes of OpenAI's API, and errors."""
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from ixc.serving.jobs import GenerationJob, TextDelta, TokenLogprob
+from starlette.exceptions import HTTPException
+
+from ixc.errors import CapacityError, ContextError, ImageError, UsageError
+from ixc.serving.deltas import TextDelta, TokenLogprob
+from ixc.serving.jobs import GenerationJob
+from ixc.serving.openai import ApiError, error_body
 
 DONE = b"data: [DONE]\n\n"
 """The last event."""
 
+CLIENT_LEFT = 499
+"""Status of a request whose client has disconnected; nobody sees it but the log."""
+
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChatResponse:
-    """One answer's envelope."""
+    """Builds the objects and events of one answer."""
 
     id: str
     """chatcmpl-..."""
@@ -26,49 +37,48 @@ class ChatResponse:
     model: str
     """The model's name."""
     job: GenerationJob
-    """What was asked."""
+    """The request."""
 
     @classmethod
     def to(cls, job: GenerationJob, *, model: str) -> ChatResponse:
-        """A new envelope."""
+        """Return a response with a new id."""
         return cls(id=f"chatcmpl-{uuid4().hex}", created=int(time.time()), model=model, job=job)
 
-    def whole(self, pieces: list[TextDelta]) -> dict[str, Any]:
-        """The answer as one object."""
-        last = pieces[-1]
-        answers = [pieces, *([other] for other in last.others)]
+    def completion(self, deltas: list[TextDelta]) -> dict[str, Any]:
+        """Return the whole answer as one object, a choice for each beam."""
+        last = deltas[-1]
+        answers = [deltas, *([other] for other in last.others)]
         choices = [self._choice(place, answer) for place, answer in enumerate(answers)]
         return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(last)}
 
-    def _choice(self, place: int, pieces: list[TextDelta]) -> dict[str, Any]:
-        """One answer from its pieces."""
+    def _choice(self, place: int, deltas: list[TextDelta]) -> dict[str, Any]:
         return {
             "index": place,
-            "message": {"role": "assistant", "content": "".join(piece.text for piece in pieces), "refusal": None},
-            "logprobs": self._logprobs([entry for piece in pieces for entry in piece.logprobs]),
-            "finish_reason": pieces[-1].finish,
+            "message": {"role": "assistant", "content": "".join(delta.text for delta in deltas), "refusal": None},
+            "logprobs": self._logprobs([entry for delta in deltas for entry in delta.logprobs]),
+            "finish_reason": deltas[-1].finish,
         }
 
-    def event(self, piece: TextDelta) -> bytes:
-        """A piece as an event."""
-        delta = {"content": piece.text} if piece.text else {}
-        return self._event(delta, logprobs=self._logprobs(list(piece.logprobs)), finish=piece.finish)
+    def chunk(self, delta: TextDelta) -> bytes:
+        """Return a delta as an event."""
+        content = {"content": delta.text} if delta.text else {}
+        return self._event(content, logprobs=self._logprobs(list(delta.logprobs)), finish=delta.finish)
 
-    def first_event(self) -> bytes:
-        """Who speaks."""
+    def first_chunk(self) -> bytes:
+        """Return the first event, which names the role."""
         return self._event({"role": "assistant", "content": ""}, logprobs=None, finish=None)
 
-    def usage_event(self, last: TextDelta) -> bytes:
-        """The usage, with no choices."""
+    def usage_chunk(self, last: TextDelta) -> bytes:
+        """Return the usage as an event without choices."""
         return event({**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage(last)})
 
     def usage(self, last: TextDelta) -> dict[str, Any]:
-        """Tokens of prompt and answers; those of images by themselves."""
-        asked, made = self.job.prompt_tokens, sum(piece.new_tokens for piece in (last, *last.others))
+        """Return the tokens of prompt and answers; those of images and of the prefix cache apart."""
+        prompt, generated = self.job.prompt_tokens, sum(delta.new_tokens for delta in (last, *last.others))
         return {
-            "prompt_tokens": asked,
-            "completion_tokens": made,
-            "total_tokens": asked + made,
+            "prompt_tokens": prompt,
+            "completion_tokens": generated,
+            "total_tokens": prompt + generated,
             "prompt_tokens_details": {"cached_tokens": last.cached_tokens, "image_tokens": sum(self.job.image_tokens)},
         }
 
@@ -87,18 +97,53 @@ class ChatResponse:
 
 
 def event(data: dict[str, Any]) -> bytes:
-    """One server-sent event."""
+    """Return an object as a server-sent event."""
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
-async def events(reply: ChatResponse, pieces: AsyncIterator[TextDelta], *, include_usage: bool) -> AsyncIterator[bytes]:
-    """The answer as events, from who speaks to `DONE`."""
-    yield reply.first_event()
-    async for piece in pieces:
-        yield reply.event(piece)
-        if piece.finish is not None and include_usage:
-            yield reply.usage_event(piece)
+async def events(
+    response: ChatResponse, deltas: AsyncIterator[TextDelta], *, include_usage: bool
+) -> AsyncIterator[bytes]:
+    """Yield the answer as events, from the role to `DONE`."""
+    yield response.first_chunk()
+    async for delta in deltas:
+        yield response.chunk(delta)
+        if delta.finish is not None and include_usage:
+            yield response.usage_chunk(delta)
     yield DONE
+
+
+async def with_error_event(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield events; an error becomes the last of them, because the status has already been sent."""
+    try:
+        async for each in events:
+            yield each
+    except Exception as error:
+        status, body, _ = describe_error(error)
+        if status != CLIENT_LEFT:
+            yield event(body)
+
+
+def describe_error(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Return status, body and headers of an error; one that is not ours goes to the log and never to a client."""
+    headers: dict[str, str] = {}
+    status, code, param, message = 500, None, None, "something went wrong in the server; its log says what"
+    if isinstance(error, ApiError):
+        status, code, param, message = error.status, error.code, error.param, str(error)
+        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+    elif isinstance(error, HTTPException):
+        status, message = error.status_code, f"{error.detail}; see / for what is served here"
+    elif isinstance(error, ContextError):
+        status, code, message = 400, "context_length_exceeded", str(error)
+    elif isinstance(error, ImageError):
+        status, code, message = 400, "invalid_image", str(error)
+    elif isinstance(error, UsageError):
+        status, message = 400, str(error)
+    elif isinstance(error, CapacityError):
+        status, code, message = 503, "out_of_memory", str(error)
+    else:
+        log.error("a request failed", exc_info=error)
+    return status, error_body(message, status=status, code=code, param=param), headers
 
 
 def _entry(token: str, logprob: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The fields of a chat completion with their types and bounds, as pydantic checks them; what they mean: `openai.py`."""
+"""Fields of a chat completion with their types and bounds, checked by pydantic; `openai.py` says what they mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Strict(BaseModel):
 
 
 class StreamOptions(_Strict):
-    """What of a stream is told beside its text."""
+    """`stream_options`: what a stream gives besides its text."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -23,14 +23,14 @@ class StreamOptions(_Strict):
 
 
 class TilingOptions(_Strict):
-    """How images are cut: `hd` and `partition`; None: the server's."""
+    """`hd` and `partition`: how images are cut into tiles; None = the server's setting."""
 
     hd: Annotated[int | None, Field(ge=1)] = None
     partition: str | None = None
 
 
 class TemplateOptions(_Strict):
-    """`chat_template_kwargs`; see `answer.Form`."""
+    """`chat_template_kwargs`; see `PromptFormat`."""
 
     published: bool | None = None
     assistant: str | None = None
@@ -42,7 +42,7 @@ class _ImageUrl(_Strict):
 
 
 class ContentPart(_Strict):
-    """A text or an image of a message."""
+    """A part of a message: text or an image."""
 
     type: str
     text: str | None = None
@@ -50,7 +50,7 @@ class ContentPart(_Strict):
 
 
 class ChatMessage(BaseModel):
-    """A message."""
+    """One message of the conversation."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -59,7 +59,7 @@ class ChatMessage(BaseModel):
 
 
 class ChatBody(TilingOptions):
-    """A request."""
+    """The body of a request."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 

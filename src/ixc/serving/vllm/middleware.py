@@ -25,7 +25,6 @@ from ixc.errors import ImageError
 from ixc.serving.body import BodyReader
 from ixc.serving.fetch import Fetcher
 from ixc.serving.image_input import ImageInput, Limits
-from ixc.serving.metrics import Metrics
 from ixc.serving.middleware import Receive, Scope, SecurityMiddleware, Send
 from ixc.serving.openai import MAX_STOPS, ApiError, TemplateOptions, error_body, quote, read_json
 from ixc.serving.vllm.settings import KEY, SETTINGS
@@ -62,7 +61,6 @@ class VllmMiddleware:
         limits = Limits(**given.get("limits", {}))
         self.app = SecurityMiddleware(
             _Requests(app, ImageInput(limits=limits, fetcher=Fetcher(hosts=tuple(given.get("fetch_from", ()))))),
-            metrics=Metrics(),
             api_key=os.environ.get(KEY) or None,
             hosts=tuple(given.get("hosts", ())),
         )

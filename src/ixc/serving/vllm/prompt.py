@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from ixc.core import chat_format
 from ixc.errors import UsageError
 from ixc.processing.prompt_encoding import PromptEncoder
-from ixc.serving.jobs import PromptFormat, prompt
-from ixc.serving.openai import ROLES, TemplateOptions, prompt_format_of
+from ixc.serving.openai import ROLES, read_prompt_format
+from ixc.serving.prompt_format import PromptFormat, prompt_segments
+from ixc.serving.schema import TemplateOptions
 
 TEMPLATE = tuple(TemplateOptions.model_fields)
 """What a request may say in chat_template_kwargs."""
@@ -40,11 +41,14 @@ def ids(
     messages = [_message(message) for message in conversation]
     prompt_format = _prompt_format(options)
     if prompt_format.published:
-        segments = prompt(messages, prompt_format, system=system)
+        segments = prompt_segments(messages, prompt_format, system=system)
     else:
         header = options.get("add_generation_prompt", True)
         segments = chat_format.render(
-            messages, system=system, add_generation_prompt=header, continue_final_message=prompt_format.continued
+            messages,
+            system=system,
+            add_generation_prompt=header,
+            continue_final_message=prompt_format.continue_final_message,
         )
     return encoder.row(segments, counts=repeat(1), bos=True, bos_once=prompt_format.published).ids
 
@@ -52,7 +56,9 @@ def ids(
 def _prompt_format(options: Mapping[str, Any]) -> PromptFormat:
     given = {name: options[name] for name in TEMPLATE if options.get(name) is not None}
     try:
-        return prompt_format_of(TemplateOptions(**given), continued=bool(options.get("continue_final_message")))
+        return read_prompt_format(
+            TemplateOptions(**given), continue_final_message=bool(options.get("continue_final_message"))
+        )
     except ValidationError as error:
         name, why = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
         raise UsageError(f"chat_template_kwargs.{name}: {why.lower()}") from None
