@@ -15,7 +15,7 @@ from ixc.inference.engine import Engine, load
 
 def cached(server: Running) -> int:
     text = server.call("GET", "/metrics")[1]
-    return int(re.search(r"^ixc_prompt_tokens_cached_total (\d+)$", text, re.M)[1])  # type: ignore[index]
+    return int(float(re.search(r"^ixc_prompt_tokens_cached_total ([\d.]+)$", text, re.M)[1]))  # type: ignore[index]
 
 
 def test_the_second_question_reads_only_its_text(server: Running, engine: Engine, page: Path) -> None:

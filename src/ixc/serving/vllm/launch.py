@@ -1,12 +1,12 @@
-"""`ixc serve` with vLLM installed: settings for this machine and this HD by the arithmetic of `ixc plan`, then vLLM.
+"""`ixc serve --engine vllm`: vLLM's options for this machine and HD by the formulas of `ixc plan`, then vLLM itself.
 
-    folder, HD, limits --settings--> Launch(context, KV memory, command, environment) --start--> vLLM in our place
+    VllmConfig --build_launch--> Launch(command, environment, printed lines) --exec_vllm--> vLLM
 
-The process becomes vLLM (exec): signals reach it without a hand in between, and nothing of ours stays in memory. Its
-HTTP server gets our door (`vllm_door`). vLLM is looked for and not imported.
+The process is replaced by vLLM (exec), so signals reach it directly and nothing of this package stays in memory. Its
+HTTP server gets our middleware (`serving.vllm.middleware`). vLLM is not imported here.
 
     context   positions = images at HD + text + answer, at least one image at the highest HD, at most the model's
-    KV        bytes a token = 2 * layers * kv_heads * head_dim * bytes; enough for `requests` whole contexts, or what
+    KV        bytes a token = 2 * layers * kv_heads * head_dim * bytes; enough for `REQUESTS` whole contexts, or what
               the machine leaves: SHARE of its free memory - weights - activations of the largest image
 """
 
@@ -28,26 +28,26 @@ from ixc.serving.image_input import Limits
 from ixc.serving.vllm.settings import KEY, MIDDLEWARE, SETTINGS, settings_text
 
 TEXT, ANSWER = 2048, 1024
-"""Tokens of a context kept for texts and for the answer."""
+"""Tokens of a context reserved for texts and for the answer."""
 
 SHARE = 0.85
-"""Of the machine's free memory may be used; the rest is the system's and the image readers'."""
+"""Share of the free memory that is used; the rest is for the operating system and for opening images."""
 
 REQUESTS = 32
-"""Whole contexts the KV cache holds where memory allows."""
+"""Whole contexts that the KV cache holds where memory allows."""
 
 STEP = 1024
-"""Contexts are rounded up to a multiple."""
+"""Context lengths are rounded up to a multiple of this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VllmConfig:
-    """What the command was asked for."""
+    """What vLLM is started with."""
 
     folder: Path
-    """Of the model."""
+    """Folder of the model."""
     name: str
-    """Of the model, for clients."""
+    """The model's name for clients."""
     host: str
     """Address to listen on."""
     port: int
@@ -59,9 +59,9 @@ class VllmConfig:
     dtype: str
     """"auto", "float32", "bfloat16" or "float16"."""
     accelerated: bool
-    """There is a GPU: vLLM measures its memory itself."""
+    """Whether there is a GPU, whose memory vLLM measures itself."""
     memory: int
-    """Bytes of main memory that are free."""
+    """Free bytes of main memory."""
     limits: Limits
     """Of requests."""
     drain_seconds: int
@@ -71,23 +71,23 @@ class VllmConfig:
     hosts: tuple[str, ...] = ()
     """Names clients may call the server by; empty = any."""
     api_key: str | None = None
-    """What clients must send."""
+    """Key that clients must send; None = no key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """vLLM's command and why it is so."""
+    """vLLM's command, and the calculation behind it."""
 
     command: tuple[str, ...]
     """Arguments, the first is the program."""
     environment: Mapping[str, str]
     """Variables beside the inherited ones."""
     lines: tuple[str, ...]
-    """The arithmetic, to be printed."""
+    """The calculation, to be printed."""
 
 
 def build_launch(config: VllmConfig) -> Launch:
-    """Context, memory and command.
+    """Work out the context, the memory and the command.
 
     Raises:
         CapacityError: not even one context fits the memory.
@@ -109,7 +109,7 @@ def build_launch(config: VllmConfig) -> Launch:
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes of main memory that can be taken without swapping; all of it where the system does not say.
+    """Return the bytes of main memory that can be taken without swapping; all of it where the system does not say.
 
     vLLM 0.32 writes to its whole cache at the start, and the kernel killed it where others held the memory.
     """
@@ -121,13 +121,13 @@ def free_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
 
 
 def exec_vllm(launch: Launch) -> None:
-    """Becomes vLLM; does not return."""
+    """Replace this process by vLLM; does not return."""
     sys.stdout.flush()
     os.execvpe(launch.command[0], list(launch.command), {**os.environ, **launch.environment})
 
 
 def _largest(hd: int, rule: str, dtype: str, geometry: ModelGeometry) -> Plan:
-    """The image with the most tokens at this HD: a column of tiles, for every row ends with a newline (spec a)."""
+    """Return the plan of the image with most tokens at this HD: a column, as rows end in a newline (spec a)."""
     tile = geometry.image_size
     sizes = [(tile, tile * hd), (tile * hd, tile)]
     plans = [plan(*size, hd=hd, rule=rule, text_tokens=TEXT, dtype=dtype, geometry=geometry) for size in sizes]
@@ -135,7 +135,7 @@ def _largest(hd: int, rule: str, dtype: str, geometry: ModelGeometry) -> Plan:
 
 
 def _kv_bytes(config: VllmConfig, largest: Plan, context: int) -> int | None:
-    """For the cache; None = vLLM measures the accelerator and takes what is left."""
+    """Return the bytes of the KV cache; None = vLLM measures the GPU and takes what is left."""
     if config.accelerated:
         return None
     one = context * largest.kv_bytes // largest.tokens
@@ -171,10 +171,10 @@ def _command(
     }
     if kv is not None:
         options["--kv-cache-memory-bytes"] = str(kv)
-    # On a processor compiling takes minutes at every start and gains little: the products dominate.
+    # On a CPU compiling takes minutes at every start and gains little: matrix products dominate.
     eager = () if config.accelerated else ("--enforce-eager",)
     flat = [word for option in options.items() for word in option]
-    # hd and partition of a request come in this way; `serving.vllm.inputs` lets nothing else through, and bounds both.
+    # hd and partition of a request come in this way; `serving.vllm.inputs` accepts nothing else and bounds both.
     trusted = ("--trust-request-mm-kwargs", "--enable-prompt-tokens-details")
     return (program, "serve", str(config.folder), *flat, *eager, *trusted)
 

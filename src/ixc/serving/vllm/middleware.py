@@ -1,12 +1,11 @@
-"""The door in front of vLLM: ASGI middleware, named to it by `--middleware ixc.serving.vllm.middleware.VllmDoor`.
+"""ASGI middleware in front of vLLM's server: `--middleware ixc.serving.vllm.middleware.VllmMiddleware`.
 
-    host's name, API key --Guard--> route --body--> bounded JSON --fields, images--> images as data: URLs --> vLLM
+    host name, API key --SecurityMiddleware--> route --body--> bounded JSON --images as data URLs--> vLLM
 
-vLLM's server has an API key for addresses under /v1 only, fetches images by itself, follows what a request says about
-templates, media and caches, and answers on many more routes. Here the rules are those of the light server (`door`,
-`guard`, `fetch`): every route but health needs the key, only the routes of `ROUTES` exist, every image is read,
-measured and handed on as a data: URL, so vLLM never fetches. The settings travel in an environment variable, because
-vLLM makes the middleware itself.
+vLLM 0.32's server checks its API key under /v1 only, fetches images itself, lets a request choose templates, media
+options and cache names, and has many more routes. Here the rules are those of the light server: every route but
+health needs the key, only `ROUTES` exist, and every image is read, measured and passed on as a data URL, so vLLM never
+fetches. vLLM constructs the middleware itself, so its settings come from an environment variable.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ CHAT = "/v1/chat/completions"
 """The one route that takes a body."""
 
 ROUTES = ("/health", "/ready", "/metrics", "/v1/models", CHAT)
-"""All routes there are."""
+"""All routes that exist."""
 
 FIELDS = {
     *("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
@@ -44,17 +43,17 @@ FIELDS = {
     *("tool_choice", "ignore_eos", "min_tokens", "stop_token_ids", "include_stop_str_in_output", "return_token_ids"),
     "chat_template_kwargs",
 }
-"""Fields handed on to vLLM. Not among them: what loads templates, media options, cache names or foreign processors."""
+"""Fields passed on to vLLM; none of them loads a template, sets media options or cache names, or names a processor."""
 
 MAX_N = 8
 """Most answers of a request."""
 
 READERS = 4
-"""Images read at one time."""
+"""Threads that read images."""
 
 
 class VllmMiddleware:
-    """The whole door, around vLLM's application."""
+    """Everything in front of vLLM's application; vLLM makes it, so its settings come from the environment."""
 
     def __init__(self, app: Any) -> None:
         given = json.loads(os.environ.get(SETTINGS, "{}"))
@@ -70,7 +69,7 @@ class VllmMiddleware:
 
 
 class _Requests:
-    """Routes, bodies and images."""
+    """Checks routes, bodies and images, and passes the request on."""
 
     def __init__(self, app: Any, image_input: ImageInput) -> None:
         self.app, self.image_input, self.bodies = app, image_input, BodyReader(image_input.limits)
@@ -116,7 +115,7 @@ class _Requests:
         await self.app(_with_length(scope, len(checked)), _replay(checked, receive), send)
 
     def _checked(self, body: bytes) -> bytes:
-        """The body as vLLM gets it.
+        """Return the body for vLLM.
 
         Raises:
             ApiError: a field, an image or a limit.
@@ -160,12 +159,12 @@ class _Requests:
             raise ApiError(f"{len(asked['stop'])} stop texts, at most {MAX_STOPS} are read", param="stop")
 
     def _tiling(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """hd and partition, wherever they were said."""
+        """Return hd and partition, from either place a request may set them."""
         given = asked.get("mm_processor_kwargs") or {}
         if not isinstance(given, dict) or set(given) - {"hd", "partition"}:
             raise ApiError("mm_processor_kwargs takes hd and partition", param="mm_processor_kwargs")
-        said = {name: asked.pop(name, None) for name in ("hd", "partition")}
-        tiling = {**given, **{name: value for name, value in said.items() if value is not None}}
+        top_level = {name: asked.pop(name, None) for name in ("hd", "partition")}
+        tiling = {**given, **{name: value for name, value in top_level.items() if value is not None}}
         tiling = {name: value for name, value in tiling.items() if value is not None}
         hd, most = tiling.get("hd"), self.image_input.limits.max_hd
         if hd is not None and not (type(hd) is int and 1 <= hd <= most):
@@ -182,8 +181,8 @@ class _Requests:
             )
 
     def _images(self, parts: list[Any]) -> None:
-        """Reads and measures every image, and puts it into its part as a data: URL."""
-        urls = [_address(part) for part in parts]
+        """Read and measure every image, and put it into its part as a data URL, so that vLLM fetches nothing."""
+        urls = [_image_url(part) for part in parts]
         self.image_input.check_count(urls)
         files = [self.image_input.read(url) for url in urls]
         self.image_input.check(files)
@@ -193,8 +192,8 @@ class _Requests:
             part.update({"type": "image_url", "image_url": {"url": url}})
 
 
-def _address(part: Any) -> str:
-    """Of an image; any other part is refused, and so is a name for vLLM's cache, which strangers could share."""
+def _image_url(part: Any) -> str:
+    """Return the URL of an image part. Other parts are refused, and names in vLLM's cache, which clients share."""
     kind = part.get("type") if isinstance(part, dict) else None
     inner = part.get("image_url") if kind == "image_url" else None
     url = inner.get("url") if isinstance(inner, dict) else inner
@@ -204,7 +203,7 @@ def _address(part: Any) -> str:
 
 
 def _check_template(given: Any) -> None:
-    """Our own words only; what they hold is checked by `serving.vllm.prompt`."""
+    """Accept this package's options only; their values are checked by `serving.vllm.prompt`."""
     known = set(TemplateOptions.model_fields)
     if given is not None and not (isinstance(given, dict) and set(given) <= known):
         raise ApiError(f"chat_template_kwargs takes {' and '.join(sorted(known))}", param="chat_template_kwargs")
@@ -217,7 +216,7 @@ def _with_length(scope: Scope, length: int) -> Scope:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The checked body once, then what the connection says: a client that leaves is still seen."""
+    """Receive the checked body once, then the connection's events, so that a disconnect is still seen."""
     sent = False
 
     async def again() -> Any:

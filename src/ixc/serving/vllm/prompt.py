@@ -1,9 +1,9 @@
-"""A conversation as vLLM has read it -> the ids of its prompt, those of the light server (spec i).
+"""Ids of the prompt of a conversation that vLLM has parsed; they equal the light server's (spec i).
 
-    add_generation_prompt, continue_final_message    vLLM's own: the assistant's header, or an answer continued
-    chat_template_kwargs                             {"published": true} and its "assistant", see `answer.Form`
+    add_generation_prompt, continue_final_message    vLLM's own: the assistant's header, or an answer to continue
+    chat_template_kwargs                             {"published": true} and its "assistant", see `PromptFormat`
 
-Other words of a template are other models' and change nothing here. vLLM is not imported.
+Other template options belong to other models and change nothing here. vLLM is not imported.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ixc.serving.prompt_format import PromptFormat, prompt_segments
 from ixc.serving.schema import TemplateOptions
 
 TEMPLATE = tuple(TemplateOptions.model_fields)
-"""What a request may say in chat_template_kwargs."""
+"""Options that a request may set in chat_template_kwargs."""
 
 
 def ids(
     encoder: PromptEncoder, conversation: Sequence[Mapping[str, Any]], options: Mapping[str, Any], *, system: str
 ) -> list[int]:
-    """Of one prompt, with one placeholder an image.
+    """Return the ids of a prompt, with one placeholder per image.
 
     Args:
         conversation: vLLM's messages, each content a string or a list of parts of type text or image.
@@ -36,7 +36,7 @@ def ids(
         system: the system text of a conversation that brings none.
 
     Raises:
-        IxcError: a role, a part or an option this model has not.
+        IxcError: a role, a part or an option that this model does not have.
     """
     messages = [_message(message) for message in conversation]
     prompt_format = _prompt_format(options)
