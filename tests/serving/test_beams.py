@@ -1,23 +1,28 @@
-"""Beams, answers begun and published prompts through the server. Oracle: `inference.batch`, which benchmarks use."""
+"""Beams, continued answers and published prompts through the server. Oracle: `inference.batch`, as in benchmarks."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from talk import Running, data_url, image_part, text_part
 
+from ixc.core import chat_format
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
 from ixc.evals import endpoint
 from ixc.evals.question import Question
 from ixc.inference import batch
 from ixc.inference.engine import Engine
+from ixc.inference.sampling import Sampling
+from ixc.serving.generation import generate
+from ixc.serving.jobs import JobOptions, prepare_job
 
 USER = f"{TURN_START}user\nTitle?{TURN_END}\n"
 PUBLISHED = {
     "a question": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\n",
-    "an answer begun": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\nThe answer is",
+    "an answer continued": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\nThe answer is",
     "a system text and blanks in the header": (
         f"{IMAGE_PLACEHOLDER}{TURN_START}system\nYou are.{TURN_END}\n{USER}{TURN_START}      assistant\n"
     ),
@@ -105,19 +110,12 @@ def test_an_answer_begun_is_continued(server: Running, engine: Engine) -> None:
     assert found["choices"][0]["message"]["content"] == own(engine, asked)
 
 
-def test_beams_cost_their_width_and_end_when_the_reader_leaves(engine: Engine) -> None:
-    from threading import Event
-
-    from ixc.core import chat_format
-    from ixc.inference.sampling import Sampling
-    from ixc.serving import answer
-
-    job = answer.prepare(
-        engine, [chat_format.Message("user", ("Title?",))], sampling=Sampling(num_beams=3), hd=1, partition="native",
-        max_tokens=1500,
-    )  # fmt: skip
+def test_generate_beams_cost_their_width_and_end_when_cancelled(engine: Engine) -> None:
+    messages = [chat_format.Message("user", ("Title?",))]
+    options = JobOptions(sampling=Sampling(num_beams=3), hd=1, partition="native", max_new_tokens=1500)
+    job = prepare_job(engine, messages, options)
     assert job.tokens == 3 * (job.prompt_tokens + 1500)
-    gone = Event()
-    gone.set()
-    (piece,) = answer.pieces(engine, job, gone=gone)
-    assert piece.new_tokens <= 1
+    cancelled, deltas = Event(), []
+    cancelled.set()
+    generate(engine, job, cancelled=cancelled, emit=deltas.append)
+    assert [delta.new_tokens <= 1 for delta in deltas] == [True]

@@ -56,7 +56,7 @@ def test_a_replica_may_finish_its_answers_before_it_is_killed() -> None:
 def test_probes_need_no_key_and_ask_what_exists() -> None:
     container = documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]["containers"][0]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["path"] in middleware.OPEN
+        assert container[probe]["httpGet"]["path"] in middleware.OPEN_ROUTES
 
 
 def test_one_image_goes_to_one_replica() -> None:

@@ -44,8 +44,8 @@ def test_the_plan_is_what_the_answer_uses(server: Running) -> None:
 def looked(page: Path, said: str, **fields: Any) -> dict[str, Any]:
     turns = [{"role": "user", "content": [image_part(data_url(page.read_bytes())), text_part()]}]
     turns += [{"role": "assistant", "content": said}] if said else []
-    begun = {"add_generation_prompt": False, "continue_final_message": True, "max_tokens": 1} if said else {}
-    return {"model": "tiny", "messages": turns, **begun, **fields}
+    continued = {"add_generation_prompt": False, "continue_final_message": True, "max_tokens": 1} if said else {}
+    return {"model": "tiny", "messages": turns, **continued, **fields}
 
 
 def test_where_an_answer_looked(server: Running, page: Path) -> None:
@@ -97,8 +97,8 @@ def test_a_page_of_a_pdf(server: Running) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"file": "data:image/png;base64,AA=="}, "must begin with data:application/pdf"),
-        ({"file": "data:application/pdf;base64,!!"}, "base64 is broken"),
+        ({"file": "data:image/png;base64,AA=="}, "no PDF"),
+        ({"file": "data:application/pdf;base64,!!"}, "'!' at character 1 of 2"),
         (asked(b"no PDF"), "is no PDF"),
         (asked(b"%PDF-1.7\nbroken"), "cannot be read"),
         (asked(b"%PDF-", "1"), "a whole number"),

@@ -5,10 +5,13 @@ Part of the command line, beside `cli` and `cli_eval`.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -18,10 +21,42 @@ from ixc.inference.settings import RENAMED_PLORA
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
 
+Options = TypeVar("Options")
+
 
 def examples(*lines: str) -> str:
     """The epilog of a command's help: blank lines keep one example a line."""
     return "\n\n".join(["Examples:", *lines])
+
+
+def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Turn a function of one options object into a typer command with one parameter per field of that object.
+
+    Args:
+        options: frozen keyword-only dataclass; every field is annotated with a `typer.Option` or `typer.Argument`.
+            Arguments keep the order of the fields.
+    """
+    hints = get_type_hints(options, include_extras=True)
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        def command(**values: Any) -> None:
+            function(options(**values))
+
+        parameters = [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if each.default is MISSING else each.default,
+                annotation=hints[each.name],
+            )
+            for each in fields(options)  # pyright: ignore[reportArgumentType] - a dataclass, which no bound can say
+        ]
+        command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess] - read by typer
+        command.__annotations__ = {name: hints[name] for name in (each.name for each in parameters)}
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        return command
+
+    return decorate
 
 
 Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]

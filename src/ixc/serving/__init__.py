@@ -1,8 +1,8 @@
-"""An OpenAI API over one model in one process, and a page to look at. Not a second engine: one answer at a time.
+"""An OpenAI API over one model in one process, and a page; one answer at a time. Serving many users is vLLM's work.
 
-    socket --app, guard--> body --openai--> Chat --door, fetch--> pictures --answer.prepare--> Job --queue--> turn
-                                                                                                          |
-    JSON or server-sent events <--app, wire-- pieces <--run-- answer.pieces <--------- thread <-----------+
+    socket --middleware--> app --body, openai--> ChatRequest --image_input, fetch--> pictures --jobs--> GenerationJob
+                                                                                                            |
+    JSON or server-sent events <--responses-- TextDelta <--worker, generation-- the model's thread <--queue-+
 
-What can be wrong with a request is found before it waits. What waits is encoded: its tokens bound its memory.
+Errors of a request are found before it waits. What waits is already encoded, so its tokens bound its memory.
 """

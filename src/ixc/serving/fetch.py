@@ -1,9 +1,9 @@
-"""A picture from an address somebody else wrote: only from named hosts, only at public addresses, never redirected.
+"""Fetch an image from a URL that a client wrote: only from named hosts, only at public addresses, never redirected.
 
     url --read_url--> Target --resolve once--> addresses, all of them public --connect to the checked one--> bytes
 
-The name is resolved once and the connection goes to the address that was checked, so an answer of the DNS that
-changes in between changes nothing. Proxies of the environment are not asked.
+The name is resolved once and the connection goes to the address that was checked, so a DNS answer that changes in
+between (DNS rebinding) has no effect. Proxies of the environment are not used.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from urllib.parse import urlsplit
 from ixc.serving.openai import ApiError, quote
 
 PORTS = {"http": 80, "https": 443}
-"""Scheme -> its port; other ports must be named with their host."""
+"""Scheme -> its default port; a host on another port must be allowed with that port."""
 
 LONGEST_URL = 2048
-"""Characters of an address."""
+"""Most characters of a URL."""
 
 CHUNK = 1 << 16
-"""Bytes read at once."""
+"""Most bytes of one read."""
 
 _HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-"""A host's name in lower case whose last label starts with a letter: no address in any spelling."""
+"""A host name in lower case. Its last label starts with a letter, so no IP address in any spelling matches."""
 
 _URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 """Printable ASCII, no space."""
 
-_HIDING = (
+_EMBEDDING_IPV4 = (
     ipaddress.ip_network("64:ff9b::/96"),
     ipaddress.ip_network("64:ff9b:1::/48"),
     ipaddress.ip_network("2002::/16"),
     ipaddress.ip_network("2001::/32"),
     ipaddress.ip_network("::/96"),
 )
-"""IPv6 networks that carry an IPv4 address inside: NAT64, 6to4, Teredo, compatible addresses."""
+"""IPv6 networks whose addresses contain an IPv4 address: NAT64, 6to4, Teredo, IPv4-compatible."""
 
 Resolve = Callable[[str, int], Sequence[str]]
 """(host, port) -> addresses as text."""
@@ -55,26 +55,26 @@ Connect = Callable[[str, int, float], socket.socket]
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where a picture is, checked in form only."""
+    """The parts of a URL, checked in form only."""
 
     scheme: str
     """http or https."""
     host: str
-    """A name in lower case."""
+    """Host name in lower case."""
     port: int
-    """1 .. 65535."""
+    """1 to 65535."""
     path: str
-    """With the query, starting with a slash."""
+    """Path with the query; it starts with a slash."""
 
 
 def read_url(url: str) -> Target:
-    """The parts of an address.
+    """Split a URL into its parts.
 
     Raises:
-        Refused: another scheme, a user's name, a backslash, an address instead of a name, a port out of range.
+        ApiError: another scheme, a user's name, a backslash, an address instead of a name, a port out of range.
     """
     if len(url) > LONGEST_URL:
-        raise ApiError(f"an image's address has {len(url):,} characters, at most {LONGEST_URL:,} are read")
+        raise ApiError(f"an image's URL has {len(url):,} characters, at most {LONGEST_URL:,} are read")
     if not _URL.fullmatch(url) or "\\" in url:
         raise _bad(url, "use http:// or https:// and printable ASCII without backslashes")
     try:
@@ -93,24 +93,24 @@ def read_url(url: str) -> Target:
 
 
 def is_public(address: str) -> bool:
-    """Anybody on the internet has this address in common: not private, local, shared, reserved or multicast."""
+    """Return whether an address is global: not private, local, shared, reserved or multicast."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
-        elif any(ip in network for network in _HIDING):
+        elif any(ip in network for network in _EMBEDDING_IPV4):
             return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host, as the system knows them."""
+    """Return the addresses of a host from the system's resolver."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def connect(address: str, port: int, seconds: float) -> socket.socket:
-    """A connection to an address; no name is looked up."""
+    """Connect to an IP address; no name is resolved."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -124,24 +124,24 @@ def connect(address: str, port: int, seconds: float) -> socket.socket:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetcher:
-    """Fetches from the hosts it is given, and from no other."""
+    """Fetches from the allowed hosts and from no other."""
 
     hosts: tuple[str, ...] = ()
-    """Names; "*.example.org" is every host below it, "*" every public host, "host:8443" another port. None = off."""
+    """Allowed hosts: "*.example.org" every host below it, "*" every public one, "host:8443" another port; () = off."""
     seconds: float = 10.0
-    """Longest time of a fetch, from the first look-up to the last byte."""
+    """Longest time of a fetch, from resolving the name to the last byte."""
     max_bytes: int = 32 << 20
-    """Most bytes of a picture."""
+    """Most bytes of an image."""
     resolve: Resolve = resolve
-    """How names become addresses."""
+    """Resolves a name; tests replace it."""
     connect: Connect = connect
-    """How an address is reached."""
+    """Connects to an address; tests replace it."""
 
     def fetch(self, url: str) -> bytes:
-        """The bytes at an address.
+        """Return the bytes at a URL.
 
         Raises:
-            Refused: not allowed, not public, redirected, not found, too large, too slow.
+            ApiError: not allowed, not public, redirected, not found, too large, too slow.
         """
         if not self.hosts:
             raise ApiError(
@@ -158,7 +158,7 @@ class Fetcher:
             raise ApiError(
                 f"{target.host} took longer than {self.seconds:g} s; send the image as a data: URL", code="fetch_failed"
             ) from None
-        except (OSError, HTTPException, ValueError):  # no detail: it would describe the network to a stranger
+        except (OSError, HTTPException, ValueError):  # no detail: it would describe this network to the client
             raise ApiError(
                 f"{target.host} could not be read; check the address or send the image as a data: URL",
                 code="fetch_failed",
@@ -178,7 +178,7 @@ class Fetcher:
         )
 
     def _address(self, target: Target) -> str:
-        """The first address; all of them must be public, lest a host hides a private one among them."""
+        """Return the first address. All must be public: a host could list a private one among them."""
         addresses = self.resolve(target.host, target.port)
         if not addresses or not all(map(is_public, addresses)):
             raise ApiError(
@@ -189,16 +189,16 @@ class Fetcher:
         return addresses[0]
 
     def _read(self, target: Target, address: str, deadline: float) -> bytes:
-        line = self.connect(address, target.port, _left(deadline))
-        # A time-out of the socket would begin anew with every byte of a slow drip.
-        clock = Timer(_left(deadline), _hang_up, [line])
-        clock.start()
+        connection = self.connect(address, target.port, _left(deadline))
+        # A socket's timeout starts again with every byte, with which a slow server could hold the thread for hours.
+        timer = Timer(_left(deadline), _shut_down, [connection])
+        timer.start()
         try:
-            line.settimeout(_left(deadline))
+            connection.settimeout(_left(deadline))
             if target.scheme == "https":
-                line = ssl.create_default_context().wrap_socket(line, server_hostname=target.host)
+                connection = ssl.create_default_context().wrap_socket(connection, server_hostname=target.host)
             http = HTTPConnection(target.host, target.port)
-            http.sock = line
+            http.sock = connection
             http.putrequest("GET", target.path, skip_accept_encoding=True)
             http.putheader("Accept", "image/*")
             http.putheader("Accept-Encoding", "identity")
@@ -207,11 +207,11 @@ class Fetcher:
             with http.getresponse() as response:
                 return self._body(target, response, deadline)
         except OSError:
-            _left(deadline)  # the clock ran out and hung up: say so
+            _left(deadline)  # raises TimeoutError if the timer has closed the connection
             raise
         finally:
-            clock.cancel()
-            line.close()
+            timer.cancel()
+            connection.close()
 
     def _body(self, target: Target, response: HTTPResponse, deadline: float) -> bytes:
         if response.status != 200:
@@ -238,10 +238,10 @@ class Fetcher:
         )
 
 
-def _hang_up(line: socket.socket) -> None:
-    """Ends a connection somebody else is reading from."""
+def _shut_down(connection: socket.socket) -> None:
+    """End a connection that another thread is reading from; on TLS too, whose own shutdown would wait for the peer."""
     with suppress(OSError):
-        socket.socket.shutdown(line, socket.SHUT_RDWR)
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _left(deadline: float) -> float:
@@ -252,4 +252,4 @@ def _left(deadline: float) -> float:
 
 
 def _bad(url: str, remedy: str) -> ApiError:
-    return ApiError(f"{quote(url)} is no address of an image; {remedy}", code="bad_url")
+    return ApiError(f"{quote(url)} is no URL of an image; {remedy}", code="bad_url")

@@ -1,16 +1,14 @@
-"""Images on their way in: from an address in a request to an RGB picture, with a limit on everything.
+"""Images of a request: from a URL to an RGB picture, with a limit on everything.
 
-    data: URL --base64--|
-    http(s)  --fetch----+--> bytes --format, size in the header--> picture, upright, RGB
+    data URL --decode--|
+    http(s)  --fetch---+--> bytes --format, size in the header--> picture, upright, RGB
 
-Sizes are judged by the header before a pixel is decoded; only the formats of `image_formats.FORMATS` are let in.
+The size is read from the file's header before a pixel is decoded. Only `image_formats.FORMATS` are accepted, by the
+bytes and not by the MIME type of a data URL, which clients often set wrongly.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,20 +18,17 @@ from ixc.processing.image_formats import HEAD_BYTES, format_of, refusal
 from ixc.processing.image_io import open_image, read_size
 from ixc.serving.fetch import Fetcher
 from ixc.serving.openai import ApiError, quote
+from ixc.utils.data_url import DataUrlError, decode_base64, payload_start
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MIB = 1 << 20
 
-_DATA = re.compile(
-    r"data:(image/[a-z0-9.+-]{1,40}|application/octet-stream)?(;[a-z-]{1,20}=[\w-]{1,40})*;base64,", re.I
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a request may bring."""
+    """Limits of a request. Whatever is larger is refused with both numbers."""
 
     max_body_bytes: int = 64 * MIB
     """Most bytes of a request."""
@@ -67,18 +62,18 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInput:
-    """Opens the images of a request."""
+    """Reads and opens the images of a request."""
 
     limits: Limits = field(default_factory=Limits)
-    """What is let in."""
+    """What is accepted."""
     fetcher: Fetcher = field(default_factory=Fetcher)
-    """How http(s) addresses are read; by default not at all."""
+    """Fetches http(s) URLs; by default none."""
 
     def check_count(self, images: Sequence[str]) -> None:
-        """Before anything of them is read.
+        """Check the number of images before any of them is read.
 
         Raises:
-            Refused: too many images.
+            ApiError: too many images.
         """
         if len(images) > self.limits.max_images:
             raise ApiError(
@@ -87,34 +82,32 @@ class ImageInput:
             )
 
     def read(self, url: str) -> bytes:
-        """The file at an address.
+        """Return the bytes of the file at a URL.
 
         Raises:
-            Refused: another kind of address, broken base64, too many bytes, or what `Fetcher.fetch` refuses.
+            ApiError: another scheme, broken base64, too many bytes, or what `Fetcher.fetch` refuses.
         """
         scheme = url[:8].partition(":")[0].lower()
         if scheme == "data":
             return self._decode(url)
         if scheme in ("http", "https"):
             return self.fetcher.fetch(url)
-        raise ApiError(
-            f"{quote(url)} is no address of an image; send data:image/png;base64,... or http(s)", code="bad_url"
-        )
+        raise ApiError(f"{quote(url)} is no URL of an image; send data:image/png;base64,... or http(s)", code="bad_url")
 
     def open(self, files: Sequence[bytes]) -> list[Image]:
-        """The pictures of a request, RGB.
+        """Return the pictures of a request, RGB.
 
         Raises:
-            Refused: a format, a shape or a number of pixels that is not let in. ImageError: broken.
+            ApiError: a format, a shape or a number of pixels that is not accepted, or a broken file.
         """
         self.check(files)
         return [self._open(file, place) for place, file in enumerate(files)]
 
     def check(self, files: Sequence[bytes]) -> None:
-        """By their headers alone, no pixel being decoded.
+        """Check files by their headers alone; no pixel is decoded.
 
         Raises:
-            Refused: a format, a shape or a number of pixels that is not let in.
+            ApiError: a format, a shape or a number of pixels that is not accepted.
         """
         left = self.limits.max_total_pixels
         for place, file in enumerate(files):
@@ -127,23 +120,24 @@ class ImageInput:
 
     def _decode(self, url: str) -> bytes:
         most = self.limits.max_image_bytes
-        start = _DATA.match(url[:200])
-        if start is None:
-            raise ApiError(f"{quote(url)} is no image; use data:image/png;base64,...", code="bad_url")
-        if (len(url) - start.end()) // 4 * 3 > most + 3:
+        try:
+            start = payload_start(url)
+        except DataUrlError:
+            raise ApiError(f"{quote(url)} is no image; use data:image/png;base64,...", code="bad_url") from None
+        if (len(url) - start) // 4 * 3 > most + 3:
             raise ApiError(
                 f"an image has more than {most:,} bytes; reduce it first", status=413, code="image_too_large"
             )
         try:
-            found = base64.b64decode(url[start.end() :].encode("ascii"), validate=True)
-        except (binascii.Error, ValueError):
-            raise ApiError("an image's base64 is broken; encode the whole file anew", code="invalid_image") from None
-        if not found:
+            data = decode_base64(url[start:])
+        except DataUrlError as error:
+            raise ApiError(f"an image's {error}; encode the whole file anew", code="invalid_image") from None
+        if not data:
             raise ApiError("an image has 0 bytes; encode the whole file", code="invalid_image")
-        return found
+        return data
 
     def _check(self, file: bytes, place: int) -> int:
-        """The pixels the header claims."""
+        """Return the number of pixels that the header claims."""
         width, height = self._size(file, place)
         if max(width, height) > self.limits.max_aspect * min(width, height):
             raise ApiError(

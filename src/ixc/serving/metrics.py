@@ -1,86 +1,70 @@
-"""What happened, for Prometheus: counters, gauges and two histograms in its text format 0.0.4."""
+"""Metrics of the light server in Prometheus' text format 0.0.4, kept by `prometheus_client` in their own registry."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from threading import Lock
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-"""Upper bounds of the histograms, seconds."""
+"""Upper bounds of the histograms, seconds: from a short text on a GPU to a page of 4K on a laptop."""
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 COUNTERS = {
     "ixc_prompt_tokens_total": "Tokens of prompts answered, images included.",
-    "ixc_prompt_tokens_cached_total": "Those of them that had been read before, and were not read again.",
+    "ixc_prompt_tokens_cached_total": "Those of them whose keys and values came from the prefix cache.",
     "ixc_image_tokens_total": "Tokens of images in prompts answered.",
     "ixc_generation_tokens_total": "Tokens of answers.",
     "ixc_images_total": "Images in prompts answered.",
-    "ixc_cancelled_total": "Answers whose reader left.",
+    "ixc_cancelled_total": "Answers whose client disconnected.",
 }
-"""Name -> help."""
+"""Name -> help of the counters without labels."""
 
 
-class Histogram:
-    """Seconds, counted by upper bound."""
+class Registry(CollectorRegistry):
+    """A registry without the `_created` series, which nobody of this server's users has seen.
 
-    def __init__(self, name: str, words: str) -> None:
-        self.name, self.words = name, words
-        self.counts = [0] * (len(BUCKETS) + 1)
-        self.sum = 0.0
+    prometheus_client 0.26 can leave them out for the whole process only (`disable_created_metrics`), and vLLM, whose
+    process our middleware shares, keeps its metrics with the same library.
+    """
 
-    def observe(self, seconds: float) -> None:
-        """One measurement, >= 0."""
-        self.sum += seconds
-        self.counts[next((i for i, bound in enumerate(BUCKETS) if seconds <= bound), len(BUCKETS))] += 1
-
-    def lines(self) -> list[str]:
-        """Cumulative buckets, sum and count."""
-        bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
-        found, below = _head(self.name, self.words, "histogram"), 0
-        for bound, count in zip(bounds, self.counts, strict=True):
-            below += count
-            found.append(f'{self.name}_bucket{{le="{bound}"}} {below}')
-        return [*found, f"{self.name}_sum {self.sum:.6f}", f"{self.name}_count {below}"]
+    def collect(self) -> Iterable[Metric]:
+        for family in super().collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
 
 
 class Metrics:
-    """Counted since the start of the process; any thread may count."""
+    """Counters, gauges and histograms since the start of the process; every method may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._requests: dict[tuple[str, int], int] = defaultdict(int)
-        self._counters = dict.fromkeys(COUNTERS, 0)
-        self.first_token = Histogram("ixc_time_to_first_token_seconds", "From a request's turn to its first text.")
-        self.request = Histogram("ixc_request_seconds", "From a request's arrival to the end of its answer.")
+        self._registry = Registry()
+        self._responses = Counter(
+            "ixc_requests_total", "Responses by route and status.", ("route", "status"), registry=self._registry
+        )
+        self._counters = {name: Counter(name, text, registry=self._registry) for name, text in COUNTERS.items()}
+        self.first_token = self._histogram(
+            "ixc_time_to_first_token_seconds", "From the start of generation to the first text."
+        )
+        self.request = self._histogram("ixc_request_seconds", "From a request's arrival to the end of its answer.")
 
-    def answered(self, route: str, status: int) -> None:
-        """One response. `route` is one of ours, never a stranger's text."""
-        with self._lock:
-            self._requests[route, status] += 1
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(name, text, buckets=BUCKETS, registry=self._registry)
+
+    def count_response(self, route: str, status: int) -> None:
+        """Count one response. `route` is one of ours and never a client's text: labels must be bounded."""
+        self._responses.labels(route, str(status)).inc()
 
     def add(self, name: str, value: int = 1) -> None:
-        """Adds to a counter, a key of `COUNTERS`."""
-        with self._lock:
-            self._counters[name] += value
+        """Add to a counter, a key of `COUNTERS`."""
+        self._counters[name].inc(value)
 
-    def text(self, gauges: Sequence[tuple[str, str, float]]) -> str:
-        """The page of numbers.
+    def add_gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Register a gauge that is read whenever the metrics are asked for."""
+        Gauge(name, text, registry=self._registry).set_function(read)
 
-        Args:
-            gauges: (name, help, value) of what is so at this moment.
-        """
-        with self._lock:
-            lines = _head("ixc_requests_total", "Responses by route and status.", "counter")
-            for (route, status), count in sorted(self._requests.items()):
-                lines.append(f'ixc_requests_total{{route="{route}",status="{status}"}} {count}')
-            for name, words in COUNTERS.items():
-                lines += [*_head(name, words, "counter"), f"{name} {self._counters[name]}"]
-            for name, words, value in gauges:
-                lines += [*_head(name, words, "gauge"), f"{name} {value:g}"]
-            return "\n".join([*lines, *self.first_token.lines(), *self.request.lines(), ""])
-
-
-def _head(name: str, words: str, kind: str) -> list[str]:
-    return [f"# HELP {name} {words}", f"# TYPE {name} {kind}"]
+    def text(self) -> str:
+        """Return all metrics in the text format."""
+        return generate_latest(self._registry).decode()

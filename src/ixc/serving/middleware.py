@@ -1,6 +1,6 @@
-"""What every request passes before a route sees it, and every response on its way out.
+"""Security middleware: what every request passes before a route sees it, and every response on its way out.
 
-host's name -> key -> route -> headers that keep a browser in bounds -> counted
+host name -> API key -> route -> security headers -> counted
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ixc.serving.metrics import Metrics
 from ixc.serving.openai import error_body
 
 Scope = MutableMapping[str, Any]
@@ -19,19 +18,19 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/", "/health", "/ready")
+OPEN_ROUTES = ("/", "/health", "/ready")
 """Routes without a key: the page asks for the key itself, and its files hold nothing but the page."""
 
 ROUTES = ("/", "/health", "/ready", "/metrics", "/plan", "/pdf", "/attention", "/v1/models", "/v1/chat/completions")
-"""What the metrics tell apart."""
+"""Routes that the metrics tell apart."""
 
 PAGE_FILES = "/page/"
-"""Beginning of the addresses of the page's files."""
+"""Prefix of the routes of the page's files."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names under which only this machine reaches the server."""
 
-HEADERS = (
+SECURITY_HEADERS = (
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -41,53 +40,70 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
-"""On every response."""
+"""Set on every response."""
 
 
 class SecurityMiddleware:
-    """ASGI around the application."""
+    """ASGI middleware around the application.
 
-    def __init__(self, app: App, *, metrics: Metrics, api_key: str | None, hosts: tuple[str, ...]) -> None:
-        """
-        Args:
-            api_key: what clients send as a bearer; None = no key.
-            hosts: names the Host header may hold; empty = any. A page elsewhere may point its own name at us.
-        """
-        self.app, self.metrics, self.hosts = app, metrics, hosts
+    Args:
+        app: the application.
+        api_key: the bearer token clients must send; None = none is asked for.
+        hosts: names the Host header may hold; empty = any. Without the check, a page elsewhere could point its own
+            name at this machine (DNS rebinding) and read the answers.
+        count_response: takes the route and the status of every response; None = nobody counts.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        api_key: str | None,
+        hosts: tuple[str, ...],
+        count_response: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self.app, self.hosts, self._count_response = app, hosts, count_response
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        if scope["type"] != "http":  # a web socket: nothing here speaks it
+        if scope["type"] != "http":  # no route here speaks WebSocket
             await send({"type": "websocket.close", "code": 1000})
             return
-        path = scope["path"]
+        path, headers, send = scope["path"], dict(scope["headers"]), self._wrap(scope["path"], send)
+        if self.hosts and host_name(headers.get(b"host", b"")) not in self.hosts:
+            await _refuse(send, 421, "this server does not answer under that name; use the address it printed")
+        elif self._key is not None and not self._is_allowed(path, headers):
+            await _refuse(send, 401, "wrong or missing API key; send Authorization: Bearer KEY", "invalid_api_key")
+        else:
+            await self.app(scope, receive, send)
+
+    def _wrap(self, path: str, send: Send) -> Send:
+        """Return a `send` that counts the response and adds the security headers."""
         route = path if path in ROUTES else "/page" if path.startswith(PAGE_FILES) else "other"
 
-        async def out(event: Event) -> None:
+        async def wrapped(event: Event) -> None:
             if event["type"] == "http.response.start":
-                self.metrics.answered(route, event["status"])
-                event = {**event, "headers": [*event.get("headers", []), *HEADERS]}
+                if self._count_response is not None:
+                    self._count_response(route, event["status"])
+                event = {**event, "headers": [*event.get("headers", []), *SECURITY_HEADERS]}
             await send(event)
 
-        headers = dict(scope["headers"])
-        if self.hosts and _host(headers.get(b"host", b"")) not in self.hosts:
-            await _refuse(out, 421, "this server does not answer under that name; use the address it printed")
-        elif self._key is not None and not self._may_pass(path, headers):
-            await _refuse(out, 401, "wrong or missing API key; send Authorization: Bearer KEY", "invalid_api_key")
-        else:
-            await self.app(scope, receive, out)
+        return wrapped
 
-    def _may_pass(self, path: str, headers: dict[bytes, bytes]) -> bool:
-        if path in OPEN or path.startswith(PAGE_FILES):
+    def _is_allowed(self, path: str, headers: dict[bytes, bytes]) -> bool:
+        if path in OPEN_ROUTES or path.startswith(PAGE_FILES):
             return True
         return hmac.compare_digest(headers.get(b"authorization", b""), self._key or b"")
 
 
-def _host(header: bytes) -> str:
-    """The name in a Host header, without port and brackets."""
+# Not Starlette's TrustedHostMiddleware: it answers a wrong host with 400 and the plain text "Invalid host header",
+# which gives no OpenAI client an error with a remedy. In 0.46, which fastapi 0.130 may bring, it also splits the
+# header at the first colon, which refuses [::1]:8000, and refuses a name in capitals; 1.10 keeps the brackets of [::1].
+def host_name(header: bytes) -> str:
+    """Return the name in a Host header in lower case, without port and brackets."""
     name = header.decode("latin-1").lower()
     if name.startswith("["):
         return name[1:].partition("]")[0]

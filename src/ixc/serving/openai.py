@@ -1,14 +1,14 @@
-"""The wire of OpenAI's chat completions: a request checked field by field, and what goes back.
+"""Requests of OpenAI's chat completions: read and checked field by field; and the shape of an error.
 
-    bytes --read_json--> object --read_chat--> Chat (messages with addresses of images, settings)
+    bytes --read_json--> object --read_chat--> ChatRequest (messages with URLs of images, options)
 
-A field that would change an answer and cannot be honoured is refused by name; `IGNORED` change nothing anywhere.
-Beyond OpenAI's there are the fields of vLLM that benchmarks need, under vLLM's names and with its rules:
+A field that would change the answer and is not supported is refused by name; fields of `IGNORED` change no answer.
+Besides OpenAI's fields there are those of vLLM that benchmarks need, under vLLM's names and with its rules:
 
     use_beam_search + n          beam search of width n; n choices, the likeliest first, never streamed
     add_generation_prompt: false + continue_final_message: true
-                                 the last message is an answer begun: the model goes on with it
-    chat_template_kwargs         {"published": true} and its "assistant", see `answer.Form`
+                                 the last message is the beginning of an answer, and the model continues it
+    chat_template_kwargs         {"published": true} and its "assistant", see `PromptFormat`
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from pydantic import ValidationError
 from ixc.core import chat_format
 from ixc.errors import UsageError
 from ixc.inference.sampling import GREEDY, Sampling
-from ixc.serving.answer import CHAT_FORM, PromptFormat
-from ixc.serving.schema import ChatBody, ChatMessage, ContentPart, StreamOptions, Template, Tiling
+from ixc.serving.prompt_format import CHAT_FORMAT, PromptFormat
+from ixc.serving.schema import ChatBody, ChatMessage, ContentPart, StreamOptions, TemplateOptions, TilingOptions
 
 MAX_BEAMS = 8
-"""Widest beam search: each beam keeps the prompt's keys and values once more."""
+"""Widest beam search: each beam holds a copy of the prompt's keys and values."""
 
 MAX_STOPS = 4
 """Most stop texts of a request, as OpenAI has it."""
 
 LONGEST_QUOTE = 60
-"""Characters of a stranger's text repeated in an error."""
+"""Most characters of a client's text that an error repeats."""
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-"""Role on the wire -> role of `chat`."""
+"""Role of a request -> role of `chat_format`."""
 
 IGNORED = {
     *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"),
@@ -56,11 +56,19 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "echo": (False,),
     "best_of": (1,),
 }
-"""Fields this server cannot honour -> the values that change nothing."""
+"""Fields that are not supported -> their values that change no answer, which are accepted."""
 
 
 class ApiError(UsageError):
-    """A request that is not answered, as OpenAI's clients expect to hear it."""
+    """A request that is refused, with what OpenAI's clients need to raise their own exception.
+
+    Args:
+        message: one line with the remedy.
+        status: HTTP status, 400 to 599.
+        code: short name for programs.
+        param: the field that is wrong.
+        retry_after: seconds after which another try makes sense.
+    """
 
     def __init__(
         self,
@@ -71,13 +79,6 @@ class ApiError(UsageError):
         param: str | None = None,
         retry_after: int | None = None,
     ) -> None:
-        """
-        Args:
-            status: of HTTP, 400 .. 599.
-            code: short name for programs.
-            param: the field that is wrong.
-            retry_after: seconds after which another try makes sense.
-        """
         super().__init__(message)
         self.status, self.code, self.param, self.retry_after = status, code, param, retry_after
 
@@ -87,17 +88,17 @@ KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_e
 
 
 def error_body(message: str, *, status: int, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    """What OpenAI's clients turn into their exceptions."""
+    """Return the object that OpenAI's clients turn into their exceptions."""
     kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRequest:
-    """A checked request. Images in `messages` hold their address, unopened."""
+    """A checked request. Images in `messages` hold their URL; nothing is opened yet."""
 
     messages: tuple[chat_format.Message, ...]
-    """Turns; the last one is the user's, or an answer begun."""
+    """Turns; the last one is the user's, or the beginning of an answer."""
     model: str
     """The name asked for."""
     sampling: Sampling
@@ -105,33 +106,33 @@ class ChatRequest:
     max_tokens: int | None
     """Longest answer; None = the folder's setting."""
     stop: tuple[str, ...]
-    """Texts that end the answer, not part of it."""
+    """Texts that end the answer and are not part of it."""
     top_logprobs: int | None
-    """None = no logprobs; else the alternatives to each token, 0 .. 20."""
+    """None = no log probabilities; else the number of alternatives to each token, 0 to 20."""
     stream: bool
     """Server-sent events instead of one object."""
     include_usage: bool
-    """A last event with the usage."""
+    """Whether a last event gives the usage."""
     hd: int | None
     """Most tiles of an image; None = the server's."""
     partition: str | None
     """Partition rule; None = the server's."""
-    form: PromptFormat = CHAT_FORM
+    prompt_format: PromptFormat = CHAT_FORMAT
     """How the messages become a prompt."""
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Addresses of the images in order."""
+        """URLs of the images in order."""
         return tuple(
             part.source for turn in self.messages for part in turn.content if isinstance(part, chat_format.Image)
         )
 
 
 def read_json(body: bytes) -> Mapping[str, Any]:
-    """The object of a body.
+    """Parse the JSON object of a body.
 
     Raises:
-        Refused: no JSON, no object, or nested deeper than Python reads.
+        ApiError: not JSON, no object, or nested deeper than Python parses.
     """
     try:
         found = json.loads(body)
@@ -145,35 +146,35 @@ def read_json(body: bytes) -> Mapping[str, Any]:
 
 
 def read_chat(body: Mapping[str, Any]) -> ChatRequest:
-    """The request.
+    """Check a request and read its fields.
 
     Raises:
-        Refused: a field is missing, wrong, or asks for something that this server does not do.
+        ApiError: a field is missing or wrong, or asks for something that this server does not support.
     """
     found = _validated(body)
     _check_extras(found.model_extra or {})
     messages = tuple(_message(turn, place) for place, turn in enumerate(found.messages))
-    form = _form(found, messages[-1])
+    prompt_format = _prompt_format(found, messages[-1])
     _check_text(found.model, "model")
-    tiling = found.mm_processor_kwargs or Tiling()
+    tiling = found.mm_processor_kwargs or TilingOptions()
     options = found.stream_options or StreamOptions()
     return ChatRequest(
         messages=messages,
         model=found.model,
         sampling=_sampling(found),
-        max_tokens=_same("max_tokens", found.max_tokens, "max_completion_tokens", found.max_completion_tokens),
+        max_tokens=_either("max_tokens", found.max_tokens, "max_completion_tokens", found.max_completion_tokens),
         stop=_stops(found.stop),
         top_logprobs=_logprobs(found),
         stream=bool(found.stream),
         include_usage=bool(options.include_usage),
-        hd=_same("hd", found.hd, "mm_processor_kwargs.hd", tiling.hd),
-        partition=_same("partition", found.partition, "mm_processor_kwargs.partition", tiling.partition),
-        form=form,
+        hd=_either("hd", found.hd, "mm_processor_kwargs.hd", tiling.hd),
+        partition=_either("partition", found.partition, "mm_processor_kwargs.partition", tiling.partition),
+        prompt_format=prompt_format,
     )
 
 
 def quote(text: object) -> str:
-    """A stranger's text, short and harmless, for an error."""
+    """Return a client's text for an error: at most `LONGEST_QUOTE` characters, ASCII, one line."""
     line = ascii(str(text)[: LONGEST_QUOTE + 1])[1:-1]
     return line if len(line) <= LONGEST_QUOTE else line[:LONGEST_QUOTE] + "..."
 
@@ -241,51 +242,52 @@ def _check_text(text: str, where: str) -> None:
         ) from None
 
 
-def _form(body: ChatBody, last: chat_format.Message) -> PromptFormat:
-    """How the messages become a prompt; the two flags exclude each other, as in vLLM, where the first is on unless
-    it is said to be off."""
-    begun, header = bool(body.continue_final_message), body.add_generation_prompt is not False
-    if begun and header:
+def _prompt_format(body: ChatBody, last: chat_format.Message) -> PromptFormat:
+    """Read how the messages become a prompt. The two flags exclude each other, as in vLLM 0.32, where
+    `add_generation_prompt` is on unless a request turns it off."""
+    continued, header = bool(body.continue_final_message), body.add_generation_prompt is not False
+    if continued and header:
         raise ApiError(
             "continue_final_message goes with add_generation_prompt: false only; set it", param="add_generation_prompt"
         )
-    if not begun and not header:
+    if not continued and not header:
         raise ApiError(
             "add_generation_prompt: false has no use here without continue_final_message: true; leave it out",
             param="add_generation_prompt",
         )
-    if begun and not (last.role == "assistant" and any(last.content)):
-        raise ApiError("the last message is no begun text by the assistant; continue_final_message needs one",
+    if continued and not (last.role == "assistant" and any(last.content)):
+        raise ApiError("the last message is no text by the assistant, which continue_final_message needs",
                       param="messages")  # fmt: skip
-    if not begun and last.role != "user":
+    if not continued and last.role != "user":
         raise ApiError(f"the last message is by the {last.role}; end with the user's, or set continue_final_message",
                       param="messages")  # fmt: skip
-    return form_of(body.chat_template_kwargs or Template(), begun=begun)
+    return read_prompt_format(body.chat_template_kwargs or TemplateOptions(), continue_final_message=continued)
 
 
-def form_of(given: Template, *, begun: bool) -> PromptFormat:
-    """What the words mean.
+def read_prompt_format(given: TemplateOptions, *, continue_final_message: bool) -> PromptFormat:
+    """Read the prompt format of `chat_template_kwargs`.
 
     Args:
-        begun: the last message is an answer begun.
+        given: the options of the request.
+        continue_final_message: whether the last message is the beginning of an answer.
 
     Raises:
-        Refused: another name of the assistant, or one that has no place.
+        ApiError: another role name than the assistant's, or one where no header is written.
     """
     if given.assistant is None:
-        return PromptFormat(begun=begun, published=bool(given.published))
+        return PromptFormat(continue_final_message=continue_final_message, published=bool(given.published))
     blanks = len(given.assistant) <= LONGEST_QUOTE and given.assistant.strip(" ") == "assistant"
-    if begun or not given.published or not blanks:
+    if continue_final_message or not given.published or not blanks:
         raise ApiError(
             f"chat_template_kwargs.assistant is {quote(given.assistant)}; only blanks around the word assistant, "
-            "beside published: true and without a begun answer",
+            "with published: true and without continue_final_message",
             param="chat_template_kwargs.assistant",
         )
     return PromptFormat(published=True, assistant=given.assistant)
 
 
 def _beams(body: ChatBody) -> int:
-    """Width of the beam search, 1 without one. Raises Refused where the request has something that beams cannot do."""
+    """Return the width of the beam search, 1 without one. Raises: ApiError: options that beam search does not have."""
     width = body.n or 1
     if not body.use_beam_search:
         if width > 1:
@@ -294,7 +296,7 @@ def _beams(body: ChatBody) -> int:
     if width > MAX_BEAMS:
         raise ApiError(f"n is {quote(width)} beams, at most {MAX_BEAMS} here; use fewer", param="n")
     if body.temperature not in (None, 0, 1) or body.top_p not in (None, 1):
-        raise ApiError("beam search draws nothing; leave temperature and top_p out", param="use_beam_search")
+        raise ApiError("beam search does not sample; leave temperature and top_p out", param="use_beam_search")
     wrong = [name for name in ("stream", "logprobs") if getattr(body, name)]
     if width > 1 and wrong:
         raise ApiError(f"{width} beams have no {' and no '.join(wrong)}; leave it out, or use n: 1", param=wrong[0])
@@ -302,17 +304,20 @@ def _beams(body: ChatBody) -> int:
 
 
 def _sampling(body: ChatBody) -> Sampling:
-    """Greedy, as `ixc ask`, unless a temperature above 0 or a top_p below 1 is given; a seed alone changes nothing."""
-    warm = body.temperature > 0 if body.temperature is not None else (body.top_p or 1.0) < 1
+    """Return greedy sampling, as `ixc ask`, unless a temperature above 0 or a top_p below 1 is given.
+
+    A seed alone changes nothing, so that clients which always send one stay greedy.
+    """
+    sampled = body.temperature > 0 if body.temperature is not None else (body.top_p or 1.0) < 1
     penalty: dict[str, Any] = {} if body.repetition_penalty is None else {"repetition_penalty": body.repetition_penalty}
     beams = _beams(body)
     if body.use_beam_search:
         return Sampling(num_beams=beams, **penalty)
-    if not warm:
+    if not sampled:
         return Sampling(**penalty) if penalty else GREEDY
-    heat = 1.0 if body.temperature is None else body.temperature
+    temperature = 1.0 if body.temperature is None else body.temperature
     top_p = 1.0 if body.top_p is None else body.top_p
-    return Sampling(do_sample=True, temperature=heat, top_p=top_p, seed=body.seed, **penalty)
+    return Sampling(do_sample=True, temperature=temperature, top_p=top_p, seed=body.seed, **penalty)
 
 
 def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
@@ -330,8 +335,8 @@ def _logprobs(body: ChatBody) -> int | None:
     return body.top_logprobs or 0
 
 
-def _same(name: str, value: Any, other: str, second: Any) -> Any:
-    """One of two spellings of the same thing."""
+def _either(name: str, value: Any, other: str, second: Any) -> Any:
+    """Return the value of a field with two spellings."""
     if value is not None and second is not None and value != second:
         raise ApiError(f"{name} is {quote(value)} and {other} is {quote(second)}; give one of them", param=name)
     return second if value is None else value

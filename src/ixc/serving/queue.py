@@ -1,6 +1,6 @@
-"""Who is next: one answer at a time, in order of arrival; what waits is bounded in tokens and in requests.
+"""The queue of requests: one answer at a time, in order of arrival, bounded in tokens and in requests.
 
-enter(tokens) -> Ticket --await turn()--> the model is yours --leave()--> the next one's turn
+enter(tokens) -> Ticket --await turn()--> this request has the model --leave()--> the next one's turn
 """
 
 from __future__ import annotations
@@ -11,45 +11,50 @@ from collections import deque
 from ixc.serving.openai import ApiError
 
 FIRST_GUESS = 200.0
-"""Tokens a second, prompt and answer together, until the first answer has been measured."""
+"""Tokens a second, prompt and answer together, assumed until the first answer has been measured."""
 
 LONGEST_WAIT = 120
-"""Most seconds a Retry-After says."""
+"""Most seconds of a Retry-After."""
 
-MEMORY = 0.8
-"""Share of the old rate in the new one after each answer."""
+RATE_DECAY = 0.8
+"""Weight of the old rate in the moving average after each answer."""
 
 
 class Ticket:
-    """A place in the queue."""
+    """A place in the queue.
+
+    Args:
+        queue: the queue.
+        tokens: most tokens of prompt and answer.
+    """
 
     def __init__(self, queue: Queue, tokens: int) -> None:
         self.queue, self.tokens = queue, tokens
-        self._called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def turn(self) -> None:
-        """Returns when the model is free for this ticket."""
-        await self._called
+        """Wait until it is this ticket's turn. Raises: the error given to `fail`."""
+        await self._turn
 
     def call(self) -> None:
-        """It is this ticket's turn."""
-        if not self._called.done():
-            self._called.set_result(None)
+        """Make it this ticket's turn."""
+        if not self._turn.done():
+            self._turn.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """It will never be this ticket's turn: `turn` raises."""
-        if not self._called.done():
-            self._called.set_exception(error)
-            self._called.exception()  # seen: nobody may be waiting any more
+        """Leave the queue and make `turn` raise an error."""
+        if not self._turn.done():
+            self._turn.set_exception(error)
+            self._turn.exception()  # marks it as retrieved: nobody may be awaiting it any more
         self.leave()
 
     def leave(self) -> None:
-        """Answered, failed or gone, waiting or running; a second call does nothing."""
+        """Leave the queue, waiting or running; a second call does nothing."""
         self.queue.remove(self)
 
 
 class Queue:
-    """Tickets in order; the first one runs. Belongs to one event loop."""
+    """Tickets in order of arrival; the first one has the model. Belongs to one event loop."""
 
     def __init__(self, *, max_tokens: int, max_requests: int) -> None:
         """
@@ -66,17 +71,17 @@ class Queue:
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompts and answers inside."""
+        """Tokens of prompts and answers, running and waiting."""
         return sum(ticket.tokens for ticket in self._tickets)
 
     def __len__(self) -> int:
         return len(self._tickets)
 
     def enter(self, tokens: int) -> Ticket:
-        """A place at the end.
+        """Return a place at the end.
 
         Raises:
-            Refused: 429 when full, with the seconds until half of it is answered; 503 when closing.
+            ApiError: 429 when full, with the seconds until half of it is answered; 503 when closing.
         """
         if self.closed:
             raise ApiError("the server is shutting down; ask another one", status=503, code="shutting_down")
@@ -97,11 +102,11 @@ class Queue:
 
     @property
     def retry_after(self) -> int:
-        """Seconds until half of the tokens inside are answered, 1 .. 120."""
+        """Seconds until half of the tokens are answered by the measured rate, 1 to 120."""
         return int(min(LONGEST_WAIT, max(1, self.tokens / 2 / self.rate)))
 
     def remove(self, ticket: Ticket) -> None:
-        """Takes a ticket out wherever it stands, and calls the next."""
+        """Take a ticket out, wherever it stands, and call the first one."""
         if ticket not in self._tickets:
             return
         self._tickets.remove(ticket)
@@ -110,15 +115,15 @@ class Queue:
         else:
             self._empty.set()
 
-    def measured(self, tokens: int, seconds: float) -> None:
-        """An answer of so many tokens, prompt included, took so long."""
+    def record(self, tokens: int, seconds: float) -> None:
+        """Record the tokens, prompt included, and the seconds of an answer for the rate."""
         if tokens > 0 and seconds > 0:
-            self.rate = MEMORY * self.rate + (1 - MEMORY) * tokens / seconds
+            self.rate = RATE_DECAY * self.rate + (1 - RATE_DECAY) * tokens / seconds
 
     def close(self) -> None:
-        """Nobody enters any more."""
+        """Refuse every further request."""
         self.closed = True
 
     async def drained(self) -> None:
-        """Returns when everybody has left."""
+        """Wait until the queue is empty."""
         await self._empty.wait()

@@ -1,4 +1,4 @@
-"""The fields of a chat completion with their types and bounds, as pydantic checks them; what they mean: `openai.py`."""
+"""Fields of a chat completion with their types and bounds, checked by pydantic; `openai.py` says what they mean."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class _Strict(BaseModel):
 
 
 class StreamOptions(_Strict):
-    """What of a stream is told beside its text."""
+    """`stream_options`: what a stream gives besides its text."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
     continuous_usage_stats: bool | None = None
 
 
-class Tiling(_Strict):
-    """How images are cut: `hd` and `partition`; None: the server's."""
+class TilingOptions(_Strict):
+    """`hd` and `partition`: how images are cut into tiles; None = the server's setting."""
 
     hd: Annotated[int | None, Field(ge=1)] = None
     partition: str | None = None
 
 
-class Template(_Strict):
-    """`chat_template_kwargs`; see `answer.Form`."""
+class TemplateOptions(_Strict):
+    """`chat_template_kwargs`; see `PromptFormat`."""
 
     published: bool | None = None
     assistant: str | None = None
@@ -42,7 +42,7 @@ class _ImageUrl(_Strict):
 
 
 class ContentPart(_Strict):
-    """A text or an image of a message."""
+    """A part of a message: text or an image."""
 
     type: str
     text: str | None = None
@@ -50,7 +50,7 @@ class ContentPart(_Strict):
 
 
 class ChatMessage(BaseModel):
-    """A message."""
+    """One message of the conversation."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -58,8 +58,8 @@ class ChatMessage(BaseModel):
     content: str | list[ContentPart] | None = None
 
 
-class ChatBody(Tiling):
-    """A request."""
+class ChatBody(TilingOptions):
+    """The body of a request."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -76,9 +76,9 @@ class ChatBody(Tiling):
     stream_options: StreamOptions | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS)] = None
-    mm_processor_kwargs: Tiling | None = None
+    mm_processor_kwargs: TilingOptions | None = None
     n: Annotated[int | None, Field(ge=1)] = None
     use_beam_search: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: Template | None = None
+    chat_template_kwargs: TemplateOptions | None = None

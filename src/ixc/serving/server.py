@@ -1,4 +1,4 @@
-"""The process around the application: listens, answers, and on SIGTERM finishes what it has taken in.
+"""The process around the application: it listens, serves, and on SIGTERM finishes the requests it has admitted.
 
 SIGTERM --> no new request --> running and waiting answers end --> exit code 0
 """
@@ -12,30 +12,32 @@ from collections.abc import Callable
 import uvicorn
 
 from ixc.errors import UsageError
-from ixc.serving.app import ChatService, create_app
+from ixc.serving.app import create_app
+from ixc.serving.service import ChatService
 
 BACKLOG = 128
-"""Connections the system keeps before they are accepted."""
+"""Connections that the operating system holds before they are accepted."""
 
 MAX_CONNECTIONS = 256
-"""Connections at one time; more get 503 at once."""
+"""Most open connections; a further one gets 503 at once."""
 
 KEEP_ALIVE = 15
 """Seconds an idle connection stays open."""
 
 
 class Server(uvicorn.Server):
-    """Closes its queue when it is told to leave."""
+    """uvicorn's server, which closes the queue before it drains.
 
-    def __init__(self, desk: ChatService, *, drain_seconds: int) -> None:
-        """
-        Args:
-            drain_seconds: longest time for answers to end after the signal.
-        """
-        self.desk = desk
+    Args:
+        service: answers the requests.
+        drain_seconds: longest time for answers to end after the signal.
+    """
+
+    def __init__(self, service: ChatService, *, drain_seconds: int) -> None:
+        self.service = service
         super().__init__(
             uvicorn.Config(
-                create_app(desk),
+                create_app(service),
                 lifespan="off",
                 log_level="warning",
                 access_log=False,
@@ -49,15 +51,15 @@ class Server(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.desk.queue.close()
+        self.service.queue.close()
         await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+    """Open a listening socket; port 0 takes a free one.
 
     Raises:
-        UsageError: the address cannot be had.
+        UsageError: the address cannot be listened on.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -67,14 +69,17 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def run(desk: ChatService, *, listening: socket.socket, drain_seconds: int, ready: Callable[[], None]) -> None:
-    """Serves until SIGTERM or Ctrl-C, then drains.
+def run(service: ChatService, *, listening: socket.socket, drain_seconds: int, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain.
 
     Args:
+        service: answers the requests.
+        listening: the socket of `listen`.
+        drain_seconds: longest time for answers to end after the signal.
         ready: called before the first request is accepted.
     """
-    # uvicorn raises the signal again when it has drained; without handlers of our own it would end us badly.
+    # uvicorn 0.54 raises the signal again after draining; without handlers of our own the process would die of it.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: None)
     ready()
-    Server(desk, drain_seconds=drain_seconds).run(sockets=[listening])
+    Server(service, drain_seconds=drain_seconds).run(sockets=[listening])

@@ -1,15 +1,16 @@
-"""What people see: the files of the page, and what it asks besides OpenAI's API.
+"""The page for people: its static files, and the routes it uses besides OpenAI's API.
 
-/  /page/...    its files: static, from no other host
-/plan           what a picture's size costs
-/pdf            a page of a PDF as a picture
-/attention      where an answer looked
+/  /page/...    its files; nothing is loaded from another host
+/plan           cost of an image of a given size
+/pdf            a page of a PDF as an image
+/attention      attention from an answer to its images
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,77 +24,28 @@ from ixc.inference.attention_maps import AttentionMaps
 from ixc.inference.cost import plan as plan_of
 from ixc.processing.pdf_process import page_as_png
 from ixc.serving.openai import ApiError, ChatRequest, quote, read_json
+from ixc.utils.data_url import DataUrlError, decode_data_url
 
 if TYPE_CHECKING:
-    from ixc.serving.answer import GenerationJob
-    from ixc.serving.app import ChatService
+    from ixc.serving.service import ChatService
 
 PAGE = Path(__file__).parent / "page"
-"""The files of the page."""
+"""Folder of the page's files."""
 
 SCRIPT = "text/javascript"
-PAGE_KINDS = {"page.css": "text/css", "page.js": SCRIPT, "view.js": SCRIPT, "elsewhere.js": SCRIPT}
-"""File beside index.html -> its type."""
+PAGE_KINDS = {"page.css": "text/css", "page.js": SCRIPT, "view.js": SCRIPT, "export_request.js": SCRIPT}
+"""Name of a file beside index.html -> its MIME type."""
 
-PDF_START = "data:application/pdf;base64,"
-"""How a document comes."""
+PDF_HEAD = "data:application/pdf;base64,"
+"""Beginning of a document, shown in errors; parameters and another MIME type are accepted."""
 
 
-def add_window(app: FastAPI, desk: ChatService) -> None:
-    """Adds the routes."""
+def add_web_ui(app: FastAPI, service: ChatService) -> None:
+    """Add the page's routes to an application."""
     _add_files(app)
-    drawing = asyncio.Semaphore(1)
-
-    @app.get("/plan")
-    async def plan(request: Request) -> Response:
-        asked = request.query_params
-        width, height, hd = (_number(asked.get(key), key) for key in ("width", "height", "hd"))
-        if width is None or height is None:
-            raise ApiError("width and height are missing; ask /plan?width=3840&height=2160&hd=25")
-        return JSONResponse(plan_for(desk, width, height, hd, asked.get("partition")))
-
-    @app.post("/pdf")
-    async def page(request: Request) -> Response:
-        async with desk.bodies.read(request) as body, drawing:
-            file, number = _read_pdf(read_json(body))
-            pages, picture = await asyncio.to_thread(page_as_png, file, number)
-        url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-        return JSONResponse({"pages": pages, "page": number, "image": url})
-
-    @app.post("/attention")
-    async def attention(request: Request) -> Response:
-        if not attention_maps.is_supported(desk.engine):
-            raise ApiError("this engine does not give attention", status=501, code="no_attention")
-        asked, job = await desk.admit(request)
-        count = _answer_tokens(desk, asked)
-        found = await _alone(desk, job, count)
-        return JSONResponse({"answer_tokens": count, "images": [_as_dict(each) for each in found]})
-
-
-def plan_for(desk: ChatService, width: int, height: int, hd: int | None, partition: str | None) -> dict[str, Any]:
-    """What a picture of this size costs; sizes in px and tokens, seconds to read it.
-
-    Raises:
-        UsageError: no such rule, or no partition.
-    """
-    most = desk.door.limits.max_hd
-    if hd is not None and not 1 <= hd <= most:
-        raise ApiError(f"hd is {quote(hd)}; use 1 to {most}", param="hd")
-    found = plan_of(
-        width,
-        height,
-        hd=hd or desk.settings.hd or 1,
-        rule=partition or desk.settings.partition or "",
-        geometry=desk.settings.geometry,
-    )
-    part, seconds = found.partition, desk.runner.seconds(found.image_tokens, sum(found.flops().values()))
-    return {
-        "width": width, "height": height, "hd": part.hd, "partition": part.rule,
-        "grid_h": part.grid_h, "grid_w": part.grid_w, "tiles": part.tiles, "overview": found.layout.overview,
-        "canvas_width": part.canvas_width, "canvas_height": part.canvas_height,
-        "picture_box": list(part.picture_box), "image_tokens": found.image_tokens,
-        "positions": found.model.max_positions, "fits": found.fits, "seconds": float(f"{seconds:.2g}"),
-    }  # fmt: skip
+    _add_plan(app, service)
+    _add_pdf(app, service)
+    _add_attention(app, service)
 
 
 def _add_files(app: FastAPI) -> None:
@@ -108,64 +60,121 @@ def _add_files(app: FastAPI) -> None:
         return FileResponse(PAGE / name, media_type=PAGE_KINDS[name])
 
 
-def _number(text: str | None, name: str) -> int | None:
+def _add_plan(app: FastAPI, service: ChatService) -> None:
+    @app.get("/plan")
+    async def plan(request: Request) -> Response:
+        query = request.query_params
+        width, height, hd = (_read_number(query.get(key), key) for key in ("width", "height", "hd"))
+        if width is None or height is None:
+            raise ApiError("width and height are missing; ask /plan?width=3840&height=2160&hd=25")
+        return JSONResponse(plan_for(service, width, height, hd, query.get("partition")))
+
+
+def _add_pdf(app: FastAPI, service: ChatService) -> None:
+    rendering = asyncio.Semaphore(1)  # one page at a time: each may take the whole limit of memory
+
+    @app.post("/pdf")
+    async def page(request: Request) -> Response:
+        async with service.bodies.read(request) as body, rendering:
+            file, number = _read_pdf(read_json(body))
+            pages, picture = await asyncio.to_thread(page_as_png, file, number)
+        url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+        return JSONResponse({"pages": pages, "page": number, "image": url})
+
+
+def _add_attention(app: FastAPI, service: ChatService) -> None:
+    @app.post("/attention")
+    async def attention(request: Request) -> Response:
+        if not attention_maps.is_supported(service.engine):
+            raise ApiError("this engine does not give attention", status=501, code="no_attention")
+        asked, job = await service.admit(request)
+        count = _count_answer_tokens(service, asked)
+        maps = await service.run_alone(
+            job.tokens, lambda: attention_maps.compute(service.engine, job.inputs, answer_tokens=count)
+        )
+        return JSONResponse({"answer_tokens": count, "images": [_as_dict(each) for each in maps]})
+
+
+def plan_for(service: ChatService, width: int, height: int, hd: int | None, partition: str | None) -> dict[str, Any]:
+    """Return the cost of an image: grid, sizes in px and tokens, and seconds of prefill.
+
+    Args:
+        service: gives the defaults and the measured speed.
+        width, height: of the image, px.
+        hd, partition: None = the server's.
+
+    Raises:
+        UsageError: no such rule, or no partition.
+    """
+    most = service.image_input.limits.max_hd
+    if hd is not None and not 1 <= hd <= most:
+        raise ApiError(f"hd is {quote(hd)}; use 1 to {most}", param="hd")
+    plan = plan_of(
+        width,
+        height,
+        hd=hd or service.hd,
+        rule=partition or service.partition,
+        geometry=service.config.geometry,
+    )
+    part, seconds = plan.partition, service.worker.prefill_seconds(plan.image_tokens, sum(plan.flops().values()))
+    return {
+        "width": width, "height": height, "hd": part.hd, "partition": part.rule,
+        "grid_h": part.grid_h, "grid_w": part.grid_w, "tiles": part.tiles, "overview": plan.layout.overview,
+        "canvas_width": part.canvas_width, "canvas_height": part.canvas_height,
+        "picture_box": list(part.picture_box), "image_tokens": plan.image_tokens,
+        "positions": plan.model.max_positions, "fits": plan.fits, "seconds": float(f"{seconds:.2g}"),
+    }  # fmt: skip
+
+
+def _read_number(text: str | None, name: str) -> int | None:
     if text is None:
         return None
+    # isascii: isdecimal alone takes Arabic-Indic digits and others, which int reads too.
     if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) > 0):
         raise ApiError(f"{name} is {quote(text)}; a whole number from 1 to 999999 is needed", param=name)
     return int(text)
 
 
-def _read_pdf(asked: Any) -> tuple[bytes, int]:
-    file, number = asked.get("file"), asked.get("page", 1)
-    if not isinstance(file, str) or not file.startswith(PDF_START):
-        raise ApiError(f"file must begin with {PDF_START}", param="file")
+def _read_pdf(body: Mapping[str, Any]) -> tuple[bytes, int]:
+    """Return a document's bytes and the number of the page asked for."""
+    file, number = body.get("file"), body.get("page", 1)
+    if not isinstance(file, str):
+        raise ApiError(f"file must be a data URL that begins with {PDF_HEAD}", param="file")
     if type(number) is not int or not 1 <= number <= 999_999:
         raise ApiError(f"page is {quote(number)}; a whole number from 1 is needed", param="page")
     try:
-        return base64.b64decode(file[len(PDF_START) :].encode("ascii"), validate=True), number
-    except ValueError:
-        raise ApiError("the file's base64 is broken; encode the whole file anew", param="file") from None
+        return decode_data_url(file), number
+    except DataUrlError as error:
+        raise ApiError(f"file: {error}; send {PDF_HEAD}... of the whole file", param="file") from None
 
 
-def _answer_tokens(desk: ChatService, asked: ChatRequest) -> int:
-    """Tokens of the answer that ends the messages."""
-    if not asked.form.begun or asked.form.published:
+def _count_answer_tokens(service: ChatService, asked: ChatRequest) -> int:
+    """Return the tokens of the answer that ends the messages."""
+    if not asked.prompt_format.continue_final_message or asked.prompt_format.published:
         raise ApiError(
             "the last message must be the assistant's answer; set add_generation_prompt: false and "
             "continue_final_message: true",
             param="messages",
         )
-    asking = chat_format.Message("user", ("?",))
+    question = chat_format.Message("user", ("?",))
 
-    def length(*turns: chat_format.Message, begun: bool) -> int:
-        segments = chat_format.render(turns, continue_final_message=begun)
-        return desk.engine.processor.encode_segments([segments], return_tensors="pt")["input_ids"].shape[1]
+    def length(*turns: chat_format.Message, continued: bool) -> int:
+        segments = chat_format.render(turns, continue_final_message=continued)
+        return service.engine.processor.encode_segments([segments], return_tensors="pt")["input_ids"].shape[1]
 
-    return length(asking, asked.messages[-1], begun=True) - length(asking, begun=False)
-
-
-async def _alone(desk: ChatService, job: GenerationJob, answer_tokens: int) -> list[AttentionMaps]:
-    """Waits in the queue as any answer does."""
-    ticket = desk.queue.enter(job.tokens)
-    try:
-        await ticket.turn()
-        work = desk.runner.alone(lambda: attention_maps.compute(desk.engine, job.inputs, answer_tokens=answer_tokens))
-        return await asyncio.wrap_future(work)
-    finally:
-        ticket.leave()
+    return length(question, asked.messages[-1], continued=True) - length(question, continued=False)
 
 
-def _as_dict(found: AttentionMaps) -> dict[str, Any]:
-    """Rows of numbers from 0 to 1, the largest of tiles and overview being 1; `peak` is what 1 stands for."""
-    peak = max(float(part.max()) for part in (found.local, found.overview) if part is not None) or 1.0
+def _as_dict(maps: AttentionMaps) -> dict[str, Any]:
+    """Return rows of numbers from 0 to 1, 1 being the largest of tiles and overview; `peak` is its attention."""
+    peak = max(float(part.max()) for part in (maps.local, maps.overview) if part is not None) or 1.0
 
     def rows(part: Any) -> list[list[float]]:
         return [[round(value, 4) for value in row] for row in (part / peak).tolist()]
 
     return {
-        "grid_h": found.grid[0], "grid_w": found.grid[1], "peak": float(f"{peak:.3g}"),
-        "tiles_share": round(float(found.local.sum()), 4),
-        "overview_share": None if found.overview is None else round(float(found.overview.sum()), 4),
-        "local": rows(found.local), "overview": None if found.overview is None else rows(found.overview),
+        "grid_h": maps.grid[0], "grid_w": maps.grid[1], "peak": float(f"{peak:.3g}"),
+        "tiles_share": round(float(maps.local.sum()), 4),
+        "overview_share": None if maps.overview is None else round(float(maps.overview.sum()), 4),
+        "local": rows(maps.local), "overview": None if maps.overview is None else rows(maps.overview),
     }  # fmt: skip

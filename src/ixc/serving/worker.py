@@ -1,8 +1,8 @@
-"""From a place in the queue to pieces in the event loop: the model works in one thread, its readers wait outside.
+"""The thread of the model, and the way of an answer from it to the event loop: one thread and one queue.
 
-    Stream.pieces: ticket.turn() -> thread: answer.pieces --call_soon_threadsafe--> asyncio.Queue --> async iterator
+    DeltaStream.deltas: ticket.turn() -> thread: generation.generate --call_soon_threadsafe--> asyncio.Queue --> client
 
-The place is given up when the thread has really ended, whoever has left before.
+A request keeps its place in the queue until its generation has really ended, even if the client has left before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from threading import Event
 from time import perf_counter
 from typing import Any, TypeVar
@@ -18,78 +18,89 @@ from typing import Any, TypeVar
 import torch
 
 from ixc.inference.engine import Engine
-from ixc.serving import answer
-from ixc.serving.answer import GenerationJob, TextDelta
+from ixc.serving import generation
+from ixc.serving.deltas import TextDelta
+from ixc.serving.jobs import GenerationJob
 from ixc.serving.metrics import Metrics
 from ixc.serving.openai import ApiError
 from ixc.serving.queue import Ticket
 
-T = TypeVar("T")
-
-
 GUESS_ROWS = 256
-"""Rows of the product the first guess is timed on."""
+"""Rows of the matrix product that the first estimate is timed on."""
 
 GUESS_SHARE = 0.5
-"""Share of that product's speed that reading a prompt reaches, until the first one has been timed."""
+"""Share of that product's speed that prefill reaches, assumed until the first prefill has been timed."""
+
+T = TypeVar("T")
+
+Message = TextDelta | BaseException
+"""What the thread sends to the event loop."""
 
 
 class GenerationWorker:
-    """The one thread in which the model works."""
+    """The one thread in which the model works.
+
+    Args:
+        engine: the model.
+        metrics: counts what is answered.
+    """
 
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self.engine, self.metrics = engine, metrics
         self.prefill_rate: float | None = None
-        """Tokens of a prompt a second, last measured where all of it was read; None = not yet."""
-        self._speed = _speed(engine.model)
+        """Tokens a second of the last prefill without cached tokens; None = none yet."""
+        self._flops_per_second = _measure_flops(engine.model)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ixc-answer")
 
-    def seconds(self, tokens: int, flops: int) -> float:
-        """How long a prompt will take to read: by the last one, before the first one by a product's speed.
+    def prefill_seconds(self, tokens: int, flops: int) -> float:
+        """Estimate the seconds of a prefill: by the last one, before the first one by a matrix product's speed.
 
         Args:
             tokens: of the prompt.
-            flops: of reading it.
+            flops: of its prefill.
         """
-        return flops / (GUESS_SHARE * self._speed) if self.prefill_rate is None else tokens / self.prefill_rate
+        if self.prefill_rate is None:
+            return flops / (GUESS_SHARE * self._flops_per_second)
+        return tokens / self.prefill_rate
 
-    def alone(self, work: Callable[[], T]) -> Future[T]:
-        """Something else for the model to do, between answers."""
+    def run(self, work: Callable[[], T]) -> Future[T]:
+        """Run other work of the model in its thread."""
         return self._pool.submit(work)
 
     def start(self, stream: DeltaStream) -> None:
-        """The model begins; the place in the queue is free when its thread has ended."""
+        """Begin to generate; the ticket is given back when the thread has ended."""
         loop = asyncio.get_running_loop()
 
-        def put(message: TextDelta | BaseException) -> None:
+        def send(message: Message) -> None:
             with suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(stream.out.put_nowait, message)
+                loop.call_soon_threadsafe(stream.messages.put_nowait, message)
 
-        work = loop.run_in_executor(self._pool, self._work, stream.job, stream.ticket, stream.gone, put)
+        work = loop.run_in_executor(self._pool, self._generate, stream, send)
         work.add_done_callback(lambda _: stream.ticket.leave())
 
-    def _work(self, job: GenerationJob, ticket: Ticket, gone: Event, put: Any) -> None:
-        if gone.is_set():
+    def _generate(self, stream: DeltaStream, send: Callable[[Message], None]) -> None:
+        if stream.cancelled.is_set():
             return
-        start, first = perf_counter(), None
-        piece: TextDelta | None = None
-        try:
-            with closing(answer.pieces(self.engine, job, gone=gone)) as found:
-                for piece in found:
-                    first = first or perf_counter() - start
-                    put(piece)
-                    if gone.is_set():
-                        break
-        except BaseException as error:
-            put(error)
-        if piece is not None and first is not None:
-            self._count(job, piece, ticket, first=first, seconds=perf_counter() - start)
+        start, first_seconds = perf_counter(), None
+        last: TextDelta | None = None
 
-    def _count(self, job: GenerationJob, last: TextDelta, ticket: Ticket, *, first: float, seconds: float) -> None:
-        if job.sampling.num_beams == 1 and not last.cached_tokens:  # with beams the first piece is the last
-            self.prefill_rate = job.prompt_tokens / first
-        ticket.queue.measured(job.prompt_tokens + last.new_tokens, seconds)
-        self.metrics.first_token.observe(first)
+        def emit(delta: TextDelta) -> None:
+            nonlocal first_seconds, last
+            first_seconds, last = first_seconds or perf_counter() - start, delta
+            send(delta)
+
+        try:
+            generation.generate(self.engine, stream.job, cancelled=stream.cancelled, emit=emit)
+        except BaseException as error:
+            send(error)
+        if last is not None and first_seconds is not None:
+            stream.ticket.queue.record(stream.job.prompt_tokens + last.new_tokens, perf_counter() - start)
+            self._count(stream.job, last, first_seconds)
+
+    def _count(self, job: GenerationJob, last: TextDelta, first_seconds: float) -> None:
+        if job.sampling.num_beams == 1 and not last.cached_tokens:  # with beams the first delta is the last
+            self.prefill_rate = job.prompt_tokens / first_seconds
+        self.metrics.first_token.observe(first_seconds)
         self.metrics.add("ixc_prompt_tokens_total", job.prompt_tokens)
         self.metrics.add("ixc_prompt_tokens_cached_total", last.cached_tokens)
         self.metrics.add("ixc_image_tokens_total", sum(job.image_tokens))
@@ -98,8 +109,8 @@ class GenerationWorker:
 
 
 @torch.inference_mode()
-def _speed(model: Any) -> float:
-    """FLOP a second of a product of the model's own width and numbers, the second of two."""
+def _measure_flops(model: Any) -> float:
+    """Return the FLOP a second of a product of the model's width and dtype, the second of two."""
     width = model.config.text_config.hidden_size
     side = torch.ones(width, 4 * width, dtype=model.dtype, device=model.device)
     rows = torch.ones(GUESS_ROWS, width, dtype=model.dtype, device=model.device)
@@ -112,43 +123,50 @@ def _speed(model: Any) -> float:
 
 
 class DeltaStream:
-    """One answer on its way to one reader."""
+    """One answer on its way to one client. Belongs to one event loop.
 
-    def __init__(self, runner: GenerationWorker, job: GenerationJob, ticket: Ticket) -> None:
-        self.runner, self.job, self.ticket = runner, job, ticket
-        self.out: asyncio.Queue[TextDelta | BaseException] = asyncio.Queue()
-        self.gone = Event()
+    Args:
+        worker: generates.
+        job: the request.
+        ticket: its place in the queue.
+    """
+
+    def __init__(self, worker: GenerationWorker, job: GenerationJob, ticket: Ticket) -> None:
+        self.worker, self.job, self.ticket = worker, job, ticket
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.cancelled = Event()
+        """Set when nobody reads any more; the model stops at its next token."""
         self._started = False
-        self._over = False
+        self._finished = False
 
-    async def pieces(self) -> AsyncIterator[TextDelta]:
-        """The answer in pieces.
+    async def deltas(self) -> AsyncIterator[TextDelta]:
+        """Wait for the model, then yield the answer's deltas.
 
         Raises:
-            Refused: 499, the reader has left. CapacityError: too little memory.
+            ApiError: 499, the client has left. CapacityError: too little memory.
         """
         try:
             await self.ticket.turn()
             self._started = True
-            self.runner.start(self)
-            while not self._over:
-                message = await self.out.get()
+            self.worker.start(self)
+            while not self._finished:
+                message = await self.messages.get()
                 if isinstance(message, BaseException):
                     raise message
-                self._over = message.finish is not None
+                self._finished = message.finish is not None
                 yield message
         finally:
             self.leave()
 
     def leave(self) -> None:
-        """The reader has gone, or has read everything. May be called at any time, and again."""
-        if self.gone.is_set():
+        """Stop, because the client has left or has everything. May be called at any time and again."""
+        if self.cancelled.is_set():
             return
-        self.gone.set()
+        self.cancelled.set()
         error = ApiError("the client has left", status=499)
-        if not self._over:
-            self.runner.metrics.add("ixc_cancelled_total")
+        if not self._finished:
+            self.worker.metrics.add("ixc_cancelled_total")
         if self._started:
-            self.out.put_nowait(error)
+            self.messages.put_nowait(error)
         else:
             self.ticket.fail(error)

@@ -1,1 +1,1 @@
-"""The model inside vLLM: plugin, layers, inputs, prompts, middleware."""
+"""The model as a vLLM plugin: layers, inputs, prompts, and the middleware in front of vLLM's server."""

@@ -1,12 +1,15 @@
-"""Images inside vLLM: how many tokens they take, their tiles and grids, and what a request may set about them.
+"""Images inside vLLM: their tokens, tiles and grids, and the options that a request may set for them.
 
     mm_processor_kwargs of the server   {"hd": 25, "partition": "fit", "max_hd": 55}
     mm_processor_kwargs of a request    {"hd": 9, "partition": "native"}; at most max_hd tiles
 
-One placeholder an image comes in (`vllm_chat`); it is replaced here by as many as the image has tokens.
+The prompt has one placeholder per image (`serving.vllm.renderer`); it becomes one per token of the image here.
 
 Legend: N tiles of all images, n images, S = 336 px.
 """
+
+# pyright: reportMissingImports=false
+# vLLM is an extra that developers' machines lack, and its modules are imported at the top of this file.
 
 from __future__ import annotations
 
@@ -35,13 +38,13 @@ from ixc.inference.model_folder import read_processor
 from ixc.processing.processing import IxcProcessor
 
 MAX_HD = 55
-"""Most tiles a request may ask for where the server does not say: the 4K setting."""
+"""Most tiles a request may ask for where the server sets no limit: the 4K setting."""
 
 MODALITY = "image"
 
 
 class IxcProcessingInfo(BaseProcessingInfo):
-    """What vLLM asks before it reads an image."""
+    """Answers vLLM's questions about the processor and the sizes of images."""
 
     @cached_property
     def processor(self) -> IxcProcessor:
@@ -58,13 +61,13 @@ class IxcProcessingInfo(BaseProcessingInfo):
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
-        """The server's own: hd, partition, max_hd."""
+        """The server's settings: hd, partition, max_hd."""
         looks = self.processor.image_processor
         own = {"hd": looks.hd, "partition": looks.partition, **(self.ctx.get_mm_config().mm_processor_kwargs or {})}
         return {**own, "max_hd": max(own.get("max_hd", MAX_HD), own["hd"])}
 
     def options(self, given: Mapping[str, object]) -> dict[str, Any]:
-        """hd and partition of a request.
+        """Check hd and partition of a request and fill in the server's.
 
         Raises:
             VLLMValidationError: another name, or a value out of range.
@@ -82,14 +85,14 @@ class IxcProcessingInfo(BaseProcessingInfo):
 
     @cached_property
     def largest(self) -> tuple[int, tuple[int, int]]:
-        """Most tokens an image can have here, and a (width, height) that has them."""
+        """Most tokens an image can have, and a (width, height) in px that has them."""
         hd, rule = self.defaults["max_hd"], self.defaults["partition"]
         tile = self.processor.image_processor.partition_of(1, 1).tile
         sizes = [(tile, tile * hd), (tile * hd, tile)]  # tall ones have the most newlines; see spec (a)
         return max((self.tokens(size, hd, rule), size) for size in sizes)
 
     def tokens(self, size: tuple[int, int], hd: int, rule: str) -> int:
-        """Of an image of (width, height) px."""
+        """Return the tokens of an image of (width, height) px."""
         part = partition(*size, hd=hd, rule=rule)
         return self.processor.num_image_tokens(part.grid_h, part.grid_w)
 
@@ -98,7 +101,7 @@ class IxcProcessingInfo(BaseProcessingInfo):
 
 
 class IxcDummyInputs(BaseDummyInputsBuilder[IxcProcessingInfo]):
-    """The largest images, for vLLM's measuring of memory."""
+    """The largest images, with which vLLM measures its memory."""
 
     def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
         return self.info.processor.image_token * mm_counts.get(MODALITY, 0)
@@ -108,7 +111,7 @@ class IxcDummyInputs(BaseDummyInputsBuilder[IxcProcessingInfo]):
 
 
 class IxcMultiModalProcessor(BaseMultiModalProcessor[IxcProcessingInfo]):
-    """Pictures to tiles, placeholders to as many as there are tokens."""
+    """Turns images into tiles, and each placeholder into as many as its image has tokens."""
 
     def get_dummy_inputs(self, seq_len: int, mm_counts: Mapping[str, int], mm_options: Any) -> ProcessorInputs:
         data = self.dummy_inputs.get_dummy_mm_data(seq_len, mm_counts, mm_options)
@@ -127,7 +130,7 @@ class IxcMultiModalProcessor(BaseMultiModalProcessor[IxcProcessingInfo]):
     def _get_mm_fields_config(
         self, hf_inputs: BatchFeature, hf_processor_mm_kwargs: Mapping[str, object]
     ) -> Mapping[str, MultiModalFieldConfig]:
-        grids = hf_inputs.get("image_grids", torch.empty((0, 2), dtype=torch.long))  # none: all of them are cached
+        grids = hf_inputs.get("image_grids", torch.empty((0, 2), dtype=torch.long))  # empty: vLLM has all cached
         return {
             "pixel_values": MultiModalFieldConfig.flat_from_sizes(MODALITY, grids.prod(-1)),
             "image_grids": MultiModalFieldConfig.batched(MODALITY, keep_on_cpu=True),

@@ -1,19 +1,22 @@
-"""The reader on vLLM's layers: paged attention, tensor parallel maps, and PLoRA beside each of them (spec g and h).
+"""The decoder on vLLM's layers: paged attention, tensor-parallel linears, and PLoRA beside each (spec g and h).
 
     y = W x                             every token
     y = W x + (alpha / r) * B A x       image tokens only: where `input_ids` holds the placeholder
 
-The mask is made from the ids inside the compiled part, so it is right for every way vLLM cuts a prompt: a chunk, what a
-cached prefix leaves, a preempted request begun again, a batch of prompts and answers. Generated tokens are no
-placeholders (`vllm_model` never lets one be sampled), so answers never use PLoRA.
+The mask is computed from the ids inside the compiled part, so it is right however vLLM splits a prompt: a chunk, the
+rest after a cached prefix, a preempted request that is computed again, a batch of prompts and answers. The placeholder
+is never sampled (`serving.vllm.model`), so generated tokens never use PLoRA.
 
-Tensor parallel: W is cut by vLLM. A column map keeps A whole and cuts B; a row map cuts A and keeps B whole, whose
-partial sums join those of W before the one reduction. `wqkv` stays fused by key head as published, so its cut is that
-of any column map, and adapters (LoRA) that were trained beside it fit without a change.
+Tensor parallelism: vLLM shards W. A column-parallel linear replicates A and shards B. A row-parallel linear shards A and
+replicates B, whose partial sums are added to those of W before the one all-reduce. `wqkv` stays fused by key head as
+published, so it shards like any column-parallel linear, and LoRA adapters trained beside it fit without a change.
 
-Legend: T tokens of all requests together, C width, r rank, R ranks of the tensor parallel group, H query and K key
-heads, D width of one.
+Legend: T tokens of all requests together, C hidden size, r PLoRA rank, R ranks of the tensor-parallel group, H query
+and K key heads, D head size.
 """
+
+# pyright: reportMissingImports=false
+# vLLM is an extra that developers' machines lack, and its modules are imported at the top of this file.
 
 from __future__ import annotations
 
@@ -39,11 +42,11 @@ from ixc.errors import UsageError
 from ixc.model.configuration import IxcTextConfig
 
 PLAIN: dict[str, Any] = {"bias": False, "return_bias": False}
-"""Of every map: no bias, and the result alone."""
+"""Options of every linear: no bias, and only the result is returned."""
 
 
 class _PLoRA(nn.Module):
-    """W (`base`), A (`Plora_A`) and B (`Plora_B`), joined."""
+    """A linear with PLoRA: W (`base`), A (`Plora_A`) and B (`Plora_B`)."""
 
     base: nn.Module
     Plora_A: nn.Module
@@ -54,12 +57,12 @@ class _PLoRA(nn.Module):
         self.scaling = alpha / r
 
     def forward(self, x: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
-        """x (T, in), image_mask (T, 1) in x's type, 1 at image tokens -> (T, out / R)."""
+        """Map x (T, in) with image_mask (T, 1), 1 at image tokens, in x's dtype -> (T, out / R)."""
         return self.base(x) + self.Plora_B(self.Plora_A(x) * (image_mask * self.scaling))
 
 
 class ColumnPLoRA(_PLoRA):
-    """Cut by output: wqkv, w1 and w3."""
+    """Column-parallel PLoRA, sharded by output: wqkv, w1 and w3."""
 
     def __init__(self, inner: int, outer: int, *, r: int, alpha: float, quant: Any, prefix: str) -> None:
         super().__init__(r=r, alpha=alpha)
@@ -69,7 +72,7 @@ class ColumnPLoRA(_PLoRA):
 
 
 class RowPLoRA(_PLoRA):
-    """Cut by input: wo and w2."""
+    """Row-parallel PLoRA, sharded by input: wo and w2."""
 
     def __init__(self, inner: int, outer: int, *, r: int, alpha: float, quant: Any, prefix: str) -> None:
         super().__init__(r=r, alpha=alpha)
@@ -79,7 +82,7 @@ class RowPLoRA(_PLoRA):
         self.Plora_B = ReplicatedLinear(r, outer, prefix=f"{prefix}.Plora_B", **PLAIN)
 
     def forward(self, x: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
-        """(T, in / R) -> (T, out)."""
+        """Map x (T, in / R) -> (T, out)."""
         return tensor_model_parallel_all_reduce(super().forward(x, image_mask))
 
 
@@ -163,11 +166,11 @@ class VllmTextBlock(nn.Module):
         self, x: torch.Tensor, residual: torch.Tensor | None, positions: torch.Tensor, image_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if residual is None:
-            residual, x = x, self.attention_norm(x)
+            added, x = x, self.attention_norm(x)
         else:
-            x, residual = self.attention_norm(x, residual)
-        x, residual = self.ffn_norm(self.attention(x, positions, image_mask), residual)
-        return self.feed_forward(x, image_mask), residual
+            x, added = self.attention_norm(x, residual)
+        x, added = self.ffn_norm(self.attention(x, positions, image_mask), added)
+        return self.feed_forward(x, image_mask), added
 
 
 @support_torch_compile(dynamic_arg_dims={"input_ids": 0, "positions": 0, "inputs_embeds": 0})
@@ -194,17 +197,17 @@ class VllmDecoder(nn.Module):
         positions: torch.Tensor,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """input_ids (T,) always, inputs_embeds (T, C) where images stand -> (T, C)."""
+        """Map input_ids (T,), always given, and inputs_embeds (T, C), given with images, -> (T, C)."""
         x = self.embed_input_ids(input_ids) if inputs_embeds is None else inputs_embeds
         image_mask = (input_ids == self.image_token_id).unsqueeze(-1).to(x.dtype)
-        residual = None
+        residual: torch.Tensor | None = None
         for layer in self.layers:
             x, residual = layer(x, residual, positions, image_mask)
         return self.norm(x, residual)[0]
 
 
 def _key_heads(config: IxcTextConfig) -> int:
-    """K. Raises UsageError where the ranks cannot share them."""
+    """Return K. Raises: UsageError: the ranks cannot share the key heads evenly."""
     found, ranks = config.num_key_value_heads, get_tensor_model_parallel_world_size()
     assert found is not None  # filled in by the config itself
     if found % ranks:

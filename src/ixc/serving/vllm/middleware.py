@@ -1,12 +1,11 @@
-"""The door in front of vLLM: ASGI middleware, named to it by `--middleware ixc.serving.vllm.middleware.VllmDoor`.
+"""ASGI middleware in front of vLLM's server: `--middleware ixc.serving.vllm.middleware.VllmMiddleware`.
 
-    host's name, API key --Guard--> route --body--> bounded JSON --fields, images--> images as data: URLs --> vLLM
+    host name, API key --SecurityMiddleware--> route --body--> bounded JSON --images as data URLs--> vLLM
 
-vLLM's server has an API key for addresses under /v1 only, fetches images by itself, follows what a request says about
-templates, media and caches, and answers on many more routes. Here the rules are those of the light server (`door`,
-`guard`, `fetch`): every route but health needs the key, only the routes of `ROUTES` exist, every image is read,
-measured and handed on as a data: URL, so vLLM never fetches. The settings travel in an environment variable, because
-vLLM makes the middleware itself.
+vLLM 0.32's server checks its API key under /v1 only, fetches images itself, lets a request choose templates, media
+options and cache names, and has many more routes. Here the rules are those of the light server: every route but
+health needs the key, only `ROUTES` exist, and every image is read, measured and passed on as a data URL, so vLLM never
+fetches. vLLM constructs the middleware itself, so its settings come from an environment variable.
 """
 
 from __future__ import annotations
@@ -22,19 +21,18 @@ from typing import Any
 from starlette.requests import Request
 
 from ixc.errors import ImageError
-from ixc.serving.body import Bodies
+from ixc.serving.body import BodyReader
 from ixc.serving.fetch import Fetcher
 from ixc.serving.image_input import ImageInput, Limits
-from ixc.serving.metrics import Metrics
 from ixc.serving.middleware import Receive, Scope, SecurityMiddleware, Send
-from ixc.serving.openai import MAX_STOPS, ApiError, Template, error_body, quote, read_json
+from ixc.serving.openai import MAX_STOPS, ApiError, TemplateOptions, error_body, quote, read_json
 from ixc.serving.vllm.settings import KEY, SETTINGS
 
 CHAT = "/v1/chat/completions"
 """The one route that takes a body."""
 
 ROUTES = ("/health", "/ready", "/metrics", "/v1/models", CHAT)
-"""All routes there are."""
+"""All routes that exist."""
 
 FIELDS = {
     *("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
@@ -45,24 +43,23 @@ FIELDS = {
     *("tool_choice", "ignore_eos", "min_tokens", "stop_token_ids", "include_stop_str_in_output", "return_token_ids"),
     "chat_template_kwargs",
 }
-"""Fields handed on to vLLM. Not among them: what loads templates, media options, cache names or foreign processors."""
+"""Fields passed on to vLLM; none of them loads a template, sets media options or cache names, or names a processor."""
 
 MAX_N = 8
 """Most answers of a request."""
 
 READERS = 4
-"""Images read at one time."""
+"""Threads that read images."""
 
 
 class VllmMiddleware:
-    """The whole door, around vLLM's application."""
+    """Everything in front of vLLM's application; vLLM makes it, so its settings come from the environment."""
 
     def __init__(self, app: Any) -> None:
         given = json.loads(os.environ.get(SETTINGS, "{}"))
         limits = Limits(**given.get("limits", {}))
         self.app = SecurityMiddleware(
             _Requests(app, ImageInput(limits=limits, fetcher=Fetcher(hosts=tuple(given.get("fetch_from", ()))))),
-            metrics=Metrics(),
             api_key=os.environ.get(KEY) or None,
             hosts=tuple(given.get("hosts", ())),
         )
@@ -72,10 +69,10 @@ class VllmMiddleware:
 
 
 class _Requests:
-    """Routes, bodies and images."""
+    """Checks routes, bodies and images, and passes the request on."""
 
-    def __init__(self, app: Any, door: ImageInput) -> None:
-        self.app, self.door, self.bodies = app, door, Bodies(door.limits)
+    def __init__(self, app: Any, image_input: ImageInput) -> None:
+        self.app, self.image_input, self.bodies = app, image_input, BodyReader(image_input.limits)
         self.inside = 0
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
 
@@ -93,7 +90,7 @@ class _Requests:
             await self.app(scope, receive, send)
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        most = self.door.limits.max_waiting_requests
+        most = self.image_input.limits.max_waiting_requests
         if self.inside >= most:
             await _refuse(send, ApiError(f"{most} requests are inside; try again", status=429, retry_after=2))
             return
@@ -106,7 +103,7 @@ class _Requests:
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with self.bodies.read(Request(scope, receive)) as body:
-                async with asyncio.timeout(self.door.limits.open_seconds):
+                async with asyncio.timeout(self.image_input.limits.open_seconds):
                     loop = asyncio.get_running_loop()
                     checked = await loop.run_in_executor(self._readers, self._checked, body)
         except ApiError as error:
@@ -118,10 +115,10 @@ class _Requests:
         await self.app(_with_length(scope, len(checked)), _replay(checked, receive), send)
 
     def _checked(self, body: bytes) -> bytes:
-        """The body as vLLM gets it.
+        """Return the body for vLLM.
 
         Raises:
-            Refused: a field, an image or a limit.
+            ApiError: a field, an image or a limit.
         """
         try:
             return json.dumps(self._object(dict(read_json(body)))).encode()
@@ -152,7 +149,7 @@ class _Requests:
         return asked
 
     def _numbers(self, asked: Mapping[str, Any]) -> None:
-        limits = self.door.limits
+        limits = self.image_input.limits
         for name, most in (("n", MAX_N), ("max_tokens", limits.max_new_tokens),
                            ("max_completion_tokens", limits.max_new_tokens)):  # fmt: skip
             value = asked.get(name)
@@ -162,14 +159,14 @@ class _Requests:
             raise ApiError(f"{len(asked['stop'])} stop texts, at most {MAX_STOPS} are read", param="stop")
 
     def _tiling(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """hd and partition, wherever they were said."""
+        """Return hd and partition, from either place a request may set them."""
         given = asked.get("mm_processor_kwargs") or {}
         if not isinstance(given, dict) or set(given) - {"hd", "partition"}:
             raise ApiError("mm_processor_kwargs takes hd and partition", param="mm_processor_kwargs")
-        said = {name: asked.pop(name, None) for name in ("hd", "partition")}
-        tiling = {**given, **{name: value for name, value in said.items() if value is not None}}
+        top_level = {name: asked.pop(name, None) for name in ("hd", "partition")}
+        tiling = {**given, **{name: value for name, value in top_level.items() if value is not None}}
         tiling = {name: value for name, value in tiling.items() if value is not None}
-        hd, most = tiling.get("hd"), self.door.limits.max_hd
+        hd, most = tiling.get("hd"), self.image_input.limits.max_hd
         if hd is not None and not (type(hd) is int and 1 <= hd <= most):
             raise ApiError(f"hd is {quote(hd)}; a whole number from 1 to {most} is needed", param="hd")
         return tiling
@@ -178,23 +175,25 @@ class _Requests:
         texts = [message.get("content") for message in messages if isinstance(message, dict)]
         texts += [part.get("text") if isinstance(part, dict) else part for part in parts]
         letters = sum(len(text) for text in texts if isinstance(text, str))
-        if letters > self.door.limits.max_text:
-            raise ApiError(f"{letters:,} characters of text, at most {self.door.limits.max_text:,} are read; send less")
+        if letters > self.image_input.limits.max_text:
+            raise ApiError(
+                f"{letters:,} characters of text, at most {self.image_input.limits.max_text:,} are read; send less"
+            )
 
     def _images(self, parts: list[Any]) -> None:
-        """Reads and measures every image, and puts it into its part as a data: URL."""
-        urls = [_address(part) for part in parts]
-        self.door.check_count(urls)
-        files = [self.door.read(url) for url in urls]
-        self.door.check(files)
+        """Read and measure every image, and put it into its part as a data URL, so that vLLM fetches nothing."""
+        urls = [_image_url(part) for part in parts]
+        self.image_input.check_count(urls)
+        files = [self.image_input.read(url) for url in urls]
+        self.image_input.check(files)
         for part, file in zip(parts, files, strict=True):
             part.clear()
             url = "data:image/png;base64," + base64.b64encode(file).decode()
             part.update({"type": "image_url", "image_url": {"url": url}})
 
 
-def _address(part: Any) -> str:
-    """Of an image; any other part is refused, and so is a name for vLLM's cache, which strangers could share."""
+def _image_url(part: Any) -> str:
+    """Return the URL of an image part. Other parts are refused, and names in vLLM's cache, which clients share."""
     kind = part.get("type") if isinstance(part, dict) else None
     inner = part.get("image_url") if kind == "image_url" else None
     url = inner.get("url") if isinstance(inner, dict) else inner
@@ -204,8 +203,8 @@ def _address(part: Any) -> str:
 
 
 def _check_template(given: Any) -> None:
-    """Our own words only; what they hold is checked by `vllm_prompt`."""
-    known = set(Template.model_fields)
+    """Accept this package's options only; their values are checked by `serving.vllm.prompt`."""
+    known = set(TemplateOptions.model_fields)
     if given is not None and not (isinstance(given, dict) and set(given) <= known):
         raise ApiError(f"chat_template_kwargs takes {' and '.join(sorted(known))}", param="chat_template_kwargs")
 
@@ -217,7 +216,7 @@ def _with_length(scope: Scope, length: int) -> Scope:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The checked body once, then what the connection says: a client that leaves is still seen."""
+    """Receive the checked body once, then the connection's events, so that a disconnect is still seen."""
     sent = False
 
     async def again() -> Any:

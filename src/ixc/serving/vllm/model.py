@@ -1,10 +1,13 @@
-"""The whole model inside vLLM: our eyes, vLLM's reader, the published weights.
+"""The whole model inside vLLM: this package's vision encoder, the decoder on vLLM's layers, the published weights.
 
-    pixel_values, image_grids --eyes--> image tokens --vLLM's cache of encoders--> rows of inputs_embeds
-    input_ids, inputs_embeds --vllm_layers.Decoder--> hidden --output--> logits, the placeholder's at -inf
+    pixel_values, image_grids --vision encoder--> image tokens --vLLM's encoder cache--> rows of inputs_embeds
+    input_ids, inputs_embeds --layers.VllmDecoder--> hidden --output--> logits, the placeholder's at -inf
 
-Modules are named as in `ixc.model`, so one table of names (`ixc.model.key_mapping`) serves both.
+Modules are named as in `ixc.model`, so one key mapping (`ixc.model.key_mapping`) serves both.
 """
+
+# pyright: reportMissingImports=false
+# vLLM is an extra that developers' machines lack, and its modules are imported at the top of this file.
 
 from __future__ import annotations
 
@@ -34,14 +37,15 @@ from ixc.serving.vllm.inputs import IxcDummyInputs, IxcMultiModalProcessor, IxcP
 from ixc.serving.vllm.layers import VllmDecoder
 
 
-def eyes(vllm_config: VllmConfig, prefix: str) -> IxcModel:
-    """`IxcModel` with vLLM's reader in place of ours."""
+def build_model(vllm_config: VllmConfig, prefix: str) -> IxcModel:
+    """Build `IxcModel` with the decoder on vLLM's layers in place of its own."""
     config: IxcConfig = copy.deepcopy(vllm_config.model_config.hf_config)
-    # Our own reader is never made: no layer, and a vocabulary of its pad token's size.
+    # Our own decoder is replaced below, so it gets no layers and the smallest vocabulary that holds the pad token.
     config.text_config.num_hidden_layers = 0
     config.text_config.vocab_size = (config.text_config.pad_token_id or 0) + 1
     model = IxcModel(config).to(vllm_config.model_config.dtype).eval()
-    model.language_model = VllmDecoder(vllm_config=vllm_config, prefix=f"{prefix}.language_model")  # type: ignore[assignment]
+    decoder: Any = VllmDecoder(vllm_config=vllm_config, prefix=f"{prefix}.language_model")
+    model.language_model = decoder
     return model
 
 
@@ -61,7 +65,7 @@ class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
     """InternLM-XComposer2-4KHD as vLLM runs it. No pipeline parallelism, no LoRA adapters beside it."""
 
     requires_raw_input_tokens = True
-    """The ids come with the embeddings: PLoRA's mask is made of them."""
+    """Makes vLLM pass the ids beside the embeddings: PLoRA's mask is computed from them."""
 
     @classmethod
     def get_placeholder_str(cls, modality: str, i: int) -> str | None:
@@ -71,7 +75,7 @@ class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
         super().__init__()
         self.config: IxcConfig = vllm_config.model_config.hf_config
         text = self.config.text_config
-        self.model = eyes(vllm_config, f"{prefix}.model" if prefix else "model")
+        self.model = build_model(vllm_config, f"{prefix}.model" if prefix else "model")
         self.output = ParallelLMHead(text.vocab_size, text.hidden_size, prefix="output")
         self.logits_processor = LogitsProcessor(text.vocab_size)
         self._choose_files(vllm_config.model_config.model)
@@ -114,7 +118,7 @@ class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
         return logits
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Published names -> our parameters, each read once.
+        """Load tensors under published names and return the names of our parameters that were loaded.
 
         Raises:
             WeightsError: a name this model has no place for.

@@ -1,12 +1,15 @@
-"""What `vllm serve` finds of this package: its entry point `vllm.general_plugins`, called in each of its processes.
+"""The entry point `vllm.general_plugins` of this package, which vLLM calls in each of its processes.
 
-    IxcForConditionalGeneration --ModelRegistry--> vllm_model    the model on vLLM's layers
-    messages                    --renderer-------> vllm_chat     our prompt format; special tokens in texts are text
-    images                      --registry-------> vllm_inputs   tiles and grids; hd and partition of a request
+    IxcForConditionalGeneration --ModelRegistry--> model     the model on vLLM's layers
+    messages                    --renderer-------> renderer  our prompt format; special tokens in texts are text
+    images                      --registry-------> inputs    tiles and grids; hd and partition of a request
 
 Published folders are read as the same architecture: `ixc.model.configuration` says so. Nothing of vLLM is imported here
 before vLLM itself calls `register`. Written against vLLM 0.32.
 """
+
+# pyright: reportMissingImports=false
+# vLLM is an extra that developers' machines lack, and its modules are imported at the top of this file.
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ ARCHITECTURE = "IxcForConditionalGeneration"
 """The class name in config.json."""
 
 MODE = "ixc"
-"""Name of our tokenizer and renderer for vLLM's --tokenizer-mode; chosen by itself for our architecture."""
+"""Name of our tokenizer and renderer in vLLM's --tokenizer-mode; set automatically for our architecture."""
 
 
 def register() -> None:
-    """Enters model, tokenizer and prompt format into vLLM's registries."""
+    """Register model, tokenizer and prompt renderer with vLLM; a second call does nothing."""
     import transformers  # noqa: F401 - with both imported, the Auto classes know this model
     from vllm import ModelRegistry
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
@@ -38,7 +41,7 @@ def register() -> None:
 
 
 class _Settings:
-    """What vLLM asks per architecture, before anything is loaded."""
+    """vLLM's hooks for an architecture, called before anything is loaded."""
 
     @staticmethod
     def verify_and_update_model_config(model_config: Any) -> None:

@@ -1,9 +1,9 @@
-"""A conversation as vLLM has read it -> the ids of its prompt, those of the light server (spec i).
+"""Ids of the prompt of a conversation that vLLM has parsed; they equal the light server's (spec i).
 
-    add_generation_prompt, continue_final_message    vLLM's own: the assistant's header, or an answer begun
-    chat_template_kwargs                             {"published": true} and its "assistant", see `answer.Form`
+    add_generation_prompt, continue_final_message    vLLM's own: the assistant's header, or an answer to continue
+    chat_template_kwargs                             {"published": true} and its "assistant", see `PromptFormat`
 
-Other words of a template are other models' and change nothing here. vLLM is not imported.
+Other template options belong to other models and change nothing here. vLLM is not imported.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from pydantic import ValidationError
 from ixc.core import chat_format
 from ixc.errors import UsageError
 from ixc.processing.prompt_encoding import PromptEncoder
-from ixc.serving.answer import PromptFormat, prompt
-from ixc.serving.openai import ROLES, Template, form_of
+from ixc.serving.openai import ROLES, read_prompt_format
+from ixc.serving.prompt_format import PromptFormat, prompt_segments
+from ixc.serving.schema import TemplateOptions
 
-TEMPLATE = tuple(Template.model_fields)
-"""What a request may say in chat_template_kwargs."""
+TEMPLATE = tuple(TemplateOptions.model_fields)
+"""Options that a request may set in chat_template_kwargs."""
 
 
 def ids(
     encoder: PromptEncoder, conversation: Sequence[Mapping[str, Any]], options: Mapping[str, Any], *, system: str
 ) -> list[int]:
-    """Of one prompt, with one placeholder an image.
+    """Return the ids of a prompt, with one placeholder per image.
 
     Args:
         conversation: vLLM's messages, each content a string or a list of parts of type text or image.
@@ -35,24 +36,29 @@ def ids(
         system: the system text of a conversation that brings none.
 
     Raises:
-        IxcError: a role, a part or an option this model has not.
+        IxcError: a role, a part or an option that this model does not have.
     """
     messages = [_message(message) for message in conversation]
-    form = _form(options)
-    if form.published:
-        segments = prompt(messages, form, system=system)
+    prompt_format = _prompt_format(options)
+    if prompt_format.published:
+        segments = prompt_segments(messages, prompt_format, system=system)
     else:
         header = options.get("add_generation_prompt", True)
         segments = chat_format.render(
-            messages, system=system, add_generation_prompt=header, continue_final_message=form.begun
+            messages,
+            system=system,
+            add_generation_prompt=header,
+            continue_final_message=prompt_format.continue_final_message,
         )
-    return encoder.row(segments, counts=repeat(1), bos=True, bos_once=form.published).ids
+    return encoder.row(segments, counts=repeat(1), bos=True, bos_once=prompt_format.published).ids
 
 
-def _form(options: Mapping[str, Any]) -> PromptFormat:
+def _prompt_format(options: Mapping[str, Any]) -> PromptFormat:
     given = {name: options[name] for name in TEMPLATE if options.get(name) is not None}
     try:
-        return form_of(Template(**given), begun=bool(options.get("continue_final_message")))
+        return read_prompt_format(
+            TemplateOptions(**given), continue_final_message=bool(options.get("continue_final_message"))
+        )
     except ValidationError as error:
         name, why = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
         raise UsageError(f"chat_template_kwargs.{name}: {why.lower()}") from None

@@ -1,9 +1,12 @@
-"""Messages inside vLLM become ids by our own prompt encoder, never by a string (spec i).
+"""Messages inside vLLM become ids by this package's prompt encoder, never through a string (spec i).
 
-vLLM's usual way renders a template and tokenises the whole: a user who writes an end tag ends the turn. Here contents
-are tokenised apart, as in `ixc ask`; what looks like a special token in a text is text, and the only placeholders are
-those of images that really came, one each (`vllm_inputs` makes them as many as there are tokens).
+vLLM renders a template and tokenises the whole, so a user who writes an end tag ends the turn. Here each content is
+tokenised by itself, as in `ixc ask`: what looks like a special token in a text is text, and there is one placeholder
+for each image of the request, which `serving.vllm.inputs` expands to the image's number of tokens.
 """
+
+# pyright: reportMissingImports=false
+# vLLM is an extra that developers' machines lack, and its modules are imported at the top of this file.
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ from ixc.processing.prompt_encoding import PromptEncoder
 from ixc.serving.vllm import prompt as vllm_prompt
 
 AS_FILED = {"image": {"image_mode": None}}
-"""Pictures arrive in the mode of their file; our own reading makes them RGB, as everywhere in this package."""
+"""Images keep the mode of their file; this package's own conversion to RGB treats alpha and profiles."""
 
 
 class IxcVllmTokenizer:
-    """Reads the tokenizer of a folder, published or native."""
+    """Loads the tokenizer of a folder, published or native."""
 
     @classmethod
     def from_pretrained(cls, path_or_repo_id: str | Path, *args: Any, **kwargs: Any) -> Any:
@@ -35,7 +38,7 @@ class IxcVllmTokenizer:
 
 
 class IxcRenderer(BaseRenderer[Any]):
-    """`vllm serve`'s way from messages to a prompt, for this model."""
+    """Turns messages into a prompt for this model, in vLLM's server."""
 
     def __init__(self, config: Any, tokenizer: Any) -> None:
         super().__init__(config, tokenizer)
@@ -66,10 +69,10 @@ class IxcRenderer(BaseRenderer[Any]):
         return conversation, prompt
 
     def ids(self, conversation: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> list[int]:
-        """A conversation -> the ids of its prompt, one placeholder an image.
+        """Return the ids of a conversation's prompt, one placeholder per image.
 
         Raises:
-            VLLMValidationError: a role, a part or an option this model has not.
+            VLLMValidationError: a role, a part or an option that this model does not have.
         """
         try:
             return vllm_prompt.ids(self.prompts, conversation, options, system=self.system)

@@ -1,4 +1,4 @@
-"""What `launch` tells `vllm_door` through the environment: names and format, without importing a web framework."""
+"""Settings that `launch` passes to `middleware` through the environment; no web framework is imported here."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import asdict
 from ixc.serving.image_input import Limits
 
 MIDDLEWARE = "ixc.serving.vllm.middleware.VllmMiddleware"
-"""The door, as vLLM's --middleware names it."""
+"""The middleware, as vLLM's `--middleware` names it."""
 
-SETTINGS = "IXC_VLLM_DOOR"
+SETTINGS = "IXC_VLLM_MIDDLEWARE"
 """The environment variable that holds the settings."""
 
 KEY = "IXC_API_KEY"
-"""Where the API key is; apart from the settings, because those may be printed."""
+"""The environment variable of the API key; apart from the settings, because those may be printed."""
 
 
 def settings_text(limits: Limits, *, fetch_from: tuple[str, ...], hosts: tuple[str, ...]) -> str:
-    """What `SETTINGS` holds."""
+    """Return the value of the environment variable `SETTINGS`."""
     return json.dumps({"limits": asdict(limits), "fetch_from": fetch_from, "hosts": hosts})

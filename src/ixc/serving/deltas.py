@@ -1,0 +1,35 @@
+"""Pieces of an answer as the model generates it: what the worker hands to the event loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLogprob:
+    """A token of the answer with its log probability before temperature and top_p."""
+
+    token: str
+    """Its text; bytes that are not a whole character are U+FFFD."""
+    logprob: float
+    """Natural logarithm of its probability, at least -9999."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The most probable tokens at this place, each with its log probability."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextDelta:
+    """The text since the delta before."""
+
+    text: str
+    """New text; may be empty in the last delta."""
+    new_tokens: int
+    """Tokens generated so far, the stop token not counted."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Log probabilities of the tokens since the delta before; empty where none are asked for."""
+    finish: str | None = None
+    """Set in the last delta only: "stop" or "length"."""
+    cached_tokens: int = 0
+    """Tokens of the prompt whose keys and values came from the prefix cache."""
+    others: tuple[TextDelta, ...] = ()
+    """With beam search, in the last delta: the whole answers of the other beams, the most probable first."""

@@ -1,0 +1,170 @@
+"""Generate the answer of one job and emit its text while it is made, all in the calling thread.
+
+    model.generate(streamer=AnswerStreamer) --put(token)--> TextDecoder --> stop texts --> emit(TextDelta)
+
+The model calls `put` after every token, so no second thread and no queue of tokens is needed; only new tokens are
+decoded. Every answer goes through `Engine.generate` and its caches: of a second question about an image only the text
+is computed. With beam search there is one delta, the last, which carries the other beams' answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from threading import Event
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria
+
+from ixc.inference.engine import Engine
+from ixc.inference.sampling import LogprobRecorder
+from ixc.inference.streaming import TokenStreamer
+from ixc.inference.text_pieces import TextDecoder
+from ixc.serving.deltas import TextDelta, TokenLogprob
+from ixc.serving.jobs import GenerationJob
+
+MIN_LOGPROB = -9999.0
+"""Stands for minus infinity, which JSON cannot write; the number is OpenAI's."""
+
+Emit = Callable[[TextDelta], None]
+"""Takes one delta; called in the generating thread."""
+
+
+def generate(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit) -> None:
+    """Generate an answer and emit its deltas; the last one has `finish`.
+
+    Args:
+        cancelled: once set, generation ends after the token under way.
+
+    Raises:
+        CapacityError: too little memory.
+    """
+    if job.sampling.num_beams > 1:
+        emit(_beam_search(engine, job, cancelled))
+        return
+    streamer = AnswerStreamer(engine, job, emit)
+    processors = [] if streamer.recorder is None else [streamer.recorder]
+
+    def ended() -> bool:
+        return streamer.finish is not None or cancelled.is_set()
+
+    _run(engine, job, logits_processor=processors, streamer=streamer, stopping_criteria=[EndWhen(ended)])
+    streamer.emit_last()
+
+
+class AnswerStreamer(TokenStreamer):
+    """Turns tokens into deltas as `generate` puts them.
+
+    Args:
+        engine: the engine that generates; it gives the decoder and the stop tokens.
+        job: the request: stop texts and log probabilities.
+        emit: takes every delta but the last, which `emit_last` gives.
+    """
+
+    def __init__(self, engine: Engine, job: GenerationJob, emit: Emit) -> None:
+        super().__init__(self._add)
+        self.engine, self.job, self._emit = engine, job, emit
+        self.recorder = None if job.top_logprobs is None else LogprobRecorder()
+        self.finish: str | None = None
+        """Set once a stop token or a stop text has come."""
+        self.new_tokens = 0
+        self._decoder = TextDecoder(engine.processor.decode_answer)
+        self._stop_ids = engine.preparer.stop_ids
+        self._held = ""  # text that may turn out to be the beginning of a stop text
+        self._logprobs: list[TokenLogprob] = []
+        self._reused_before = engine.generator.prefixes.tokens_reused
+
+    def emit_last(self) -> None:
+        """Emit what is left, with the reason why generation ended."""
+        if self._stop_text_at() is None:
+            self._held += self._decoder.finish()
+        if (end := self._stop_text_at()) is not None:
+            self._held, self.finish = self._held[:end], "stop"
+        self._emit(self._delta(self._held, finish=self.finish or "length"))
+
+    def _add(self, token: int) -> None:
+        if token in self._stop_ids:
+            self.finish = "stop"
+            return
+        self.new_tokens += 1
+        if self.recorder is not None:
+            self._logprobs.append(self._logprob(token, self.recorder.rows.popleft()))
+        self._held += self._decoder.add(token)
+        if self._stop_text_at() is not None:
+            self.finish = "stop"
+            return
+        ready = len(self._held) - possible_stop(self._held, self.job.stop)
+        if ready:
+            self._emit(self._delta(self._held[:ready]))
+            self._held = self._held[ready:]
+
+    def _stop_text_at(self) -> int | None:
+        return first_stop(self._held, self.job.stop)
+
+    def _delta(self, text: str, *, finish: str | None = None) -> TextDelta:
+        logprobs, self._logprobs = tuple(self._logprobs), []
+        # Only one answer is made at a time, so the difference is this answer's.
+        cached = self.engine.generator.prefixes.tokens_reused - self._reused_before
+        return TextDelta(text=text, new_tokens=self.new_tokens, logprobs=logprobs, finish=finish, cached_tokens=cached)
+
+    def _logprob(self, token: int, row: torch.Tensor) -> TokenLogprob:
+        """Describe a token by its row (V,) of log probabilities."""
+        best = row.topk(min(self.job.top_logprobs or 0, row.shape[0]))
+        top = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return TokenLogprob(
+            token=self._name(token),
+            logprob=max(float(row[token]), MIN_LOGPROB),
+            top=tuple((self._name(other), max(value, MIN_LOGPROB)) for other, value in top),
+        )
+
+    def _name(self, token: int) -> str:
+        return self.engine.processor.tokenizer.decode([token])
+
+
+class EndWhen(StoppingCriteria):
+    """Ends a generation when a condition holds; `generate` asks after every token, behind the streamer.
+
+    Args:
+        ended: the condition.
+    """
+
+    def __init__(self, ended: Callable[[], bool]) -> None:
+        self.ended = ended
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self.ended(), dtype=torch.bool, device=input_ids.device)  # (B,)
+
+
+def first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """Return the index at which the first stop text begins, None if there is none."""
+    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)
+
+
+def possible_stop(text: str, stops: Sequence[str]) -> int:
+    """Return how many characters at the end could be the beginning of a stop text."""
+    longest = max(map(len, stops), default=1) - 1
+    lengths = range(min(longest, len(text)), 0, -1)
+    return next((n for n in lengths if any(stop.startswith(text[-n:]) for stop in stops)), 0)
+
+
+def _beam_search(engine: Engine, job: GenerationJob, cancelled: Event) -> TextDelta:
+    """Return the most probable answer as one delta, with the others in it."""
+    reused_before = engine.generator.prefixes.tokens_reused
+    rows = _run(engine, job, num_return_sequences=job.sampling.num_beams, stopping_criteria=[EndWhen(cancelled.is_set)])
+    best, *others = [_whole_answer(engine, job, row[job.prompt_tokens :].tolist()) for row in rows]
+    cached = engine.generator.prefixes.tokens_reused - reused_before
+    return replace(best, others=tuple(others), cached_tokens=cached)
+
+
+def _whole_answer(engine: Engine, job: GenerationJob, tokens: list[int]) -> TextDelta:
+    """Return the answer of one beam as one delta."""
+    count = next((place for place, token in enumerate(tokens) if token in engine.preparer.stop_ids), None)
+    text = engine.processor.decode_answer(tokens)
+    stop = first_stop(text, job.stop)
+    finish = "length" if count is None and stop is None else "stop"
+    return TextDelta(text=text[:stop], new_tokens=len(tokens) if count is None else count, finish=finish)
+
+
+def _run(engine: Engine, job: GenerationJob, **options: Any) -> torch.Tensor:
+    return engine.generate(job.inputs, max_new_tokens=job.max_new_tokens, sampling=job.sampling, hd=job.hd, **options)

@@ -1,0 +1,150 @@
+"""What goes back: an answer as one object or as server-sent events, in the shapes of OpenAI's API, and errors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from starlette.exceptions import HTTPException
+
+from ixc.errors import CapacityError, ContextError, ImageError, UsageError
+from ixc.serving.deltas import TextDelta, TokenLogprob
+from ixc.serving.jobs import GenerationJob
+from ixc.serving.openai import ApiError, error_body
+
+DONE = b"data: [DONE]\n\n"
+"""The last event."""
+
+CLIENT_LEFT = 499
+"""Status of a request whose client has disconnected; nobody sees it but the log."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatResponse:
+    """Builds the objects and events of one answer."""
+
+    id: str
+    """chatcmpl-..."""
+    created: int
+    """Unix time, seconds."""
+    model: str
+    """The model's name."""
+    job: GenerationJob
+    """The request."""
+
+    @classmethod
+    def to(cls, job: GenerationJob, *, model: str) -> ChatResponse:
+        """Return a response with a new id."""
+        return cls(id=f"chatcmpl-{uuid4().hex}", created=int(time.time()), model=model, job=job)
+
+    def completion(self, deltas: list[TextDelta]) -> dict[str, Any]:
+        """Return the whole answer as one object, a choice for each beam."""
+        last = deltas[-1]
+        answers = [deltas, *([other] for other in last.others)]
+        choices = [self._choice(place, answer) for place, answer in enumerate(answers)]
+        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(last)}
+
+    def _choice(self, place: int, deltas: list[TextDelta]) -> dict[str, Any]:
+        return {
+            "index": place,
+            "message": {"role": "assistant", "content": "".join(delta.text for delta in deltas), "refusal": None},
+            "logprobs": self._logprobs([entry for delta in deltas for entry in delta.logprobs]),
+            "finish_reason": deltas[-1].finish,
+        }
+
+    def chunk(self, delta: TextDelta) -> bytes:
+        """Return a delta as an event."""
+        content = {"content": delta.text} if delta.text else {}
+        return self._event(content, logprobs=self._logprobs(list(delta.logprobs)), finish=delta.finish)
+
+    def first_chunk(self) -> bytes:
+        """Return the first event, which names the role."""
+        return self._event({"role": "assistant", "content": ""}, logprobs=None, finish=None)
+
+    def usage_chunk(self, last: TextDelta) -> bytes:
+        """Return the usage as an event without choices."""
+        return event({**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage(last)})
+
+    def usage(self, last: TextDelta) -> dict[str, Any]:
+        """Return the tokens of prompt and answers; those of images and of the prefix cache apart."""
+        prompt, generated = self.job.prompt_tokens, sum(delta.new_tokens for delta in (last, *last.others))
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": generated,
+            "total_tokens": prompt + generated,
+            "prompt_tokens_details": {"cached_tokens": last.cached_tokens, "image_tokens": sum(self.job.image_tokens)},
+        }
+
+    def _event(self, delta: dict[str, Any], *, logprobs: Any, finish: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return event({**self._head("chat.completion.chunk"), "choices": [choice]})
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def _logprobs(self, entries: list[TokenLogprob]) -> dict[str, Any] | None:
+        if self.job.top_logprobs is None:
+            return None
+        content = [{**_entry(e.token, e.logprob), "top_logprobs": [_entry(*other) for other in e.top]} for e in entries]
+        return {"content": content, "refusal": None}
+
+
+def event(data: dict[str, Any]) -> bytes:
+    """Return an object as a server-sent event."""
+    return f"data: {json.dumps(data)}\n\n".encode()
+
+
+async def events(
+    response: ChatResponse, deltas: AsyncIterator[TextDelta], *, include_usage: bool
+) -> AsyncIterator[bytes]:
+    """Yield the answer as events, from the role to `DONE`."""
+    yield response.first_chunk()
+    async for delta in deltas:
+        yield response.chunk(delta)
+        if delta.finish is not None and include_usage:
+            yield response.usage_chunk(delta)
+    yield DONE
+
+
+async def with_error_event(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield events; an error becomes the last of them, because the status has already been sent."""
+    try:
+        async for each in events:
+            yield each
+    except Exception as error:
+        status, body, _ = describe_error(error)
+        if status != CLIENT_LEFT:
+            yield event(body)
+
+
+def describe_error(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Return status, body and headers of an error; one that is not ours goes to the log and never to a client."""
+    headers: dict[str, str] = {}
+    status, code, param, message = 500, None, None, "something went wrong in the server; its log says what"
+    if isinstance(error, ApiError):
+        status, code, param, message = error.status, error.code, error.param, str(error)
+        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+    elif isinstance(error, HTTPException):
+        status, message = error.status_code, f"{error.detail}; see / for what is served here"
+    elif isinstance(error, ContextError):
+        status, code, message = 400, "context_length_exceeded", str(error)
+    elif isinstance(error, ImageError):
+        status, code, message = 400, "invalid_image", str(error)
+    elif isinstance(error, UsageError):
+        status, message = 400, str(error)
+    elif isinstance(error, CapacityError):
+        status, code, message = 503, "out_of_memory", str(error)
+    else:
+        log.error("a request failed", exc_info=error)
+    return status, error_body(message, status=status, code=code, param=param), headers
+
+
+def _entry(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "replace"))}

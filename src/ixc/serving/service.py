@@ -1,0 +1,215 @@
+"""`ChatService`: takes requests in, hands them one after another to the model, and counts.
+
+    HTTP request --body, openai--> ChatRequest --images read, opened--> GenerationJob --queue--> AnswerStream
+
+What can be wrong with a request is found before it waits. What waits is encoded: its tokens bound its memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from fastapi import Request
+
+from ixc.core import chat_format
+from ixc.core.tiling import RULES
+from ixc.inference.cost import ModelGeometry
+from ixc.inference.engine import Engine
+from ixc.serving.body import BodyReader
+from ixc.serving.deltas import TextDelta
+from ixc.serving.image_input import ImageInput
+from ixc.serving.jobs import GenerationJob, JobOptions, prepare_job
+from ixc.serving.metrics import Metrics
+from ixc.serving.openai import ApiError, ChatRequest, quote, read_chat, read_json
+from ixc.serving.queue import Queue
+from ixc.serving.worker import DeltaStream, GenerationWorker
+
+READERS = 8
+"""Threads that fetch and decode images."""
+
+QUEUE_CONTEXTS = 8
+"""Where no limit of waiting tokens is given: so many times the model's positions."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceConfig:
+    """Options of a server."""
+
+    name: str
+    """The model's name, as clients ask for it."""
+    geometry: ModelGeometry
+    """Sizes of the model, for cost estimates."""
+    image_input: ImageInput = field(default_factory=ImageInput)
+    """How images come in, and the limits of a request."""
+    hd: int | None = None
+    """Most tiles of an image where a request sets none; None = the folder's setting."""
+    partition: str | None = None
+    """Partition rule where a request sets none; None = the folder's setting."""
+    api_key: str | None = None
+    """Key that clients must send; None = no key."""
+    hosts: tuple[str, ...] = ()
+    """Names clients may call the server by; empty = any."""
+
+
+class ChatService:
+    """One model behind a queue: everything the routes need, and no route.
+
+    Args:
+        engine: the loaded model.
+        config: options; the folder's settings fill in `hd` and `partition`.
+    """
+
+    def __init__(self, engine: Engine, config: ServiceConfig) -> None:
+        limits, processor = config.image_input.limits, engine.processor.image_processor
+        self.engine, self.image_input = engine, config.image_input
+        self.config = config
+        self.hd: int = config.hd or processor.hd
+        """Most tiles of an image where a request sets none."""
+        self.partition: str = config.partition or processor.partition
+        """Partition rule where a request sets none."""
+        self.metrics = Metrics()
+        self.bodies = BodyReader(limits)
+        self.queue = Queue(
+            max_tokens=limits.max_waiting_tokens or QUEUE_CONTEXTS * engine.context,
+            max_requests=limits.max_waiting_requests,
+        )
+        self.worker = GenerationWorker(engine, self.metrics)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="ixc-encode")
+        self._add_gauges()
+
+    async def admit(self, request: Request) -> tuple[ChatRequest, GenerationJob]:
+        """Read, check and encode a request.
+
+        Raises:
+            ApiError, IxcError: it is wrong, too large or too slow.
+        """
+        limits = self.image_input.limits
+        try:
+            async with self.bodies.read(request) as body, asyncio.timeout(limits.open_seconds):
+                asked = read_chat(await _run_in(self._encoder, lambda: read_json(body)))
+                self._check(asked)
+                reading = [_run_in(self._readers, lambda url=url: self.image_input.read(url)) for url in asked.images]
+                files = await asyncio.gather(*reading)
+                return asked, await _run_in(self._encoder, lambda: self._encode(asked, files))
+        except TimeoutError:
+            raise ApiError(f"the images took longer than {limits.open_seconds:g} s; send fewer", status=408) from None
+
+    def start_stream(self, request: Request, job: GenerationJob) -> AnswerStream:
+        """Enter the queue and return the answer's stream.
+
+        Raises:
+            ApiError: the queue is full or closed.
+        """
+        return AnswerStream(self, request, DeltaStream(self.worker, job, self.queue.enter(job.tokens)))
+
+    async def run_alone(self, tokens: int, work: Callable[[], T]) -> T:
+        """Run other work of the model in its thread, in its turn like an answer.
+
+        Args:
+            tokens: most tokens it occupies, for the queue.
+            work: called in the model's thread.
+
+        Raises:
+            ApiError: the queue is full or closed.
+        """
+        ticket = self.queue.enter(tokens)
+        try:
+            await ticket.turn()
+            return await asyncio.wrap_future(self.worker.run(work))
+        finally:
+            ticket.leave()
+
+    def _check(self, asked: ChatRequest) -> None:
+        """Check everything that needs no image."""
+        limits = self.image_input.limits
+        if asked.model != self.config.name:
+            raise ApiError(
+                f"no model {quote(asked.model)} here; this server has {self.config.name}",
+                status=404, code="model_not_found", param="model",
+            )  # fmt: skip
+        length = sum(len(part) for turn in asked.messages for part in turn.content if isinstance(part, str))
+        if length > limits.max_text:
+            raise ApiError(f"{length:,} characters of text, at most {limits.max_text:,} are read; send less")
+        if (asked.hd or 0) > limits.max_hd:
+            raise ApiError(f"hd is {quote(asked.hd)}, at most {limits.max_hd} here; use a smaller one", param="hd")
+        if asked.partition is not None and asked.partition not in RULES:
+            raise ApiError(f"no partition rule {quote(asked.partition)}; use {', '.join(RULES)}", param="partition")
+        if limits.max_new_tokens is not None and (asked.max_tokens or 0) > limits.max_new_tokens:
+            raise ApiError(
+                f"max_tokens is {quote(asked.max_tokens)}, at most {limits.max_new_tokens:,} here", param="max_tokens"
+            )
+        self.image_input.check_count(asked.images)
+
+    def _encode(self, asked: ChatRequest, files: list[bytes]) -> GenerationJob:
+        """Open the images and encode the prompt."""
+        pictures = iter(self.image_input.open(files))
+
+        def opened(part: str | chat_format.Image) -> str | chat_format.Image:
+            return chat_format.Image(next(pictures)) if isinstance(part, chat_format.Image) else part
+
+        messages = [chat_format.Message(turn.role, tuple(map(opened, turn.content))) for turn in asked.messages]
+        options = JobOptions(
+            sampling=asked.sampling,
+            hd=asked.hd or self.hd,
+            partition=asked.partition or self.partition,
+            max_new_tokens=asked.max_tokens,
+            stop=asked.stop,
+            top_logprobs=asked.top_logprobs,
+            prompt_format=asked.prompt_format,
+        )
+        job = prepare_job(self.engine, messages, options)
+        most = self.image_input.limits.max_new_tokens
+        return job if most is None else replace(job, max_new_tokens=min(most, job.max_new_tokens))
+
+    def _add_gauges(self) -> None:
+        add, queue = self.metrics.add_gauge, self.queue
+        add("ixc_requests_inside", "Requests running and waiting.", lambda: len(queue))
+        add("ixc_tokens_inside", "Tokens of prompts and answers, running and waiting.", lambda: queue.tokens)
+        add("ixc_tokens_limit", "Most tokens inside.", lambda: queue.max_tokens)
+        add("ixc_body_bytes_inside", "Bytes of requests being read.", lambda: self.bodies.bytes_in_flight)
+        add("ixc_tokens_per_second", "Prompt and answer tokens a second, smoothed.", lambda: queue.rate)
+
+
+class AnswerStream:
+    """An answer's deltas, and a watch on whether its client is still connected.
+
+    Args:
+        service: for its metrics.
+        request: of the client.
+        stream: the deltas.
+    """
+
+    def __init__(self, service: ChatService, request: Request, stream: DeltaStream) -> None:
+        self.service, self.stream, self.arrived = service, stream, time.perf_counter()
+        self._watch = asyncio.ensure_future(_wait_for_disconnect(request))
+        self._watch.add_done_callback(lambda _: stream.leave())
+
+    async def deltas(self) -> AsyncIterator[TextDelta]:
+        """Yield the answer's deltas; errors as of `DeltaStream.deltas`."""
+        async for delta in self.stream.deltas():
+            if delta.finish is not None:
+                self.service.metrics.request.observe(time.perf_counter() - self.arrived)
+            yield delta
+
+    def close(self) -> None:
+        """Stop: a waiting request leaves the queue, a running answer ends at its next token."""
+        self.stream.leave()
+        self._watch.cancel()
+
+
+async def _run_in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    """Return when the client has disconnected."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
