@@ -34,7 +34,7 @@ from urllib.request import Request, urlopen
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
 from ixc.errors import EndpointError, UsageError
-from ixc.evals.pictures import kind_of
+from ixc.evals.image_cells import kind_of
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question

@@ -1,7 +1,7 @@
-"""Pictures of a data set: their sizes for Fig. 1b, and small copies for the page. Pillow; nothing is enlarged.
+"""Images of a data set: their sizes for Fig. 1b, and thumbnails for the page. Uses Pillow; images are never enlarged.
 
-A header gives the size, so counting the pictures of a benchmark decodes none of them. A picture that cannot be read
-is None here: a report on a finished run is worth more than an error about one of its pictures.
+Sizes come from image headers, so no image is decoded for them. An unreadable image gives None: one broken image must
+not prevent the report of a finished run.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from hashlib import blake2b
 
 from PIL import Image
 
-from ixc.evals.report.result import Picture
+from ixc.evals.report.run_report import Picture
 
 LONG_SIDE = 640
-"""Longest side of a picture on the page, pixels."""
+"""Long side of a thumbnail, pixels."""
 
 QUALITY = 72
-"""Of WebP: small print stays legible in about 30 KB."""
+"""WebP quality: small print stays legible in about 30 KB."""
 
 MOST_PIXELS = 512 * 2**20
-"""Largest picture that is decoded; beyond, only its size is used."""
+"""Largest image that is decoded, pixels; of a larger one only the size is used."""
 
 
 def digest(data: bytes) -> str:
-    """Name of the bytes of a picture."""
+    """Hash the bytes of an image."""
     return blake2b(data, digest_size=12).hexdigest()
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:
-    """(width, height) in pixels from the header, None if it is no picture."""
+    """Read (width, height) in pixels from the header; None if it is no image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -40,8 +40,8 @@ def size_of(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def small(data: bytes) -> Picture | None:
-    """A copy of at most `LONG_SIDE` on its long side, on white; None if it cannot be read."""
+def thumbnail(data: bytes) -> Picture | None:
+    """Make a thumbnail on white, at most `LONG_SIDE` on its long side; None if the image cannot be read."""
     size = size_of(data)
     if size is None or size[0] * size[1] > MOST_PIXELS:
         return None
