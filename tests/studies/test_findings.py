@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bench.ablate.tiny import made_up
+from studies.tiny import made_up
 
 from ixc.errors import DataError
 from studies.resolution import paper, report

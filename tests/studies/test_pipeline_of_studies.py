@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench.ablate.tiny import PLAN, made_up
+from studies.tiny import PLAN, made_up
 
 from ixc.errors import DataError, UsageError
 from studies.resolution import language_model, pages, pipeline
@@ -111,7 +111,7 @@ def test_seeds_come_one_after_the_other() -> None:
 def test_a_killed_set_ends_with_the_same_results(tmp_path: Path) -> None:
     code = """import sys
 from pathlib import Path
-from bench.ablate.tiny import PLAN
+from studies.tiny import PLAN
 from studies.resolution import hand, pages, whole
 from studies.resolution.language_model import LESSONS, Lesson
 if __name__ == "__main__":

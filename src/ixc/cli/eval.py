@@ -99,7 +99,8 @@ def run(
 
     tasks = room.tasks_of(names)
     folder_of_data, ranks = _data(data), _rank(rank)
-    check_tiling(hd, partition)
+    check_tiling(None, partition)
+    room.check_hd(hd)
     room.check_style(prompts)
     if endpoint is None:
         _refuse({"--plain": plain, "--parallel": parallel is not None}, "without --endpoint")
