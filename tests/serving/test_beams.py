@@ -32,7 +32,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def own(engine: Engine, question: Question) -> str:
     names = ("images", "text", "hd", "num_beams", "max_new_tokens", "raw")
-    asked = batch.Request(name="own", **{name: getattr(question, name) for name in names})
+    asked = batch.BatchRequest(name="own", **{name: getattr(question, name) for name in names})
     return batch.answer(engine, [asked])[0]
 
 

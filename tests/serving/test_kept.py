@@ -19,7 +19,7 @@ def cached(server: Running) -> int:
 
 
 def test_the_second_question_reads_only_its_text(server: Running, engine: Engine, page: Path) -> None:
-    engine.reader.prefixes.clear()
+    engine.generator.prefixes.clear()
     before, image = cached(server), image_part(data_url(page.read_bytes()))
     first = server.ask([image, text_part("What is the title?")], max_tokens=4)[1]
     assert first["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
@@ -33,7 +33,7 @@ def test_the_second_question_reads_only_its_text(server: Running, engine: Engine
 
 
 def test_the_next_turn_reads_only_what_is_new(server: Running, engine: Engine, page: Path) -> None:
-    engine.reader.prefixes.clear()
+    engine.generator.prefixes.clear()
     asked: list[dict[str, Any]] = [
         {"role": "user", "content": [image_part(data_url(page.read_bytes())), text_part("What is the title?")]}
     ]

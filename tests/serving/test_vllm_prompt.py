@@ -22,7 +22,7 @@ from ixc.serving.vllm import prompt
 
 def local(engine: Engine, asked: Question) -> list[int]:
     """The local model's ids, one for each image."""
-    request = batch.Request(name="own", images=asked.images, text=asked.text, hd=asked.hd, raw=asked.raw)
+    request = batch.BatchRequest(name="own", images=asked.images, text=asked.text, hd=asked.hd, raw=asked.raw)
     segments = batch.segments(request, [open_image(image) for image in asked.images], system=engine.processor.system)
     inputs = engine.processor.encode_segments([segments], bos_once=asked.raw, hd=asked.hd, return_tensors="pt")
     ids, types = (inputs[name][0].tolist() for name in ("input_ids", "mm_token_type_ids"))

@@ -23,10 +23,10 @@ def check_model(model: Path | None) -> Path:
         WeightsError: something is missing or damaged, or a size is no positive whole number.
     """
     from ixc.inference.cost import read_geometry
-    from ixc.inference.model_folder import check_settings, check_tokenizer, found
+    from ixc.inference.model_folder import check_settings, check_tokenizer, find_folder
     from ixc.model.checkpoint_files import check_headers
 
-    folder = found(model)
+    folder = find_folder(model)
     check_settings(folder)
     check_tokenizer(folder)
     check_headers(folder)
@@ -41,10 +41,10 @@ def check_model(model: Path | None) -> Path:
 
 def check_source(source: Path) -> None:
     """A folder whose weights are to be rewritten: config.json, and whole weight files. Raises: WeightsError."""
-    from ixc.inference.model_folder import check_settings, found
+    from ixc.inference.model_folder import check_settings, find_folder
     from ixc.model.checkpoint_files import check_headers
 
-    check_settings(found(source))
+    check_settings(find_folder(source))
     check_headers(source)
 
 
@@ -59,7 +59,7 @@ def check_run(
     *,
     device: str,
     dtype: str = "auto",
-    plora: str = "low_rank",
+    plora: str = "separate",
     compile: bool = False,
     prefix_cache: int | None = None,
 ) -> None:

@@ -71,7 +71,7 @@ def serve(
     ] = 120,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    plora: Plora = "low_rank",
+    plora: Plora = "separate",
     compile: Compile = False,
     tile_cache: TileCache = None,
     prefix_cache: PrefixCache = None,
@@ -90,7 +90,7 @@ def serve(
     hosts = _hosts(fetch_from or [])
     chosen = choose(engine)
     own = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
-    if chosen == "vllm" and own != engine_options(plora="low_rank", compile=False):
+    if chosen == "vllm" and own != engine_options(plora="separate", compile=False):
         raise UsageError(
             "--plora, --compile, --tile-cache and --prefix-cache are of the light server, and vLLM has its own ways; "
             "leave them out or use --engine light"
@@ -137,11 +137,11 @@ def _desk(
 ) -> ChatService:
     """The loaded model behind its door."""
     from ixc.inference.cost import read_geometry
-    from ixc.inference.model_folder import found
+    from ixc.inference.model_folder import find_folder
     from ixc.serving.app import ChatService, Settings
     from ixc.serving.middleware import LOOPBACK
 
-    folder = found(model)
+    folder = find_folder(model)
     settings = Settings(
         name=name or folder.resolve().name,
         geometry=read_geometry(folder),
@@ -171,13 +171,13 @@ def _become_vllm(
     """Prints the arithmetic and becomes vLLM."""
     import torch
 
-    from ixc.inference.model_folder import found
+    from ixc.inference.model_folder import find_folder
     from ixc.serving.middleware import LOOPBACK
     from ixc.serving.vllm.launch import VllmConfig, free_memory, settings, start
 
     if device == "mps" or port == 0:
         raise UsageError("vLLM runs on cpu or cuda, and on a port that is named; use --engine light for mps or port 0")
-    folder = found(model)
+    folder = find_folder(model)
     launch = settings(
         VllmConfig(
             folder=folder,

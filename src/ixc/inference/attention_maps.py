@@ -17,7 +17,7 @@ import torch
 from ixc.core.token_layout import Layout
 from ixc.errors import UsageError
 from ixc.inference.prefix_cache import prefix_key
-from ixc.inference.vision_cache import grids_of, identity, image_keys
+from ixc.inference.vision_cache import grids_of, image_keys, weights_identity
 from ixc.model.decoder import Attention
 from ixc.model.plora import spans_of
 
@@ -40,13 +40,13 @@ class AttentionMaps:
     """(side, side) float32, the same for the overview; None where the model has none."""
 
 
-def possible(engine: Engine) -> bool:
+def is_supported(engine: Engine) -> bool:
     """Whether `look` works: kept prefixes are needed, and a decoder whose attention is ours."""
-    return engine.compiled is None and engine.reader.prefixes.limit > 0
+    return engine.compiled is None and engine.generator.prefixes.limit > 0
 
 
 @torch.inference_mode()
-def look(engine: Engine, inputs: Mapping[str, torch.Tensor], *, answer_tokens: int) -> list[AttentionMaps]:
+def compute(engine: Engine, inputs: Mapping[str, torch.Tensor], *, answer_tokens: int) -> list[AttentionMaps]:
     """Where the last tokens of a conversation looked.
 
     Args:
@@ -59,7 +59,7 @@ def look(engine: Engine, inputs: Mapping[str, torch.Tensor], *, answer_tokens: i
     Raises:
         UsageError: no answer, or the engine keeps no prefixes. CapacityError: too little memory.
     """
-    if not possible(engine):
+    if not is_supported(engine):
         raise UsageError("attention needs kept prefixes (prefix_cache above 0) and steps that are not compiled")
     length = inputs["input_ids"].shape[1]
     if not 0 < answer_tokens < length:
@@ -78,8 +78,8 @@ _IMAGES = ("pixel_values", "image_grids")
 
 def _weights(engine: Engine, inputs: Mapping[str, torch.Tensor], first: int) -> torch.Tensor:
     """Attention to every position, summed over the answer's tokens, mean over layers and heads. (T,) float32"""
-    ids, who = inputs["input_ids"], identity([engine.model])
-    decoder, store = engine.model.model.language_model, engine.reader.prefixes
+    ids, who = inputs["input_ids"], weights_identity([engine.model])
+    decoder, store = engine.model.model.language_model, engine.generator.prefixes
     numbers = _numbers(engine, inputs)
     cache = store.take(who, numbers[:first])
     held = cache.get_seq_length()

@@ -21,7 +21,7 @@ from ixc.errors import ContextError, ImageError, UsageError
 from ixc.inference.engine import Engine
 from ixc.inference.sampling import Sampling
 from ixc.processing.image_io import open_image
-from ixc.utils.device import device_of, dtype_of, memory
+from ixc.utils.device import explain_out_of_memory, resolve_device, resolve_dtype
 
 POSITIONS = 1 << 15
 """Most positions of prompts computed at once, beams counted, unless one question alone has more."""
@@ -32,7 +32,7 @@ MARKERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class BatchRequest:
     """One question with its settings."""
 
     name: str
@@ -56,7 +56,7 @@ class _Item:
     """A request with its pictures opened."""
 
     place: int
-    request: Request
+    request: BatchRequest
     segments: list[chat_format.Segment]
     length: int
     """Tokens of the prompt, those of the text estimated from above: one a letter."""
@@ -69,7 +69,7 @@ class _Item:
 
 
 def answer(
-    engine: Engine, requests: Sequence[Request], *, partition: str | None = None, positions: int = POSITIONS
+    engine: Engine, requests: Sequence[BatchRequest], *, partition: str | None = None, positions: int = POSITIONS
 ) -> list[str]:
     """The answers, in the order of the requests, each the same as alone.
 
@@ -97,10 +97,10 @@ def number_type(device: str, dtype: str) -> str:
     Raises:
         UsageError: no such device or type.
     """
-    return str(dtype_of(dtype, device_of(device))).removeprefix("torch.")
+    return str(resolve_dtype(dtype, resolve_device(device))).removeprefix("torch.")
 
 
-def segments(request: Request, images: Sequence[Image.Image], *, system: str = "") -> list[chat_format.Segment]:
+def segments(request: BatchRequest, images: Sequence[Image.Image], *, system: str = "") -> list[chat_format.Segment]:
     """The prompt of a request. A published prompt keeps its tags; any other text is a user's turn and stays text.
 
     Raises:
@@ -120,7 +120,7 @@ def segments(request: Request, images: Sequence[Image.Image], *, system: str = "
     ]
 
 
-def _item(engine: Engine, place: int, request: Request, rule: str) -> _Item:
+def _item(engine: Engine, place: int, request: BatchRequest, rule: str) -> _Item:
     """Everything that can be wrong with a request is found here, and told with its name."""
     try:
         images = [open_image(image) for image in request.images]
@@ -169,11 +169,13 @@ def _generate(engine: Engine, group: Sequence[_Item], rule: str) -> list[str]:
     )
     device, dtype = engine.model.device, engine.model.dtype
     what = f"{len(group)} x {length:,} tokens of prompt with {first.num_beams} beams"
-    with memory(what, device, dtype, f"lower --hd ({first.hd} now)"):
+    with explain_out_of_memory(what, device, dtype, f"lower --hd ({first.hd} now)"):
         if engine.compiled is not None:
             rows = len(group) * first.num_beams
             chosen |= engine.compiled.arguments(length + first.max_new_tokens, rows=rows)
-        output = engine.model.generate(**engine.reader.look(inputs), max_new_tokens=first.max_new_tokens, **chosen)
+        output = engine.model.generate(
+            **engine.generator.encode_images(inputs), max_new_tokens=first.max_new_tokens, **chosen
+        )
     return [engine.processor.decode_answer(row) for row in output[:, length:]]
 
 

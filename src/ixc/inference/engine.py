@@ -7,7 +7,7 @@ Options of speed and memory, of `load` and of `Engine`:
 
     tile_cache     bytes of tile features kept (default 512 MB; 0: off), `cache.py`
     prefix_cache   bytes of keys and values kept (default 2 GB; 0: off), `prefix.py`
-    plora          "low_rank" (default), "folded" (a second copy of the decoder's matrices, of `load` only), or "auto"
+    plora          "separate" (default), "merged" (a second copy of the decoder's matrices, of `load` only), or "auto"
     compile        True: tower, reading and decode step through torch.compile, a static cache, no kept prefixes,
                    `compile.py`
 
@@ -17,6 +17,7 @@ stands before the first stop token. Pictures belong to the first turn of a conve
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -25,20 +26,20 @@ from typing import Any
 import torch
 
 from ixc.errors import UsageError
-from ixc.inference.compile import Compiled
+from ixc.inference.compile import CompiledSteps
 from ixc.inference.generation import CachedGenerator
-from ixc.inference.model_folder import check_agreement, check_settings, found, read_processor
-from ixc.inference.plora_merging import wants_folding
+from ixc.inference.model_folder import check_agreement, check_settings, find_folder, read_processor
+from ixc.inference.plora_merging import should_merge
 from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, Rules, answer_of, prepare
 from ixc.inference.sampling import GREEDY, Sampling
-from ixc.inference.settings import check_plora, check_prefix_cache
+from ixc.inference.settings import RENAMED_PLORA, check_plora, check_prefix_cache
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
 from ixc.inference.vision_cache import TILE_CACHE_BYTES, check_bytes
 from ixc.model import loading
-from ixc.model.plora import fold
-from ixc.utils.device import device_of, dtype_of, memory
+from ixc.model.plora import merge_plora
+from ixc.utils.device import explain_out_of_memory, resolve_device, resolve_dtype
 
 
 def load(
@@ -48,7 +49,7 @@ def load(
     dtype: str = "auto",
     tile_cache: int = TILE_CACHE_BYTES,
     prefix_cache: int | None = None,
-    plora: str = "low_rank",
+    plora: str = "separate",
     compile: bool = False,
 ) -> Engine:
     """The model and the processor of a folder, on a device.
@@ -58,30 +59,34 @@ def load(
         device: "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (float32 on the CPU, where bfloat16 is slower; else bfloat16), "float32", "bfloat16", "float16".
         tile_cache, prefix_cache, compile: as `Engine`.
-        plora: "low_rank"; "folded": image tokens go through a second copy of the decoder's matrices with the addition
-            folded in, no low-rank products in prefill; "auto": folded where the plan's bytes leave room for it.
+        plora: "separate"; "merged": image tokens go through a second copy of the decoder's matrices with the addition
+            merged in, no low-rank products in prefill; "auto": merged where the plan's bytes leave room for it.
 
     Raises:
         WeightsError: no such folder, files missing, weights damaged.
         UsageError: a device or dtype that does not exist here, an option with a value it cannot have.
         CapacityError: too little memory.
     """
-    where = device_of(device)
-    number = dtype_of(dtype, where)
-    check_plora(plora, compile=compile)
+    where = resolve_device(device)
+    number = resolve_dtype(dtype, where)
+    if plora in RENAMED_PLORA:
+        warnings.warn(f"plora={plora!r} is now {RENAMED_PLORA[plora]!r}", FutureWarning, stacklevel=2)
+    plora = check_plora(plora, compile=compile)
     check_bytes("tile_cache", tile_cache)
     prefix_cache = _kept_prefixes(prefix_cache, compile=compile)
-    path = found(folder)
+    path = find_folder(folder)
     check_settings(path)
     loading.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
     processor = read_processor(path)
     size = sum(file.stat().st_size for file in loading.weight_files(path)) / 1e9
-    with memory(f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"):
+    with explain_out_of_memory(
+        f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"
+    ):
         model = loading.load(path, dtype=number)
         check_agreement(path, model.config, processor)
         model = model.to(where).eval()
-        if wants_folding(plora, path, model, compile=compile):
-            fold(model)
+        if should_merge(plora, path, model, compile=compile):
+            merge_plora(model)
         return Engine(
             model=model, processor=processor, tile_cache=tile_cache, prefix_cache=prefix_cache, compile=compile
         )
@@ -113,8 +118,8 @@ class Engine:
         prefix_cache = _kept_prefixes(prefix_cache, compile=compile)
         self.model = model
         self.processor = processor
-        self.compiled = Compiled(model) if compile else None
-        self.reader = CachedGenerator(
+        self.compiled = CompiledSteps(model) if compile else None
+        self.generator = CachedGenerator(
             model, processor, tile_cache=tile_cache, prefix_cache=prefix_cache, by_mask=self.compiled is not None
         )
 
@@ -246,12 +251,12 @@ class Engine:
         what = f"{length:,} tokens of prompt and up to {max_new_tokens:,} of answer"
         own = [device] if device.type == "cuda" else []
         with (
-            memory(what, device, self.model.dtype, "lower --hd" + (f" ({hd} now)" if hd else "")),
+            explain_out_of_memory(what, device, self.model.dtype, "lower --hd" + (f" ({hd} now)" if hd else "")),
             torch.random.fork_rng(own, enabled=sampling.seed is not None),
         ):
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
-            return self.reader.generate(inputs, max_new_tokens=max_new_tokens, **chosen, **extra)
+            return self.generator.generate(inputs, max_new_tokens=max_new_tokens, **chosen, **extra)
 
     @property
     def _stops(self) -> set[int]:

@@ -18,7 +18,7 @@ import torch
 from transformers import DynamicCache
 
 from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES, PrefixCache, first_row, prefix_key
-from ixc.inference.vision_cache import TILE_CACHE_BYTES, TileCache, grids_of, identity, image_keys
+from ixc.inference.vision_cache import TILE_CACHE_BYTES, TileCache, grids_of, image_keys, weights_identity
 from ixc.model.plora import Spans, spans_of
 from ixc.model.transformers_contract import CACHE_NAME
 
@@ -57,7 +57,7 @@ class CachedGenerator:
         self.model, self.processor, self.by_mask = model, processor, by_mask
         self.tiles, self.prefixes = TileCache(tile_cache), PrefixCache(prefix_cache)
 
-    def look(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    def encode_images(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         """The inputs with pictures turned into features, which `generate` then only places, waiting for no device.
 
         Rows of any number, their images at any places; inputs on the CPU.
@@ -95,25 +95,25 @@ class CachedGenerator:
     def _plan(self, inputs: Mapping[str, torch.Tensor]) -> _Plan:
         spans = spans_of(inputs["mm_token_type_ids"].cpu())
         if spans is None or len(inputs["input_ids"]) != 1 or not self.prefixes.limit:
-            return _Plan(given=self.look(inputs), numbers=None)
+            return _Plan(given=self.encode_images(inputs), numbers=None)
         pictured = "pixel_values" in inputs
         counts = (
             [self.processor.num_image_tokens(*grid) for grid in grids_of(inputs["image_grids"])] if pictured else []
         )
         keys = image_keys(inputs["pixel_values"], inputs["image_grids"]) if pictured else []
         numbers = prefix_key(inputs["input_ids"][0].tolist(), spans, keys, counts)
-        cache = self.prefixes.take(identity([self.model]), numbers)
+        cache = self.prefixes.take(weights_identity([self.model]), numbers)
         rest = _unread(inputs, spans, counts, cache.get_seq_length())
-        return _Plan(given=self.look(rest) | {"image_spans": spans, CACHE_NAME: cache}, numbers=numbers)
+        return _Plan(given=self.encode_images(rest) | {"image_spans": spans, CACHE_NAME: cache}, numbers=numbers)
 
     def _keep(self, numbers: np.ndarray, cache: DynamicCache, output: torch.Tensor) -> None:
         """Puts back what was read; of several rows the prompt only, which they share."""
         if len(output) > 1 or len(cache.layers[0].keys) > 1:  # pyright: ignore[reportArgumentType]
-            self.prefixes.put(identity([self.model]), numbers, first_row(cache, len(numbers)))
+            self.prefixes.put(weights_identity([self.model]), numbers, first_row(cache, len(numbers)))
             return
         answer = output[0, len(numbers) :].cpu().numpy()
         held = np.concatenate([numbers, answer])[: cache.get_seq_length()]
-        self.prefixes.put(identity([self.model]), held, cache)
+        self.prefixes.put(weights_identity([self.model]), held, cache)
 
 
 def _unread(inputs: Mapping[str, torch.Tensor], spans: Spans, counts: list[int], known: int) -> dict[str, torch.Tensor]:

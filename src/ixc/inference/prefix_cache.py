@@ -25,12 +25,12 @@ from ixc.model.plora import Spans
 PREFIX_CACHE_BYTES = 2 << 30
 """Keys and values kept by default: 16,384 tokens of the 7B in bfloat16, half of it in float32."""
 
-SLACK = 64
+SPARE_POSITIONS = 64
 """Positions of spare room behind what a cache holds, at least; else a sixteenth."""
 
 
 class PreallocatedLayer(DynamicLayer):
-    """One layer's keys and values with room behind them: a new token is written, and the old ones are not copied."""
+    """One layer's keys and values with storage behind them: a new token is written, and the old ones are not copied."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -38,31 +38,31 @@ class PreallocatedLayer(DynamicLayer):
         """(B, K, T, D) each, appended; returns all. The rows beyond are free room."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._room: list[torch.Tensor] = []
+            self._storage: list[torch.Tensor] = []
         held = self.get_seq_length()
         total = held + key_states.shape[-2]
         if not self._fits(held, total, len(key_states)):
             pairs = ((self.keys, key_states), (self.values, value_states))
-            self._room = [_moved(old, new, held, total) for old, new in pairs]
-        keys, values = self._room
+            self._storage = [_moved(old, new, held, total) for old, new in pairs]
+        keys, values = self._storage
         keys[:, :, held:total], values[:, :, held:total] = key_states, value_states
         self.keys, self.values = keys[:, :, :total], values[:, :, :total]
         return self.keys, self.values
 
     def _fits(self, held: int, total: int, rows: int) -> bool:
-        """True if what is held lies in the room and the new fits behind it: beams put other tensors in its place."""
-        if not self._room or held == 0 or self.keys is None:
+        """True if what is held lies in the storage and the new fits behind it: beams put other tensors in its place."""
+        if not self._storage or held == 0 or self.keys is None:
             return False
-        room = self._room[0]
-        return self.keys.data_ptr() == room.data_ptr() and len(room) == rows and total <= room.shape[-2]
+        storage = self._storage[0]
+        return self.keys.data_ptr() == storage.data_ptr() and len(storage) == rows and total <= storage.shape[-2]
 
 
 def _moved(old: Any, new: torch.Tensor, held: int, total: int) -> torch.Tensor:
     batch, heads, _, width = new.shape
-    room = new.new_empty(batch, heads, total + max(SLACK, total // 16), width)
+    storage = new.new_empty(batch, heads, total + max(SPARE_POSITIONS, total // 16), width)
     if held:
-        room[:, :, :held] = old
-    return room
+        storage[:, :, :held] = old
+    return storage
 
 
 def preallocated_cache() -> DynamicCache:
@@ -74,7 +74,7 @@ def preallocated_cache() -> DynamicCache:
 
 def bytes_of(cache: DynamicCache) -> int:
     """Memory a cache holds, its spare room counted."""
-    return sum(part.nbytes for layer in cache.layers for part in getattr(layer, "_room", ()))
+    return sum(part.nbytes for layer in cache.layers for part in getattr(layer, "_storage", ()))
 
 
 def prefix_key(ids: list[int], spans: Spans, images: list[bytes], tokens: list[int]) -> np.ndarray:
@@ -113,7 +113,7 @@ class Prefix:
         return self.cache.get_seq_length()
 
 
-def common(one: np.ndarray, other: np.ndarray) -> int:
+def common_prefix_length(one: np.ndarray, other: np.ndarray) -> int:
     """Length of the common beginning of two signatures, an image kept whole."""
     count = min(len(one), len(other))
     different = np.nonzero(one[:count] != other[:count])[0]
@@ -143,14 +143,14 @@ class PrefixCache:
         """A cache that holds the longest known beginning of these numbers, short of the last one; it may be empty."""
         with self._lock:
             lengths = {
-                name: min(common(numbers, each.numbers[: each.length]), len(numbers) - 1)
+                name: min(common_prefix_length(numbers, each.numbers[: each.length]), len(numbers) - 1)
                 for name, each in self._kept.items()
                 if each.identity == identity
             }
             best = max(lengths, key=lambda name: lengths[name], default=None)
             if best is None or lengths[best] <= 1:
                 return preallocated_cache()
-            length = common(numbers, numbers[: lengths[best]])
+            length = common_prefix_length(numbers, numbers[: lengths[best]])
             if length <= 1:
                 return preallocated_cache()
             self.tokens_reused += length

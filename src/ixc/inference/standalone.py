@@ -2,7 +2,7 @@
 
     folder --reader--> StandaloneReader --prepare--> Request (no torch yet) --StandaloneModel--> tokens --> text
 
-`reader` gives None for every folder or machine that this does not cover: published and quantised folders, large
+`reader` gives None for every folder or machine that this does not cover: published and quantized folders, large
 weights, a GPU. The caller then takes `engine.load`; both give the same tokens, which a test holds.
 """
 
@@ -70,9 +70,9 @@ class StandaloneReader:
             False where the full engine must decide: "auto" is a GPU here, or the weights are not exactly this model's.
         """
         from ixc.model.standalone import StandaloneModel
-        from ixc.utils.device import device_of
+        from ixc.utils.device import resolve_device
 
-        if device_of(device).type != "cpu":
+        if resolve_device(device).type != "cpu":
             return False
         self._model = StandaloneModel(self.sizes)
         return self._model.load_weights(self.folder)
@@ -91,12 +91,12 @@ class StandaloneReader:
         """Until the first stop token. Raises: CapacityError: too little memory."""
         import torch
 
-        from ixc.utils.device import memory
+        from ixc.utils.device import explain_out_of_memory
 
         assert self._model is not None, "load() comes first"
         inputs = {name: torch.from_numpy(value) for name, value in request.inputs.items()}
         what = f"{request.prompt_tokens:,} tokens of prompt and up to {request.max_new_tokens:,} of answer"
-        with memory(what, torch.device("cpu"), torch.float32, f"lower --hd ({request.hd} now)"):
+        with explain_out_of_memory(what, torch.device("cpu"), torch.float32, f"lower --hd ({request.hd} now)"):
             for token in self._model.greedy(inputs, max_new_tokens=request.max_new_tokens):
                 if token in self.stops:
                     return

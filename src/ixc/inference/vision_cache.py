@@ -1,7 +1,7 @@
 """What the tower saw, kept: features of tiles by the bytes of their pixels.
 
     uint8 tiles --blake2b--> keys --known?--> features kept
-                                  --else----> normalise -> IxcModel.see -> features, kept
+                                  --else----> normalise -> IxcModel.encode_tiles -> features, kept
     features -> assemble with newline and separator -> ImageFeatures
 
 Identical tiles (white margins, a screenshot with one changed region, the same image in the next turn) are seen once.
@@ -41,7 +41,7 @@ def check_bytes(name: str, value: int) -> int:
     return value
 
 
-def identity(parts: Iterable[nn.Module | nn.Parameter]) -> bytes:
+def weights_identity(parts: Iterable[nn.Module | nn.Parameter]) -> bytes:
     """A name for weights as they are now: changed in place, moved or cast, they have another."""
     seen = blake2b(digest_size=DIGEST)
     for part in parts:
@@ -52,7 +52,7 @@ def identity(parts: Iterable[nn.Module | nn.Parameter]) -> bytes:
     return seen.digest()
 
 
-def digests(pixel_values: torch.Tensor) -> list[bytes]:
+def tile_keys(pixel_values: torch.Tensor) -> list[bytes]:
     """A key a tile. (N, 3, S, S) of any dtype"""
     kind = f"{pixel_values.dtype}{tuple(pixel_values.shape[1:])}".encode()
     arrays = pixel_values.detach().cpu().contiguous().view(torch.uint8).numpy()
@@ -73,7 +73,7 @@ def _of_images(keys: list[bytes], grids: list[Grid]) -> list[list[bytes]]:
 def image_keys(pixel_values: torch.Tensor, image_grids: torch.Tensor) -> list[bytes]:
     """The keys of whole images, in order."""
     grids = grids_of(image_grids)
-    return [image_key(grid, keys) for grid, keys in zip(grids, _of_images(digests(pixel_values), grids), strict=True)]
+    return [image_key(grid, keys) for grid, keys in zip(grids, _of_images(tile_keys(pixel_values), grids), strict=True)]
 
 
 def grids_of(image_grids: torch.Tensor) -> list[Grid]:
@@ -107,16 +107,18 @@ class TileCache:
         grids = grids_of(image_grids)
         model.check_tiles(pixel_values)
         check_grids(pixel_values, grids)
-        who = identity([model.vision_tower, model.merge, model.vision_proj, model.plora_sub_GN, model.plora_glb_GN])
-        keys = [who + key for key in digests(pixel_values)]
+        who = weights_identity(
+            [model.vision_tower, model.merge, model.vision_proj, model.plora_sub_GN, model.plora_glb_GN]
+        )
+        keys = [who + key for key in tile_keys(pixel_values)]
         order = _Order(keys, grids, with_overview=model.config.overview)
         found = self._found(order.pictures)
         new = [key for key in dict.fromkeys(order.pictures) if key not in found]
         if new:
-            seen = model.see(order.make(new, pixel_values, model.plora_glb_GN.device))
+            seen = model.encode_tiles(order.make(new, pixel_values, model.plora_glb_GN.device))
             found |= dict(zip(new, (each.clone() for each in seen), strict=True))
             self._keep({key: found[key] for key in new})
-        newline, separator = model.marks()
+        newline, separator = model.special_embeddings()
         tokens = torch.stack([found[key] for key in order.pictures])
         return ImageFeatures(pooler_output=assemble(tokens, grids, newline=newline, separator=separator))
 

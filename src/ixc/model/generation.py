@@ -23,7 +23,7 @@ from transformers import DynamicCache, GenerationMixin, LogitsProcessor, LogitsP
 
 from ixc.errors import UsageError
 from ixc.model.base import IxcPreTrainedModel
-from ixc.model.plora import cut, spans_of
+from ixc.model.plora import clip_spans, spans_of
 from ixc.model.transformers_contract import cache_in
 
 
@@ -86,7 +86,7 @@ class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
             prepared.pop("mm_token_type_ids", None)
         elif (spans := prepared.get("image_spans")) is not None:
             seen, length = _seen(kwargs), (given if given is not None else prepared["inputs_embeds"]).shape[1]
-            prepared["image_spans"] = cut(spans, seen, seen + length)
+            prepared["image_spans"] = clip_spans(spans, seen, seen + length)
         return prepared
 
     def _expand_multimodal_outputs(

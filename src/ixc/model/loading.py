@@ -31,7 +31,7 @@ from ixc.model.checkpoint_files import SAFE, SAFE_INDEX, json_object, refuse_tak
 from ixc.model.configuration import IxcConfig
 from ixc.model.key_mapping import is_ignored, published_name
 from ixc.model.modeling import IxcForConditionalGeneration
-from ixc.model.quantization.layers import prepare, quantisation
+from ixc.model.quantization.layers import read_quantization, replace_modules
 from ixc.model.strict_loading import refuse
 
 COPIED = (
@@ -66,8 +66,8 @@ def expected_shapes(config: IxcConfig) -> dict[str, Shape]:
     """Published key -> shape for every weight of a model, without making one."""
     with torch.device("meta"):
         model = IxcForConditionalGeneration(config)
-    if (settings := quantisation(config)) is not None:
-        prepare(model, settings)
+    if (settings := read_quantization(config)) is not None:
+        replace_modules(model, settings)
     return {published_name(key): tuple(value.shape) for key, value in model.state_dict().items()}
 
 

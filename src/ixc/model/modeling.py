@@ -29,7 +29,7 @@ from ixc.model.generation import IxcGenerative
 from ixc.model.image_encoder import ImageEncoder
 from ixc.model.image_features import assemble
 from ixc.model.linear import linear
-from ixc.model.plora import Places, Spans, text_only
+from ixc.model.plora import ImagePositions, Spans, text_only
 from ixc.model.projector_merge import MERGE, SIDE
 from ixc.model.strict_loading import StrictLoading
 from ixc.model.transformers_contract import CACHE_NAME, cache_of, one_cache
@@ -92,8 +92,8 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
             UsageError: grids and tiles disagree, or tiles of another size.
         """
         pictures, grids = self._pictures(pixel_values, image_grids)
-        newline, separator = self.marks()
-        seen = self.see(pictures, tiles_per_pass=tiles_per_pass)
+        newline, separator = self.special_embeddings()
+        seen = self.encode_tiles(pictures, tiles_per_pass=tiles_per_pass)
         return ImageFeatures(pooler_output=assemble(seen, grids, newline=newline, separator=separator))
 
     def forward(
@@ -118,7 +118,7 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
             if image_grids is None:
                 raise UsageError("pixel_values came without image_grids; give rows and columns of tiles, (images, 2)")
             features = self.get_image_features(pixel_values, image_grids, tiles_per_pass)
-        image_mask: Places = self._image_mask(input_ids, inputs_embeds, mm_token_type_ids)
+        image_mask: ImagePositions = self._image_mask(input_ids, inputs_embeds, mm_token_type_ids)
         if image_spans is not None:
             image_mask = image_spans
         if features is not None:
@@ -150,7 +150,7 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
         self,
         ids: torch.Tensor | None,
         embeds: torch.Tensor | None,
-        image_mask: Places,
+        image_mask: ImagePositions,
         images: list[torch.Tensor],
         count: int | None,
     ) -> torch.Tensor:
@@ -300,7 +300,7 @@ def _check_places(places: int, images: list[torch.Tensor]) -> None:
         )
 
 
-def _refuse_placeholders(image_mask: Places) -> None:
+def _refuse_placeholders(image_mask: ImagePositions) -> None:
     """Placeholders without images would be read as words."""
     if isinstance(image_mask, tuple):
         image_mask = torch.tensor([last - first for first, last in image_mask])

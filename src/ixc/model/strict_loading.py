@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 
 from ixc.errors import WeightsError
 from ixc.model.key_mapping import IGNORED_KEYS, published_name
-from ixc.model.quantization.loading import is_small, load_small
+from ixc.model.quantization.loading import is_quantized, load_quantized
 
 _SHOWN = 5
 """Keys named in a message; the rest is counted."""
@@ -35,8 +35,8 @@ class StrictLoading:
             WeightsError: keys missing, surplus or of another shape (named by their published names), or a damaged
                 file. ``ignore_mismatched_sizes=True`` lets other shapes pass, and draws those weights anew.
         """
-        if is_small(source):
-            return load_small(cls, source, **kwargs)
+        if is_quantized(source):
+            return load_quantized(cls, source, **kwargs)
         wants_info = kwargs.pop("output_loading_info", False)
         lenient = kwargs.pop("ignore_mismatched_sizes", False)
         try:

@@ -207,12 +207,12 @@ class _Run:
         self.count, self.finish = 0, "length"
         self.record = None if job.top_logprobs is None else LogprobRecorder()
         self.fresh: list[TokenLogprob] = []
-        self._reused = engine.reader.prefixes.tokens_reused
+        self._reused = engine.generator.prefixes.tokens_reused
 
     @property
     def cached(self) -> int:
         """Tokens of this prompt that were not read again; only one answer is made at a time."""
-        return self.engine.reader.prefixes.tokens_reused - self._reused
+        return self.engine.generator.prefixes.tokens_reused - self._reused
 
     def texts(self) -> Iterator[str]:
         return text_pieces(self._tokens(), decode=self.engine.processor.decode_answer)

@@ -238,7 +238,7 @@ def _add_api(app: FastAPI, desk: ChatService) -> None:
 
     def model() -> dict[str, Any]:
         about = {"hd": desk.settings.hd, "partition": desk.settings.partition, "rules": list(RULES)}
-        about["attention"] = attention_maps.possible(desk.engine)
+        about["attention"] = attention_maps.is_supported(desk.engine)
         limits = {"max_model_len": desk.engine.context, "max_hd": desk.door.limits.max_hd}
         return {"id": name, "object": "model", "created": started, "owned_by": "ixc", **limits, **about}
 

@@ -62,7 +62,7 @@ def add_window(app: FastAPI, desk: ChatService) -> None:
 
     @app.post("/attention")
     async def attention(request: Request) -> Response:
-        if not attention_maps.possible(desk.engine):
+        if not attention_maps.is_supported(desk.engine):
             raise ApiError("this engine does not give attention", status=501, code="no_attention")
         asked, job = await desk.admit(request)
         count = _answer_tokens(desk, asked)
@@ -150,7 +150,7 @@ async def _alone(desk: ChatService, job: GenerationJob, answer_tokens: int) -> l
     ticket = desk.queue.enter(job.tokens)
     try:
         await ticket.turn()
-        work = desk.runner.alone(lambda: attention_maps.look(desk.engine, job.inputs, answer_tokens=answer_tokens))
+        work = desk.runner.alone(lambda: attention_maps.compute(desk.engine, job.inputs, answer_tokens=answer_tokens))
         return await asyncio.wrap_future(work)
     finally:
         ticket.leave()

@@ -1,6 +1,6 @@
 """Quantize a model folder: the decoder and its head in 8 or 4 bits (`layers.py`), the rest as it is.
 
-    folder --check--> file after file, tensor after tensor --quantised--> shards, config.json --> folder
+    folder --check--> file after file, tensor after tensor --quantized--> shards, config.json --> folder
 
 One tensor is in memory at a time beside the shard being written, so a 7B needs no more than a few gigabytes.
 """
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from ixc.errors import UsageError, WeightsError
 from ixc.model import loading
 from ixc.model.key_mapping import is_ignored, published_name
-from ixc.model.quantization.layers import HALVES, Quantization, group_size, quantisation, quantised
+from ixc.model.quantization.layers import HALVES, Quantization, group_size, quantize_weight, read_quantization
 
 SHARD = 1 << 31
 """Bytes after which a file of weights is closed."""
@@ -58,8 +58,8 @@ def quantize(
     source, destination = Path(source), Path(destination)
     loading.refuse_taken(destination)
     config = loading.check(source)
-    if (already := quantisation(config)) is not None:
-        raise UsageError(f"{source} holds weights of {already.bits} bits already; quantise the original folder")
+    if (already := read_quantization(config)) is not None:
+        raise UsageError(f"{source} holds weights of {already.bits} bits already; quantize the original folder")
     settings = Quantization(bits=bits, group_size=group_size(config), half=_half(source))
     with loading.new_folder(destination) as partial:
         _write(source, partial, settings, _maps(config), progress or (lambda done, total: None))
@@ -116,7 +116,7 @@ def _small(name: str, tensor: torch.Tensor, settings: Quantization, maps: dict[s
     """One tensor as it is written."""
     if name not in maps:
         return {name: tensor.contiguous()}
-    parts = quantised(tensor, bits=settings.bits, group_size=settings.group_size)
+    parts = quantize_weight(tensor, bits=settings.bits, group_size=settings.group_size)
     return {f"{maps[name]}.{part}": value.contiguous() for part, value in parts.items()}
 
 

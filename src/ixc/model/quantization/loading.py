@@ -1,6 +1,6 @@
-"""Loading a folder of small weights (``quantised``): tensors go from the file into an empty model, none is widened.
+"""Loading a folder of small weights (``quantized``): tensors go from the file into an empty model, none is widened.
 
-config.json says quant_method "ixc" --is_small--> empty model --prepare--> small modules <--assign-- safetensors
+config.json says quant_method "ixc" --is_quantized--> empty model --prepare--> small modules <--assign-- safetensors
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from transformers import GenerationConfig
 from ixc.errors import UsageError, WeightsError
 from ixc.model.configuration import IxcConfig
 from ixc.model.key_mapping import is_ignored, published_name
-from ixc.model.quantization.layers import METHOD, HeldEmbedding, HeldLinear, QuantizedLinear, prepare, quantisation
+from ixc.model.quantization.layers import (
+    METHOD,
+    HalfPrecisionEmbedding,
+    HalfPrecisionLinear,
+    QuantizedLinear,
+    read_quantization,
+    replace_modules,
+)
 
 _TAKEN = ("config", "dtype", "torch_dtype", "attn_implementation", "device_map")
 """Arguments of ``from_pretrained`` that mean something here."""
@@ -26,7 +33,7 @@ _EMPTY = (None, False, {})
 """Values of other arguments that change nothing."""
 
 
-def is_small(source: Any) -> bool:
+def is_quantized(source: Any) -> bool:
     """True for a local folder whose config.json names our method."""
     try:
         path = Path(source) / "config.json"
@@ -36,7 +43,7 @@ def is_small(source: Any) -> bool:
     return isinstance(found, dict) and found.get("quant_method") == METHOD
 
 
-def load_small(cls: Any, source: Any, **kwargs: Any) -> Any:
+def load_quantized(cls: Any, source: Any, **kwargs: Any) -> Any:
     """As ``from_pretrained`` of ``cls`` (the whole model), for a folder of small weights.
 
     Args:
@@ -55,11 +62,11 @@ def load_small(cls: Any, source: Any, **kwargs: Any) -> Any:
     config = kwargs.get("config") or IxcConfig.from_pretrained(folder)
     if kwargs.get("attn_implementation") is not None:
         config._attn_implementation = kwargs["attn_implementation"]
-    settings, dtype = quantisation(config), _dtype(kwargs, config)
+    settings, dtype = read_quantization(config), _dtype(kwargs, config)
     assert settings is not None
     with torch.device("meta"):
         model = cls(config)
-    prepare(model, settings, dtype=dtype)
+    replace_modules(model, settings, dtype=dtype)
     model.load_state_dict(_tensors(model, folder, dtype), assign=True)
     model.generation_config = _generation_config(model, folder)
     where = kwargs.get("device_map")
@@ -79,7 +86,7 @@ def _tensors(model: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str, to
     """Every tensor of the model from the folder's files, under our names.
 
     Raises:
-        WeightsError: see ``load_small``.
+        WeightsError: see ``load_quantized``.
     """
     from ixc.model.checkpoint_files import weight_files
     from ixc.model.strict_loading import refuse
@@ -107,7 +114,7 @@ def _kept(model: nn.Module) -> set[str]:
     return {
         f"{prefix}.{name}"
         for prefix, module in model.named_modules()
-        if isinstance(module, QuantizedLinear | HeldLinear | HeldEmbedding)
+        if isinstance(module, QuantizedLinear | HalfPrecisionLinear | HalfPrecisionEmbedding)
         for name in module.state_dict()
     }
 
@@ -116,20 +123,20 @@ def _fitting(name: str, tensor: torch.Tensor, dtype: torch.dtype, *, stored: boo
     if tensor.is_floating_point() != dtype.is_floating_point or (
         stored and not dtype.is_floating_point and tensor.dtype != dtype
     ):
-        raise WeightsError(f"{name} is {tensor.dtype}, {dtype} needed; quantise the original folder again")
+        raise WeightsError(f"{name} is {tensor.dtype}, {dtype} needed; quantize the original folder again")
     return tensor.to(dtype)
 
 
 def _read(path: Path) -> Any:
     """(published name, tensor) one after the other."""
     if path.suffix != ".safetensors":
-        raise WeightsError(f"{path} is pickled, small weights are safetensors; quantise the original folder again")
+        raise WeightsError(f"{path} is pickled, small weights are safetensors; quantize the original folder again")
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 yield name, file.get_tensor(name)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged or cut off ({error}); quantise the original folder again") from error
+        raise WeightsError(f"{path} is damaged or cut off ({error}); quantize the original folder again") from error
 
 
 def _generation_config(model: Any, folder: Path) -> GenerationConfig:
