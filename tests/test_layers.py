@@ -29,7 +29,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "inference": MODEL,
     "train": MODEL | {"data", "runlog"},
     "nano": MODEL | {"synth", "runlog"},
-    "evals": BASE | {"synth"},
+    "evals": BASE | {"processing", "synth"},
     "apps": BASE | {"processing", "inference"},
     "serving": MODEL | {"inference"},
     "bench": MODEL | {"inference"},

@@ -31,14 +31,14 @@ def refused() -> synthetic.Answers:
 
 def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
     *_, alone = synthetic.run(length, count=7, kind="sign", hd=1)
-    keep, crew = tmp_path / "cases.jsonl", partial(ask_in_parallel, lengths, processes=3, kind="sign", hd=1)
+    keep, parallel = tmp_path / "cases.jsonl", partial(ask_in_parallel, lengths, processes=3, kind="sign", hd=1)
     *_, _ = synthetic.run(length, count=2, kind="sign", hd=1, keep=keep)
-    *numbers, beside = synthetic.run(None, crew=crew, count=7, kind="sign", hd=1, keep=keep)
+    *numbers, beside = synthetic.run(None, parallel=parallel, count=7, kind="sign", hd=1, keep=keep)
     assert numbers == [1, 2, 3, 4, 5, 6, 7]
     assert isinstance(alone, synthetic.SyntheticReport)
     assert isinstance(beside, synthetic.SyntheticReport)
     assert beside.cases == alone.cases
-    *_, again = synthetic.run(None, crew=crew, count=7, kind="sign", hd=1, keep=keep)
+    *_, again = synthetic.run(None, parallel=parallel, count=7, kind="sign", hd=1, keep=keep)
     assert again == alone
 
 

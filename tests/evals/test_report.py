@@ -14,12 +14,12 @@ from ixc.core.tiling import partition
 from ixc.errors import DataError, UsageError
 from ixc.evals.paper_scores import AXES
 from ixc.evals.report import as_dict, gather, markdown, page, thumbnails, write
+from ixc.evals.report.bootstrap_units import ROTATION, Scored, units_of
 from ixc.evals.report.case_browser import browser
-from ixc.evals.report.task_report import CASE_BYTES, CASES, Scores, sample
 from ixc.evals.report.radar import radar, rims, series
 from ixc.evals.report.run_report import ReportRun
 from ixc.evals.report.tables import beyond, comparison, pairs, resolutions
-from ixc.evals.report.bootstrap_units import ROTATION, Scored, units_of
+from ixc.evals.report.task_report import CASE_BYTES, CASES, Scores, sample
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_the_grid_follows_the_run_s_own_settings(tmp_path: Path) -> None:
     run = gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset))
     result = run.result("chartqa")
     assert result is not None
-    assert {(case.hd, case.rule) for case in result.cases} == {(4, "native")}
+    assert {(case.hd, case.partition) for case in result.cases} == {(4, "native")}
     assert "HD-4: 1 × 1 tiles" in browser([run])
 
 
@@ -176,7 +176,7 @@ def test_a_part_of_the_questions_is_marked() -> None:
     run = fake_run()
     part = replace(run, results=tuple(replace(r, total=99) for r in run.results))
     assert all("†" in line.footnotes for line in comparison([part]))
-    assert "only a part of the questions" in page([part])
+    assert "only some of the questions" in page([part])
 
 
 def test_resolutions_are_minimum_median_maximum() -> None:
@@ -201,9 +201,9 @@ def test_other_metrics_and_other_questions_are_not_compared() -> None:
     other = replace(two, results=tuple(replace(r, metric="judged") for r in two.results))
     assert "scored by share and by judged" in (pairs([one, other])[0].why)
     empty = replace(two, results=tuple(replace(r, units={}) for r in two.results))
-    assert "no picture" in pairs([one, empty])[0].why
-    assert "no picture" in page([one, empty])
-    assert "no picture" in markdown([one, empty])
+    assert "no image" in pairs([one, empty])[0].why
+    assert "no image" in page([one, empty])
+    assert "no image" in markdown([one, empty])
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_from_the_command_line(
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ixc", "eval", "score", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            main.main()
+            main()
         out, err = capsys.readouterr()
         return int(left.value.code or 0), out, err
 

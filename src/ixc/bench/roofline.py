@@ -1,10 +1,10 @@
-"""The arithmetic and the reading that an answer cannot do without; a measured time becomes a share of a ceiling by it.
+"""Roofline model: the FLOP and memory reads that an answer needs at least, to express a time as a share of a limit.
 
-    prefill    decoder maps, PLoRA at image tokens, attention (causal half), head at the last position
-    vision     tower and projector
-    step       every weight of the decoder's maps and of the head read once, and the keys and values so far
+    prefill    decoder linear layers, PLoRA at image tokens, attention (causal half), head at the last position
+    vision     vision encoder and projector
+    step       all weights of the decoder's linear layers and the head read once, and the KV cache
 
-The formulas stand in `ixc.inference.cost`; here they are only put together. One multiply-add = 2 FLOP.
+The formulas are in `ixc.inference.cost`. One multiply-add = 2 FLOP.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from __future__ import annotations
 from ixc.inference.cost import ModelGeometry, Plan
 
 SCALE_BYTES = {32: 0.0, 16: 0.0, 8: 0.0, 4: 4 / 128}
-"""Bytes of scales a weight carries: in 4 bits two bfloat16 for 128 weights, in 8 bits two bytes a row."""
+"""Bytes of quantisation scales per weight: in 4 bits two bfloat16 per 128 weights; in 8 bits two bytes per row, ~0."""
 
 
 def prefill_flops(plan: Plan) -> int:
-    """FLOP of reading the prompt."""
+    """Compute the FLOP of a prefill."""
     return sum(value for name, value in plan.flops().items() if name in ("decoder", "attention", "PLoRA", "head"))
 
 
 def vision_flops(plan: Plan) -> int:
-    """FLOP of looking at the image."""
+    """Compute the FLOP of vision encoder and projector."""
     flops = plan.flops()
     return flops["vision tower"] + flops["projector"]
 
 
 def step_bytes(geometry: ModelGeometry, *, bits: int, tokens: int, value_bytes: int = 4, rows: int = 1) -> int:
-    """Bytes one decode step must read.
+    """Compute the bytes that one decode step must read.
 
     Args:
-        bits: of the decoder's maps and the head: 32, 16, 8 or 4.
-        tokens: positions in the cache.
-        value_bytes: of a cached key or value.
-        rows: sequences decoded side by side; they share the weights and not the cache.
+        geometry: sizes of the model.
+        bits: of the decoder's linear layers and the head: 32, 16, 8 or 4.
+        tokens: positions in the KV cache.
+        value_bytes: bytes of a cached number.
+        rows: batch size; sequences share the weights but not the KV cache.
     """
     weights = geometry.layers * geometry.matrices_per_layer + geometry.width * geometry.vocab
     cache = 2 * geometry.layers * geometry.kv_heads * geometry.head_dim * tokens * value_bytes * rows

@@ -1,8 +1,8 @@
 """Check the cells that scoring needs, before the model is asked.
 
-Every check takes (rows, name of the file) and raises a DataError that names the row. It rejects what upstream would crash
-on or silently score as wrong, and accepts what is in the public files on purpose: an answer whose option is missing
-("None" is read as a missing cell).
+Every check takes (rows, name of the file) and raises a DataError that names the row. It rejects what upstream would
+crash on or silently score as wrong, and accepts what is in the public files on purpose: an answer whose option is
+missing ("None" is read as a missing cell).
 """
 
 from __future__ import annotations

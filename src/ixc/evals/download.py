@@ -66,7 +66,7 @@ def _download(url: str, path: Path, *, md5: str | None, progress: Progress) -> P
                 raise DataError(f"{url} has MD5 {found} ({size:,} bytes), {md5} expected; try again, or {remedy}")
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise DataError(f"no file {path}, and {url} cannot be downloaded ({reason}); {remedy}") from error
+        raise DataError(f"no file {path}, and {url} cannot be fetched ({reason}); {remedy}") from error
     return path
 
 

@@ -144,7 +144,7 @@ def compare(
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Compute the two-sided p-value of McNemar's test: exact up to 1000 discordant pairs, else continuity-corrected normal.
+    """Compute the two-sided p-value of McNemar's test: exact up to 1000 discordant pairs, else corrected normal.
 
     Source: McNemar 1947; the exact form is a binomial test of `only_first` among all discordant pairs, probability 0.5.
     """

@@ -7,8 +7,9 @@
     RUN/docvqa_val.jsonl              one process, or the merged file of all ranks
     RUN/docvqa_val.2of4.jsonl         the second of four processes: the questions 1, 5, 9, ... counted from 0
 
-A kill can truncate only the last line: it is ignored when the file is read and cut off when the run resumes. Lines are in
-the order of the questions and hold no times, so an interrupted and resumed run ends in the same bytes as any other.
+A kill can truncate only the last line: it is ignored when the file is read and cut off when the run resumes. Lines
+are in the order of the questions and hold no times, so an interrupted and resumed run ends in the same bytes as any
+other.
 """
 
 from __future__ import annotations

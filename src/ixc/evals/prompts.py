@@ -115,7 +115,7 @@ def clean_yes_no(row: Row) -> str:
 
 
 def first_capital(answer: str) -> str:
-    """Return the first capital letter of an answer to a primed choice, "Z" if there is none (as VLMEvalKit's wrapper)."""
+    """Return the first capital letter of an answer to a primed choice, "Z" if there is none (as upstream)."""
     return next((letter for letter in answer if letter in ascii_uppercase), "Z")
 
 

@@ -3,8 +3,8 @@
     questions --[:limit]--[i - 1 :: n]--> unanswered ones --batches--> model --> lines of the file --> RunStep
                                                    all ranks done --merge--> RUN/<task>.jsonl
 
-`answers` is any model: the local engine or an endpoint. How it batches internally is up to it; an answer must not depend
-on the other questions of the batch, so that a run may stop and resume at any question.
+`answers` is any model: the local engine or an endpoint. How it batches internally is up to it; an answer must not
+depend on the other questions of the batch, so that a run may stop and resume at any question.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def _unanswered(resumed: Run, own: Sequence[Question]) -> list[Question]:
     if done[: len(order)] != order[: len(done)]:
         place = next(i for i, (a, b) in enumerate(zip(done, order, strict=False)) if a != b)
         raise DataError(
-            f"{resumed.path} answers question {done[place]!r} where the data has {order[place]!r} (number {place + 1}); "
-            "use the data file it was begun with, or another --out"
+            f"{resumed.path} answers question {done[place]!r} where the data has {order[place]!r} "
+            f"(number {place + 1}); use the data file it was begun with, or another --out"
         )
     return list(own[len(done) :])
 

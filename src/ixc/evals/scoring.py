@@ -1,8 +1,8 @@
 """Score a benchmark: apply the rules of `metrics` to rows with predictions, as the official evaluation does.
 
 Every scorer takes (rows, task, judge) and returns a Score. Its table has the official names and scale (multiple-choice
-accuracies are 0 to 1, everything else is per cent or points); its headline is on the paper's scale. Where other official
-code scores differently, `rule` names that code; `Task.rules` lists the rules of each task.
+accuracies are 0 to 1, everything else is per cent or points); its headline is on the paper's scale. Where other
+official code scores differently, `rule` names that code; `Task.rules` lists the rules of each task.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-# -- free text -------------------------------------------------------------------------------------------------
+# -- free text --------------------------------------------------------------------------------------------------------
 
 
 def _free_text(rows: Sequence[Row], rule: Rule, name: str) -> Score:
@@ -205,7 +205,7 @@ def hrbench(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
     )
 
 
-# -- scored by a judge -----------------------------------------------------------------------------------------------------------
+# -- scored by a judge ------------------------------------------------------------------------------------------------
 
 
 def _problem(row: Row) -> mathvista_rule.MathVistaProblem:
@@ -273,7 +273,7 @@ def _grade(row: Row, judge: Judge) -> float:
     return mmvet_rule.grade(str(row["question"]), str(row["answer"]), row["prediction"], judge=judge).score
 
 
-# -- scorers by rule ------------------------------------------------------------------------------------------------
+# -- scorers by rule --------------------------------------------------------------------------------------------------
 
 
 def rules(scorer: Callable[..., Score], **named: str) -> dict[str, Scorer]:

@@ -268,7 +268,7 @@ def _line(text: str, where: str) -> dict[str, Any]:
     return line
 
 
-# -- round trip through a prediction file -------------------------------------------------------------------------------------------
+# -- round trip through a prediction file -----------------------------------------------------------------------------
 
 
 def round_trip(

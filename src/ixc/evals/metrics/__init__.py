@@ -18,7 +18,7 @@
     LLaVA in the wild          llava.llava(rows) -> {category: ratios}
 
 `cells.answers(cell)` parses the answer cell of a TSV file into the list of accepted answers. `rule="vlmevalkit"` is the
-default everywhere: VLMEvalKit at commit e8e78f05f3080fe28154f2130321f17951c3be94 including its bugs, because it made the
-published tables. Where lmms-eval, the official scorer or the notebooks of the paper's authors score differently, their
-rule has its own name, and the docstring says how they differ. A judge is any callable: prompt -> answer.
+default everywhere: VLMEvalKit at commit e8e78f05f3080fe28154f2130321f17951c3be94 including its bugs, because it made
+the published tables. Where lmms-eval, the official scorer or the notebooks of the paper's authors score differently,
+their rule has its own name, and the docstring says how they differ. A judge is any callable: prompt -> answer.
 """

@@ -30,7 +30,7 @@ def _named(item: ChoiceItem, *, rule: str) -> str | None:
 
 
 def group_hit(items: Sequence[ChoiceItem], *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> int:
-    """Return 1 if all rotations are right. The judge is asked only where the rule fails and no rotation is wrong yet."""
+    """Return 1 if all rotations are right. A judge is asked only where the rule fails and nothing is wrong yet."""
     named = [_named(item, rule=rule) for item in items]
     if any(found not in (None, item.answer) for found, item in zip(named, items, strict=True)):
         return 0

@@ -71,7 +71,7 @@ class Extracted:
 
 
 def _read(problem: MathVistaProblem, response: Any, *, result: Any = None) -> tuple[Any, Any]:
-    """Return (found answer, expected answer); an unparsable number leaves the expected one unparsed too, as upstream."""
+    """Return (found answer, expected answer); an unparsable number leaves the expected one unparsed, as upstream."""
     wanted = problem.answer
     kind = {INTEGER: int, FLOAT: float}.get(problem.answer_type)
     if problem.question_type == OPTIONS:

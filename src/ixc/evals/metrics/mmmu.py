@@ -92,7 +92,7 @@ def official_open(prediction: str, accepted: Sequence[str]) -> int:
 
 
 def official(prediction: str, answer: str | Sequence[str], choices: Mapping[str, Any]) -> int:
-    """Return 1 if MMMU's own code accepts an answer, else 0; upstream guesses at random if no option is found, here 0."""
+    """Return 1 if MMMU's own code accepts an answer, else 0; 0 too if no option is found (upstream guesses)."""
     if choices:
         return int(choice.infer(prediction, choices, rule=choice_lmms.MMMU) == answer)
     return official_open(prediction, answers(answer) if isinstance(answer, str) else answer)

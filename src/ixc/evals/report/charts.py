@@ -87,7 +87,8 @@ def _setting(name: str, area: float, span: tuple[float, float], high: float) -> 
 
 def _range(line: ResolutionRow, y: float, span: tuple[float, float]) -> str:
     low, middle, top = (_x(a, span) for a in (line.least[0] * line.least[1], line.middle, line.most[0] * line.most[1]))
-    hint = f"{line.title}: {formatting.size(line.least)}, median {formatting.area(line.middle)}, {formatting.size(line.most)}"
+    least, most = formatting.size(line.least), formatting.size(line.most)
+    hint = f"{line.title}: {least}, median {formatting.area(line.middle)}, {most}"
     return tag(
         "g",
         tag("title", escape(hint))

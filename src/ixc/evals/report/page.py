@@ -15,10 +15,10 @@ from ixc.evals import paper_scores
 from ixc.evals.report import formatting
 from ixc.evals.report.case_browser import browser, count_of
 from ixc.evals.report.charts import bar, sizes
-from ixc.evals.report.thumbnails import LONG_SIDE
 from ixc.evals.report.radar import radar, series
 from ixc.evals.report.run_report import ReportRun, TaskReport
 from ixc.evals.report.tables import COMPARED, FOOTNOTES, Line, Pair, comparison, pairs, resolutions
+from ixc.evals.report.thumbnails import LONG_SIDE
 from ixc.utils.svg import escape, tag
 
 
@@ -124,7 +124,9 @@ def _row(line: Line) -> str:
     cells = [tag("th", name, scope="row")]
     cells += [tag("td", _figure(result), class_="ours") for result in line.ours]
     cells += [tag("td", bar(line))]
-    cells += [tag("td", formatting.score(f), class_="best" if f is not None and f == best else None) for f in line.published]
+    cells += [
+        tag("td", formatting.score(f), class_="best" if f is not None and f == best else None) for f in line.published
+    ]
     return tag("tr", "".join(cells), data_axis=line.axis.key)
 
 
@@ -196,8 +198,8 @@ def _cases(runs: Sequence[ReportRun]) -> Part:
     if not any(result.cases for run in runs for result in run.results):
         return None
     note = (
-        f"{count_of(runs)}, a sample with wrong, partly right and right ones in equal parts where there are enough, so the "
-        f"shares here are not the score. Pictures are reduced to {LONG_SIDE} px at most; the orange grid shows the "
+        f"{count_of(runs)}, a sample with wrong, partly right and right ones in equal parts where there are enough, so "
+        f"the shares here are not the score. Images are reduced to {LONG_SIDE} px at most; the orange grid shows the "
         "tiles that the model saw, drawn on its white canvas."
     )
     keys = "Keys: <kbd>j</kbd> and <kbd>k</kbd> walk through the cases, <kbd>/</kbd> searches."
