@@ -22,7 +22,7 @@ from ixc.evals.synthetic import SyntheticCase, ask
 from ixc.inference.engine import Engine, load
 from ixc.inference.model_folder import EMBEDDED
 from ixc.model.quantization.convert import quantize
-from ixc.model.quantization.layers import QuantizedLinear, quantised
+from ixc.model.quantization.layers import QuantizedLinear, quantize_weight
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "small_weights_nano_202611.json"
 DOCUMENTS = 300
@@ -41,7 +41,7 @@ def engines() -> dict[str, Engine]:
     found["4, head 8"].model.output = _small(found["float32"].model.output, 8)
     first = found["float32"]
     for engine in found.values():
-        engine.reader.tiles = first.reader.tiles
+        engine.generator.tiles = first.generator.tiles
         for name, part in first.model.model.named_children():
             if name != "language_model":
                 setattr(engine.model.model, name, part)
@@ -52,7 +52,7 @@ def engines() -> dict[str, Engine]:
 
 def _small(linear: Any, bits: int) -> QuantizedLinear:
     made = QuantizedLinear(linear.in_features, linear.out_features, bits=bits, group_size=32)
-    made.load_state_dict(quantised(linear.weight, bits=bits, group_size=32), assign=True)
+    made.load_state_dict(quantize_weight(linear.weight, bits=bits, group_size=32), assign=True)
     return made
 
 

@@ -107,7 +107,7 @@ class Learner:
     def image(self, tokens: Tensor, form: int, view: View, collection: Collection) -> Tensor:
         """Tokens (B, V, 16, D) of pages of one form in the model's order: (B, N, D)."""
         place = collection.place(form, view)
-        newline, separator = self.model.marks()
+        newline, separator = self.model.special_embeddings()
         return torch.stack([views.sequence(t, place, newline=newline, separator=separator) for t in tokens])
 
     def draw(self, rng: Generator, count: int) -> tuple[int, View, np.ndarray]:
@@ -162,7 +162,7 @@ class Learner:
 
     def _far_marks(self) -> Tensor:
         """Squared distance of newline and separator, behind the projector, to the symbols'."""
-        found = self.model.marks()
+        found = self.model.special_embeddings()
         pairs = zip(found, self.symbols.marks, strict=True)
         return sum(((a - b).square().sum() for a, b in pairs if a is not None), torch.zeros(()))
 

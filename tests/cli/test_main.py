@@ -311,7 +311,7 @@ def test_import_weights(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
         assert "plora_glb_GN" in file.keys()  # noqa: SIM118 - the file is no mapping
     code, _, err = run("import-weights", tiny_folder, target)
     assert code == 2
-    assert "exists already" in err
+    assert "name a new or an empty folder" in err
 
 
 def sentencepiece_model(pieces: list[tuple[str, int]]) -> bytes:

@@ -49,7 +49,7 @@ def test_it_is_the_attention_of_the_whole(
 ) -> None:
     monkeypatch.setattr(attention_maps, "QUERIES", 5)  # the answer in three parts
     before = engine.model.model.language_model.config._attn_implementation
-    (found,) = attention_maps.look(engine, inputs, answer_tokens=len(ANSWER))
+    (found,) = attention_maps.compute(engine, inputs, answer_tokens=len(ANSWER))
     assert engine.model.model.language_model.config._attn_implementation == before
     image = whole(engine, inputs)[inputs["mm_token_type_ids"][0] == 1]
     rows, columns = found.local.shape
@@ -64,16 +64,16 @@ def test_it_is_the_attention_of_the_whole(
 
 def test_the_prompt_is_read_once(engine: Engine, inputs: dict[str, Any], page: Path) -> None:
     engine.ask([page], "Title?", hd=4)
-    before = engine.reader.prefixes.tokens_reused
-    attention_maps.look(engine, inputs, answer_tokens=len(ANSWER))
+    before = engine.generator.prefixes.tokens_reused
+    attention_maps.compute(engine, inputs, answer_tokens=len(ANSWER))
     length = inputs["input_ids"].shape[1] - len(ANSWER)
-    assert engine.reader.prefixes.tokens_reused - before == 2 * (length - 1)  # for the prompt, and for the answer
+    assert engine.generator.prefixes.tokens_reused - before == 2 * (length - 1)  # for the prompt, and for the answer
 
 
 def test_what_cannot_be_looked_at(engine: Engine, inputs: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="0 of"):
-        attention_maps.look(engine, inputs, answer_tokens=0)
+        attention_maps.compute(engine, inputs, answer_tokens=0)
     blind = Engine(model=engine.model, processor=engine.processor, prefix_cache=0)
-    assert not attention_maps.possible(blind)
+    assert not attention_maps.is_supported(blind)
     with pytest.raises(UsageError, match="prefix_cache"):
-        attention_maps.look(blind, inputs, answer_tokens=1)
+        attention_maps.compute(blind, inputs, answer_tokens=1)

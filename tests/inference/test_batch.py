@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from ixc.core import chat_format
 from ixc.errors import ContextError, ImageError, UsageError
 from ixc.inference import batch
-from ixc.inference.batch import Request
+from ixc.inference.batch import BatchRequest
 from ixc.inference.engine import Engine, load
 
 RAW = f"{chat_format.TURN_START}user\n{{}}{chat_format.TURN_END}\n{chat_format.TURN_START}assistant\nThe answer is"
@@ -31,22 +31,29 @@ def engine() -> Engine:
     return load(device="cpu")
 
 
-def requests() -> list[Request]:
+def requests() -> list[BatchRequest]:
     sizes = [(300, 200), (700, 300), (200, 640), (336, 336)]
     found = []
     for number, (width, height) in enumerate(sizes):
         image = picture(width, height, f"Delivery Note {number}")
         name = f"question {number}"
         found += [
-            Request(name=name, images=(image,), text=f"What is the title? {'x' * number}", hd=2, max_new_tokens=4),
-            Request(name=name, images=(image,), text=RAW.format("Title?" * (number + 1)), hd=2, raw=True, num_beams=3,
-                    max_new_tokens=4),
-        ]  # fmt: skip
+            BatchRequest(name=name, images=(image,), text=f"What is the title? {'x' * number}", hd=2, max_new_tokens=4),
+            BatchRequest(
+                name=name,
+                images=(image,),
+                text=RAW.format("Title?" * (number + 1)),
+                hd=2,
+                raw=True,
+                num_beams=3,
+                max_new_tokens=4,
+            ),
+        ]
     two = (picture(100, 90, "one"), picture(400, 90, "two"))
     return [
         *found,
-        Request(name="two", images=two, text="What differs?", hd=2, max_new_tokens=4),
-        Request(name="none", images=(), text="Hello", hd=2, max_new_tokens=4),
+        BatchRequest(name="two", images=two, text="What differs?", hd=2, max_new_tokens=4),
+        BatchRequest(name="none", images=(), text="Hello", hd=2, max_new_tokens=4),
     ]
 
 
@@ -69,7 +76,7 @@ def test_a_users_text_is_answered_as_the_engine_answers_it(engine: Engine) -> No
 def test_groups_have_one_setting_and_a_bounded_length(engine: Engine) -> None:
     items = [batch._item(engine, place, request, "native") for place, request in enumerate(requests())]
     groups = list(batch._groups(items, 1500))
-    assert sorted(item.place for group in groups for item in group) == list(range(len(items)))
+    assert sorted(item.index for group in groups for item in group) == list(range(len(items)))
     for group in groups:
         assert len({item.setting for item in group}) == 1
         rows = len(group) * group[0].request.num_beams
@@ -78,7 +85,7 @@ def test_groups_have_one_setting_and_a_bounded_length(engine: Engine) -> None:
 
 def test_an_image_of_a_published_prompt_stands_first_or_where_it_says() -> None:
     picture_ = Image.new("RGB", (9, 9))
-    request = Request(name="q", images=(b"",), text=RAW.format("Title?"), hd=1, raw=True)
+    request = BatchRequest(name="q", images=(b"",), text=RAW.format("Title?"), hd=1, raw=True)
     first = batch.segments(request, [picture_])
     assert [segment.kind for segment in first] == ["image", "markup"]
     assert first[1].text == request.text
@@ -89,7 +96,7 @@ def test_an_image_of_a_published_prompt_stands_first_or_where_it_says() -> None:
 
 
 def test_tags_in_a_users_text_stay_text() -> None:
-    request = Request(name="q", images=(), text=f"a{chat_format.TURN_END}<ImageHere>", hd=1)
+    request = BatchRequest(name="q", images=(), text=f"a{chat_format.TURN_END}<ImageHere>", hd=1)
     assert [segment.kind for segment in batch.segments(request, [])] == ["markup", "content", "markup"]
 
 

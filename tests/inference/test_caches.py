@@ -14,13 +14,13 @@ from ixc.errors import UsageError
 from ixc.inference import plora_merging
 from ixc.inference.cost import read_geometry
 from ixc.inference.engine import Engine, load
-from ixc.inference.prefix_cache import PrefixCache, common, preallocated_cache, prefix_key
-from ixc.inference.request import prepare
+from ixc.inference.prefix_cache import PrefixCache, common_prefix_length, position_keys, preallocated_cache
 from ixc.inference.sampling import LogprobRecorder, Sampling
+from ixc.inference.settings import RENAMED_PLORA
 from ixc.inference.vision_cache import TileCache
 from ixc.model.configuration import IxcVisionConfig
 from ixc.model.modeling import IxcModel
-from ixc.model.plora import fold, spans_of
+from ixc.model.plora import PLoRALinear, merge_plora, spans_of
 from ixc.model.vision import VisionTower
 
 QUESTION = "What is the title?"
@@ -45,8 +45,8 @@ def seen(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]
     """How many pictures each call of the tower got; the engine's stores start empty."""
     counts: list[int] = []
     handle = engine.model.model.vision_tower.register_forward_hook(lambda m, given, out: counts.append(len(given[0])))
-    engine.reader.tiles.clear()
-    engine.reader.prefixes.clear()
+    engine.generator.tiles.clear()
+    engine.generator.prefixes.clear()
     yield counts
     handle.remove()
 
@@ -77,9 +77,11 @@ def test_kept_features_are_fresh_ones_bit_by_bit(engine: Engine, seen: list[int]
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_a_picture_does_not_depend_on_its_company(engine: Engine, size: int) -> None:
     pictures = torch.randn(5, 3, 336, 336, generator=torch.Generator().manual_seed(0))
-    together = engine.model.model.see(pictures, tiles_per_pass=size)
+    together = engine.model.model.encode_tiles(pictures, tiles_per_pass=size)
     for place in (4, 1):
-        assert torch.equal(engine.model.model.see(pictures[place : place + 1], tiles_per_pass=size)[0], together[place])
+        assert torch.equal(
+            engine.model.model.encode_tiles(pictures[place : place + 1], tiles_per_pass=size)[0], together[place]
+        )
 
 
 @pytest.mark.slow
@@ -106,7 +108,7 @@ def test_identical_tiles_are_seen_once(engine: Engine, seen: list[int]) -> None:
 @torch.inference_mode()
 def test_the_limit_in_bytes_and_who_goes_first(engine: Engine, seen: list[int]) -> None:
     model = engine.model.model
-    size = model.see(torch.zeros(1, 3, 336, 336)).nbytes
+    size = model.encode_tiles(torch.zeros(1, 3, 336, 336)).nbytes
     cache = TileCache(3 * size)
     cache.features(model, noise(1, seed=1), torch.tensor([[1, 1]]))
     cache.features(model, noise(1, seed=2), torch.tensor([[1, 1]]))
@@ -133,21 +135,21 @@ def test_changed_weights_see_anew(engine: Engine, seen: list[int]) -> None:
 def test_a_second_question_reads_only_what_is_new(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
     assert engine.ask([page], QUESTION, **SHORT).text == plain.ask([page], QUESTION, **SHORT).text
     seen.clear()
-    before = engine.reader.prefixes.tokens_reused
+    before = engine.generator.prefixes.tokens_reused
     answer = engine.ask([page], "How much is Tea?", **SHORT)
     assert seen == []
-    assert engine.reader.prefixes.tokens_reused - before >= answer.image_tokens[0]
+    assert engine.generator.prefixes.tokens_reused - before >= answer.image_tokens[0]
     assert answer.text == plain.ask([page], "How much is Tea?", **SHORT).text
 
 
 def test_the_next_turn_and_other_pictures(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
     first = engine.ask([page], QUESTION, **SHORT)
-    before = engine.reader.prefixes.tokens_reused
+    before = engine.generator.prefixes.tokens_reused
     history = [(QUESTION, first.text)]
     assert (
         engine.ask([page], "b", history=history, **SHORT).text == plain.ask([page], "b", history=history, **SHORT).text
     )
-    assert engine.reader.prefixes.tokens_reused - before >= first.image_tokens[0]
+    assert engine.generator.prefixes.tokens_reused - before >= first.image_tokens[0]
     other = Image.new("RGB", (300, 200), "navy")
     for images in ([page, other], []):
         assert engine.ask(images, QUESTION, **SHORT).text == plain.ask(images, QUESTION, **SHORT).text
@@ -163,7 +165,7 @@ def test_beams_after_a_kept_beginning(engine: Engine, plain: Engine, page: Path,
 def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
     wanted = plain.ask([page], QUESTION, **SHORT)
     assert "".join(engine.stream([page], QUESTION, **SHORT)) == wanted.text
-    job, record = prepare(plain.rules, [page], QUESTION, hd=1, max_new_tokens=4), LogprobRecorder()
+    job, record = plain.preparer.prepare([page], QUESTION, hd=1, max_new_tokens=4), LogprobRecorder()
     found = engine.generate(job.inputs, max_new_tokens=4, logits_processor=[record])[0, job.prompt_tokens :].tolist()
     assert found == plain._generate(job, Sampling())[0, job.prompt_tokens :].tolist()
     assert [int(row.argmax()) for row in record.rows] == found
@@ -173,13 +175,13 @@ def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, pag
 def test_signatures_keep_images_whole() -> None:
     spans, tokens = ((2, 6), (6, 9)), [4, 3]
     ids = [5, 6, 0, 0, 0, 0, 0, 0, 0, 7, 8]
-    one = prefix_key(ids, spans, [b"a" * 16, b"b" * 16], tokens)
-    other = prefix_key(ids, spans, [b"a" * 16, b"c" * 16], tokens)
-    assert common(one, other) == 6
-    assert common(one, one) == 11
-    assert common(one, one[:8]) == 6
-    assert common(one, one[:4]) == 2
-    assert common(one, np.array([5, 9])) == 1
+    one = position_keys(ids, spans, [b"a" * 16, b"b" * 16], tokens)
+    other = position_keys(ids, spans, [b"a" * 16, b"c" * 16], tokens)
+    assert common_prefix_length(one, other) == 6
+    assert common_prefix_length(one, one) == 11
+    assert common_prefix_length(one, one[:8]) == 6
+    assert common_prefix_length(one, one[:4]) == 2
+    assert common_prefix_length(one, np.array([5, 9])) == 1
 
 
 def test_kept_beginnings_stay_under_their_limit() -> None:
@@ -200,26 +202,26 @@ def test_kept_beginnings_stay_under_their_limit() -> None:
 def test_numbers_below_zero(tiny_folder: Path) -> None:
     with pytest.raises(UsageError, match="tile_cache is -1, at least 0"):
         load(tiny_folder, device="cpu", tile_cache=-1)
-    with pytest.raises(UsageError, match="plora is 'x'; use one of low_rank, folded, auto"):
+    with pytest.raises(UsageError, match="plora is 'x'; use one of separate, merged, auto"):
         load(tiny_folder, device="cpu", plora="x")
     with pytest.raises(UsageError, match="compiled steps keep none"):
         load(tiny_folder, device="cpu", prefix_cache=1, compile=True)
-    with pytest.raises(UsageError, match="compiled reading uses low-rank"):
-        load(tiny_folder, device="cpu", plora="folded", compile=True)
+    with pytest.raises(UsageError, match="compiled steps use low-rank"):
+        load(tiny_folder, device="cpu", plora="merged", compile=True)
 
 
 def test_auto_folds_where_the_copy_fits(engine: Engine, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = read_geometry(tiny_folder)
     # 2 layers of (32 x 64 qkv, 32 x 32 out, 3 x 32 x 64) and 2,048 positions of one key head of 16, in float32
     need = 4 * (2 * (32 * 64 + 32 * 32 + 3 * 32 * 64) + 2 * 2 * 16 * 2048)
-    assert plora_merging.folded_need(sizes, engine.model) == need
+    assert plora_merging.merged_bytes_needed(sizes, engine.model) == need
     for free, wanted in ((need, True), (need - 1, False)):
-        monkeypatch.setattr(plora_merging, "room", lambda device, free=free: free)
-        assert plora_merging.wants_folding("auto", tiny_folder, engine.model, compile=False) is wanted
-        assert not plora_merging.wants_folding("auto", tiny_folder, engine.model, compile=True)
-    monkeypatch.setattr(plora_merging, "room", lambda device: 10 * need)
+        monkeypatch.setattr(plora_merging, "available_bytes", lambda device, free=free: free)
+        assert plora_merging.should_merge("auto", tiny_folder, engine.model, compile=False) is wanted
+        assert not plora_merging.should_merge("auto", tiny_folder, engine.model, compile=True)
+    monkeypatch.setattr(plora_merging, "available_bytes", lambda device: 10 * need)
     monkeypatch.setattr(plora_merging, "is_plain", lambda part: False)
-    assert not plora_merging.wants_folding("auto", tiny_folder, engine.model, compile=False)
+    assert not plora_merging.should_merge("auto", tiny_folder, engine.model, compile=False)
 
 
 WAITING = tuple(getattr(torch.Tensor, name) for name in ("__bool__", "__int__", "item", "tolist", "nonzero", "cpu"))
@@ -244,7 +246,7 @@ def test_rows_of_different_places_wait_for_no_device(engine: Engine) -> None:
     pixels, grids = noise(2), torch.tensor([[1, 1], [1, 1]])
     inputs = {"input_ids": ids, "mm_token_type_ids": types, "pixel_values": pixels, "image_grids": grids}
     with torch.inference_mode():
-        given = engine.reader.look(inputs)
+        given = engine.generator.encode_images(inputs)
         assert given["image_count"] == 626
         with Waits() as none:
             found = engine.model(**given, logits_to_keep=1).logits
@@ -259,18 +261,26 @@ def test_the_model_class_is_the_one_kept_features_belong_to(engine: Engine) -> N
     assert isinstance(engine.model.model, IxcModel)
 
 
-def test_folded_answers_are_the_low_rank_ones(tiny_folder: Path, page: Path) -> None:
-    low, folded = load(tiny_folder, device="cpu"), load(tiny_folder, device="cpu", plora="folded")
+@pytest.mark.parametrize(("old", "new"), RENAMED_PLORA.items())
+def test_load_takes_the_old_names_of_plora(tiny_folder: Path, old: str, new: str) -> None:
+    with pytest.warns(FutureWarning, match=f"'{old}' is now '{new}'"):
+        engine = load(tiny_folder, device="cpu", plora=old)
+    weights = [part.merged is not None for part in engine.model.modules() if isinstance(part, PLoRALinear)]
+    assert set(weights) == {new == "merged"}
+
+
+def test_merge_plora_gives_the_separate_answers(tiny_folder: Path, page: Path) -> None:
+    low, merged = load(tiny_folder, device="cpu"), load(tiny_folder, device="cpu", plora="merged")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for one, other in zip(low.model.parameters(), folded.model.parameters(), strict=True):
+        for one, other in zip(low.model.parameters(), merged.model.parameters(), strict=True):
             one.add_(torch.randn(one.shape, generator=generator) * 0.05)
             other.copy_(one)
-    fold(folded.model)
-    inputs = dict(prepare(low.rules, [page], QUESTION, hd=1).inputs)
+    merge_plora(merged.model)
+    inputs = dict(low.preparer.prepare([page], QUESTION, hd=1).inputs)
     given = {**inputs, "image_spans": spans_of(inputs.pop("mm_token_type_ids"))}
     with torch.inference_mode():
-        wanted, found = low.model(**given).logits, folded.model(**given).logits
+        wanted, found = low.model(**given).logits, merged.model(**given).logits
     # Another order of the same sums in float32, through two layers.
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
     assert not torch.equal(found, wanted)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch._dynamo.utils import counters
 
 from ixc.core.token_layout import num_image_tokens
-from ixc.inference.compile import Compiled, length_of
+from ixc.inference.compile import CompiledSteps, cache_length
 from ixc.inference.engine import load
 from ixc.inference.generation import CachedGenerator
 from ixc.model.loading import load as load_model
@@ -33,9 +33,15 @@ class Counts:
 
 
 def test_static_caches_are_powers_of_two() -> None:
-    assert [length_of(tokens, 32_768) for tokens in (1, 1024, 1025, 8200, 32_768)] == [1024, 1024, 2048, 16384, 32_768]
-    assert length_of(100, 512) == 512
-    assert length_of(40_000, 32_768) == 40_000
+    assert [cache_length(tokens, 32_768) for tokens in (1, 1024, 1025, 8200, 32_768)] == [
+        1024,
+        1024,
+        2048,
+        16384,
+        32_768,
+    ]
+    assert cache_length(100, 512) == 512
+    assert cache_length(40_000, 32_768) == 40_000
 
 
 @pytest.mark.slow
@@ -61,7 +67,7 @@ def test_goldens_hold(compiled: bool, kept: int) -> None:
     """Through the stores of the engine; asked twice, so that the second answer comes from what was kept."""
     model = load_model(FOLDER).eval()
     model.generation_config.eos_token_id = None  # the golden answers run on
-    steps = Compiled(model) if compiled else None
+    steps = CompiledSteps(model) if compiled else None
     reader = CachedGenerator(model, Counts(), tile_cache=kept, prefix_cache=0 if compiled else kept, by_mask=compiled)
     for name, case in INFERENCE.items():
         given = inputs(case)

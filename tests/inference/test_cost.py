@@ -58,10 +58,10 @@ def test_flops_by_another_way() -> None:
 def test_what_folding_costs_and_gains() -> None:
     uhd, published = plan(3840, 2160, hd=55), json.loads((GOLDENS / "checkpoint_keys.json").read_text(encoding="utf-8"))
     norms = (2 * 32 + 1) * 4096
-    assert uhd.folded_bytes == 2 * (published["num_params_by_group"]["llm_layers_and_norm"] - norms)
-    assert uhd.folded_saving == uhd.flops()["PLoRA"] / sum(uhd.flops().values())
-    assert "plora=folded  13.96 GB more of weights, 8.37 TFLOP of the prefill less (5.3%)" in text(uhd)
-    assert "plora=folded  not with int4 weights" in text(plan(336, 336, dtype="int4"))
+    assert uhd.merged_bytes == 2 * (published["num_params_by_group"]["llm_layers_and_norm"] - norms)
+    assert uhd.merged_saving == uhd.flops()["PLoRA"] / sum(uhd.flops().values())
+    assert "plora=merged  13.96 GB more of weights, 8.37 TFLOP of the prefill less (5.3%)" in text(uhd)
+    assert "plora=merged  not with int4 weights" in text(plan(336, 336, dtype="int4"))
 
 
 def test_text_tokens_pay_no_plora() -> None:

@@ -61,7 +61,7 @@ def test_published_ranks() -> None:
 
 
 class Rounded(nn.Module):
-    """What a quantiser leaves in the place of a linear map."""
+    """What a quantizer leaves in the place of a linear map."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Rounded(nn.Module):
 
 
 def swap_linears(module: nn.Module) -> int:
-    """Replaces every nn.Linear below, as quantisers and serving engines do."""
+    """Replaces every nn.Linear below, as quantizers and serving engines do."""
     swapped = 0
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):

@@ -14,14 +14,14 @@ from ixc.errors import UsageError, WeightsError
 from ixc.inference.engine import load
 from ixc.inference.model_folder import EMBEDDED
 from ixc.model import IxcForConditionalGeneration
-from ixc.model.kernels import ops
+from ixc.model.kernels import build, ops
 from ixc.model.quantization.convert import quantize
-from ixc.model.quantization.layers import QuantizedLinear, quantised
+from ixc.model.quantization.layers import QuantizedLinear, quantize_weight
 
 
 def linear(bits: int, weight: torch.Tensor, group: int = 32) -> QuantizedLinear:
     made = QuantizedLinear(weight.shape[1], weight.shape[0], bits=bits, group_size=group)
-    made.load_state_dict(quantised(weight, bits=bits, group_size=group), assign=True)
+    made.load_state_dict(quantize_weight(weight, bits=bits, group_size=group), assign=True)
     return made
 
 
@@ -74,7 +74,7 @@ def test_machines_without_avx2_compute_the_same(bits: int, monkeypatch: pytest.M
     found, x = linear(bits, torch.randn(70, 256, generator=draw)), torch.randn(7, 256, generator=draw)
     expected = found(x)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(ops, "FLAGS", tuple(flag for flag in ops.FLAGS if flag != "-march=native"))
+    monkeypatch.setattr(build, "FLAGS", tuple(flag for flag in build.FLAGS if flag != "-march=native"))
     portable = ops.library.__wrapped__()
     monkeypatch.setattr(ops, "library", lambda: portable)
     assert list((tmp_path / "ixc").glob("*.so"))
@@ -99,7 +99,7 @@ def test_a_small_folder_loads_like_any_other_and_round_trips(small: Path, tmp_pa
         assert torch.equal(value, state[name]), name
 
 
-def test_small_weights_are_not_quantised_again(small: Path, tmp_path: Path) -> None:
+def test_small_weights_are_not_quantized_again(small: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="4 bits already"):
         quantize(small, tmp_path / "x", bits=8)
     with pytest.raises(UsageError, match="8 or 4"):

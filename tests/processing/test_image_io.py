@@ -63,7 +63,7 @@ def _asked(source: Any, engine: Engine) -> np.ndarray:
 
 
 def _evaluated(data: bytes, engine: Engine) -> np.ndarray:
-    request = batch.Request(name="row 1", images=(data,), text="a", hd=HD)
+    request = batch.BatchRequest(name="row 1", images=(data,), text="a", hd=HD)
     item = batch._item(engine, 0, request, engine.processor.image_processor.partition)
     return _tiles(next(segment.image.source for segment in item.segments if segment.image), engine)
 

@@ -22,7 +22,7 @@ from ixc.serving.vllm import prompt
 
 def local(engine: Engine, asked: Question) -> list[int]:
     """The local model's ids, one for each image."""
-    request = batch.Request(name="own", images=asked.images, text=asked.text, hd=asked.hd, raw=asked.raw)
+    request = batch.BatchRequest(name="own", images=asked.images, text=asked.text, hd=asked.hd, raw=asked.raw)
     segments = batch.segments(request, [open_image(image) for image in asked.images], system=engine.processor.system)
     inputs = engine.processor.encode_segments([segments], bos_once=asked.raw, hd=asked.hd, return_tensors="pt")
     ids, types = (inputs[name][0].tolist() for name in ("input_ids", "mm_token_type_ids"))
@@ -32,11 +32,11 @@ def local(engine: Engine, asked: Question) -> list[int]:
 
 def served(engine: Engine, asked: Question, *, quirks: bool = False) -> list[int]:
     """vLLM's ids of what `ixc eval` sends; vLLM reads a picture's part as one of type image."""
-    said, begun, form = endpoint.messages(asked)
+    said, continued, form = endpoint.messages(asked)
     for message in said:
         if isinstance(message["content"], list):
             message["content"] = [part if part["type"] == "text" else {"type": "image"} for part in message["content"]]
-    options = {"add_generation_prompt": not begun, "continue_final_message": begun, "tools": None, **form}
+    options = {"add_generation_prompt": not continued, "continue_final_message": continued, "tools": None, **form}
     return ids(engine, said, options, quirks=quirks)
 
 

@@ -110,8 +110,8 @@ class Bench:
 
     def forget(self) -> None:
         """Nothing kept of earlier measurements."""
-        self.engine.reader.tiles.clear()
-        self.engine.reader.prefixes.clear()
+        self.engine.generator.tiles.clear()
+        self.engine.generator.prefixes.clear()
 
     def ceilings(self) -> tuple[float, float]:
         """FLOP a second of a matrix product and bytes a second of reading, now: both wander on a shared machine."""
@@ -199,7 +199,7 @@ def _phases(bench: Bench, hd: int) -> list[BenchRow]:
         inputs = bench.encode(file, QUESTIONS[0], hd)
         found["preprocessing"].append(perf_counter() - start)
         start = perf_counter()
-        bench.engine.reader.look(inputs)
+        bench.engine.generator.encode_images(inputs)
         machine.wait(bench.device)
         found["vision"].append(perf_counter() - start)
         first, *rest = bench.steps(inputs, NEW_TOKENS + 1)
@@ -251,7 +251,7 @@ def _bits_at(benches: Sequence[Bench], hd: int) -> Iterator[BenchRow]:
     found: list[list[float]] = [[] for _ in benches]
     for bench in benches:
         bench.forget()
-        bench.engine.reader.look(inputs)
+        bench.engine.generator.encode_images(inputs)
         bench.steps(inputs, 3)
     before = benches[0].ceilings()[1]
     for _ in range(max(TURNS, benches[0].repeats)):
@@ -294,7 +294,7 @@ def changed(bench: Bench) -> Iterator[BenchRow]:
         bench.forget()
         for given, found in zip(inputs, (first, again), strict=True):
             start = perf_counter()
-            bench.engine.reader.look(given)
+            bench.engine.generator.encode_images(given)
             machine.wait(bench.device)
             found.append(perf_counter() - start)
     share = [100 * b / a for a, b in zip(first, again, strict=True)]
@@ -307,11 +307,11 @@ def changed(bench: Bench) -> Iterator[BenchRow]:
 def beams(bench: Bench) -> Iterator[BenchRow]:
     """Prefill with one beam and with three."""
     inputs = bench.encode(picture(bench.hd), QUESTIONS[0], bench.hd)
-    bench.engine.reader.look(inputs)
+    bench.engine.generator.encode_images(inputs)
     found: dict[int, list[float]] = {1: [], BEAMS: []}
     for _ in bench.rounds():
         for count, times in found.items():
-            bench.engine.reader.prefixes.clear()
+            bench.engine.generator.prefixes.clear()
             times.append(bench.steps(inputs, 2, Sampling(num_beams=count))[0])
     for count, times in found.items():
         yield bench.row("beams", f"prefill, {count} beam{'s' * (count > 1)}", times, "s", hd=bench.hd)
@@ -347,7 +347,7 @@ def memory(bench: Bench) -> Iterator[BenchRow]:
 def _memory(bench: Bench, hd: int) -> list[BenchRow]:
     planned, inputs = bench.plan(hd), bench.encode(picture(hd), QUESTIONS[0], hd)
     bench.forget()
-    bench.engine.reader.look(inputs)
+    bench.engine.generator.encode_images(inputs)
     with machine.peak(bench.device) as most:
         bench.steps(inputs, 1)
     size = _size(bench)

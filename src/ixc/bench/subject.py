@@ -13,11 +13,11 @@ from ixc.bench.names import WHOLE, check_names
 from ixc.errors import UsageError
 from ixc.inference.cost import ModelGeometry, read_geometry
 from ixc.inference.engine import Engine, load
-from ixc.inference.model_folder import EMBEDDED, found, read_processor
+from ixc.inference.model_folder import EMBEDDED, find_folder, read_processor
 from ixc.model.configuration import IxcConfig
 from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.quantization.convert import quantize
-from ixc.model.quantization.layers import Quantization, QuantizedLinear, group_size, prepare
+from ixc.model.quantization.layers import Quantization, QuantizedLinear, group_size, replace_modules
 from ixc.model.sizes import BITS
 
 GEOMETRIES = {"7b": ModelGeometry(), "nano": read_geometry(EMBEDDED)}
@@ -56,7 +56,7 @@ class Subject:
     def sizes(self) -> ModelGeometry:
         """For the arithmetic."""
         if self.geometry is None:
-            return read_geometry(found(self.folder))
+            return read_geometry(find_folder(self.folder))
         whole = GEOMETRIES[self.geometry]
         return whole if self.layers is None else replace(whole, layers=self.layers, vit_layers=self.layers)
 
@@ -73,19 +73,19 @@ class Subject:
         if bits == WHOLE:
             return load(self.folder, device=device)
         with tempfile.TemporaryDirectory() as scratch:
-            return load(quantize(found(self.folder), Path(scratch) / "small", bits=bits), device=device)
+            return load(quantize(find_folder(self.folder), Path(scratch) / "small", bits=bits), device=device)
 
 
 def _random(sizes: ModelGeometry, bits: int, device: str) -> Engine:
     """Random weights made layer by layer, in place, so that a small model is never whole in float32."""
-    processor = read_processor(found(None))
+    processor = read_processor(find_folder(None))
     where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
     config = _config(sizes, processor.image_token_id)
     with torch.device("meta"):
         model = IxcForConditionalGeneration(config)
     if bits != WHOLE:
-        prepare(model, Quantization(bits=bits, group_size=group_size(config), half="bfloat16"), dtype=dtype)
+        replace_modules(model, Quantization(bits=bits, group_size=group_size(config), half="bfloat16"), dtype=dtype)
     _fill(model, where, dtype)
     return Engine(model=model.eval().requires_grad_(False), processor=processor)
 

@@ -23,10 +23,10 @@ def check_model(model: Path | None) -> Path:
         WeightsError: something is missing or damaged, or a size is no positive whole number.
     """
     from ixc.inference.cost import read_geometry
-    from ixc.inference.model_folder import check_settings, check_tokenizer, found
+    from ixc.inference.model_folder import check_settings, check_tokenizer, find_folder
     from ixc.model.checkpoint_files import check_headers
 
-    folder = found(model)
+    folder = find_folder(model)
     check_settings(folder)
     check_tokenizer(folder)
     check_headers(folder)
@@ -41,25 +41,25 @@ def check_model(model: Path | None) -> Path:
 
 def check_source(source: Path) -> None:
     """A folder whose weights are to be rewritten: config.json, and whole weight files. Raises: WeightsError."""
-    from ixc.inference.model_folder import check_settings, found
+    from ixc.inference.model_folder import check_settings, find_folder
     from ixc.model.checkpoint_files import check_headers
 
-    check_settings(found(source))
+    check_settings(find_folder(source))
     check_headers(source)
 
 
 def check_target(target: Path) -> None:
-    """A folder that is to be made. Raises: UsageError: it is there already."""
-    from ixc.model.checkpoint_files import refuse_taken
+    """Check that a folder may be made. Raises: UsageError: the name is taken."""
+    from ixc.utils.files import check_free
 
-    refuse_taken(target)
+    check_free(target)
 
 
 def check_run(
     *,
     device: str,
     dtype: str = "auto",
-    plora: str = "low_rank",
+    plora: str = "separate",
     compile: bool = False,
     prefix_cache: int | None = None,
 ) -> None:
@@ -91,7 +91,7 @@ def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None
     from ixc.core.tiling import partition as partition_of
     from ixc.core.token_layout import num_image_tokens
     from ixc.inference.cost import read_geometry, read_tiling
-    from ixc.inference.request import Rules, answer_length
+    from ixc.inference.request import RequestPreparer
 
     sizes_of_model, usual = read_geometry(folder), read_tiling(folder)
     hd = usual.get("hd", CHAT_DEFAULTS.hd) if hd is None else hd
@@ -101,5 +101,5 @@ def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None
     for width, height in sizes:
         part = partition_of(width, height, hd=hd, rule=rule)
         tokens += num_image_tokens(part.grid_h, part.grid_w, side=sizes_of_model.side, **layout)
-    rules = Rules(processor=None, context=sizes_of_model.max_positions, max_new_tokens=1)
-    answer_length(rules, tokens, None)
+    limits = RequestPreparer(processor=None, context_length=sizes_of_model.max_positions, max_new_tokens=1)
+    limits.answer_length(tokens, hd=hd)

@@ -142,9 +142,9 @@ def _encoder(model: Path | None, context: int | None) -> tuple[Encoder, int]:
     """The rules of a model folder, and its usual HD."""
     from ixc.data.encoding import Encoder
     from ixc.inference.cost import read_geometry
-    from ixc.inference.model_folder import found, read_processor
+    from ixc.inference.model_folder import find_folder, read_processor
 
-    folder = found(model)
+    folder = find_folder(model)
     processor = read_processor(folder)
     most = read_geometry(folder).max_positions if context is None else context
     return Encoder(processor, context=most), processor.image_processor.hd

@@ -145,7 +145,7 @@ def _local(model: str | None, *, device: str, dtype: str, partition: str | None)
         raise UsageError(f"no folder {model}; give a model's folder, or --endpoint URL for a server")
     check_run(device=device, dtype=dtype)
     folder = check_model(None if model is None else Path(model))
-    from ixc.inference.batch import number_type
+    from ixc.inference.batch import resolved_dtype
 
     rule = partition or read_tiling(folder).get("rule", "original")
 
@@ -154,11 +154,11 @@ def _local(model: str | None, *, device: str, dtype: str, partition: str | None)
 
         engine = load_engine(folder, device=device, dtype=dtype)
         return lambda questions: batch.answer(
-            engine, [batch.Request(name=f"question {q.index}", **_fields(q)) for q in questions], partition=rule
+            engine, [batch.BatchRequest(name=f"question {q.index}", **_fields(q)) for q in questions], partition=rule
         )
 
     # The header says what "auto" comes to: it differs between machines, and the answers may with it.
-    settings = {"dtype": number_type(device, dtype), "partition": rule, "weights": fingerprint(folder)}
+    settings = {"dtype": resolved_dtype(device, dtype), "partition": rule, "weights": fingerprint(folder)}
     return folder.resolve().name, once(load), settings
 
 
@@ -358,7 +358,7 @@ def eval_synth(
     check_model(model)
     from ixc.evals import synthetic as room
     from ixc.evals.parallel import ask_side_by_side
-    from ixc.inference.model_folder import fingerprint, found
+    from ixc.inference.model_folder import find_folder, fingerprint
 
     load = partial(_to_ask, model, device=device, dtype=dtype)
     crew = partial(ask_side_by_side, load, processes=processes, kind=kind, hd=hd) if processes > 1 else None
@@ -367,7 +367,7 @@ def eval_synth(
         crew=crew,
         count=count,
         keep=keep,
-        model=" ".join([fingerprint(found(model)), *([kind] if kind else []), *([f"HD-{hd}"] if hd else [])]),
+        model=" ".join([fingerprint(find_folder(model)), *([kind] if kind else []), *([f"HD-{hd}"] if hd else [])]),
         kind=kind,
         hd=hd,
     )

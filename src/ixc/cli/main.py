@@ -128,7 +128,7 @@ def ask(
     max_new_tokens: NewTokens = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    plora: Plora = "low_rank",
+    plora: Plora = "separate",
     compile: Compile = False,
     as_json: Json = False,
 ) -> None:
@@ -144,7 +144,7 @@ def ask(
     folder = check_model(model)
     check_fits(folder, [picture.size for picture in pictures], hd=hd, partition=partition)
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
-    usual = (plora, compile, dtype in ("auto", "float32"), device in ("auto", "cpu")) == ("low_rank", False, True, True)
+    usual = (plora, compile, dtype in ("auto", "float32"), device in ("auto", "cpu")) == ("separate", False, True, True)
     answer = _standalone(folder, pictures, question, device=device, whole=as_json, **options) if usual else None
     if answer is None:
         engine = load_engine(model, device=device, dtype=dtype, **engine_options(plora=plora, compile=compile))
@@ -160,9 +160,9 @@ def _standalone(
     folder: Path, pictures: Sequence[Any], question: str, *, device: str, whole: bool, **options: Any
 ) -> Any:
     """The answer (whole, or its pieces) without importing transformers; None where the engine must give it."""
-    from ixc.inference.standalone import reader
+    from ixc.inference.standalone import open_folder
 
-    found = reader(folder)
+    found = open_folder(folder)
     if found is None:
         return None
     request = found.prepare(pictures, question, **options)
@@ -220,7 +220,7 @@ def chat(
     max_new_tokens: NewTokens = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    plora: Plora = "low_rank",
+    plora: Plora = "separate",
     compile: Compile = False,
     tile_cache: TileCache = None,
     prefix_cache: PrefixCache = None,
@@ -369,7 +369,7 @@ def _as_dict(planned: Plan) -> dict[str, Any]:
         "flops": planned.flops(),
         "dtype": planned.dtype,
         "weight_bytes": planned.weight_bytes(),
-        "folded_bytes": None if planned.dtype in SMALL else planned.folded_bytes,
+        "folded_bytes": None if planned.dtype in SMALL else planned.merged_bytes,
         "kv_bytes": planned.kv_bytes,
         "activation_bytes": planned.activation_bytes,
     }
@@ -387,7 +387,7 @@ def import_weights(
     check_target(target)
     check_source(source)
     quiet_libraries()
-    from ixc.model.loading import import_weights as run
+    from ixc.model.conversion import import_weights as run
 
     with progress("importing") as show:
         run(source, target, progress=show, complete=add_processor)

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ixc.cli.terminal import note
+from ixc.inference.settings import RENAMED_PLORA
+
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
 
@@ -29,9 +32,22 @@ Rule = Annotated[
 NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+
+
+def _present_plora(value: str) -> str:
+    """The present name of a `--plora` value; the old ones are accepted with a note for one release."""
+    if value in RENAMED_PLORA:
+        note(f"--plora {value} is now --plora {RENAMED_PLORA[value]}")
+    return RENAMED_PLORA.get(value, value)
+
+
 Plora = Annotated[
     str,
-    typer.Option("--plora", help="low_rank, folded (faster reading, the decoder's matrices twice in memory) or auto."),
+    typer.Option(
+        "--plora",
+        callback=_present_plora,
+        help="separate, merged (faster reading, the decoder's matrices twice in memory) or auto.",
+    ),
 ]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the model at the first answer: minutes; for many answers.")

@@ -212,7 +212,7 @@ def _tune(
 ) -> None:
     """Data, folder and processor are looked at before the weights are."""
     quiet_libraries()
-    from ixc.inference.model_folder import check_agreement, check_settings, found, read_processor
+    from ixc.inference.model_folder import check_agreement, check_settings, find_folder, read_processor
     from ixc.runlog.trackers import check as check_trackers
     from ixc.runlog.trackers import trackers
     from ixc.train.adapter_files import MODEL
@@ -229,7 +229,7 @@ def _tune(
     check_trackers(track)
     if not dry_run:
         check_out(out, resume=resume)
-    folder = found(model)
+    folder = find_folder(model)
     check_settings(folder)
     stage, processor = stage_for(stage, folder), read_processor(folder)
     check_agreement(folder, stage.model, processor)

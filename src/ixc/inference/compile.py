@@ -1,6 +1,6 @@
 """torch.compile on tower, reading and decode step: off by default, as the first answers wait for the compiler.
 
-    tower         one graph: passes have one shape (`IxcModel.see`)
+    tower         one graph: passes have one shape (`IxcModel.encode_tiles`)
     reading       one graph for every length: the layers of the decoder with a dynamic length; where image tokens are
                   comes as a mask, as spans would be a graph a layout
     decode step   one graph for every length, over a static cache
@@ -18,19 +18,22 @@ from transformers import CompileConfig, StaticCache
 
 from ixc.model.transformers_contract import CACHE_NAME
 
-SHORTEST = 1024
+MIN_CACHE_LENGTH = 1024
 """Positions of the smallest static cache."""
 
-MARK = "_dynamo_static_input_type"
+STATIC_ADDRESS_ATTRIBUTE = "_dynamo_static_input_type"
 """What `torch._dynamo.mark_static_address` sets."""
 
 
-def length_of(tokens: int, limit: int) -> int:
-    """Positions of the cache of so many tokens: a power of two from `SHORTEST`, at most the limit, or the tokens."""
-    return max(tokens, min(limit, max(SHORTEST, 1 << (tokens - 1).bit_length())))
+def cache_length(tokens: int, limit: int) -> int:
+    """Positions of a static cache for `tokens` tokens.
+
+    The smallest power of two that holds them, at least `MIN_CACHE_LENGTH` and at most `limit`; never below `tokens`.
+    """
+    return max(tokens, min(limit, max(MIN_CACHE_LENGTH, 1 << (tokens - 1).bit_length())))
 
 
-class Compiled:
+class CompiledSteps:
     """Compiles tower and decoder in place, and says what `generate` needs for compiled steps."""
 
     def __init__(self, model: Any) -> None:
@@ -52,7 +55,7 @@ class Compiled:
             rows: of the batch, times beams.
         """
         text = self.model.config.text_config
-        key = (rows, length_of(tokens, text.max_position_embeddings))
+        key = (rows, cache_length(tokens, text.max_position_embeddings))
         if self._cache is None or self._cache[0] != key:
             self._cache = None  # first let go of the old one
             self._cache = key, self._made(*key)
@@ -71,14 +74,14 @@ class Compiled:
             device=self.model.device,
         )
         if not self._fixed:
-            _let_vary(cache)
+            _unmark_static_address(cache)
         return cache
 
 
-def _let_vary(cache: StaticCache) -> None:
+def _unmark_static_address(cache: StaticCache) -> None:
     """Takes the mark of a fixed address away: with it every length would be a graph."""
     layers: Any = cache.layers
     for layer in layers:
         for tensor in (layer.keys, layer.values, layer.cumulative_length):
-            if hasattr(tensor, MARK):
-                delattr(tensor, MARK)
+            if hasattr(tensor, STATIC_ADDRESS_ATTRIBUTE):
+                delattr(tensor, STATIC_ADDRESS_ATTRIBUTE)

@@ -37,10 +37,10 @@ DTYPES: dict[str, tuple[float, int]] = {
     "int4": (0.5, 2),
 }
 """Name -> bytes of a weight in the decoder's matrices and head, and of every other weight, activation, key and value.
-int8 and int4: only these are quantised (`ixc quantize`); the scales (1 to 6 % more) are not counted."""
+int8 and int4: only these are quantized (`ixc quantize`); the scales (1 to 6 % more) are not counted."""
 
 SMALL = ("int8", "int4")
-"""Keys of `DTYPES` whose matrices are quantised: PLoRA cannot be folded into them."""
+"""Keys of `DTYPES` whose matrices are quantized: PLoRA cannot be merged into them."""
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 """Where a folder keeps the tiling of its image processor: alone, or inside the processor's settings, which count."""
@@ -257,8 +257,8 @@ class Plan:
     def weight_bytes(self, dtype: str | None = None) -> int:
         """Bytes of the weights under `dtype` (default: the plan's)."""
         matrix, other = DTYPES[dtype or self.dtype]
-        quantised = self.model.layers * self.model.matrices_per_layer + self.model.width * self.model.vocab
-        return int(quantised * matrix) + (sum(self.model.weights().values()) - quantised) * other
+        quantized = self.model.layers * self.model.matrices_per_layer + self.model.width * self.model.vocab
+        return int(quantized * matrix) + (sum(self.model.weights().values()) - quantized) * other
 
     @property
     def kv_bytes(self) -> int:
@@ -267,13 +267,13 @@ class Plan:
         return 2 * m.layers * m.kv_heads * m.head_dim * self.tokens * DTYPES[self.dtype][1]
 
     @property
-    def folded_bytes(self) -> int:
-        """Bytes of PLoRA folded into a second copy of the decoder's matrices; of small weights it cannot be made."""
+    def merged_bytes(self) -> int:
+        """Bytes of PLoRA merged into a second copy of the decoder's matrices; of small weights it cannot be made."""
         m = self.model
         return m.layers * m.matrices_per_layer * DTYPES[self.dtype][1]
 
     @property
-    def folded_saving(self) -> float:
+    def merged_saving(self) -> float:
         """Share of the prefill's FLOP that the copy saves: all of PLoRA's."""
         flops = self.flops()
         return flops["PLoRA"] / sum(flops.values())
@@ -352,18 +352,18 @@ def text(plan: Plan) -> list[str]:
         "prompt": prompt if plan.fits else f"{prompt}: does not fit, lower hd",
         "prefill": f"{_si(sum(flops.values()))}FLOP ({_parts(flops)})",
         "weights": f"{_gb(plan.weight_bytes())} in {plan.dtype}",
-        "plora=folded": _folded(plan),
+        "plora=merged": _merged(plan),
         "KV cache": f"{_gb(plan.kv_bytes)} a beam",
         "activations": f"{_gb(plan.activation_bytes)} at least; eager attention {_gb(plan.eager_scores_bytes)} more",
     }
     return [f"{label:<14}{value}" for label, value in rows.items()]
 
 
-def _folded(plan: Plan) -> str:
+def _merged(plan: Plan) -> str:
     if plan.dtype in SMALL:
         return f"not with {plan.dtype} weights"
     saved = plan.flops()["PLoRA"]
-    return f"{_gb(plan.folded_bytes)} more of weights, {_si(saved)}FLOP of the prefill less ({plan.folded_saving:.1%})"
+    return f"{_gb(plan.merged_bytes)} more of weights, {_si(saved)}FLOP of the prefill less ({plan.merged_saving:.1%})"
 
 
 def _used(plan: Plan) -> str:

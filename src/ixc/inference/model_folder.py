@@ -1,6 +1,6 @@
 """A model folder before its weights are read: is everything there, can it be read, does it fit together.
 
-found -> check_settings -> read_processor, weights.load -> check_agreement
+find_folder -> check_settings -> read_processor, weights.load -> check_agreement
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LONGEST_REASON = 200
 """Characters of somebody else's message repeated in ours; transformers lists every model it knows."""
 
 
-def found(folder: str | Path | None) -> Path:
+def find_folder(folder: str | Path | None) -> Path:
     """The folder; None = the embedded model's.
 
     Raises:
@@ -60,7 +60,7 @@ def fingerprint(folder: Path) -> str:
     Raises:
         WeightsError: the folder has no weights.
     """
-    from ixc.model.loading import weight_files
+    from ixc.model.checkpoint_files import weight_files
 
     seen = sha256()
     settings = [folder / name for name in SETTINGS if (folder / name).is_file()]

@@ -1,8 +1,8 @@
 """PLoRA as a second copy of the decoder's matrices, or as low-rank products: which one, by the plan's arithmetic.
 
-Folding saves the low-rank products of the prefill (about 6 % of its work at the published ranks) and costs the
-decoder's matrices once more. `auto` folds where the copy fits the free memory beside the keys and values of the longest
-prompt.
+Merging saves the low-rank products of the prefill (about 6 % of its work at the published ranks) and costs the
+decoder's matrices once more. `auto` merges where the copy fits the free memory beside the keys and values of the
+longest prompt.
 """
 
 from __future__ import annotations
@@ -21,27 +21,31 @@ SPARE = 0.1
 """Share of the free memory left alone."""
 
 
-def wants_folding(value: str, folder: Path, model: Any, *, compile: bool) -> bool:
-    """Whether to fold. `auto` does so where the copy and the longest prompt fit the free memory beside the model."""
+def should_merge(value: str, folder: Path, model: Any, *, compile: bool) -> bool:
+    """Whether to merge. `auto` does so where the copy and the longest prompt fit the free memory beside the model."""
     if value != "auto":
-        return value == "folded"
-    return not compile and _is_whole(model) and folded_need(read_geometry(folder), model) <= room(model.device)
+        return value == "merged"
+    return (
+        not compile
+        and _is_whole(model)
+        and merged_bytes_needed(read_geometry(folder), model) <= available_bytes(model.device)
+    )
 
 
-def folded_need(sizes: ModelGeometry, model: Any) -> int:
+def merged_bytes_needed(sizes: ModelGeometry, model: Any) -> int:
     """Bytes of the copy, and of the keys and values of the longest prompt."""
     size = model.dtype.itemsize
     copy = sizes.layers * sizes.matrices_per_layer * size
     return copy + 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * sizes.max_positions * size
 
 
-def room(device: torch.device) -> int:
+def available_bytes(device: torch.device) -> int:
     """Bytes that may be taken."""
     return int((1 - SPARE) * free_bytes(device))
 
 
 def _is_whole(model: Any) -> bool:
-    """True if no map of the decoder is quantised."""
+    """True if no map of the decoder is quantized."""
     return all(is_plain(part.base) for part in model.modules() if isinstance(part, PLoRALinear))
 
 

@@ -1,30 +1,48 @@
-"""Options of loading and tiling, checked without torch."""
+"""Checks of the options for loading and tiling. Imports no torch, so a wrong option is refused at once."""
 
 from __future__ import annotations
 
 from ixc.core.tiling import RULES
 from ixc.errors import UsageError
 
-PLORA = ("low_rank", "folded", "auto")
-"""How `load` may run PLoRA."""
+PLORA = ("separate", "merged", "auto")
+"""How `load` may run PLoRA: as low-rank products, merged into a second copy of the matrices, or whichever fits."""
+
+RENAMED_PLORA = {"low_rank": "separate", "folded": "merged"}
+"""Values of `plora` before 0.2 -> the present ones; accepted for one release."""
 
 
-def check_plora(value: str, *, compile: bool) -> None:
-    """Raises: UsageError: no such way; folded beside compiled steps, which are told of images by a mask."""
+def check_plora(value: str, *, compile: bool) -> str:
+    """The value of the option `plora` under its present name.
+
+    Raises:
+        UsageError: an unknown value; "merged" together with compiled steps, which receive the image positions as a
+            mask and therefore cannot choose between two weights by token.
+    """
+    value = RENAMED_PLORA.get(value, value)
     if value not in PLORA:
         raise UsageError(f"plora is {value!r}; use one of {', '.join(PLORA)}")
-    if value == "folded" and compile:
-        raise UsageError("plora is 'folded', but compiled reading uses low-rank products; leave one of them out")
+    if value == "merged" and compile:
+        raise UsageError("plora is 'merged', but compiled steps use low-rank products; leave one of them out")
+    return value
 
 
 def check_prefix_cache(value: int | None, *, compile: bool) -> None:
-    """Raises: UsageError: bytes of prefixes to keep, beside compiled steps, which keep none."""
+    """Refuse a prefix cache together with compiled steps, whose static cache cannot be cut to a prefix.
+
+    Raises:
+        UsageError: both were asked for.
+    """
     if compile and value:
         raise UsageError(f"prefix_cache is {value} bytes, but compiled steps keep none; leave one of them out")
 
 
 def check_tiling(hd: int | None, partition: str | None) -> None:
-    """Raises: UsageError: fewer tiles than one, or no such rule."""
+    """Check the tile budget and the name of the partition rule; None stands for the folder's setting.
+
+    Raises:
+        UsageError: fewer than one tile, or an unknown rule.
+    """
     if hd is not None and hd < 1:
         raise UsageError(f"hd counts tiles and must be at least 1, got {hd}; use 25 (default) or 55 (4K)")
     if partition is not None and partition not in RULES:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ixc.model.attention import attend
-from ixc.model.plora import Places, PLoRALinear, cut
+from ixc.model.plora import ImagePositions, PLoRALinear, clip_spans
 from ixc.model.rope import rotate
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Attention(nn.Module):
         self,
         x: torch.Tensor,
         *,
-        image_mask: Places,
+        image_mask: ImagePositions,
         attention_mask: torch.Tensor | None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         cache: Any = None,
@@ -82,7 +82,7 @@ class FeedForward(nn.Module):
         self.w3 = PLoRALinear(config.hidden_size, config.intermediate_size, **rank)
         self.w2 = PLoRALinear(config.intermediate_size, config.hidden_size, **rank)
 
-    def forward(self, x: torch.Tensor, image_mask: Places) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, image_mask: ImagePositions) -> torch.Tensor:
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.w2(F.silu(self.w1(x, image_mask)) * self.w3(x, image_mask), image_mask)
         if x.shape[1] <= TOKENS_AT_ONCE:
@@ -93,7 +93,7 @@ class FeedForward(nn.Module):
             out[:, start:stop] = self._gated(x[:, start:stop], _part(image_mask, start, stop))
         return out
 
-    def _gated(self, x: torch.Tensor, image_mask: Places) -> torch.Tensor:
+    def _gated(self, x: torch.Tensor, image_mask: ImagePositions) -> torch.Tensor:
         """The same numbers with the activation and the product in place: two copies of F channels and no more."""
         gate = F.silu(self.w1(x, image_mask), inplace=True)
         return self.w2(gate.mul_(self.w3(x, image_mask)), image_mask)
@@ -123,13 +123,13 @@ class TextBlock(nn.Module):
         self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.ffn_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def forward(self, x: torch.Tensor, *, image_mask: Places, **kwargs: Any) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *, image_mask: ImagePositions, **kwargs: Any) -> torch.Tensor:
         x = x + self.attention(self.attention_norm(x), image_mask=image_mask, **kwargs)[0]
         return x + self.feed_forward(self.ffn_norm(x), image_mask)
 
 
-def _part(places: Places, start: int, stop: int) -> Places:
+def _part(places: ImagePositions, start: int, stop: int) -> ImagePositions:
     """Where the image tokens of [start, stop) are; None if spans say that there are none."""
     if isinstance(places, torch.Tensor):
         return places[:, start:stop]
-    return None if places is None else cut(places, start, stop) or None
+    return None if places is None else clip_spans(places, start, stop) or None

@@ -28,7 +28,7 @@ from ixc.model import blocks
 from ixc.model.base import IxcPreTrainedModel
 from ixc.model.blocks import Attention, RMSNorm
 from ixc.model.configuration import IxcTextConfig
-from ixc.model.plora import Places
+from ixc.model.plora import ImagePositions
 from ixc.model.rope import rotary
 from ixc.model.transformers_contract import CACHE_NAME, causal_mask, one_cache
 
@@ -65,7 +65,7 @@ class Decoder(IxcPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         *,
         inputs_embeds: torch.Tensor | None = None,
-        image_mask: Places = None,
+        image_mask: ImagePositions = None,
         mm_token_type_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
@@ -123,7 +123,7 @@ def _positions(embeds: torch.Tensor, cache: Cache | None) -> torch.Tensor:
     return (torch.arange(embeds.shape[1], device=embeds.device) + seen).unsqueeze(0)
 
 
-def _image_mask(embeds: torch.Tensor | None, image_mask: Places, types: torch.Tensor | None) -> Places:
+def _image_mask(embeds: torch.Tensor | None, image_mask: ImagePositions, types: torch.Tensor | None) -> ImagePositions:
     """Where the image tokens are; None where spans say that there are none. A mask is not asked: that would wait."""
     if image_mask is None and types is not None:
         image_mask = types == 1

@@ -46,10 +46,10 @@ class ImageEncoder:
         """
         pictures, grids = self._pictures(pixel_values, image_grids)
         tokens = torch.cat([self._merged(part) for part in self._passes(pictures, tiles_per_pass)])
-        newline, separator = self._learned()
+        newline, separator = self._learned_vectors()
         return assemble(tokens[: len(pictures)], grids, newline=newline, separator=separator)
 
-    def see(self, pictures: torch.Tensor, *, tiles_per_pass: int | None = None) -> torch.Tensor:
+    def encode_tiles(self, pictures: torch.Tensor, *, tiles_per_pass: int | None = None) -> torch.Tensor:
         """Looks at single pictures, tiles or overviews, and projects what it sees.
 
         Where no gradient is wanted every pass has one shape, a short last one being filled up with zeros: a picture's
@@ -65,9 +65,11 @@ class ImageEncoder:
         passes = self._passes(pictures, tiles_per_pass)
         return torch.cat([self._projected(self._merged(part)) for part in passes])[: len(pictures)]
 
-    def marks(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def special_embeddings(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Newline and separator behind the projector, (W,) each; None where this model has none."""
-        newline, separator = (None if mark is None else self._projected(mark[None])[0] for mark in self._learned())
+        newline, separator = (
+            None if mark is None else self._projected(mark[None])[0] for mark in self._learned_vectors()
+        )
         return newline, separator
 
     def check_tiles(self, pixel_values: torch.Tensor) -> None:
@@ -102,7 +104,7 @@ class ImageEncoder:
         first, activation, second = self.vision_proj
         return linear(second, activation(linear(first, tokens)))
 
-    def _learned(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def _learned_vectors(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Newline and separator, (4C,) each, or None."""
         newline = self.plora_sub_GN.flatten() if self.config.newline else None
         return newline, self.plora_glb_GN.flatten() if self.config.overview else None

@@ -22,7 +22,7 @@ LARGE = 1 << 20
 def linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """``module(x)``, the same map; by another kernel where that is faster and nothing trains. (..., in) -> (..., out)
 
-    A module that is no plain ``nn.Linear`` (quantised, adapted, hooked) is called as it is.
+    A module that is no plain ``nn.Linear`` (quantized, adapted, hooked) is called as it is.
     """
     if not _pays(module, x):
         return module(x)

@@ -3,7 +3,7 @@
     y = W x                                         for every token
     y = W x + (alpha / r) * B A dropout(x)          for image tokens
 
-Three plain ``nn.Linear`` side by side and no subclass of Linear: quantisers and serving engines replace every
+Three plain ``nn.Linear`` side by side and no subclass of Linear: quantizers and serving engines replace every
 ``nn.Linear`` they find, and a subclass would lose its addition to them without a word.
 
 Which tokens are an image's is said in one of three ways:
@@ -14,7 +14,7 @@ Which tokens are an image's is said in one of three ways:
 
 No way waits for the device, and none has a shape that depends on data.
 
-Folded: ``W + (alpha / r) B A`` kept as a second weight for image tokens: no low-rank products, twice the memory.
+Merged: ``W + (alpha / r) B A`` kept as a second weight for image tokens: no low-rank products, twice the memory.
 
 Shapes: B batch, T tokens, r rank.
 """
@@ -34,7 +34,7 @@ from ixc.model.linear import is_plain, linear
 Spans = tuple[tuple[int, int], ...]
 """(start, stop) of every run of image tokens, in order; empty: no image."""
 
-Places = torch.Tensor | Spans | None
+ImagePositions = torch.Tensor | Spans | None
 """Where the image tokens are; see the head of the file."""
 
 
@@ -48,7 +48,7 @@ class PLoRALinear(nn.Module):
         dropout: probability on the input of the addition, in training only (0.05 as published).
     """
 
-    folded: torch.Tensor | None
+    merged: torch.Tensor | None
 
     def __init__(self, in_features: int, out_features: int, *, r: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
@@ -60,9 +60,9 @@ class PLoRALinear(nn.Module):
         nn.init.zeros_(self.Plora_B.weight)
         self.dropout = nn.Dropout(dropout)
         self.scaling = alpha / r
-        self.register_buffer("folded", None, persistent=False)
+        self.register_buffer("merged", None, persistent=False)
 
-    def forward(self, x: torch.Tensor, image_mask: Places) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, image_mask: ImagePositions) -> torch.Tensor:
         """Maps tokens.
 
         Args:
@@ -78,9 +78,9 @@ class PLoRALinear(nn.Module):
             # Masked in rank space: a text token adds exact zeros, no index is gathered, nothing waits for the device.
             low = self.Plora_A(self.dropout(x))  # (B, T, r)
             return self.base(x) + self.Plora_B(low * (image_mask.unsqueeze(-1) * self.scaling).to(low.dtype))
-        if self.folded is not None and not torch.is_grad_enabled():
-            return self._by_spans(x, image_mask, self.folded)
-        if self._folds_in_training():
+        if self.merged is not None and not torch.is_grad_enabled():
+            return self._by_spans(x, image_mask, self.merged)
+        if self._merges_in_training():
             base, a, b = (part.weight for part in (self.base, self.Plora_A, self.Plora_B))
             return cast(torch.Tensor, _BySpans.apply(x, base, torch.addmm(base, b, a, alpha=self.scaling), image_mask))
         y = linear(self.base, x)
@@ -88,7 +88,7 @@ class PLoRALinear(nn.Module):
             self._add(y[:, start:stop], x[:, start:stop])
         return y
 
-    def _folds_in_training(self) -> bool:
+    def _merges_in_training(self) -> bool:
         """Under spans, where the base learns too and nothing is dropped: one product for an image, not three."""
         parts = (self.base, self.Plora_A, self.Plora_B)
         return (
@@ -99,18 +99,18 @@ class PLoRALinear(nn.Module):
         )
 
     @torch.no_grad()
-    def fold(self) -> None:
+    def merge(self) -> None:
         """Makes the second weight, (out, in).
 
         Raises:
-            UsageError: one of the three maps is no plain one (quantised, or an adapter around it).
+            UsageError: one of the three maps is no plain one (quantized, or an adapter around it).
         """
         parts = (self.base, self.Plora_A, self.Plora_B)
         if not all(is_plain(part) for part in parts):
             kinds = ", ".join(type(part).__name__ for part in parts)
-            raise UsageError(f"PLoRA of {kinds} cannot be folded, of three Linear it can; use plora='low_rank'")
+            raise UsageError(f"PLoRA of {kinds} cannot be merged; three plain Linear can. Use plora='separate'")
         base, a, b = (part.weight for part in parts)
-        self.folded = torch.addmm(base.float(), b.float(), a.float(), alpha=self.scaling).to(base.dtype)
+        self.merged = torch.addmm(base.float(), b.float(), a.float(), alpha=self.scaling).to(base.dtype)
 
     def _add(self, y: torch.Tensor, x: torch.Tensor) -> None:
         """y += (alpha / r) B A x, with the sum inside the product where that is possible."""
@@ -120,10 +120,10 @@ class PLoRALinear(nn.Module):
         else:
             y[0].addmm_(low[0], self.Plora_B.weight.t(), alpha=self.scaling)
 
-    def _by_spans(self, x: torch.Tensor, spans: Spans, folded: torch.Tensor) -> torch.Tensor:
-        """Text by the base, images by the folded weight. (B, T, in) -> (B, T, out)"""
+    def _by_spans(self, x: torch.Tensor, spans: Spans, merged: torch.Tensor) -> torch.Tensor:
+        """Text by the base, images by the merged weight. (B, T, in) -> (B, T, out)"""
         parts = [
-            F.linear(x[:, one], folded) if image else linear(self.base, x[:, one])
+            F.linear(x[:, one], merged) if image else linear(self.base, x[:, one])
             for image, one in _pieces(x.shape[1], spans)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -137,31 +137,31 @@ class _BySpans(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, base: torch.Tensor, folded: torch.Tensor, spans: Spans) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, base: torch.Tensor, merged: torch.Tensor, spans: Spans) -> torch.Tensor:
         """(B, T, in), twice (out, in) -> (B, T, out)"""
         kind = torch.bfloat16 if _may_round(x) else x.dtype
         ctx.spans, ctx.kinds = spans, (kind, x.dtype)
-        x, base, folded = (given.to(kind) for given in (x, base, folded))
-        ctx.save_for_backward(x, base, folded)
+        x, base, merged = (given.to(kind) for given in (x, base, merged))
+        ctx.save_for_backward(x, base, merged)
         y = x.new_empty(*x.shape[:2], len(base))
         for image, one in _pieces(x.shape[1], spans):
             for given, out in zip(x, y, strict=True):
-                torch.mm(given[one], (folded if image else base).t(), out=out[one])
+                torch.mm(given[one], (merged if image else base).t(), out=out[one])
         return y.to(ctx.kinds[1])
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-        x, base, folded = ctx.saved_tensors
+        x, base, merged = ctx.saved_tensors
         kind, back = ctx.kinds
         grad = grads[0].to(kind).contiguous()
-        of_x, of_base, of_folded = torch.empty_like(x), *(torch.zeros_like(w, dtype=back) for w in (base, folded))
+        grad_x, grad_base, grad_merged = torch.empty_like(x), *(torch.zeros_like(w, dtype=back) for w in (base, merged))
         for image, one in _pieces(x.shape[1], ctx.spans):
-            weight, of_weight = (folded, of_folded) if image else (base, of_base)
-            for out, into in zip(grad, of_x, strict=True):
+            weight, of_weight = (merged, grad_merged) if image else (base, grad_base)
+            for out, into in zip(grad, grad_x, strict=True):
                 torch.mm(out[one], weight, out=into[one])
             rows = (grad[0, one], x[0, one]) if len(x) == 1 else (grad[:, one].flatten(0, 1), x[:, one].flatten(0, 1))
             of_weight += rows[0].t() @ rows[1]
-        return of_x.to(back), of_base, of_folded, None
+        return grad_x.to(back), grad_base, grad_merged, None
 
 
 def _may_round(x: torch.Tensor) -> bool:
@@ -180,11 +180,11 @@ def _pieces(length: int, spans: Spans) -> Iterator[tuple[bool, slice]]:
         done = stop
 
 
-def fold(model: nn.Module) -> None:
-    """Gives every PLoRA of a model its folded weight. Raises: UsageError as ``PLoRALinear.fold``."""
+def merge_plora(model: nn.Module) -> None:
+    """Gives every PLoRA of a model its merged weight. Raises: UsageError as ``PLoRALinear.merge``."""
     for module in model.modules():
         if isinstance(module, PLoRALinear):
-            module.fold()
+            module.merge()
 
 
 def spans_of(types: torch.Tensor) -> Spans | None:
@@ -197,13 +197,13 @@ def spans_of(types: torch.Tensor) -> Spans | None:
     return tuple(zip(starts, stops, strict=True))
 
 
-def cut(spans: Spans, start: int, stop: int) -> Spans:
+def clip_spans(spans: Spans, start: int, stop: int) -> Spans:
     """The spans inside [start, stop), counted from ``start``."""
     inside = ((max(a, start) - start, min(b, stop) - start) for a, b in spans)
     return tuple((a, b) for a, b in inside if a < b)
 
 
-def text_only(image_mask: Places) -> bool:
+def text_only(image_mask: ImagePositions) -> bool:
     """True if no token is an image's and nothing trains: then PLoRA may be left out altogether.
 
     In training the additions run even for a batch of text: their gradients are then zeros, not missing, which is what

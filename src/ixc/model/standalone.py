@@ -159,8 +159,8 @@ class StandaloneModel(nn.Module):
         if not spans:
             return words
         pictures, grids = self.model._pictures(inputs["pixel_values"], inputs["image_grids"])
-        newline, separator = self.model.marks()
-        rows = torch.cat(assemble(self.model.see(pictures), grids, newline=newline, separator=separator))
+        newline, separator = self.model.special_embeddings()
+        rows = torch.cat(assemble(self.model.encode_tiles(pictures), grids, newline=newline, separator=separator))
         start = 0
         for first, last in spans:
             words[0, first:last] = rows[start : (start := start + last - first)]

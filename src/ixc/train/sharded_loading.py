@@ -19,11 +19,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from ixc.model.checkpoint_files import weight_files
 from ixc.model.configuration import IxcConfig
 from ixc.model.key_mapping import published_name
-from ixc.model.loading import check, weight_files
+from ixc.model.loading import check
 from ixc.model.modeling import IxcForConditionalGeneration
-from ixc.model.quantization.layers import quantisation
+from ixc.model.quantization.layers import read_quantization
 from ixc.train.config import Adapter
 from ixc.train.param_groups import add_adapter
 
@@ -33,7 +34,7 @@ _WRAPPED = "base_model.model."
 
 def can_slice(base: Path, config: IxcConfig) -> bool:
     """Whether single rows of its tensors can be read."""
-    return quantisation(config) is None and all(path.suffix == ".safetensors" for path in weight_files(base))
+    return read_quantization(config) is None and all(path.suffix == ".safetensors" for path in weight_files(base))
 
 
 def bare(base: Path, adapter: Adapter | None, *, seed: int) -> tuple[nn.Module, dict[str, Tensor]]:

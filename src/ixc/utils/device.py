@@ -15,7 +15,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
-def memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Iterator[None]:
+def explain_out_of_memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Iterator[None]:
     """A full memory as one line."""
     try:
         yield
@@ -26,7 +26,7 @@ def memory(what: str, device: torch.device, dtype: torch.dtype, remedy: str) -> 
         raise CapacityError(f"{what} in {kind} do not fit the memory of {device}; {remedy}") from error
 
 
-def device_of(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """The device of a word as of `load`. Raises: UsageError: none such here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -38,7 +38,7 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def dtype_of(name: str, device: torch.device) -> torch.dtype:
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """The number type of a word as of `load`. Raises: UsageError: none such."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16

@@ -12,7 +12,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check_device(name: str) -> None:
-    """Raises: UsageError: no such word; whether the device is here, `device.device_of` finds."""
+    """Raises: UsageError: no such word; whether the device is here, `device.resolve_device` finds."""
     kind, colon, number = name.partition(":")
     if name != "auto" and (kind not in DEVICES or (colon and not number.isdecimal())):
         raise UsageError(f"no device {name!r}; use auto, {', '.join(DEVICES)}")

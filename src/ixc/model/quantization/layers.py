@@ -66,7 +66,7 @@ class Quantization:
         return {"quant_method": METHOD, "version": VERSION, **asdict(self)}
 
 
-def quantisation(config: Any) -> Quantization | None:
+def read_quantization(config: Any) -> Quantization | None:
     """What a configuration says of small weights; None if it says nothing.
 
     Raises:
@@ -77,19 +77,19 @@ def quantisation(config: Any) -> Quantization | None:
         return None
     if found.get("quant_method") != METHOD:
         raise WeightsError(
-            f"the weights were quantised by {found.get('quant_method')!r}, which is not read here; "
-            "quantise the original folder: ixc quantize SRC DST --bits 4"
+            f"the weights were quantized by {found.get('quant_method')!r}, which is not read here; "
+            "quantize the original folder: ixc quantize SRC DST --bits 4"
         )
     if found.get("version") != VERSION:
         raise WeightsError(
-            f"the weights are packed in version {found.get('version', 1)}, this package reads {VERSION}; quantise the "
+            f"the weights are packed in version {found.get('version', 1)}, this package reads {VERSION}; quantize the "
             "original folder again"
         )
     rest = {key: value for key, value in found.items() if key not in ("quant_method", "version")}
     try:
         return Quantization(**rest)
     except (TypeError, UsageError) as error:
-        raise WeightsError(f"quantization_config {dict(found)} is none of ours ({error}); quantise again") from error
+        raise WeightsError(f"quantization_config {dict(found)} is none of ours ({error}); quantize again") from error
 
 
 class QuantizedLinear(nn.Module):
@@ -138,7 +138,7 @@ class QuantizedLinear(nn.Module):
         return (numbers * scale + self.low.float().unsqueeze(-1)).flatten(1).to(dtype)
 
 
-class HeldLinear(nn.Linear):
+class HalfPrecisionLinear(nn.Linear):
     """A linear map held in 16 bits and computed in the activations' precision: the same numbers, half the memory."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -146,7 +146,7 @@ class HeldLinear(nn.Linear):
         return F.linear(input, self.weight.to(input.dtype), bias)
 
 
-class HeldEmbedding(nn.Embedding):
+class HalfPrecisionEmbedding(nn.Embedding):
     """An embedding held in 16 bits, handed out in the precision of the model."""
 
     wide = torch.float32
@@ -155,7 +155,7 @@ class HeldEmbedding(nn.Embedding):
         return super().forward(input).to(self.wide)
 
 
-def quantised(weight: torch.Tensor, *, bits: int, group_size: int) -> dict[str, torch.Tensor]:
+def quantize_weight(weight: torch.Tensor, *, bits: int, group_size: int) -> dict[str, torch.Tensor]:
     """The nearest small weights of a matrix (out, in).
 
     Returns:
@@ -202,7 +202,7 @@ def group_size(config: Any) -> int:
     )
 
 
-def prepare(model: nn.Module, settings: Quantization, *, dtype: torch.dtype = torch.float32) -> None:
+def replace_modules(model: nn.Module, settings: Quantization, *, dtype: torch.dtype = torch.float32) -> None:
     """Replaces modules of a whole model (on any device, meta too) by empty small ones; changes ``model``.
 
     Args:
@@ -225,11 +225,19 @@ def _hold(model: nn.Module, half: torch.dtype, wide: torch.dtype) -> None:
     """Every remaining linear map and embedding held in 16 bits. The class changes, the module stays."""
     for module in model.modules():
         if type(module) is nn.Linear:
-            module.__class__ = HeldLinear
+            module.__class__ = HalfPrecisionLinear
             module.to(half)
         elif type(module) is nn.Embedding and module.padding_idx is not None:
-            module.__class__, module.wide = HeldEmbedding, wide  # pyright: ignore[reportArgumentType]
+            module.__class__, module.wide = HalfPrecisionEmbedding, wide  # pyright: ignore[reportArgumentType]
             module.to(half)
 
 
-__all__ = ["HeldLinear", "Quantization", "QuantizedLinear", "group_size", "prepare", "quantisation", "quantised"]
+__all__ = [
+    "HalfPrecisionLinear",
+    "Quantization",
+    "QuantizedLinear",
+    "group_size",
+    "quantize_weight",
+    "read_quantization",
+    "replace_modules",
+]
