@@ -117,7 +117,7 @@ def test_the_goldens_own_predictions_score_as_the_official_evaluation(run: Run, 
         task="chartqa", dataset="ChartQA_TEST", style="published", model="m", version="0", questions=12, data=""
     )
     path = tmp_path / "chartqa.jsonl"
-    predictions.begin(path, header)
+    predictions.start_or_resume(path, header)
     predictions.append(path, [predictions.Prediction(index=x["index"], prediction=x["prediction"]) for x in lines])
     code, out, _ = run("eval", "score", tmp_path, "--data", data, "--json")
     assert code == 0

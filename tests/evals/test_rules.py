@@ -100,7 +100,7 @@ def test_from_the_command_line(
         header = predictions.Header(
             task=name, dataset=dataset, style="published", model="m", version="0", questions=len(answered), data=""
         )
-        predictions.begin(tmp_path / "run" / f"{name}.jsonl", header)
+        predictions.start_or_resume(tmp_path / "run" / f"{name}.jsonl", header)
         lines = [predictions.Prediction(index=index, prediction=text) for index, text in answered.items()]
         predictions.append(tmp_path / "run" / f"{name}.jsonl", lines)
         (tmp_path / f"{dataset}.tsv").write_bytes((MOCK / dataset / f"{dataset}.tsv").read_bytes())

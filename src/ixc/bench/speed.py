@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import LogitsProcessor
 
-from ixc.bench import machine, work
+from ixc.bench import machine, roofline
 from ixc.bench.names import SIZES, WHOLE
 from ixc.bench.result import BenchRow
 from ixc.bench.subject import Subject
@@ -208,11 +208,11 @@ def _phases(bench: Bench, hd: int) -> list[BenchRow]:
     flops, read = ((a + b) / 2 for a, b in zip(before, bench.ceilings(), strict=True))
     more = {"hd": hd, "image_tokens": planned.image_tokens}
     whole = [sum(parts) for parts in zip(found["preprocessing"], found["vision"], found["prefill"], strict=True)]
-    needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=planned.tokens, value_bytes=_size(bench))
+    needed = roofline.step_bytes(bench.sizes, bits=_bits(bench), tokens=planned.tokens, value_bytes=_size(bench))
     shares = {
-        "vision": work.vision_flops(planned) / median(found["vision"]) / flops,
-        "prefill": work.prefill_flops(planned) / median(found["prefill"]) / flops,
-        "whole": (work.vision_flops(planned) + work.prefill_flops(planned)) / median(whole) / flops,
+        "vision": roofline.vision_flops(planned) / median(found["vision"]) / flops,
+        "prefill": roofline.prefill_flops(planned) / median(found["prefill"]) / flops,
+        "whole": (roofline.vision_flops(planned) + roofline.prefill_flops(planned)) / median(whole) / flops,
     }
     product = {"of": "matrix product"}
     return [
@@ -259,7 +259,7 @@ def _bits_at(benches: Sequence[Bench], hd: int) -> Iterator[BenchRow]:
             times.append(median(bench.steps(inputs, NEW_TOKENS + 1)[1:]))
     tokens, read = inputs["input_ids"].shape[1], (before + benches[0].ceilings()[1]) / 2
     for bench, times in zip(benches, found, strict=True):
-        needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=tokens, value_bytes=_size(bench))
+        needed = roofline.step_bytes(bench.sizes, bits=_bits(bench), tokens=tokens, value_bytes=_size(bench))
         more: dict[str, Any] = {"hd": hd, "share": needed / median(times) / read, "of": "memory read"}
         yield bench.row("bits", "tokens per second", [1 / value for value in times], "tokens/s", **more)
         if bench.bits != WHOLE and benches[0].bits == WHOLE:

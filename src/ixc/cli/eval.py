@@ -154,7 +154,7 @@ def _local(model: str | None, *, device: str, dtype: str, partition: str | None)
 
         engine = load_engine(folder, device=device, dtype=dtype)
         return lambda questions: batch.answer(
-            engine, [batch.BatchRequest(name=f"question {q.index}", **_fields(q)) for q in questions], partition=rule
+            engine, [batch.Request(name=f"question {q.index}", **_fields(q)) for q in questions], partition=rule
         )
 
     # The header says what "auto" comes to: it differs between machines, and the answers may with it.
@@ -248,7 +248,7 @@ def score(
         _refuse({"--judge": judge, "--judge-model": judge_model}, "on benchmarks that need no judge")
     wanted = _metric_rule(rule, [result.task_of(run) for run in runs])
     done = [
-        suite.again(run, folder, judge=_judge(judge, judge_model, run.path.parent) if needs else None, rule=wanted)
+        suite.rescore(run, folder, judge=_judge(judge, judge_model, run.path.parent) if needs else None, rule=wanted)
         for run, needs in zip(runs, judged, strict=True)
     ]
     _print(done, as_json=as_json)
@@ -357,17 +357,17 @@ def eval_synth(
     check_run(device=device, dtype=dtype)
     check_model(model)
     from ixc.evals import synthetic as room
-    from ixc.evals.parallel import ask_side_by_side
-    from ixc.inference.model_folder import find_folder, fingerprint
+    from ixc.evals.parallel import ask_in_parallel
+    from ixc.inference.model_folder import fingerprint, found
 
     load = partial(_to_ask, model, device=device, dtype=dtype)
-    crew = partial(ask_side_by_side, load, processes=processes, kind=kind, hd=hd) if processes > 1 else None
+    crew = partial(ask_in_parallel, load, processes=processes, kind=kind, hd=hd) if processes > 1 else None
     cases = room.run(
         None if crew else load(),
         crew=crew,
         count=count,
         keep=keep,
-        model=" ".join([fingerprint(find_folder(model)), *([kind] if kind else []), *([f"HD-{hd}"] if hd else [])]),
+        model=" ".join([fingerprint(found(model)), *([kind] if kind else []), *([f"HD-{hd}"] if hd else [])]),
         kind=kind,
         hd=hd,
     )
