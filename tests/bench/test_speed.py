@@ -38,7 +38,9 @@ def test_flops_of_a_prefill_are_those_torch_counts() -> None:
 
 def test_bytes_of_a_step_are_the_weights_a_decoder_reads() -> None:
     sizes = Subject(geometry="7b", layers=2).sizes
-    assert roofline.step_bytes(sizes, bits=32, tokens=0) == 4 * (2 * sizes.matrices_per_layer + sizes.width * sizes.vocab)
+    assert roofline.step_bytes(sizes, bits=32, tokens=0) == 4 * (
+        2 * sizes.matrices_per_layer + sizes.width * sizes.vocab
+    )
     # two bfloat16 for 128 weights of half a byte: 4.25 bits
     four, whole = (roofline.step_bytes(sizes, bits=bits, tokens=0) for bits in (4, 32))
     assert four / whole == pytest.approx(4.25 / 32)

@@ -14,12 +14,12 @@ from ixc.core.tiling import partition
 from ixc.errors import DataError, UsageError
 from ixc.evals.paper_scores import AXES
 from ixc.evals.report import as_dict, gather, markdown, page, thumbnails, write
+from ixc.evals.report.bootstrap_units import ROTATION, Scored, units_of
 from ixc.evals.report.case_browser import browser
-from ixc.evals.report.task_report import CASE_BYTES, CASES, Scores, sample
 from ixc.evals.report.radar import radar, rims, series
 from ixc.evals.report.run_report import ReportRun
 from ixc.evals.report.tables import beyond, comparison, pairs, resolutions
-from ixc.evals.report.bootstrap_units import ROTATION, Scored, units_of
+from ixc.evals.report.task_report import CASE_BYTES, CASES, Scores, sample
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from ixc.evals import download, predictions, runner, submission, table, task_sco
 from ixc.evals.metrics.rule import VLMEVALKIT
 from ixc.evals.predictions import Header, Run
 from ixc.evals.question import Index
-from ixc.evals.task_score import TaskScore
 from ixc.evals.runner import Answers, Finished, RunOptions, RunStep
 from ixc.evals.task import Style
+from ixc.evals.task_score import TaskScore
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question
@@ -121,7 +121,9 @@ def run_suite(
     if judge is not None and not any(task.judged for task in tasks):
         raise UsageError(f"a judge has no effect on {', '.join(task.name for task in tasks)}; leave it out")
     table.pandas()
-    files = [download.find(task, plan.data, progress=progress) for task in tasks]  # all of them before hours of inference
+    files = [
+        download.find(task, plan.data, progress=progress) for task in tasks
+    ]  # all of them before hours of inference
     for task, file in zip(tasks, files, strict=True):
         rows = task.read(file)
         finished = None

@@ -266,7 +266,9 @@ def _finished_pages(path: Path, *, model: str) -> list[list[SyntheticCase]]:
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} holds no cases of this command ({str(error)[:100]}); name another file") from error
     if answered_by != model:
-        raise DataError(f"{path} holds answers of {answered_by or 'a model unnamed'}, not of {model}; name another file")
+        raise DataError(
+            f"{path} holds answers of {answered_by or 'a model unnamed'}, not of {model}; name another file"
+        )
     return cases
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from ixc.core.tiling import Partition, partition
 from ixc.errors import GeometryError
 from ixc.evals.report import formatting
-from ixc.evals.report.thumbnails import digest
 from ixc.evals.report.run_report import PARTLY, RIGHT, UNSCORED, WRONG, Picture, ReportCase, ReportRun, TaskReport
 from ixc.evals.report.tables import order
+from ixc.evals.report.thumbnails import digest
 from ixc.utils.svg import escape, number, tag, text
 
 VERDICTS = (RIGHT, PARTLY, WRONG, UNSCORED)
@@ -85,7 +85,9 @@ _SEARCH = '<input type="search" id="find" placeholder="question, answer, predict
 
 def _radio(value: str, label: str, *, checked: bool = False) -> str:
     attribute = " checked" if checked else ""
-    return f'<label class="verdict {value}"><input type="radio" name="verdict" value="{value}"{attribute}>{label}</label>'
+    return (
+        f'<label class="verdict {value}"><input type="radio" name="verdict" value="{value}"{attribute}>{label}</label>'
+    )
 
 
 def _card(place: int, run: ReportRun, result: TaskReport, case: ReportCase, *, several: bool) -> str:

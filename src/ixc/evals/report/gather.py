@@ -17,11 +17,11 @@ from typing import Any
 from ixc.core.tiling import RULES
 from ixc.errors import DataError, IxcError
 from ixc.evals import predictions
-from ixc.evals.report.task_report import CASES, Rows, Scores, TaskRun, task_report
 from ixc.evals.report.run_report import ReportRun, TaskReport
 from ixc.evals.report.tables import order
-from ixc.evals.task_score import files_of, plain
+from ixc.evals.report.task_report import CASES, Rows, Scores, TaskRun, task_report
 from ixc.evals.task import Task
+from ixc.evals.task_score import files_of, plain
 from ixc.evals.tasks import TASKS
 
 RowsOf = Callable[[Task], Rows | None]

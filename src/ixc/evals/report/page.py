@@ -15,10 +15,10 @@ from ixc.evals import paper_scores
 from ixc.evals.report import formatting
 from ixc.evals.report.case_browser import browser, count_of
 from ixc.evals.report.charts import bar, sizes
-from ixc.evals.report.thumbnails import LONG_SIDE
 from ixc.evals.report.radar import radar, series
 from ixc.evals.report.run_report import ReportRun, TaskReport
 from ixc.evals.report.tables import COMPARED, FOOTNOTES, Line, Pair, comparison, pairs, resolutions
+from ixc.evals.report.thumbnails import LONG_SIDE
 from ixc.utils.svg import escape, tag
 
 
@@ -124,7 +124,9 @@ def _row(line: Line) -> str:
     cells = [tag("th", name, scope="row")]
     cells += [tag("td", _figure(result), class_="ours") for result in line.ours]
     cells += [tag("td", bar(line))]
-    cells += [tag("td", formatting.score(f), class_="best" if f is not None and f == best else None) for f in line.published]
+    cells += [
+        tag("td", formatting.score(f), class_="best" if f is not None and f == best else None) for f in line.published
+    ]
     return tag("tr", "".join(cells), data_axis=line.axis.key)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from ixc.evals.intervals import bootstrap
 from ixc.evals.paper_scores import PUBLISHED, axis_of, value
 from ixc.evals.report import thumbnails
-from ixc.evals.report.run_report import PARTLY, RIGHT, UNSCORED, WRONG, Index, Picture, ReportCase, TaskReport
 from ixc.evals.report.bootstrap_units import Scored, units_of
+from ixc.evals.report.run_report import PARTLY, RIGHT, UNSCORED, WRONG, Index, Picture, ReportCase, TaskReport
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -22,7 +22,6 @@ QUALITY = 72
 """WebP quality: small print stays legible in about 30 KB."""
 
 
-
 def digest(data: bytes) -> str:
     """Hash the bytes of an image."""
     return blake2b(data, digest_size=12).hexdigest()
