@@ -22,7 +22,7 @@ from PIL import Image  # noqa: E402
 
 from ixc.inference.cost import read_geometry  # noqa: E402
 from ixc.inference.engine import load  # noqa: E402
-from ixc.inference.model_folder import find_folder  # noqa: E402
+from ixc.inference.model_folder import found  # noqa: E402
 from ixc.serving.app import ChatService, Settings  # noqa: E402
 from ixc.serving.server import Server, listen  # noqa: E402
 
@@ -71,8 +71,8 @@ def opened(tab: devtools.Page, url: str, *, width: int, height: int, phone: bool
 
 def main() -> None:
     listening = listen("127.0.0.1", 0)
-    desk = ChatService(load(device="cpu"), Settings(name="nano", geometry=read_geometry(find_folder(None))))
-    server = Server(desk, drain_seconds=5)
+    service = ChatService(load(device="cpu"), Settings(name="nano", geometry=read_geometry(found(None))))
+    server = Server(service, drain_seconds=5)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"

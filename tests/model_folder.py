@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ixc.model.loading import weight_files
+from ixc.model.checkpoint_files import weight_files
 
 SETTINGS = {
     "config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json",

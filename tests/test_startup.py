@@ -31,7 +31,7 @@ NOT_FOR_A_QUESTION = (
 
 CHILD = """
 import io, json, sys
-from ixc.cli import main
+from ixc.cli.main import main
 heavy, cases, done, before = json.loads(sys.argv[1]), json.loads(sys.argv[2]), [], set()
 for arguments in cases:
     sys.argv = ["ixc", *arguments]
@@ -55,7 +55,7 @@ LIGHT = {
     "version": "--version",
     **{f"help of {name}": f"{name} --help" for name in (
         "ask", "chat", "plan", "read", "serve", "train", "merge", "plan-train", "quantize", "import-weights", "synth",
-        "data check", "eval", "eval run", "eval score", "eval report", "eval synth", "bench speed", "bench ablate",
+        "data check", "eval", "eval run", "eval score", "eval report", "eval synth", "bench speed",
     )},
     "plan of a size": "plan 3840x2160 --hd 55",
     "plan of a picture": "plan PAGE",

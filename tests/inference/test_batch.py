@@ -76,7 +76,7 @@ def test_a_users_text_is_answered_as_the_engine_answers_it(engine: Engine) -> No
 def test_groups_have_one_setting_and_a_bounded_length(engine: Engine) -> None:
     items = [batch._item(engine, place, request, "native") for place, request in enumerate(requests())]
     groups = list(batch._groups(items, 1500))
-    assert sorted(item.place for group in groups for item in group) == list(range(len(items)))
+    assert sorted(item.index for group in groups for item in group) == list(range(len(items)))
     for group in groups:
         assert len({item.setting for item in group}) == 1
         rows = len(group) * group[0].request.num_beams

@@ -14,8 +14,7 @@ from ixc.errors import UsageError
 from ixc.inference import plora_merging
 from ixc.inference.cost import read_geometry
 from ixc.inference.engine import Engine, load
-from ixc.inference.prefix_cache import PrefixCache, common_prefix_length, preallocated_cache, prefix_key
-from ixc.inference.request import prepare
+from ixc.inference.prefix_cache import PrefixCache, common_prefix_length, position_keys, preallocated_cache
 from ixc.inference.sampling import LogprobRecorder, Sampling
 from ixc.inference.settings import RENAMED_PLORA
 from ixc.inference.vision_cache import TileCache
@@ -166,7 +165,7 @@ def test_beams_after_a_kept_beginning(engine: Engine, plain: Engine, page: Path,
 def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
     wanted = plain.ask([page], QUESTION, **SHORT)
     assert "".join(engine.stream([page], QUESTION, **SHORT)) == wanted.text
-    job, record = prepare(plain.rules, [page], QUESTION, hd=1, max_new_tokens=4), LogprobRecorder()
+    job, record = plain.preparer.prepare([page], QUESTION, hd=1, max_new_tokens=4), LogprobRecorder()
     found = engine.generate(job.inputs, max_new_tokens=4, logits_processor=[record])[0, job.prompt_tokens :].tolist()
     assert found == plain._generate(job, Sampling())[0, job.prompt_tokens :].tolist()
     assert [int(row.argmax()) for row in record.rows] == found
@@ -176,8 +175,8 @@ def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, pag
 def test_signatures_keep_images_whole() -> None:
     spans, tokens = ((2, 6), (6, 9)), [4, 3]
     ids = [5, 6, 0, 0, 0, 0, 0, 0, 0, 7, 8]
-    one = prefix_key(ids, spans, [b"a" * 16, b"b" * 16], tokens)
-    other = prefix_key(ids, spans, [b"a" * 16, b"c" * 16], tokens)
+    one = position_keys(ids, spans, [b"a" * 16, b"b" * 16], tokens)
+    other = position_keys(ids, spans, [b"a" * 16, b"c" * 16], tokens)
     assert common_prefix_length(one, other) == 6
     assert common_prefix_length(one, one) == 11
     assert common_prefix_length(one, one[:8]) == 6
@@ -278,7 +277,7 @@ def test_merge_plora_gives_the_separate_answers(tiny_folder: Path, page: Path) -
             one.add_(torch.randn(one.shape, generator=generator) * 0.05)
             other.copy_(one)
     merge_plora(merged.model)
-    inputs = dict(prepare(low.rules, [page], QUESTION, hd=1).inputs)
+    inputs = dict(low.preparer.prepare([page], QUESTION, hd=1).inputs)
     given = {**inputs, "image_spans": spans_of(inputs.pop("mm_token_type_ids"))}
     with torch.inference_mode():
         wanted, found = low.model(**given).logits, merged.model(**given).logits

@@ -23,7 +23,7 @@ def test_equals_the_library_in_double_precision(keys: int, group: int, width: in
     batch, heads = (2, 3) if keys < 1000 else (1, 1)
     query, key = drawn(batch, heads, group, width), drawn(batch, heads, keys, width, seed=1)
     value = drawn(batch, heads, keys, width, seed=2)
-    assert ops.attends(query, key, value)
+    assert ops.can_attend(query, key, value)
     found = ops.attend_one(query, key, value)
     wanted = F.scaled_dot_product_attention(query.double(), key.double(), value.double())
     library = F.scaled_dot_product_attention(query, key, value)
@@ -49,7 +49,7 @@ def test_a_longer_cache_may_lie_behind_the_keys() -> None:
     """Keys of a static cache: heads are further apart than the keys in use."""
     store = drawn(1, 2, 300, 64, seed=3)
     key, value, query = store[:, :, :100], store[:, :, 100:200], drawn(1, 2, 4, 64)
-    assert ops.attends(query, key, value)
+    assert ops.can_attend(query, key, value)
     found = ops.attend_one(query, key, value)
     assert torch.allclose(found, F.scaled_dot_product_attention(query, key, value), atol=2e-6)
 
@@ -57,11 +57,11 @@ def test_a_longer_cache_may_lie_behind_the_keys() -> None:
 def test_what_it_cannot_take_is_left_to_the_library() -> None:
     query, key = drawn(1, 2, 4, 64), drawn(1, 2, 10, 64)
     with torch.inference_mode():
-        assert not ops.attends(query.bfloat16(), key.bfloat16(), key.bfloat16())
-        assert not ops.attends(drawn(1, 2, 9, 64), key, key)
-        assert not ops.attends(drawn(1, 2, 4, 48), drawn(1, 2, 10, 48), drawn(1, 2, 10, 48))
-        assert not ops.attends(query, key.transpose(1, 2).contiguous().transpose(1, 2), key)
-    assert not ops.attends(query.requires_grad_(), key, key)
+        assert not ops.can_attend(query.bfloat16(), key.bfloat16(), key.bfloat16())
+        assert not ops.can_attend(drawn(1, 2, 9, 64), key, key)
+        assert not ops.can_attend(drawn(1, 2, 4, 48), drawn(1, 2, 10, 48), drawn(1, 2, 10, 48))
+        assert not ops.can_attend(query, key.transpose(1, 2).contiguous().transpose(1, 2), key)
+    assert not ops.can_attend(query.requires_grad_(), key, key)
 
 
 @torch.inference_mode()

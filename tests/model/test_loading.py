@@ -11,9 +11,10 @@ import torch
 from parity.model_goldens import FOLDER, INFERENCE, inputs
 from safetensors.torch import load_file, save_file
 
-from ixc.errors import UsageError, WeightsError
+from ixc.errors import DataError, UsageError, WeightsError
+from ixc.model.conversion import import_weights
 from ixc.model.key_mapping import published_name
-from ixc.model.loading import check, import_weights, load, read_config
+from ixc.model.loading import check, load, read_config
 from ixc.model.modeling import IxcForConditionalGeneration
 
 ORIGINAL = load_file(FOLDER / "model.safetensors")
@@ -89,7 +90,7 @@ def test_import_weights(pickled: Path, tmp_path: Path) -> None:
         "tokenizer.model",
     ]
     assert same(weights_of(load(native)))
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="name a new or an empty folder"):
         import_weights(pickled, native)
 
 
@@ -97,10 +98,10 @@ def test_failed_import_leaves_nothing(pickled: Path, tmp_path: Path, monkeypatch
     def full_disk(*args: object, **kwargs: object) -> None:
         raise OSError("no space left on device")
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(DataError, match="no space"):
         import_weights(pickled, tmp_path / "native", complete=full_disk)
-    monkeypatch.setattr("ixc.model.loading.save_file", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("ixc.model.conversion.save_file", full_disk)
+    with pytest.raises(DataError, match="no space"):
         import_weights(pickled, tmp_path / "native")
     assert [path.name for path in tmp_path.iterdir()] == ["published"]
 

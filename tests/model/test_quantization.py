@@ -14,7 +14,7 @@ from ixc.errors import UsageError, WeightsError
 from ixc.inference.engine import load
 from ixc.inference.model_folder import EMBEDDED
 from ixc.model import IxcForConditionalGeneration
-from ixc.model.kernels import ops
+from ixc.model.kernels import build, ops
 from ixc.model.quantization.convert import quantize
 from ixc.model.quantization.layers import QuantizedLinear, quantize_weight
 
@@ -74,7 +74,7 @@ def test_machines_without_avx2_compute_the_same(bits: int, monkeypatch: pytest.M
     found, x = linear(bits, torch.randn(70, 256, generator=draw)), torch.randn(7, 256, generator=draw)
     expected = found(x)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(ops, "FLAGS", tuple(flag for flag in ops.FLAGS if flag != "-march=native"))
+    monkeypatch.setattr(build, "FLAGS", tuple(flag for flag in build.FLAGS if flag != "-march=native"))
     portable = ops.library.__wrapped__()
     monkeypatch.setattr(ops, "library", lambda: portable)
     assert list((tmp_path / "ixc").glob("*.so"))

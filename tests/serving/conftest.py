@@ -15,7 +15,7 @@ from talk import Gate, Running, running
 from vllm_process import Vllm, vllm_command
 
 from ixc.inference.engine import Engine, load
-from ixc.serving import answer
+from ixc.serving import jobs
 from ixc.serving.image_input import ImageInput, Limits
 
 
@@ -56,13 +56,13 @@ def server(engine_of_tiny: Engine, tiny_folder: Path) -> Iterator[Running]:
         max_body_bytes=3_000_000, max_image_bytes=1_000_000, max_images=4, max_pixels=1_000_000,
         max_total_pixels=1_500_000, max_hd=9, max_text=4000, body_seconds=1.0,
     )  # fmt: skip
-    with running(engine_of_tiny, tiny_folder, door=ImageInput(limits=limits), hosts=("127.0.0.1",)) as found:
+    with running(engine_of_tiny, tiny_folder, image_input=ImageInput(limits=limits), hosts=("127.0.0.1",)) as found:
         yield found
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     found = Gate()
-    monkeypatch.setattr(answer, "pieces", found.pieces)
+    monkeypatch.setattr(jobs, "pieces", found.pieces)
     yield found
     found.open.set()

@@ -18,8 +18,8 @@ from PIL import Image
 
 from ixc.inference.cost import read_geometry
 from ixc.inference.engine import Engine
-from ixc.serving.answer import GenerationJob, TextDelta
 from ixc.serving.app import ChatService, Settings
+from ixc.serving.jobs import GenerationJob, TextDelta
 from ixc.serving.server import Server, listen
 
 
@@ -27,7 +27,7 @@ from ixc.serving.server import Server, listen
 class Running:
     """A server and its address."""
 
-    desk: ChatService
+    service: ChatService
     server: Server
     port: int
     thread: threading.Thread
@@ -59,14 +59,14 @@ class Running:
 @contextmanager
 def running(engine: Engine, folder: Path, **settings: Any) -> Iterator[Running]:
     """A server for the length of a block; leaving it drains."""
-    desk = ChatService(engine, Settings(**{"name": "tiny", "geometry": read_geometry(folder), **settings}))
+    service = ChatService(engine, Settings(**{"name": "tiny", "geometry": read_geometry(folder), **settings}))
     listening = listen("127.0.0.1", 0)
-    server = Server(desk, drain_seconds=10)
+    server = Server(service, drain_seconds=10)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:
         wait(lambda: server.started)
-        yield Running(desk=desk, server=server, port=listening.getsockname()[1], thread=thread)
+        yield Running(service=service, server=server, port=listening.getsockname()[1], thread=thread)
     finally:
         server.should_exit = True
         thread.join(20)
@@ -88,12 +88,12 @@ class Gate:
     def __init__(self) -> None:
         self.open, self.started, self.ended = threading.Event(), 0, 0
 
-    def pieces(self, engine: Engine, job: GenerationJob, *, gone: threading.Event) -> Iterator[TextDelta]:
+    def pieces(self, engine: Engine, job: GenerationJob, *, cancelled: threading.Event) -> Iterator[TextDelta]:
         self.started += 1
         try:
             yield TextDelta(text="a", new_tokens=1)
             while not self.open.wait(0.01):
-                if gone.is_set():
+                if cancelled.is_set():
                     return
             yield TextDelta(text="b", new_tokens=2, finish="stop")
         finally:

@@ -1,4 +1,4 @@
-"""Beams, answers begun and published prompts through the server. Oracle: `inference.batch`, which benchmarks use."""
+"""Beams, continued answers and published prompts through the server. Oracle: `inference.batch`, as in benchmarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ixc.inference.engine import Engine
 USER = f"{TURN_START}user\nTitle?{TURN_END}\n"
 PUBLISHED = {
     "a question": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\n",
-    "an answer begun": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\nThe answer is",
+    "an answer continued": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\nThe answer is",
     "a system text and blanks in the header": (
         f"{IMAGE_PLACEHOLDER}{TURN_START}system\nYou are.{TURN_END}\n{USER}{TURN_START}      assistant\n"
     ),
@@ -110,14 +110,14 @@ def test_beams_cost_their_width_and_end_when_the_reader_leaves(engine: Engine) -
 
     from ixc.core import chat_format
     from ixc.inference.sampling import Sampling
-    from ixc.serving import answer
+    from ixc.serving import jobs
 
-    job = answer.prepare(
+    job = jobs.prepare(
         engine, [chat_format.Message("user", ("Title?",))], sampling=Sampling(num_beams=3), hd=1, partition="native",
         max_tokens=1500,
     )  # fmt: skip
     assert job.tokens == 3 * (job.prompt_tokens + 1500)
-    gone = Event()
-    gone.set()
-    (piece,) = answer.pieces(engine, job, gone=gone)
+    cancelled = Event()
+    cancelled.set()
+    (piece,) = jobs.pieces(engine, job, cancelled=cancelled)
     assert piece.new_tokens <= 1

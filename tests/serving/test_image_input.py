@@ -138,10 +138,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "beams in a stream": {"messages": GOOD, "use_beam_search": True, "n": 2, "stream": True},
     "beams with logprobs": {"messages": GOOD, "use_beam_search": True, "n": 2, "logprobs": True},
     "a length penalty": {"messages": GOOD, "use_beam_search": True, "n": 2, "length_penalty": 0.5},
-    "an answer begun with a header": {"messages": BEGUN, "continue_final_message": True},
-    "no header and no answer begun": {"messages": GOOD, "add_generation_prompt": False},
-    "an answer begun by the user": {"messages": GOOD, **CONTINUED},
-    "an answer begun with nothing": {"messages": [*GOOD, {"role": "assistant", "content": ""}], **CONTINUED},
+    "an answer continued with a header": {"messages": BEGUN, "continue_final_message": True},
+    "no header and no answer continued": {"messages": GOOD, "add_generation_prompt": False},
+    "an answer continued by the user": {"messages": GOOD, **CONTINUED},
+    "an answer continued with nothing": {"messages": [*GOOD, {"role": "assistant", "content": ""}], **CONTINUED},
     "a header of its own": {
         "messages": GOOD,
         "chat_template_kwargs": {"published": True, "assistant": "[UNUSED_TOKEN_145]assistant"},
@@ -169,7 +169,7 @@ def _quick_and_alive(server: Running) -> Iterator[None]:
     yield
     assert time.monotonic() - start < SECONDS
     assert server.call("GET", "/health")[0] == 200
-    while len(server.desk.queue) or server.desk.bodies.inside:  # a client has its answer before the place is given back
+    while len(server.service.queue) or server.service.bodies.bytes_in_flight:
         assert time.monotonic() - start < SECONDS, "a request never left"
         time.sleep(0.01)
 

@@ -28,7 +28,7 @@ def test_the_second_question_reads_only_its_text(server: Running, engine: Engine
     seen = usage["prompt_tokens_details"]
     assert seen["image_tokens"] <= seen["cached_tokens"] < usage["prompt_tokens"]
     assert usage["prompt_tokens"] - seen["cached_tokens"] < 60  # a letter is a token here
-    wait(lambda: cached(server) - before == seen["cached_tokens"])  # counted when the answer has gone out
+    wait(lambda: cached(server) - before == seen["cached_tokens"])  # counted when the answer has cancelled out
     assert second["choices"][0]["message"]["content"] == engine.ask([page], "How much is Tea?", max_new_tokens=4).text
 
 
@@ -68,6 +68,6 @@ def test_the_second_question_on_the_embedded_model_is_fast(tmp_path: Path) -> No
             status, _ = server.ask([part, text_part(question)], max_tokens=1, hd=16)
             assert status == 200
             times.append(time.perf_counter() - start)
-        wait(lambda: len(server.desk.queue) == 0)
+        wait(lambda: len(server.service.queue) == 0)
     print(f"first question {times[0]:.2f} s, second {times[1]:.2f} s")
     assert times[1] < times[0] / 2

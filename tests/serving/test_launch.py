@@ -12,15 +12,16 @@ import pytest
 from ixc.errors import CapacityError, UsageError
 from ixc.inference.cost import ModelGeometry
 from ixc.inference.model_folder import EMBEDDED
+from ixc.serving import backend
 from ixc.serving.image_input import Limits
 from ixc.serving.vllm import launch
-from ixc.serving.vllm.launch import Launch, VllmConfig, settings
+from ixc.serving.vllm.launch import Launch, VllmConfig, build_launch
 
 GIB = 1 << 30
 
 
 @pytest.fixture
-def order() -> VllmConfig:
+def config() -> VllmConfig:
     return VllmConfig(
         folder=EMBEDDED, name="nano", host="127.0.0.1", port=8000, hd=None, partition=None, dtype="auto",
         accelerated=False, memory=16 * GIB, limits=Limits(), drain_seconds=120, api_key="secret",
@@ -31,8 +32,8 @@ def option(found: Launch, name: str) -> str:
     return found.command[found.command.index(name) + 1]
 
 
-def test_a_context_holds_the_largest_image_and_the_cache_holds_contexts(order: VllmConfig) -> None:
-    found = settings(order)
+def test_a_context_holds_the_largest_image_and_the_cache_holds_contexts(config: VllmConfig) -> None:
+    found = build_launch(config)
     context, kv = int(option(found, "--max-model-len")), int(option(found, "--kv-cache-memory-bytes"))
     assert context > 8737 + launch.ANSWER  # the largest image at HD-55: spec (a)
     text = json.loads((EMBEDDED / "config.json").read_text())["text_config"]
@@ -43,18 +44,18 @@ def test_a_context_holds_the_largest_image_and_the_cache_holds_contexts(order: V
     assert json.loads(option(found, "--mm-processor-kwargs")) == {"hd": 9, "partition": "native", "max_hd": 55}
 
 
-def test_the_key_is_in_no_command(order: VllmConfig) -> None:
-    found = settings(order)
+def test_the_key_is_in_no_command(config: VllmConfig) -> None:
+    found = build_launch(config)
     assert "secret" not in " ".join([*found.command, *found.lines, found.environment[launch.SETTINGS]])
     assert found.environment[launch.KEY] == "secret"
 
 
-def test_the_published_model(order: VllmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_model(config: VllmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "read_geometry", lambda folder: ModelGeometry())
     monkeypatch.setattr(launch, "read_tiling", lambda folder: {})
     with pytest.raises(CapacityError, match="GB of weights"):
-        settings(order)
-    found = settings(replace(order, accelerated=True))
+        build_launch(config)
+    found = build_launch(replace(config, accelerated=True))
     assert "--kv-cache-memory-bytes" not in found.command
     assert (option(found, "--dtype"), json.loads(option(found, "--mm-processor-kwargs"))["hd"]) == ("bfloat16", 25)
     assert any("131,072 bytes a token" in line for line in found.lines)
@@ -70,15 +71,15 @@ def test_free_memory(tmp_path: Path) -> None:
 
 
 def test_which_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "has_vllm", lambda: False)
-    assert launch.choose("auto") == "light"
+    monkeypatch.setattr(backend, "has_vllm", lambda: False)
+    assert backend.choose_engine("auto") == "light"
     for wrong in ("vllm", "tgi"):
         with pytest.raises(UsageError):
-            launch.choose(wrong)
-    monkeypatch.setattr(launch, "has_vllm", lambda: True)
-    assert [launch.choose(name) for name in launch.ENGINES] == ["vllm", "light", "vllm"]
+            backend.choose_engine(wrong)
+    monkeypatch.setattr(backend, "has_vllm", lambda: True)
+    assert [backend.choose_engine(name) for name in backend.ENGINES] == ["vllm", "light", "vllm"]
 
 
-def test_a_folder_that_is_none(order: VllmConfig) -> None:
+def test_a_folder_that_is_none(config: VllmConfig) -> None:
     with pytest.raises(Exception, match="nowhere"):
-        settings(replace(order, folder=Path("nowhere")))
+        build_launch(replace(config, folder=Path("nowhere")))

@@ -44,8 +44,8 @@ def test_the_plan_is_what_the_answer_uses(server: Running) -> None:
 def looked(page: Path, said: str, **fields: Any) -> dict[str, Any]:
     turns = [{"role": "user", "content": [image_part(data_url(page.read_bytes())), text_part()]}]
     turns += [{"role": "assistant", "content": said}] if said else []
-    begun = {"add_generation_prompt": False, "continue_final_message": True, "max_tokens": 1} if said else {}
-    return {"model": "tiny", "messages": turns, **begun, **fields}
+    continued = {"add_generation_prompt": False, "continue_final_message": True, "max_tokens": 1} if said else {}
+    return {"model": "tiny", "messages": turns, **continued, **fields}
 
 
 def test_where_an_answer_looked(server: Running, page: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from talk import Gate, Running, running, wait
 
 from ixc.inference.engine import Engine
-from ixc.serving import answer
+from ixc.serving import jobs
 from ixc.serving.image_input import ImageInput, Limits
 from ixc.serving.openai import ApiError
 from ixc.serving.queue import Queue
@@ -51,7 +51,7 @@ def test_the_bounds_and_the_time_to_come_again() -> None:
         tickets = [queue.enter(10) for _ in range(3)]
         with pytest.raises(ApiError, match="3 requests of 30 tokens"):
             queue.enter(10)
-        tickets[1].leave()  # gone while waiting: the others move up
+        tickets[1].leave()  # cancelled while waiting: the others move up
         tickets[0].leave()
         await tickets[2].turn()
         queue.close()
@@ -81,7 +81,7 @@ def test_the_rate_follows_what_is_measured() -> None:
 def small(engine: Engine, tiny_folder: Path) -> Iterator[Running]:
     """Room for two text requests of 12 tokens of answer."""
     limits = Limits(max_waiting_requests=2, max_waiting_tokens=10_000)
-    with running(engine, tiny_folder, door=ImageInput(limits=limits)) as found:
+    with running(engine, tiny_folder, image_input=ImageInput(limits=limits)) as found:
         yield found
 
 
@@ -104,7 +104,7 @@ class Caller:
 
 def test_a_full_queue_says_when_to_come_again(small: Running, gate: Gate) -> None:
     inside = [Caller(small), Caller(small)]
-    wait(lambda: len(small.desk.queue) == 2 and gate.started == 1)
+    wait(lambda: len(small.service.queue) == 2 and gate.started == 1)
     body = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
     status, error, headers = small.call("POST", "/v1/chat/completions", body)
     assert (status, error["error"]["code"]) == (429, "queue_full")
@@ -114,7 +114,7 @@ def test_a_full_queue_says_when_to_come_again(small: Running, gate: Gate) -> Non
     gate.open.set()
     answers = [caller.join() for caller in inside]
     assert [(status, found["choices"][0]["message"]["content"]) for status, found in answers] == [(200, "ab")] * 2
-    wait(lambda: len(small.desk.queue) == 0)
+    wait(lambda: len(small.service.queue) == 0)
     numbers = small.call("GET", "/metrics")[1]
     assert 'ixc_requests_total{route="/v1/chat/completions",status="429"} 1' in numbers
     assert "ixc_generation_tokens_total 4" in numbers
@@ -134,7 +134,7 @@ def test_a_reader_who_leaves_ends_his_answer(small: Running, gate: Gate, stream:
     with leaving(small, stream=stream):
         wait(lambda: gate.started == 1)
     wait(lambda: gate.ended == 1)
-    wait(lambda: len(small.desk.queue) == 0)
+    wait(lambda: len(small.service.queue) == 0)
     assert "ixc_cancelled_total 1" in small.call("GET", "/metrics")[1]
 
 
@@ -143,20 +143,20 @@ def test_a_reader_who_leaves_the_queue_gives_his_place_up(small: Running, gate: 
     first = Caller(small)
     wait(lambda: gate.started == 1)
     with leaving(small, stream=stream):
-        wait(lambda: len(small.desk.queue) == 2)
-    wait(lambda: len(small.desk.queue) == 1)
+        wait(lambda: len(small.service.queue) == 2)
+    wait(lambda: len(small.service.queue) == 1)
     gate.open.set()
     assert first.join()[0] == 200
-    wait(lambda: len(small.desk.queue) == 0)
+    wait(lambda: len(small.service.queue) == 0)
     assert gate.started == 1
 
 
 def test_the_drain_finishes_what_runs_and_what_waits(engine: Engine, tiny_folder: Path, gate: Gate) -> None:
     with running(engine, tiny_folder) as found:
         inside = [Caller(found), Caller(found, stream=True)]
-        wait(lambda: len(found.desk.queue) == 2)
+        wait(lambda: len(found.service.queue) == 2)
         found.server.should_exit = True  # what uvicorn's handler of SIGTERM does
-        wait(lambda: found.desk.queue.closed)
+        wait(lambda: found.service.queue.closed)
         with pytest.raises(OSError, match="refused"):
             found.call("GET", "/health")
         gate.open.set()
@@ -175,7 +175,7 @@ def test_a_failure_of_ours_tells_a_stranger_nothing(
         yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(answer, "pieces", broken)
+        patch.setattr(jobs, "pieces", broken)
         status, found = small.ask("x", stream=stream)
     assert status == (200 if stream else 500)
     assert "something went wrong" in str(found)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ixc.errors import WeightsError
 from ixc.inference.model_folder import EMBEDDED
-from ixc.model.loading import weight_files
+from ixc.model.checkpoint_files import weight_files
 
 pytestmark = [
     pytest.mark.slow,

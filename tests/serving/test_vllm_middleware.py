@@ -36,7 +36,7 @@ def call(monkeypatch: pytest.MonkeyPatch, reached: list[Any]) -> Call:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    door = VllmMiddleware(behind)
+    middleware = VllmMiddleware(behind)
 
     def ask(path: str, body: Any = None, *, key: str | None = "secret", host: str = "127.0.0.1") -> tuple[int, Any]:
         sent: list[Any] = []
@@ -53,7 +53,7 @@ def call(monkeypatch: pytest.MonkeyPatch, reached: list[Any]) -> Call:
         async def send(event: Any) -> None:
             sent.append(event)
 
-        asyncio.run(door(scope, receive, send))
+        asyncio.run(middleware(scope, receive, send))
         return sent[0]["status"], json.loads(sent[1]["body"] or b"null")
 
     return ask

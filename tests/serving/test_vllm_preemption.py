@@ -1,4 +1,4 @@
-"""Requests begun again when the cache is full: `vllm serve` on the embedded model. Oracle: our own engine."""
+"""Requests continued again when the cache is full: `vllm serve` on the embedded model. Oracle: our own engine."""
 
 from __future__ import annotations
 

@@ -32,11 +32,11 @@ def local(engine: Engine, asked: Question) -> list[int]:
 
 def served(engine: Engine, asked: Question, *, quirks: bool = False) -> list[int]:
     """vLLM's ids of what `ixc eval` sends; vLLM reads a picture's part as one of type image."""
-    said, begun, form = endpoint.messages(asked)
+    said, continued, form = endpoint.messages(asked)
     for message in said:
         if isinstance(message["content"], list):
             message["content"] = [part if part["type"] == "text" else {"type": "image"} for part in message["content"]]
-    options = {"add_generation_prompt": not begun, "continue_final_message": begun, "tools": None, **form}
+    options = {"add_generation_prompt": not continued, "continue_final_message": continued, "tools": None, **form}
     return ids(engine, said, options, quirks=quirks)
 
 

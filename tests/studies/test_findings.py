@@ -9,7 +9,7 @@ from ixc.errors import DataError
 from studies.resolution import paper, report
 from studies.resolution.results import estimate
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_interval_is_students() -> None:

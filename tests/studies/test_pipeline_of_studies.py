@@ -21,6 +21,8 @@ from studies.resolution.learner import LearnerRecipe
 from studies.resolution.pipeline import Plan
 from studies.resolution.variants import VARIANTS
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def patch() -> Iterator[pytest.MonkeyPatch]:
@@ -112,14 +114,13 @@ def test_a_killed_set_ends_with_the_same_results(tmp_path: Path) -> None:
     code = """import sys
 from pathlib import Path
 from studies.tiny import PLAN
-from studies.resolution import hand, pages, whole
-from studies.resolution.language_model import LESSONS, Lesson
+from studies.resolution import pipeline
 if __name__ == "__main__":
-    whole.run(Path(sys.argv[1]), Path(sys.argv[1]) / "results", plan=PLAN, workers=1)
+    pipeline.run(Path(sys.argv[1]), Path(sys.argv[1]) / "results", plan=PLAN, workers=1)
 """
     script = tmp_path / "set.py"
     script.write_text(code)
-    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "src")))}
     whole_run, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([sys.executable, script, whole_run], check=True, env=path)
     for seconds in (6.0, 10.0):

@@ -166,7 +166,7 @@ def test_wrong_stages() -> None:
         replace(made, budget=4096)
     with pytest.raises(UsageError, match="come together"):
         replace(made, trained=(Trained(part="LoRA"),))
-    with pytest.raises(UsageError, match="a Stage needed"):
+    with pytest.raises(UsageError, match="a TrainConfig needed"):
         read_train_config(RECIPES / "nano.py")
 
 

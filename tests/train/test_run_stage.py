@@ -19,7 +19,7 @@ from model_folder import foreign_files
 from PIL import Image
 from safetensors.torch import load_file
 
-from ixc.cli.main import main, train
+from ixc.cli import main, train
 from ixc.data.mixture import Mixture, Source
 from ixc.data.records import JsonLines
 from ixc.errors import UsageError, WeightsError
@@ -39,10 +39,10 @@ RECIPE = """
 from dataclasses import replace
 from pathlib import Path
 from ixc.model.loading import read_config
-from ixc.train.config import Adapter, Resolution, Trained, read_stage
+from ixc.train.config import Adapter, Resolution, Trained, read_train_config
 
 def recipe():
-    stage = read_stage(Path({nano!r}))
+    stage = read_train_config(Path({nano!r}))
     stage = replace(
         stage, name="tiny", model=read_config(Path({base!r})), peak_rate=2e-2, samples=2, epochs=2, context=1024,
         budget=1024, resolutions=(Resolution(hd=1, dynamic=False, datasets=()),), {more}

@@ -199,7 +199,7 @@ def test_formats_and_recomputation(tiny_folder: Path, batches: Batches) -> None:
         run_of(tiny_folder, batches, lora=lora, how=how)
         for lora, how in (
             (True, ComputeConfig()),
-            (True, ComputeConfig(recompute=True)),
+            (True, ComputeConfig(gradient_checkpointing=True)),
             (True, ComputeConfig(bfloat16=True)),
         )
     )

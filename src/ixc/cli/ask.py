@@ -132,9 +132,9 @@ def _print(options: AskOptions, answer: Callable[[], Answer], stream: Callable[[
 
 def _standalone(folder: Path, pictures: list[Any], options: AskOptions) -> tuple[StandaloneReader, Request] | None:
     """Prepare the question without importing transformers; None where the full engine must answer."""
-    from ixc.inference.standalone import reader
+    from ixc.inference.standalone import open_folder
 
-    found = reader(folder)
+    found = open_folder(folder)
     if found is None:
         return None
     request = found.prepare(pictures, options.question, **options.generation)

@@ -50,9 +50,9 @@ def check_source(source: Path) -> None:
 
 def check_target(target: Path) -> None:
     """Check that a new folder can be made. Raises: UsageError: the name is taken."""
-    from ixc.model.checkpoint_files import refuse_taken
+    from ixc.utils.files import check_free
 
-    refuse_taken(target)
+    check_free(target)
 
 
 def check_run(
@@ -92,7 +92,7 @@ def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None
     from ixc.core.tiling import partition as partition_of
     from ixc.core.token_layout import num_image_tokens
     from ixc.inference.cost import read_geometry, read_tiling
-    from ixc.inference.request import Rules, answer_length
+    from ixc.inference.request import RequestPreparer
 
     sizes_of_model, usual = read_geometry(folder), read_tiling(folder)
     most: int = usual.get("hd", CHAT_DEFAULTS.hd) if hd is None else hd
@@ -102,5 +102,5 @@ def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None
     for width, height in sizes:
         part = partition_of(width, height, hd=most, rule=rule)
         tokens += num_image_tokens(part.grid_h, part.grid_w, side=sizes_of_model.side, **layout)
-    rules = Rules(processor=None, context=sizes_of_model.max_positions, max_new_tokens=1)
-    answer_length(rules, tokens, None)
+    limits = RequestPreparer(processor=None, context_length=sizes_of_model.max_positions, max_new_tokens=1)
+    limits.answer_length(tokens, hd=most)

@@ -150,7 +150,7 @@ def _local(options: EvalOptions) -> tuple[str, Answers, dict[str, Any]]:
         raise UsageError(f"no folder {options.model}; give a model's folder, or --endpoint URL for a server")
     check_run(device=options.device, dtype=options.dtype)
     folder = check_model(None if options.model is None else Path(options.model))
-    from ixc.inference.batch import number_type
+    from ixc.inference.batch import resolved_dtype
 
     partition = options.partition or read_tiling(folder).get("rule", "original")
 
@@ -165,7 +165,7 @@ def _local(options: EvalOptions) -> tuple[str, Answers, dict[str, Any]]:
         )
 
     # The header records the number type that "auto" resolves to: it differs between machines, and so may answers.
-    number = number_type(options.device, options.dtype)
+    number = resolved_dtype(options.device, options.dtype)
     settings = {"dtype": number, "partition": partition, "weights": fingerprint(folder)}
     return folder.resolve().name, load_once(load), settings
 

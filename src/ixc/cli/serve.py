@@ -83,12 +83,12 @@ def serve(
 
     SIGTERM finishes what was taken in.
     """
-    from ixc.serving.backend import choose
+    from ixc.serving.backend import choose_engine
 
     check_tiling(hd, partition)
     check_run(device=device, dtype=dtype, plora=plora, compile=compile, prefix_cache=prefix_cache)
     hosts = _hosts(fetch_from or [])
-    chosen = choose(engine)
+    chosen = choose_engine(engine)
     own = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
     if chosen == "vllm" and own != engine_options(plora="separate", compile=False):
         raise UsageError(
@@ -111,21 +111,23 @@ def serve(
         max_waiting_requests=max_waiting,
         max_waiting_tokens=max_waiting_tokens,
     )
-    door = ImageInput(limits=limits, fetcher=Fetcher(hosts=hosts))
+    image_input = ImageInput(limits=limits, fetcher=Fetcher(hosts=hosts))
     key = api_key or os.environ.get(KEY_VARIABLE) or None
     if chosen == "vllm":
-        _become_vllm(model, name, door, hd, partition, key, host, port, drain_seconds, device=device, dtype=dtype)
+        _become_vllm(
+            model, name, image_input, hd, partition, key, host, port, drain_seconds, device=device, dtype=dtype
+        )
     listening = listen(host, port)
-    desk = _desk(model, name, door, hd, partition, key, host, device=device, dtype=dtype, own=own)
+    service = _chat_service(model, name, image_input, hd, partition, key, host, device=device, dtype=dtype, own=own)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}"
-    run(desk, listening=listening, drain_seconds=drain_seconds, ready=lambda: print(f"ready: {address}", flush=True))
+    run(service, listening=listening, drain_seconds=drain_seconds, ready=lambda: print(f"ready: {address}", flush=True))
 
 
-def _desk(
+def _chat_service(
     model: Path | None,
     name: str | None,
-    door: ImageInput,
+    image_input: ImageInput,
     hd: int | None,
     partition: str | None,
     key: str | None,
@@ -135,7 +137,7 @@ def _desk(
     dtype: str,
     own: dict[str, Any],
 ) -> ChatService:
-    """The loaded model behind its door."""
+    """The loaded model behind its image_input."""
     from ixc.inference.cost import read_geometry
     from ixc.inference.model_folder import find_folder
     from ixc.serving.app import ChatService, Settings
@@ -145,7 +147,7 @@ def _desk(
     settings = Settings(
         name=name or folder.resolve().name,
         geometry=read_geometry(folder),
-        door=door,
+        image_input=image_input,
         hd=hd,
         partition=partition,
         api_key=key,
@@ -157,7 +159,7 @@ def _desk(
 def _become_vllm(
     model: Path | None,
     name: str | None,
-    door: ImageInput,
+    image_input: ImageInput,
     hd: int | None,
     partition: str | None,
     key: str | None,
@@ -189,9 +191,9 @@ def _become_vllm(
             dtype=dtype,
             accelerated=device != "cpu" and torch.cuda.is_available(),
             memory=free_memory(),
-            limits=door.limits,
+            limits=image_input.limits,
             drain_seconds=drain_seconds,
-            fetch_from=door.fetcher.hosts,
+            fetch_from=image_input.fetcher.hosts,
             hosts=LOOPBACK if host in LOOPBACK else (),
             api_key=key,
         )

@@ -140,7 +140,7 @@ def train(
             track=track or [],
             dry_run=dry_run,
             device=device,
-            how={"bfloat16": bf16, "recompute": recompute, "eight_bit": eight_bit},
+            how={"bfloat16": bf16, "gradient_checkpointing": recompute, "eight_bit": eight_bit},
         )
         return
     _refuse(path, {"--data": data, "--model": model, "--hd": hd, "--images": images, "--save-every": save_every,

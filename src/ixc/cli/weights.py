@@ -23,10 +23,10 @@ def import_weights(
     check_target(target)
     check_source(source)
     quiet_libraries()
-    from ixc.model import loading
+    from ixc.model import conversion
 
     with progress("importing") as show:
-        loading.import_weights(source, target, progress=show, complete=add_processor)
+        conversion.import_weights(source, target, progress=show, complete=add_processor)
     print(target)
 
 

@@ -84,6 +84,14 @@ class Segment:
     image: Image | None = None
 
 
+def stop_ids(*eos_token_ids: int | Sequence[int] | None) -> frozenset[int]:
+    """Return the ids that end an answer: all ids of the `eos_token_id` values given, each one id, several or None."""
+    found: set[int] = set()
+    for value in eos_token_ids:
+        found |= {value} if isinstance(value, int) else set(value or ())
+    return frozenset(found)
+
+
 # -- messages ---------------------------------------------------------------------------------------------------------
 
 

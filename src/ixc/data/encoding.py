@@ -9,8 +9,6 @@ Equal to `IxcProcessor.encode_training` (tested); taken apart so that a batch ca
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +22,7 @@ from ixc.errors import DataError, GeometryError, ImageError, IxcError
 from ixc.processing.image_io import open_image, read_size, to_rgb
 from ixc.processing.processing import IxcProcessor
 from ixc.processing.prompt_encoding import PromptEncoder
+from ixc.utils.data_url import DataUrlError, decode_data_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,7 @@ class Encoder:
     def _size(self, source: Any, record: Record, number: int) -> tuple[int, int]:
         try:
             if isinstance(source, str) and source.startswith("data:"):
-                source = _from_base64(source)
+                source = _from_data_url(source)
             return read_size(source) if isinstance(source, str | bytes) else to_rgb(source).size
         except IxcError as error:
             raise RecordError("image", record.where, f"image {number}: {error}") from error
@@ -208,14 +207,12 @@ class Encoder:
 def _opened(source: Any) -> Any:
     """Any source of a record -> an upright RGB picture."""
     if isinstance(source, str) and source.startswith("data:"):
-        source = _from_base64(source)
+        source = _from_data_url(source)
     return open_image(source) if isinstance(source, str | bytes) else to_rgb(source)
 
 
-def _from_base64(address: str) -> bytes:
+def _from_data_url(address: str) -> bytes:
     try:
-        return base64.b64decode(address.partition(",")[2], validate=True)
-    except binascii.Error as error:
-        raise ImageError(
-            f"a data: address of {len(address):,} characters is no base64 ({error}); encode it again"
-        ) from error
+        return decode_data_url(address)
+    except DataUrlError as error:
+        raise ImageError(f"a data URL of {len(address):,} characters: {error}; encode it again") from error

@@ -7,13 +7,12 @@ image; references do not chain, except backwards, where the row referred to is a
 from __future__ import annotations
 
 import ast
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ixc.errors import DataError
 from ixc.processing.image_formats import FORMATS, HEAD_BYTES, format_of
+from ixc.utils.data_url import DataUrlError, decode_base64
 
 REFERENCE_LENGTH = 64
 """Longest image cell that is read as the index of another row, characters."""
@@ -72,8 +71,8 @@ def _texts(cell: str, where: str) -> list[str]:
 
 def _decode(text: str, where: str) -> bytes:
     try:
-        data = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
+        data = decode_base64(text)
+    except DataUrlError as error:
         raise DataError(
             f"{where}: its image is no base64 ({len(text)} characters: {error}); encode it again"
         ) from error

@@ -1,9 +1,9 @@
-"""Several questions, each with its own pictures and settings, answered side by side: for benchmarks.
+"""Several questions, each with its own pictures and settings, answered together: for benchmarks.
 
     requests --open, count--> items --_groups--> one setting each, tokens bounded --generate--> answers in order
 
-Rows of a group are padded on the left and masked, so that an answer does not depend on its neighbours. Spec (i).
-Pictures are looked at through the engine's store: several questions on one page see it once.
+Rows of a group are padded on the left and masked, so that an answer does not depend on the other rows. Spec (i).
+Images are encoded through the engine's tile cache: several questions on one page encode it once.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ import torch
 from PIL import Image
 
 from ixc.core import chat_format
-from ixc.core.tiling import partition as partition_of
 from ixc.errors import ContextError, ImageError, UsageError
 from ixc.inference.engine import Engine
+from ixc.inference.request import open_picture
 from ixc.inference.sampling import Sampling
-from ixc.processing.image_io import open_image
 from ixc.utils.device import explain_out_of_memory, resolve_device, resolve_dtype
 
-POSITIONS = 1 << 15
-"""Most positions of prompts computed at once, beams counted, unless one question alone has more."""
+MAX_POSITIONS = 1 << 15
+"""Most prompt positions computed together, beams counted, unless one question alone has more."""
 
-
-MARKERS = 16
+MARKUP_TOKENS = 16
 """Tokens of a prompt's tags, estimated from above."""
 
 
@@ -36,7 +34,7 @@ class BatchRequest:
     """One question with its settings."""
 
     name: str
-    """For the line of an error: "docvqa_val 49153"."""
+    """Names the question in errors: "docvqa_val 49153"."""
     images: tuple[bytes, ...]
     """Encoded image files."""
     text: str
@@ -48,51 +46,54 @@ class BatchRequest:
     max_new_tokens: int = 100
     """Longest answer in tokens, >= 1."""
     raw: bool = False
-    """True: `text` is a prompt with its tags, trusted word for word; images without an `<ImageHere>` stand first."""
+    """True: `text` is a prompt with its tags, taken literally; images without an `<ImageHere>` stand first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Item:
     """A request with its pictures opened."""
 
-    place: int
+    index: int
+    """Position among the requests."""
     request: BatchRequest
     segments: list[chat_format.Segment]
+    """The prompt."""
     length: int
-    """Tokens of the prompt, those of the text estimated from above: one a letter."""
+    """Tokens of the prompt; those of the text are estimated from above as one a letter."""
 
     @property
     def setting(self) -> tuple[int, int, int, bool, bool]:
-        """What the rows of a group have in common."""
-        asked = self.request
-        return asked.hd, asked.num_beams, asked.max_new_tokens, asked.raw, bool(asked.images)
+        """What all rows of a group must have in common."""
+        request = self.request
+        return request.hd, request.num_beams, request.max_new_tokens, request.raw, bool(request.images)
 
 
 def answer(
-    engine: Engine, requests: Sequence[BatchRequest], *, partition: str | None = None, positions: int = POSITIONS
+    engine: Engine, requests: Sequence[BatchRequest], *, partition: str | None = None, positions: int = MAX_POSITIONS
 ) -> list[str]:
-    """The answers, in the order of the requests, each the same as alone.
+    """Return the answers in the order of the requests; each is the answer the request gets alone.
 
     Args:
         engine: model and processor.
         requests: of any settings.
-        partition: rule, a key of `geometry.RULES`. None = the folder's setting.
-        positions: most positions computed at once, beams counted.
+        partition: rule, a key of `core.tiling.RULES`. None = the folder's setting.
+        positions: most prompt positions computed together, beams counted.
 
     Raises:
-        ImageError, GeometryError, UsageError, ContextError: of one request, which is named. CapacityError.
+        ImageError, GeometryError, UsageError, ContextError: in one request, which is named.
+        CapacityError: too little memory.
     """
-    rule = engine.processor.image_processor.partition if partition is None else partition
-    items = [_item(engine, place, request, rule) for place, request in enumerate(requests)]
+    partition = engine.processor.image_processor.partition if partition is None else partition
+    items = [_item(engine, index, request, partition) for index, request in enumerate(requests)]
     found: dict[int, str] = {}
     for group in _groups(items, positions):
-        texts = _generate(engine, group, rule)
-        found |= {item.place: text for item, text in zip(group, texts, strict=True)}
-    return [found[place] for place in range(len(requests))]
+        texts = _generate(engine, group, partition)
+        found |= {item.index: text for item, text in zip(group, texts, strict=True)}
+    return [found[index] for index in range(len(requests))]
 
 
-def number_type(device: str, dtype: str) -> str:
-    """What `engine.load` makes of these words on this machine: "float32", "bfloat16" or "float16".
+def resolved_dtype(device: str, dtype: str) -> str:
+    """Return the dtype `engine.load` chooses on this machine: "float32", "bfloat16" or "float16".
 
     Raises:
         UsageError: no such device or type.
@@ -101,46 +102,43 @@ def number_type(device: str, dtype: str) -> str:
 
 
 def segments(request: BatchRequest, images: Sequence[Image.Image], *, system: str = "") -> list[chat_format.Segment]:
-    """The prompt of a request. A published prompt keeps its tags; any other text is a user's turn and stays text.
+    """Return the prompt of a request. A raw prompt keeps its tags; any other text is a user's turn and stays text.
 
     Raises:
-        UsageError: a published prompt with another number of places than of images.
+        UsageError: a raw prompt with another number of placeholders than of images.
     """
     if not request.raw:
         turn = chat_format.Message("user", (*map(chat_format.Image, images), request.text))
         return chat_format.render([turn], system=system)
     found = chat_format.from_text(request.text)
-    places = sum(segment.kind == "image" for segment in found)
-    if places == 0:
+    placeholders = sum(segment.kind == "image" for segment in found)
+    if placeholders == 0:
         return [*(chat_format.Segment("image", image=chat_format.Image(image)) for image in images), *found]
-    chat_format.check_images(placeholders=places, images=len(images))
+    chat_format.check_images(placeholders=placeholders, images=len(images))
     rest = iter(images)
     return [
         chat_format.Segment("image", image=chat_format.Image(next(rest))) if s.kind == "image" else s for s in found
     ]
 
 
-def _item(engine: Engine, place: int, request: BatchRequest, rule: str) -> _Item:
-    """Everything that can be wrong with a request is found here, and told with its name."""
+def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> _Item:
+    """Open and check one request; an error names it."""
+    preparer = engine.preparer
     try:
-        images = [open_image(image) for image in request.images]
-        grids = [partition_of(image.width, image.height, hd=request.hd, rule=rule) for image in images]
-        length = sum(engine.processor.num_image_tokens(grid.grid_h, grid.grid_w) for grid in grids)
-        if length + request.max_new_tokens > engine.context:
-            raise ContextError(
-                f"{length:,} tokens of images and {request.max_new_tokens:,} of answer, but the model has "
-                f"{engine.context:,} positions; use a lower --hd ({request.hd} now)"
-            )
+        images = [open_picture(image) for image in request.images]
+        tokens = sum(preparer.count_image_tokens(images, hd=request.hd, partition=partition))
+        preparer.answer_length(tokens, request.max_new_tokens, hd=request.hd)
         prompt = segments(request, images, system=engine.processor.system)
     except (ImageError, ContextError, UsageError) as error:
         raise type(error)(f"{request.name}: {error}") from error
-    return _Item(place=place, request=request, segments=prompt, length=length + len(request.text) + MARKERS)
+    length = tokens + len(request.text) + MARKUP_TOKENS
+    return _Item(index=index, request=request, segments=prompt, length=length)
 
 
 def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
-    """Items of one setting, of like length, together at most `positions` long."""
+    """Group items of one setting and similar length, at most `positions` long together."""
     group: list[_Item] = []
-    for item in sorted(items, key=lambda item: (item.setting, -item.length, item.place)):
+    for item in sorted(items, key=lambda item: (item.setting, -item.length, item.index)):
         if group:
             longest, beams = group[0].length, item.request.num_beams
             if item.setting != group[0].setting or (len(group) + 1) * beams * longest > positions:
@@ -152,18 +150,23 @@ def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
 
 
 @torch.inference_mode()
-def _generate(engine: Engine, group: Sequence[_Item], rule: str) -> list[str]:
+def _generate(engine: Engine, group: Sequence[_Item], partition: str) -> list[str]:
+    """Answer the items of one group."""
     first = group[0].request
     inputs: dict[str, Any] = engine.processor.encode_segments(
         [item.segments for item in group],
         bos_once=first.raw,
         hd=first.hd,
-        partition=rule,
+        partition=partition,
         padding_side="left",
         return_tensors="pt",
     )
     length = inputs["input_ids"].shape[1]
-    _check_room(engine, group, length)
+    preparer = engine.preparer
+    try:
+        preparer.answer_length(length, first.max_new_tokens, hd=first.hd)
+    except ContextError as error:
+        raise ContextError(f"{', '.join(item.request.name for item in group[:3])}: {error}") from error
     chosen = Sampling(num_beams=first.num_beams).arguments(
         prompt_tokens=length, has_images=bool(first.images), start_id=engine.processor.tokenizer.bos_token_id
     )
@@ -173,17 +176,6 @@ def _generate(engine: Engine, group: Sequence[_Item], rule: str) -> list[str]:
         if engine.compiled is not None:
             rows = len(group) * first.num_beams
             chosen |= engine.compiled.arguments(length + first.max_new_tokens, rows=rows)
-        output = engine.model.generate(
-            **engine.generator.encode_images(inputs), max_new_tokens=first.max_new_tokens, **chosen
-        )
-    return [engine.processor.decode_answer(row) for row in output[:, length:]]
-
-
-def _check_room(engine: Engine, group: Sequence[_Item], length: int) -> None:
-    wanted = group[0].request.max_new_tokens
-    if length + wanted > engine.context:
-        names = ", ".join(item.request.name for item in group[:3])
-        raise ContextError(
-            f"{names}: {length:,} tokens of prompt and {wanted:,} of answer, but the model has {engine.context:,} "
-            "positions; use a lower --hd"
-        )
+        encoded = engine.generator.encode_images(inputs)
+        output = engine.model.generate(**encoded, max_new_tokens=first.max_new_tokens, **chosen)
+    return [engine.processor.decode_answer(preparer.before_stop(row)) for row in output[:, length:].tolist()]

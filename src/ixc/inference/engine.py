@@ -1,18 +1,17 @@
 """One model in one process: load a folder, answer questions about pictures, stream the answer.
 
     folder --load--> Engine(model, processor)
-    images, question, history --_encode--> batch of one --Reader.generate--> ids --_text--> Answer
+    images, question, history --RequestPreparer--> Request --CachedGenerator.generate--> ids --> Answer
 
 Options of speed and memory, of `load` and of `Engine`:
 
-    tile_cache     bytes of tile features kept (default 512 MB; 0: off), `cache.py`
-    prefix_cache   bytes of keys and values kept (default 2 GB; 0: off), `prefix.py`
+    tile_cache     bytes of tile features kept (default 512 MB; 0: off), `vision_cache.py`
+    prefix_cache   bytes of keys and values kept (default 2 GB; 0: off), `prefix_cache.py`
     plora          "separate" (default), "merged" (a second copy of the decoder's matrices, of `load` only), or "auto"
-    compile        True: tower, reading and decode step through torch.compile, a static cache, no kept prefixes,
+    compile        True: vision tower, prefill and decode step through torch.compile, a static cache, no prefix cache,
                    `compile.py`
 
-Spec (i): greedy unless `sampling` says otherwise; generation stops at </s> or at the end of a turn; the answer is what
-stands before the first stop token. Pictures belong to the first turn of a conversation, before its text.
+Spec (i): decoding is greedy unless `sampling` says otherwise; it stops at </s> or at the end of a turn.
 """
 
 from __future__ import annotations
@@ -21,23 +20,25 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from ixc.core.chat_format import stop_ids
 from ixc.errors import UsageError
 from ixc.inference.compile import CompiledSteps
-from ixc.inference.generation import CachedGenerator
+from ixc.inference.generation import CachedGenerator, PromptKeys
 from ixc.inference.model_folder import check_agreement, check_settings, find_folder, read_processor
 from ixc.inference.plora_merging import should_merge
 from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES
-from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, Rules, answer_of, prepare
+from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, RequestPreparer
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.settings import RENAMED_PLORA, check_plora, check_prefix_cache
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
 from ixc.inference.vision_cache import TILE_CACHE_BYTES, check_bytes
 from ixc.model import loading
+from ixc.model.checkpoint_files import weight_files
 from ixc.model.plora import merge_plora
 from ixc.utils.device import explain_out_of_memory, resolve_device, resolve_dtype
 
@@ -52,15 +53,15 @@ def load(
     plora: str = "separate",
     compile: bool = False,
 ) -> Engine:
-    """The model and the processor of a folder, on a device.
+    """Load the model and the processor of a folder onto a device.
 
     Args:
         folder: published or native layout; None = the embedded model.
         device: "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (float32 on the CPU, where bfloat16 is slower; else bfloat16), "float32", "bfloat16", "float16".
         tile_cache, prefix_cache, compile: as `Engine`.
-        plora: "separate"; "merged": image tokens go through a second copy of the decoder's matrices with the addition
-            merged in, no low-rank products in prefill; "auto": merged where the plan's bytes leave room for it.
+        plora: "separate": low-rank products for image tokens; "merged": image tokens use a second copy of the
+            decoder's matrices with PLoRA merged in; "auto": merged where that copy fits the free memory.
 
     Raises:
         WeightsError: no such folder, files missing, weights damaged.
@@ -73,18 +74,19 @@ def load(
         warnings.warn(f"plora={plora!r} is now {RENAMED_PLORA[plora]!r}", FutureWarning, stacklevel=2)
     plora = check_plora(plora, compile=compile)
     check_bytes("tile_cache", tile_cache)
-    prefix_cache = _kept_prefixes(prefix_cache, compile=compile)
+    prefix_cache = _prefix_cache_bytes(prefix_cache, compile=compile)
     path = find_folder(folder)
     check_settings(path)
     loading.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
     processor = read_processor(path)
-    size = sum(file.stat().st_size for file in loading.weight_files(path)) / 1e9
+    size = sum(file.stat().st_size for file in weight_files(path)) / 1e9
     with explain_out_of_memory(
         f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"
     ):
         model = loading.load(path, dtype=number)
         check_agreement(path, model.config, processor)
-        model = model.to(where).eval()
+        # Cast: transformers decorates `to` with a signature that pyright cannot bind to an instance.
+        model = cast(Any, model).to(where).eval()
         if should_merge(plora, path, model, compile=compile):
             merge_plora(model)
         return Engine(
@@ -93,17 +95,17 @@ def load(
 
 
 class Engine:
-    """A model with its processor. History goes through arguments; what was computed for it is kept and found again.
+    """A model with its processor. Conversations are passed as arguments; the engine holds only its caches.
 
     Args:
         model: an `IxcForConditionalGeneration`, on its device.
         processor: its processor.
-        tile_cache: bytes of tile features kept, >= 0; the same answers to the last bit, with it or without.
-        prefix_cache: bytes of keys and values kept, >= 0. None = 2 GB, none where compiled.
+        tile_cache: bytes of tile features kept, >= 0; it changes no bit of an answer.
+        prefix_cache: bytes of keys and values kept, >= 0. None = 2 GB, or 0 with compile.
         compile: see `compile.py`.
 
     Raises:
-        UsageError: a number below 0; kept prefixes and compile together.
+        UsageError: a number below 0; a prefix cache and compile together.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class Engine:
         prefix_cache: int | None = None,
         compile: bool = False,
     ) -> None:
-        prefix_cache = _kept_prefixes(prefix_cache, compile=compile)
+        prefix_cache = _prefix_cache_bytes(prefix_cache, compile=compile)
         self.model = model
         self.processor = processor
         self.compiled = CompiledSteps(model) if compile else None
@@ -129,10 +131,15 @@ class Engine:
         return self.model.config.text_config.max_position_embeddings
 
     @property
-    def rules(self) -> Rules:
-        """What requests must keep to."""
-        longest = self.model.generation_config.max_new_tokens or MAX_NEW_TOKENS
-        return Rules(processor=self.processor, context=self.context, max_new_tokens=longest)
+    def preparer(self) -> RequestPreparer:
+        """What prepares requests for this model, by the generation config as it is now."""
+        config = self.model.generation_config
+        return RequestPreparer(
+            processor=self.processor,
+            context_length=self.context,
+            max_new_tokens=config.max_new_tokens or MAX_NEW_TOKENS,
+            stop_ids=stop_ids(config.eos_token_id),
+        )
 
     def ask(
         self,
@@ -145,12 +152,12 @@ class Engine:
         sampling: Sampling | None = None,
         history: History = (),
     ) -> Answer:
-        """One answer.
+        """Answer one question.
 
         Args:
             images: of the first turn; none for text alone.
             hd: most tiles an image, >= 1. None = the folder's setting.
-            partition: rule, a key of `geometry.RULES`. None = the folder's setting.
+            partition: rule, a key of `core.tiling.RULES`. None = the folder's setting.
             max_new_tokens: longest answer, >= 1. None = the folder's setting, cut to what the context leaves.
             sampling: how tokens are chosen, e.g. `ORIGINAL_CHAT`. None = greedy.
             history: earlier turns, oldest first.
@@ -160,18 +167,13 @@ class Engine:
             CapacityError: too little memory. UsageError: a number out of range.
         """
         start = perf_counter()
-        job = prepare(
-            self.rules,
-            images,
-            question,
-            hd=hd,
-            partition=partition,
-            max_new_tokens=max_new_tokens,
-            history=history,
+        preparer = self.preparer
+        request = preparer.prepare(
+            images, question, hd=hd, partition=partition, max_new_tokens=max_new_tokens, history=history
         )
-        output = self._generate(job, sampling or GREEDY)
-        tokens = output[0, job.prompt_tokens :].tolist()
-        return answer_of(self.rules, job, self._before_stop(tokens), seconds=perf_counter() - start)
+        output = self._generate(request, sampling or GREEDY)
+        tokens = output[0, request.prompt_tokens :].tolist()
+        return preparer.answer(request, tokens, seconds=perf_counter() - start)
 
     def stream(
         self,
@@ -184,7 +186,7 @@ class Engine:
         sampling: Sampling | None = None,
         history: History = (),
     ) -> Iterator[str]:
-        """The same answer in pieces while it is made. Arguments and errors as in `ask`, raised at once.
+        """Return the answer in pieces while it is generated. Arguments and errors as in `ask`, raised at once.
 
         Raises:
             UsageError: more than one beam.
@@ -192,25 +194,21 @@ class Engine:
         chosen = sampling or GREEDY
         if chosen.num_beams > 1:
             raise UsageError(f"{chosen.num_beams} beams cannot be streamed, 1 can; call ask(), or set num_beams=1")
-        job = prepare(
-            self.rules,
-            images,
-            question,
-            hd=hd,
-            partition=partition,
-            max_new_tokens=max_new_tokens,
-            history=history,
+        preparer = self.preparer
+        request = preparer.prepare(
+            images, question, hd=hd, partition=partition, max_new_tokens=max_new_tokens, history=history
         )
-        stops = self._stops
 
         def generate(**extra: Any) -> None:
-            self._generate(job, chosen, **extra)
+            self._generate(request, chosen, **extra)
 
-        tokens = (token for token in token_stream(generate) if token not in stops)
-        return text_pieces(tokens, decode=self._text)
+        tokens = (token for token in token_stream(generate) if token not in preparer.stop_ids)
+        return text_pieces(tokens, decode=self.processor.decode_answer)
 
-    def _generate(self, job: Request, sampling: Sampling, **extra: Any) -> torch.Tensor:
-        return self.generate(job.inputs, max_new_tokens=job.max_new_tokens, sampling=sampling, hd=job.hd, **extra)
+    def _generate(self, request: Request, sampling: Sampling, **extra: Any) -> torch.Tensor:
+        return self.generate(
+            request.inputs, max_new_tokens=request.max_new_tokens, sampling=sampling, hd=request.hd, **extra
+        )
 
     def generate(
         self,
@@ -220,16 +218,18 @@ class Engine:
         sampling: Sampling = GREEDY,
         hd: int | None = None,
         logits_processor: Sequence[Any] = (),
+        keys: PromptKeys | None = None,
         **extra: Any,
     ) -> torch.Tensor:
-        """One conversation, encoded and checked by the caller, through the stores: the loop every way in ends in.
+        """Generate for one conversation, encoded and checked by the caller, through both caches.
 
         Args:
-            inputs: of one row, as the processor's `encode` gives them, on the CPU.
+            inputs: of one row, as the processor's `encode` returns them, on the CPU.
             max_new_tokens: longest answer, >= 1; prompt and answer must fit the context.
             sampling: how tokens are chosen.
-            hd: for the remedy in the line of an error.
-            logits_processor: run behind the penalty and before temperature.
+            hd: tile budget of the request, for the remedy in an error.
+            logits_processor: run after the repetition penalty and before temperature.
+            keys: of the prompt, where the caller has them.
             extra: further arguments of the model's `generate`: streamer, stopping_criteria.
 
         Returns:
@@ -249,32 +249,18 @@ class Engine:
         if self.compiled is not None:
             chosen |= self.compiled.arguments(length + max_new_tokens, rows=sampling.num_beams)
         what = f"{length:,} tokens of prompt and up to {max_new_tokens:,} of answer"
-        own = [device] if device.type == "cuda" else []
+        devices = [device] if device.type == "cuda" else []
         with (
             explain_out_of_memory(what, device, self.model.dtype, "lower --hd" + (f" ({hd} now)" if hd else "")),
-            torch.random.fork_rng(own, enabled=sampling.seed is not None),
+            torch.random.fork_rng(devices, enabled=sampling.seed is not None),
         ):
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
-            return self.generator.generate(inputs, max_new_tokens=max_new_tokens, **chosen, **extra)
-
-    @property
-    def _stops(self) -> set[int]:
-        """</s> and the end of a turn."""
-        ids = self.model.generation_config.eos_token_id
-        return set(ids if isinstance(ids, list | tuple) else [ids])
-
-    def _before_stop(self, tokens: list[int]) -> list[int]:
-        stops = self._stops
-        end = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
-        return tokens[:end]
-
-    def _text(self, tokens: list[int]) -> str:
-        return self.processor.decode_answer(tokens)
+            return self.generator.generate(inputs, max_new_tokens=max_new_tokens, keys=keys, **chosen, **extra)
 
 
-def _kept_prefixes(wanted: int | None, *, compile: bool) -> int:
-    """Bytes of prefixes kept. Raises: UsageError: below 0, or beside compiled steps."""
+def _prefix_cache_bytes(wanted: int | None, *, compile: bool) -> int:
+    """Return the size of the prefix cache. Raises: UsageError: below 0, or above 0 with compiled steps."""
     check_prefix_cache(wanted, compile=compile)
     if wanted is None:
         return 0 if compile else PREFIX_CACHE_BYTES

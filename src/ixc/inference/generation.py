@@ -1,48 +1,67 @@
-"""One conversation through the model with nothing computed twice.
+"""Generation with two caches, so that neither a tile is encoded nor a prefix prefilled twice.
 
-    inputs --signature--> PrefixCache: what was read before --|
-           --tiles------> TileCache: what was seen before ----|--> generate reads the rest, answers --> kept
+    inputs --PromptKeys--> PrefixCache: keys and values of a known prefix --|
+           --ImageKeys---> TileCache: features of known tiles --------------|--> generate prefills the rest --> cached
 
-`TileCache` gives the same bits as looking anew. What is read behind a kept beginning goes through products of another
-shape than the whole prompt would, so it equals it up to rounding, as any batch does.
+Features from `TileCache` equal fresh ones bit by bit. After a prefix hit, results match a full prefill up to rounding:
+the matrix products have other shapes, as with any other batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
-from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES, PrefixCache, first_row, prefix_key
-from ixc.inference.vision_cache import TILE_CACHE_BYTES, TileCache, grids_of, image_keys, weights_identity
+from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES, PrefixCache, first_row, position_keys
+from ixc.inference.vision_cache import TILE_CACHE_BYTES, ImageKeys, TileCache, weights_identity
 from ixc.model.plora import Spans, spans_of
 from ixc.model.transformers_contract import CACHE_NAME
 
+_IMAGE_INPUTS = ("pixel_values", "image_grids")
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What of a prompt is known."""
+class PromptKeys:
+    """What identifies a prompt: made once a request and handed to whatever looks something up."""
 
-    given: dict[str, Any]
+    positions: np.ndarray
+    """(T,) int64, one key a position, see `prefix_cache.position_keys`."""
+    spans: Spans
+    """Runs of image tokens."""
+    image_tokens: list[int]
+    """Tokens of each image."""
+    images: ImageKeys | None
+    """Keys of the images; None without images."""
+
+    def prefix(self, length: int) -> PromptKeys:
+        """Return the keys of the first positions, among which all images must lie."""
+        return replace(self, positions=self.positions[:length])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prefill:
+    """What remains to be computed of a prompt."""
+
+    arguments: dict[str, Any]
     """For `generate`."""
-    numbers: np.ndarray | None
-    """Signature of the prompt; None where nothing is to be kept."""
+    keys: PromptKeys | None
+    """Keys of the prompt; None where nothing is cached."""
 
 
 class CachedGenerator:
-    """A model with its two stores.
+    """A model with a cache of image features and one of prompt prefixes.
 
     Args:
         model: an `IxcForConditionalGeneration`.
-        processor: its processor, which knows how many tokens an image has.
-        tile_cache: bytes of tile features kept.
-        prefix_cache: bytes of keys and values kept.
-        by_mask: where image tokens are goes to the model as a mask and a count, which compiled code wants, and not as
-            spans.
+        processor: its processor, which counts the tokens of an image.
+        tile_cache: most bytes of tile features kept.
+        prefix_cache: most bytes of keys and values kept.
+        by_mask: pass the image positions as a mask and a count, which compiled code needs, instead of spans.
     """
 
     def __init__(
@@ -57,75 +76,98 @@ class CachedGenerator:
         self.model, self.processor, self.by_mask = model, processor, by_mask
         self.tiles, self.prefixes = TileCache(tile_cache), PrefixCache(prefix_cache)
 
-    def encode_images(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        """The inputs with pictures turned into features, which `generate` then only places, waiting for no device.
+    def encode_images(self, inputs: Mapping[str, torch.Tensor], *, keys: ImageKeys | None = None) -> dict[str, Any]:
+        """Return the inputs with pixels replaced by features; `generate` then waits for the device nowhere.
 
-        Rows of any number, their images at any places; inputs on the CPU.
+        Args:
+            inputs: of any number of rows, images at any positions, on the CPU.
+            keys: of the images, where the caller has them.
         """
-        given = {name: value for name, value in inputs.items() if name not in ("pixel_values", "image_grids")}
-        given = {name: value.to(self.model.device) for name, value in given.items()}
+        arguments: dict[str, Any] = {
+            name: value.to(self.model.device) for name, value in inputs.items() if name not in _IMAGE_INPUTS
+        }
         if "pixel_values" in inputs:
-            features = self.tiles.features(self.model.model, inputs["pixel_values"], inputs["image_grids"])
-            given["mm_encoder_outputs"] = {"image": features}
-        return given | self._places(inputs["mm_token_type_ids"].cpu())
+            features = self.tiles.features(self.model.model, inputs["pixel_values"], inputs["image_grids"], keys=keys)
+            arguments["mm_encoder_outputs"] = {"image": features}
+        return arguments | self._image_positions(inputs["mm_token_type_ids"].cpu())
 
-    def _places(self, types: torch.Tensor) -> dict[str, Any]:
-        """Where the image tokens are: spans where all rows have the same, else how many, beside the mask."""
+    def _image_positions(self, types: torch.Tensor) -> dict[str, Any]:
+        """Return the spans of image tokens where all rows have the same, else their number, to go with the mask."""
         spans = None if self.by_mask else spans_of(types)
         return {"image_count": int((types == 1).sum())} if spans is None else {"image_spans": spans}
 
+    def prompt_keys(self, inputs: Mapping[str, torch.Tensor]) -> PromptKeys | None:
+        """Return the keys of one row; None for several rows."""
+        spans = spans_of(inputs["mm_token_type_ids"].cpu())
+        if spans is None or len(inputs["input_ids"]) != 1:
+            return None
+        images = ImageKeys.of(inputs["pixel_values"], inputs["image_grids"]) if "pixel_values" in inputs else None
+        counts = [] if images is None else [self.processor.num_image_tokens(*grid) for grid in images.grids]
+        names = [] if images is None else images.images
+        positions = position_keys(inputs["input_ids"][0].tolist(), spans, names, counts)
+        return PromptKeys(positions=positions, spans=spans, image_tokens=counts, images=images)
+
     @torch.inference_mode()
-    def generate(self, inputs: Mapping[str, torch.Tensor], *, max_new_tokens: int, **chosen: Any) -> torch.Tensor:
-        """As the model's `generate`.
+    def generate(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        *,
+        max_new_tokens: int,
+        keys: PromptKeys | None = None,
+        **chosen: Any,
+    ) -> torch.Tensor:
+        """Generate as the model's `generate` does.
 
         Args:
-            inputs: of one row, as `IxcProcessor.encode` gives them, best on the CPU.
+            inputs: of one row, as `IxcProcessor.encode` returns them, best on the CPU.
             max_new_tokens: longest answer.
+            keys: of the prompt, where the caller has them.
             chosen: further arguments of `generate`.
 
         Returns:
             (rows, T + new) long, the prompt first.
         """
-        plan = self._plan(inputs)
-        output = self.model.generate(**plan.given, max_new_tokens=max_new_tokens, **chosen)
-        if plan.numbers is not None:
-            self._keep(plan.numbers, plan.given[CACHE_NAME], output)
+        prefill = self._prefill(inputs, keys)
+        output = self.model.generate(**prefill.arguments, max_new_tokens=max_new_tokens, **chosen)
+        if prefill.keys is not None:
+            self._keep(prefill.keys.positions, prefill.arguments[CACHE_NAME], output)
         return output
 
-    def _plan(self, inputs: Mapping[str, torch.Tensor]) -> _Plan:
-        spans = spans_of(inputs["mm_token_type_ids"].cpu())
-        if spans is None or len(inputs["input_ids"]) != 1 or not self.prefixes.limit:
-            return _Plan(given=self.encode_images(inputs), numbers=None)
-        pictured = "pixel_values" in inputs
-        counts = (
-            [self.processor.num_image_tokens(*grid) for grid in grids_of(inputs["image_grids"])] if pictured else []
-        )
-        keys = image_keys(inputs["pixel_values"], inputs["image_grids"]) if pictured else []
-        numbers = prefix_key(inputs["input_ids"][0].tolist(), spans, keys, counts)
-        cache = self.prefixes.take(weights_identity([self.model]), numbers)
-        rest = _unread(inputs, spans, counts, cache.get_seq_length())
-        return _Plan(given=self.encode_images(rest) | {"image_spans": spans, CACHE_NAME: cache}, numbers=numbers)
+    def _prefill(self, inputs: Mapping[str, torch.Tensor], keys: PromptKeys | None) -> _Prefill:
+        if self.prefixes.limit and keys is None:
+            keys = self.prompt_keys(inputs)
+        if keys is None or not self.prefixes.limit:
+            images = None if keys is None else keys.images
+            return _Prefill(arguments=self.encode_images(inputs, keys=images), keys=None)
+        cache = self.prefixes.take(weights_identity([self.model]), keys.positions)
+        rest, images = _without_known_images(inputs, keys, cache.get_seq_length())
+        arguments = self.encode_images(rest, keys=images) | {"image_spans": keys.spans, CACHE_NAME: cache}
+        return _Prefill(arguments=arguments, keys=keys)
 
-    def _keep(self, numbers: np.ndarray, cache: DynamicCache, output: torch.Tensor) -> None:
-        """Puts back what was read; of several rows the prompt only, which they share."""
-        if len(output) > 1 or len(cache.layers[0].keys) > 1:  # pyright: ignore[reportArgumentType]
-            self.prefixes.put(weights_identity([self.model]), numbers, first_row(cache, len(numbers)))
+    def _keep(self, positions: np.ndarray, cache: DynamicCache, output: torch.Tensor) -> None:
+        """Put the cache back; of several rows only the prompt, which they share."""
+        held: Any = cache.layers[0]  # a DynamicLayer: the library's union also has layers without keys
+        identity = weights_identity([self.model])
+        if len(output) > 1 or len(held.keys) > 1:
+            self.prefixes.put(identity, positions, first_row(cache, len(positions)))
             return
-        answer = output[0, len(numbers) :].cpu().numpy()
-        held = np.concatenate([numbers, answer])[: cache.get_seq_length()]
-        self.prefixes.put(weights_identity([self.model]), held, cache)
+        answer = output[0, len(positions) :].cpu().numpy()
+        self.prefixes.put(identity, np.concatenate([positions, answer])[: cache.get_seq_length()], cache)
 
 
-def _unread(inputs: Mapping[str, torch.Tensor], spans: Spans, counts: list[int], known: int) -> dict[str, torch.Tensor]:
-    """The inputs without the images that lie in the first `known` positions."""
+def _without_known_images(
+    inputs: Mapping[str, torch.Tensor], keys: PromptKeys, known: int
+) -> tuple[dict[str, torch.Tensor], ImageKeys | None]:
+    """Return the inputs, and the keys of their images, without the images in the first `known` positions."""
     rest = dict(inputs)
-    if not known or not counts:
-        return rest
-    read = sum(max(0, min(stop, known) - start) for start, stop in spans)
-    number = int(np.searchsorted(np.cumsum(counts), read, side="right"))  # images lie there whole
-    if number == len(counts):
+    if not known or keys.images is None:
+        return rest, keys.images
+    covered = sum(max(0, min(stop, known) - start) for start, stop in keys.spans)
+    count = int(np.searchsorted(np.cumsum(keys.image_tokens), covered, side="right"))  # a prefix never cuts an image
+    left = keys.images.without_first(count)
+    if not left.grids:
         del rest["pixel_values"], rest["image_grids"]
-        return rest
-    done = sum(h * w for h, w in grids_of(inputs["image_grids"][:number]))
-    rest["pixel_values"], rest["image_grids"] = inputs["pixel_values"][done:], inputs["image_grids"][number:]
-    return rest
+        return rest, None
+    tiles = sum(h * w for h, w in keys.images.grids[:count])
+    rest["pixel_values"], rest["image_grids"] = inputs["pixel_values"][tiles:], inputs["image_grids"][count:]
+    return rest, left

@@ -60,7 +60,7 @@ def fingerprint(folder: Path) -> str:
     Raises:
         WeightsError: the folder has no weights.
     """
-    from ixc.model.loading import weight_files
+    from ixc.model.checkpoint_files import weight_files
 
     seen = sha256()
     settings = [folder / name for name in SETTINGS if (folder / name).is_file()]

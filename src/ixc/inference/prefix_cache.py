@@ -1,10 +1,10 @@
-"""Keys and values of what was read, kept: a second question on an image, or the next turn, reads only what is new.
+"""Cache of keys and values of prompt prefixes: a second question on an image, or the next turn, prefills only the rest.
 
-    ids, images --signature--> numbers --longest common beginning--> Prefix: a cache, cut to it --generate--> put back
+    ids, images --position_keys--> (T,) --longest common prefix--> a cache cut to it --generate--> put back, longer
 
-A position is known by its token, at an image by the image's bytes and the place in it. An image is kept whole or not at
-all. What a call takes leaves the store and comes back longer; if that would cost another conversation its images, a
-copy is taken instead.
+A position is identified by its token; inside an image by the image's bytes and the index in the image. An image is
+reused whole or not at all. A cache that is taken leaves the store and comes back longer; if cutting it would cost
+another conversation its images, a copy is taken instead.
 """
 
 from __future__ import annotations
@@ -23,74 +23,84 @@ from ixc.inference.vision_cache import check_bytes
 from ixc.model.plora import Spans
 
 PREFIX_CACHE_BYTES = 2 << 30
-"""Keys and values kept by default: 16,384 tokens of the 7B in bfloat16, half of it in float32."""
+"""Default size: keys and values of 16,384 tokens of the 7B in bfloat16, half as many in float32."""
 
 SPARE_POSITIONS = 64
-"""Positions of spare room behind what a cache holds, at least; else a sixteenth."""
+"""Least number of free positions allocated beyond those used; a sixteenth of the length where that is more."""
 
 
 class PreallocatedLayer(DynamicLayer):
-    """One layer's keys and values with storage behind them: a new token is written, and the old ones are not copied."""
+    """Keys and values of one layer with free positions behind them.
+
+    `DynamicLayer` of transformers copies all keys and values for each new token; here the new ones are written behind
+    the old ones, and only a full storage is copied.
+    """
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, K, T, D) each, appended; returns all. The rows beyond are free room."""
+        """Append keys and values, (B, K, T, D) each, and return all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._storage: list[torch.Tensor] = []
-        held = self.get_seq_length()
-        total = held + key_states.shape[-2]
-        if not self._fits(held, total, len(key_states)):
+        used = self.get_seq_length()
+        total = used + key_states.shape[-2]
+        if not self._fits(used, total, len(key_states)):
             pairs = ((self.keys, key_states), (self.values, value_states))
-            self._storage = [_moved(old, new, held, total) for old, new in pairs]
+            self._storage = [_larger_storage(old, new, used, total) for old, new in pairs]
         keys, values = self._storage
-        keys[:, :, held:total], values[:, :, held:total] = key_states, value_states
+        keys[:, :, used:total], values[:, :, used:total] = key_states, value_states
         self.keys, self.values = keys[:, :, :total], values[:, :, :total]
         return self.keys, self.values
 
-    def _fits(self, held: int, total: int, rows: int) -> bool:
-        """True if what is held lies in the storage and the new fits behind it: beams put other tensors in its place."""
-        if not self._storage or held == 0 or self.keys is None:
+    def _fits(self, used: int, total: int, rows: int) -> bool:
+        """Return True if the keys lie in the storage and the new ones fit behind them.
+
+        The keys may lie elsewhere: beam search reorders rows and assigns other tensors.
+        """
+        if not self._storage or used == 0 or self.keys is None:
             return False
         storage = self._storage[0]
         return self.keys.data_ptr() == storage.data_ptr() and len(storage) == rows and total <= storage.shape[-2]
 
 
-def _moved(old: Any, new: torch.Tensor, held: int, total: int) -> torch.Tensor:
+def _larger_storage(old: Any, new: torch.Tensor, used: int, total: int) -> torch.Tensor:
     batch, heads, _, width = new.shape
     storage = new.new_empty(batch, heads, total + max(SPARE_POSITIONS, total // 16), width)
-    if held:
-        storage[:, :, :held] = old
+    if used:
+        storage[:, :, :used] = old
     return storage
 
 
 def preallocated_cache() -> DynamicCache:
-    """An empty cache of `PreallocatedLayer`s; they are added as they are written to."""
+    """Return an empty cache of `PreallocatedLayer`s, which are added as they are written to."""
     cache = DynamicCache()
     cache.layer_class_to_replicate = PreallocatedLayer
     return cache
 
 
 def bytes_of(cache: DynamicCache) -> int:
-    """Memory a cache holds, its spare room counted."""
+    """Return the memory of a cache, its free positions included."""
     return sum(part.nbytes for layer in cache.layers for part in getattr(layer, "_storage", ()))
 
 
-def prefix_key(ids: list[int], spans: Spans, images: list[bytes], tokens: list[int]) -> np.ndarray:
-    """A number a position: the token, or one of an image's bytes and the place in the image. (T,) int64
+def position_keys(ids: list[int], spans: Spans, images: list[bytes], tokens: list[int]) -> np.ndarray:
+    """Return one number a position: the token, or a negative number of the image's bytes and the index in it.
 
     Args:
         ids: the prompt.
-        spans: where image tokens stand; several images may follow each other in one.
+        spans: runs of image tokens; several images may follow each other in one.
         images: keys of the images, in order.
-        tokens: of each image.
+        tokens: number of tokens of each image.
+
+    Returns:
+        (T,) int64.
     """
     found = np.array(ids, dtype=np.int64)
     places = np.concatenate([np.arange(a, b) for a, b in spans]) if spans else np.zeros(0, dtype=np.int64)
     start = 0
     for key, count in zip(images, tokens, strict=True):
-        base = int.from_bytes(key[:8], "little") >> 2  # of 62 bits: far above any token
+        base = int.from_bytes(key[:8], "little") >> 2  # 62 bits: the negative numbers stay within int64
         found[places[start : start + count]] = -(base + np.arange(count))
         start += count
     return found
@@ -98,12 +108,12 @@ def prefix_key(ids: list[int], spans: Spans, images: list[bytes], tokens: list[i
 
 @dataclass(eq=False, kw_only=True)
 class Prefix:
-    """A beginning that was read."""
+    """A prefix whose keys and values are kept."""
 
     identity: bytes
-    """Of the weights that read it."""
-    numbers: np.ndarray
-    """As `prefix_key`; at least as many as positions held."""
+    """Digest of the weights that computed them."""
+    positions: np.ndarray
+    """As `position_keys`; at least as many as the cache holds."""
     cache: DynamicCache
     """Keys and values of one row."""
 
@@ -114,20 +124,20 @@ class Prefix:
 
 
 def common_prefix_length(one: np.ndarray, other: np.ndarray) -> int:
-    """Length of the common beginning of two signatures, an image kept whole."""
+    """Return how many leading positions are the same; an image that differs anywhere counts as wholly different."""
     count = min(len(one), len(other))
     different = np.nonzero(one[:count] != other[:count])[0]
     end = int(different[0]) if len(different) else count
     # Within an image the numbers go down by one from its first to its last position.
     if 0 < end < len(one) and one[end] < 0 and one[end - 1] == one[end] + 1:
         inside = one[: end + 1]
-        steps = np.nonzero((inside[1:] != inside[:-1] - 1) | (inside[:-1] >= 0))[0]
-        end = int(steps[-1]) + 1 if len(steps) else 0
+        starts = np.nonzero((inside[1:] != inside[:-1] - 1) | (inside[:-1] >= 0))[0]
+        end = int(starts[-1]) + 1 if len(starts) else 0
     return end
 
 
 class PrefixCache:
-    """Beginnings, the longest unused going first.
+    """Prefixes; the least recently used leave first.
 
     Args:
         limit: most bytes kept, >= 0; 0 keeps nothing.
@@ -136,59 +146,67 @@ class PrefixCache:
     def __init__(self, limit: int = PREFIX_CACHE_BYTES) -> None:
         self.limit = check_bytes("prefix_cache", limit)
         self.bytes = self.tokens_reused = 0
-        self._kept: OrderedDict[int, Prefix] = OrderedDict()
+        self._prefixes: OrderedDict[int, Prefix] = OrderedDict()
         self._lock = Lock()
 
-    def take(self, identity: bytes, numbers: np.ndarray) -> DynamicCache:
-        """A cache that holds the longest known beginning of these numbers, short of the last one; it may be empty."""
+    def take(self, identity: bytes, positions: np.ndarray) -> DynamicCache:
+        """Return a cache of the longest known prefix, or an empty one.
+
+        The last position is never taken: its hidden state chooses the first token of the answer.
+        """
         with self._lock:
             lengths = {
-                name: min(common_prefix_length(numbers, each.numbers[: each.length]), len(numbers) - 1)
-                for name, each in self._kept.items()
+                name: min(common_prefix_length(positions, each.positions[: each.length]), len(positions) - 1)
+                for name, each in self._prefixes.items()
                 if each.identity == identity
             }
             best = max(lengths, key=lambda name: lengths[name], default=None)
-            if best is None or lengths[best] <= 1:
+            if best is None or lengths[best] <= 1:  # one token is the <s> that all prompts share
                 return preallocated_cache()
-            length = common_prefix_length(numbers, numbers[: lengths[best]])
+            length = common_prefix_length(positions, positions[: lengths[best]])
             if length <= 1:
                 return preallocated_cache()
             self.tokens_reused += length
-            chosen = self._kept[best]
-            if bool((chosen.numbers[length : chosen.length] < 0).any()):
-                self._kept.move_to_end(best)
+            chosen = self._prefixes[best]
+            if bool((chosen.positions[length : chosen.length] < 0).any()):
+                self._prefixes.move_to_end(best)
                 return first_row(chosen.cache, length)
             self._drop(best)
             chosen.cache.crop(length - chosen.length)
             return chosen.cache
 
-    def put(self, identity: bytes, numbers: np.ndarray, cache: DynamicCache) -> None:
-        """Keeps a cache of one row whose positions are these numbers."""
+    def put(self, identity: bytes, positions: np.ndarray, cache: DynamicCache) -> None:
+        """Keep a cache of one row, if it fits the limit.
+
+        Args:
+            identity: of the weights.
+            positions: as `position_keys`.
+            cache: keys and values of these positions.
+        """
         size = bytes_of(cache)
         if size > self.limit or cache.get_seq_length() == 0:
             return
         with self._lock:
-            prefix = Prefix(identity=identity, numbers=numbers, cache=cache)
-            self._kept[id(prefix)] = prefix
+            prefix = Prefix(identity=identity, positions=positions, cache=cache)
+            self._prefixes[id(prefix)] = prefix
             self.bytes += size
             while self.bytes > self.limit:
-                self._drop(next(iter(self._kept)))
+                self._drop(next(iter(self._prefixes)))
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forget all prefixes."""
         with self._lock:
-            self._kept.clear()
+            self._prefixes.clear()
             self.bytes = 0
 
     def _drop(self, name: int) -> None:
-        self.bytes -= bytes_of(self._kept.pop(name).cache)
+        self.bytes -= bytes_of(self._prefixes.pop(name).cache)
 
 
 def first_row(cache: DynamicCache, length: int) -> DynamicCache:
-    """A copy of the first `length` positions of the first row."""
+    """Return a copy of the first `length` positions of the first row."""
     copy = preallocated_cache()
-    for index, layer in enumerate(cache.layers):
-        assert layer.keys is not None
-        assert layer.values is not None
+    layers: list[Any] = list(cache.layers)  # DynamicLayers: the library's union also has layers without keys
+    for index, layer in enumerate(layers):
         copy.update(layer.keys[:1, :, :length], layer.values[:1, :, :length], index)
     return copy

@@ -1,15 +1,16 @@
-"""One conversation before the model runs: opened, counted, encoded and checked against the context, in one place.
+"""One conversation before the model runs: open the pictures, count their tokens, encode, check the context.
 
-    images, question, history --prepare(rules)--> Request --generate, decode--> tokens --answer_of--> Answer
+    images, question, history --prepare--> Request --generate--> tokens --answer--> Answer
 
-`Rules` says what of a model this needs; whatever encodes and generates may stand behind it: `engine.py` with
-transformers, `standalone.py` without. Pictures belong to the first turn of a conversation, before its text.
+Every way to ask goes through `RequestPreparer`: `Engine.ask` and `stream`, `standalone.py`, `batch.py`, the server and
+the command line's early checks. So there is one context check with one message, and one rule for where an answer ends.
+Pictures belong to the first turn of a conversation and stand before its text.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_NEW_TOKENS = chat_format.CHAT_DEFAULTS.max_new_tokens
-"""Longest answer where neither the caller nor the folder's generation config says: the original chat's (spec i)."""
+"""Longest answer where neither the caller nor the folder's generation config sets one: the original chat's (spec i)."""
 
 Picture = str | os.PathLike[str] | bytes | Image.Image
 """What `ask` reads: a path, the bytes of a file, or a PIL image."""
@@ -35,7 +36,7 @@ History = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What `Engine.ask` found, and what it took."""
+    """The answer of `Engine.ask` with the sizes of its prompt."""
 
     text: str
     """The answer, without stop tokens."""
@@ -46,138 +47,200 @@ class Answer:
     grids: tuple[tuple[int, int], ...]
     """(grid_h, grid_w) of every image, in tiles."""
     image_tokens: tuple[int, ...]
-    """Tokens of every image, overview, separator and newlines counted."""
+    """Tokens of every image, overview, separator and newlines included."""
     prompt_tokens: int
     """Tokens of the whole prompt, images included."""
     new_tokens: int
     """Tokens generated, the stop token not counted."""
     seconds: float
-    """Wall time from pictures to text, loading not counted."""
+    """Wall time from pictures to text, without loading the model."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields as a JSON-ready mapping."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What a model sets for its requests."""
+class Request:
+    """An encoded request that fits the context."""
 
-    processor: Any
-    """Encodes, counts image tokens and holds the usual tiling: an `IxcProcessor`, or a `StandaloneProcessor`."""
-    context: int
-    """Most positions of prompt and answer together."""
+    inputs: dict[str, torch.Tensor]
+    """What `generate` takes, one row, on the CPU."""
+    hd: int
+    """Most tiles an image may have."""
+    partition: str
+    """Partition rule."""
+    image_tokens: tuple[int, ...]
+    """Tokens of every image."""
+    prompt_tokens: int
+    """Tokens of the whole prompt, images included."""
     max_new_tokens: int
-    """Longest answer where the caller does not say."""
+    """Longest answer; prompt and answer together fit the context."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """A checked and encoded call."""
+class RequestPreparer:
+    """Prepares requests for one model, and reads its answers."""
 
-    inputs: dict[str, torch.Tensor]
-    hd: int
-    partition: str
-    prompt_tokens: int
+    processor: Any
+    """Encodes, counts image tokens and holds the default tiling: an `IxcProcessor` or a `StandaloneProcessor`."""
+    context_length: int
+    """Most positions of prompt and answer together."""
     max_new_tokens: int
+    """Longest answer where the caller does not set one."""
+    stop_ids: frozenset[int] = frozenset()
+    """Ids that end an answer: </s> and the end of a turn (spec i)."""
 
-    @property
-    def has_images(self) -> bool:
-        """Whether a picture is asked about."""
-        return "image_grids" in self.inputs
+    def prepare(
+        self,
+        images: Sequence[Picture],
+        question: str,
+        *,
+        hd: int | None = None,
+        partition: str | None = None,
+        max_new_tokens: int | None = None,
+        history: History = (),
+        return_tensors: str = "pt",
+    ) -> Request:
+        """Open, count, encode and check one conversation.
 
+        Args, Raises: as `Engine.ask`. return_tensors: "pt", or "np" where torch is not imported yet.
+        """
+        if isinstance(images, str | bytes | os.PathLike | Image.Image):
+            raise UsageError(f"images is one {type(images).__name__}; give a list, even of one")
+        for text in (question, *(part for turn in history for part in turn)):
+            check_text(text)
+        pictures = [open_picture(image) for image in images]
+        turns = conversation(pictures, question, history)
 
-def prepare(
-    rules: Rules,
-    images: Sequence[Picture],
-    question: str,
-    *,
-    hd: int | None = None,
-    partition: str | None = None,
-    max_new_tokens: int | None = None,
-    history: History = (),
-    return_tensors: str = "pt",
-) -> Request:
-    """Everything that can be wrong with a call is found here, before the model runs.
+        def encode(**tiling: Any) -> Mapping[str, Any]:
+            return self.processor.encode(turns, return_tensors=return_tensors, **tiling)
 
-    Args, Raises: as `Engine.ask`; return_tensors: "pt", or "np" where torch is not imported yet.
-    """
-    if isinstance(images, str | bytes | os.PathLike | Image.Image):
-        raise UsageError(f"images is one {type(images).__name__}; give a list, even of one")
-    for text in (question, *(part for turn in history for part in turn)):
-        check_text(text)
-    processor = rules.processor
-    pictures = [_open(image) for image in images]
-    most: int = processor.image_processor.hd if hd is None else hd
-    rule: str = processor.image_processor.partition if partition is None else partition
-    # Counted before a canvas is made: a huge hd would ask for a canvas of gigabytes.
-    parts = [partition_of(picture.width, picture.height, hd=most, rule=rule) for picture in pictures]
-    answer_length(rules, sum(processor.num_image_tokens(part.grid_h, part.grid_w) for part in parts), None)
-    turns = conversation(pictures, question, history)
-    inputs = dict(processor.encode(turns, hd=most, partition=rule, return_tensors=return_tensors))
-    length = inputs["input_ids"].shape[1]
-    return Request(
-        inputs=inputs,
-        hd=most,
-        partition=rule,
-        prompt_tokens=length,
-        max_new_tokens=answer_length(rules, length, max_new_tokens),
-    )
+        return self._encoded(encode, pictures, hd=hd, partition=partition, max_new_tokens=max_new_tokens)
 
+    def prepare_segments(
+        self,
+        segments: Sequence[chat_format.Segment],
+        *,
+        hd: int | None = None,
+        partition: str | None = None,
+        max_new_tokens: int | None = None,
+        bos_once: bool = False,
+    ) -> Request:
+        """Count, encode and check a prompt given as segments, for callers with a prompt format of their own.
 
-def answer_length(rules: Rules, prompt_tokens: int, wanted: int | None) -> int:
-    """How many tokens may follow the prompt. Raises: ContextError, UsageError."""
-    left = rules.context - prompt_tokens
-    if left < 1:
-        raise ContextError(
-            f"the prompt has {prompt_tokens:,} tokens and the model {rules.context:,} positions; "
-            "use a smaller hd, fewer images or a shorter text"
+        Args:
+            segments: their images hold RGB pictures.
+            hd, partition, max_new_tokens: None = the folder's setting.
+            bos_once: put `<s>` once before the whole prompt, as published benchmark prompts have it.
+
+        Raises:
+            GeometryError: no partition. ContextError: more tokens than positions. UsageError: a number out of range.
+        """
+        pictures = [segment.image.source for segment in segments if segment.image is not None]
+
+        def encode(**tiling: Any) -> Mapping[str, Any]:
+            return self.processor.encode_segments([segments], bos_once=bos_once, return_tensors="pt", **tiling)
+
+        return self._encoded(encode, pictures, hd=hd, partition=partition, max_new_tokens=max_new_tokens)
+
+    def _encoded(
+        self,
+        encode: Callable[..., Mapping[str, Any]],
+        pictures: Sequence[Image.Image],
+        *,
+        hd: int | None,
+        partition: str | None,
+        max_new_tokens: int | None,
+    ) -> Request:
+        hd = int(self.processor.image_processor.hd) if hd is None else hd
+        partition = self.processor.image_processor.partition if partition is None else partition
+        image_tokens = self.count_image_tokens(pictures, hd=hd, partition=partition)
+        # Checked before a canvas is made: a huge hd would ask for a canvas of gigabytes.
+        self.answer_length(sum(image_tokens), hd=hd)
+        inputs = dict(encode(hd=hd, partition=partition))
+        length = inputs["input_ids"].shape[1]
+        return Request(
+            inputs=inputs,
+            hd=hd,
+            partition=partition,
+            image_tokens=image_tokens,
+            prompt_tokens=length,
+            max_new_tokens=self.answer_length(length, max_new_tokens, hd=hd),
         )
-    if wanted is None:
-        return min(left, rules.max_new_tokens)
-    if wanted < 1:
-        raise UsageError(f"max_new_tokens is {wanted}, at least 1 needed")
-    if wanted > left:
-        raise ContextError(
-            f"{prompt_tokens:,} tokens of prompt and {wanted:,} of answer, but the model has {rules.context:,} "
-            f"positions; use max_new_tokens <= {left:,} or a smaller hd"
+
+    def count_image_tokens(self, pictures: Sequence[Image.Image], *, hd: int, partition: str) -> tuple[int, ...]:
+        """Return the tokens of each picture. Raises: GeometryError: a picture has no partition."""
+        grids = [partition_of(each.width, each.height, hd=hd, rule=partition) for each in pictures]
+        return tuple(self.processor.num_image_tokens(grid.grid_h, grid.grid_w) for grid in grids)
+
+    def answer_length(self, prompt_tokens: int, wanted: int | None = None, *, hd: int | None = None) -> int:
+        """Return how many tokens may follow a prompt: the one context check.
+
+        Args:
+            prompt_tokens: tokens of the prompt, or as many as are known so far.
+            wanted: longest answer; None = the model's default, cut to what the context leaves.
+            hd: tile budget of the request, for the remedy in the error.
+
+        Raises:
+            UsageError: fewer than 1 token is wanted. ContextError: prompt and answer do not fit the context.
+        """
+        if wanted is not None and wanted < 1:
+            raise UsageError(f"max_new_tokens is {wanted}, at least 1 needed")
+        left = self.context_length - prompt_tokens
+        if left < (wanted or 1):
+            now = "" if hd is None else f" ({hd} now)"
+            shorter = f" or max_new_tokens <= {left:,}" if left > 0 else ""
+            raise ContextError(
+                f"{prompt_tokens:,} tokens of prompt and {wanted or 1:,} of answer, but the model has "
+                f"{self.context_length:,} positions; use a lower --hd{now}, fewer images, a shorter text{shorter}"
+            )
+        return min(left, self.max_new_tokens) if wanted is None else wanted
+
+    def before_stop(self, tokens: Sequence[int]) -> list[int]:
+        """Return the tokens before the first stop token."""
+        end = next((i for i, token in enumerate(tokens) if token in self.stop_ids), len(tokens))
+        return list(tokens[:end])
+
+    def answer(self, request: Request, tokens: Sequence[int], *, seconds: float) -> Answer:
+        """Return the answer made of the tokens generated, up to the first stop token."""
+        found = self.before_stop(tokens)
+        grids = request.inputs["image_grids"].tolist() if request.image_tokens else []
+        return Answer(
+            text=self.processor.decode_answer(found),
+            hd=request.hd,
+            partition=request.partition,
+            grids=tuple((int(h), int(w)) for h, w in grids),
+            image_tokens=request.image_tokens,
+            prompt_tokens=request.prompt_tokens,
+            new_tokens=len(found),
+            seconds=round(seconds, 3),
         )
-    return wanted
 
 
-def answer_of(rules: Rules, request: Request, tokens: list[int], *, seconds: float) -> Answer:
-    """The answer of the new tokens, the stop token left out."""
-    grids = tuple((int(h), int(w)) for h, w in request.inputs["image_grids"].tolist()) if request.has_images else ()
-    return Answer(
-        text=rules.processor.decode_answer(tokens),
-        hd=request.hd,
-        partition=request.partition,
-        grids=grids,
-        image_tokens=tuple(rules.processor.num_image_tokens(*grid) for grid in grids),
-        prompt_tokens=request.prompt_tokens,
-        new_tokens=len(tokens),
-        seconds=round(seconds, 3),
-    )
-
-
-def _open(image: Picture) -> Image.Image:
+def open_picture(image: Picture) -> Image.Image:
+    """Return an RGB picture. Raises: ImageError: it cannot be read."""
     return to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
 
 
 def check_text(text: str) -> None:
-    """A terminal hands on bytes that are no text as lone surrogates, which no tokenizer takes."""
+    """Refuse lone surrogates, which a terminal makes of bytes that are no UTF-8 and which no tokenizer takes.
+
+    Raises:
+        UsageError: naming the first such character.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"character {error.start + 1} of {len(text)} of the text is none; write it in UTF-8") from None
 
 
-def conversation(pictures: list[Image.Image], question: str, history: History) -> list[chat_format.Message]:
-    """Turns; the pictures stand before the text of the first one."""
+def conversation(pictures: Sequence[Image.Image], question: str, history: History) -> list[chat_format.Message]:
+    """Return the turns of a conversation; the pictures stand before the text of the first one."""
     turns: list[chat_format.Message] = []
     for asked, answered in (*history, (question, None)):
-        seen = () if turns else tuple(map(chat_format.Image, pictures))
-        turns.append(chat_format.Message("user", (*seen, asked)))
+        shown = () if turns else tuple(map(chat_format.Image, pictures))
+        turns.append(chat_format.Message("user", (*shown, asked)))
         if answered is not None:
             turns.append(chat_format.Message("assistant", (answered,)))
     return turns

@@ -1,9 +1,10 @@
-"""Tokens while they are made: `generate` runs in a thread and this module hands its tokens to the caller.
+"""Tokens while they are generated: `generate` runs in a thread and hands its tokens to the caller.
 
-    thread:  model.generate(..., streamer=_Queue)  --put(ids)-->  queue  --next-->  caller
-                                                   --error----->         --raise->
+    thread:  model.generate(..., streamer=TokenStreamer(queue.put))  --token-->  queue  --next-->  caller
+                                                                     --error-->         --raise->
 
-An exception in the thread is raised in the caller; a caller that stops listening stops the thread at its next token.
+An exception in the thread is raised in the caller. A caller that closes the iterator ends the thread at its next token.
+A caller that has a thread of its own for the model gives `TokenStreamer` a callback instead, and needs no second one.
 """
 
 from __future__ import annotations
@@ -18,62 +19,75 @@ from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 Message = int | BaseException | None
-"""A token id, what went wrong, or None: the end."""
+"""A token id, the exception that ended generation, or None at the end."""
 
 
-class _Queue(BaseStreamer):
-    """Where `generate` puts its tokens. The first thing it puts is the prompt, which is dropped."""
+class TokenStreamer(BaseStreamer):
+    """Calls a function with each new token of one sequence.
 
-    def __init__(self) -> None:
-        self.messages: SimpleQueue[Message] = SimpleQueue()
+    Args:
+        on_token: receives the token's id, in the thread of `generate`.
+    """
+
+    def __init__(self, on_token: Callable[[int], None]) -> None:
+        self._on_token = on_token
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
+        """Take what `generate` puts; the first tensor is the prompt and is dropped."""
         if not self._prompt_seen:
             self._prompt_seen = True
             return
         for token in value.flatten().tolist():
-            self.messages.put(token)
+            self._on_token(token)
 
     def end(self) -> None:
-        """The thread itself says when it has ended; `generate` may still raise after this call."""
+        """Do nothing: `generate` may still raise after this call, so its return is the end of the stream."""
 
 
-class _Stop(StoppingCriteria):
-    """Ends generation when the caller has left."""
+class StopOnEvent(StoppingCriteria):
+    """Ends generation at the next token once an event is set.
+
+    Args:
+        event: set by the caller, from any thread.
+    """
 
     def __init__(self, event: Event) -> None:
-        self.event = event
+        self._event = event
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)  # (B,)
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - annotated tuple and BoolTensor, tensors come
+        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        stopped = self._event.is_set()
+        return torch.full((input_ids.shape[0],), stopped, dtype=torch.bool, device=input_ids.device)  # (B,)
 
 
 def token_stream(generate: Callable[..., Any]) -> Iterator[int]:
-    """The new tokens of one sequence, one by one.
+    """Yield the new tokens of one sequence, one by one.
 
     Args:
-        generate: called once, in a thread, with `streamer` and `stopping_criteria`; puts one sequence.
+        generate: called once, in a thread, with `streamer` and `stopping_criteria`; generates one sequence.
 
     Raises:
-        Whatever `generate` raises, after the tokens made before.
+        Whatever `generate` raises, after the tokens generated before.
     """
-    queue, left = _Queue(), Event()
+    messages: SimpleQueue[Message] = SimpleQueue()
+    closed = Event()
 
     def work() -> None:
         try:
-            generate(streamer=queue, stopping_criteria=[_Stop(left)])
-            queue.messages.put(None)
+            generate(streamer=TokenStreamer(messages.put), stopping_criteria=[StopOnEvent(closed)])
+            messages.put(None)
         except BaseException as error:
-            queue.messages.put(error)
+            messages.put(error)
 
     thread = Thread(target=work, name="ixc-generate", daemon=True)
     thread.start()
     try:
-        while (message := queue.messages.get()) is not None:
+        while (message := messages.get()) is not None:
             if isinstance(message, BaseException):
                 raise message
             yield message
     finally:
-        left.set()
+        closed.set()
         thread.join()

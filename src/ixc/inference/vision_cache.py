@@ -1,19 +1,20 @@
-"""What the tower saw, kept: features of tiles by the bytes of their pixels.
+"""Cache of image features: the vision encoder's output of each tile, found by the bytes of the tile's pixels.
 
-    uint8 tiles --blake2b--> keys --known?--> features kept
-                                  --else----> normalise -> IxcModel.encode_tiles -> features, kept
+    uint8 tiles --blake2b--> keys --known?--> cached features
+                                  --else----> normalise -> IxcModel.encode_tiles -> features, cached
     features -> assemble with newline and separator -> ImageFeatures
 
-Identical tiles (white margins, a screenshot with one changed region, the same image in the next turn) are seen once.
-The overview is known by the bytes of all its tiles and their grid. Keys hold the model's identity too, so that weights
-changed in place or moved are never mixed with what was seen before. The tower takes passes of one shape, each picture's
-features independent of the others in it, so that a kept feature equals a fresh one bit by bit.
+Identical tiles (white margins, a screenshot with one changed region, the same image in the next turn) are encoded once.
+An overview is found by the keys of all its tiles and their grid. Keys include an identity of the weights, so that
+features of weights that were changed in place or moved are never used. The vision tower runs in passes of one shape,
+which makes each view's features independent of the others in its pass: a cached feature equals a fresh one bit by bit.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import blake2b
 from threading import Lock
 from typing import Any
@@ -26,113 +27,135 @@ from ixc.model.image_features import assemble, check_grids, normalise, overview
 from ixc.model.modeling import ImageFeatures
 
 TILE_CACHE_BYTES = 512 << 20
-"""Features kept by default: of 227 tiles in float32 at true widths, 455 in bfloat16."""
+"""Default size: the features of 227 tiles in float32 at the 7B's widths, 455 in bfloat16."""
 
-DIGEST = 16
-"""Bytes of a key: two of 10^12 tiles have the same with a probability of 10^-15."""
+DIGEST_BYTES = 16
+"""Length of a key: among 10^12 tiles, two have the same key with a probability of 10^-15."""
 
 Grid = tuple[int, int]
+"""(grid_h, grid_w) of an image, in tiles."""
 
 
 def check_bytes(name: str, value: int) -> int:
-    """Raises: UsageError: below 0."""
+    """Return the size of a cache. Raises: UsageError: it is below 0."""
     if value < 0:
         raise UsageError(f"{name} is {value}, at least 0 bytes needed; 0 keeps nothing")
     return value
 
 
 def weights_identity(parts: Iterable[nn.Module | nn.Parameter]) -> bytes:
-    """A name for weights as they are now: changed in place, moved or cast, they have another."""
-    seen = blake2b(digest_size=DIGEST)
+    """Return a digest of where weights lie and how often they were changed in place; no weight is read."""
+    digest = blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         tensors = [part] if isinstance(part, nn.Parameter) else [*part.parameters(), *part.buffers()]
         for tensor in tensors:
             version = 0 if tensor.is_inference() else tensor._version
-            seen.update(f"{tensor.data_ptr()} {version} {tensor.dtype} {tensor.device}".encode())
-    return seen.digest()
-
-
-def tile_keys(pixel_values: torch.Tensor) -> list[bytes]:
-    """A key a tile. (N, 3, S, S) of any dtype"""
-    kind = f"{pixel_values.dtype}{tuple(pixel_values.shape[1:])}".encode()
-    arrays = pixel_values.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return [blake2b(array.data, digest_size=DIGEST, key=kind[:64]).digest() for array in arrays]
-
-
-def image_key(grid: Grid, tiles: Iterable[bytes]) -> bytes:
-    """The key of a whole image."""
-    return blake2b(b"%d %d " % grid + b"".join(tiles), digest_size=DIGEST).digest()
-
-
-def _of_images(keys: list[bytes], grids: list[Grid]) -> list[list[bytes]]:
-    """Keys of tiles, one list an image."""
-    rest = iter(keys)
-    return [[next(rest) for _ in range(h * w)] for h, w in grids]
-
-
-def image_keys(pixel_values: torch.Tensor, image_grids: torch.Tensor) -> list[bytes]:
-    """The keys of whole images, in order."""
-    grids = grids_of(image_grids)
-    return [image_key(grid, keys) for grid, keys in zip(grids, _of_images(tile_keys(pixel_values), grids), strict=True)]
+            digest.update(f"{tensor.data_ptr()} {version} {tensor.dtype} {tensor.device}".encode())
+    return digest.digest()
 
 
 def grids_of(image_grids: torch.Tensor) -> list[Grid]:
-    """(images, 2) as pairs."""
+    """Convert (images, 2) to pairs."""
     return [(int(h), int(w)) for h, w in image_grids.tolist()]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageKeys:
+    """Keys of the images of a request. Made once a request: hashing 4K pixels takes tens of milliseconds."""
+
+    grids: list[Grid]
+    """Of each image."""
+    tiles: list[list[bytes]]
+    """Keys of each image's tiles, row-major."""
+
+    @classmethod
+    def of(cls, pixel_values: torch.Tensor, image_grids: torch.Tensor) -> ImageKeys:
+        """Hash the tiles of all images.
+
+        Args:
+            pixel_values: (sum of h*w, 3, S, S) of any dtype, image after image.
+            image_grids: (images, 2).
+
+        Raises:
+            UsageError: the grids ask for another number of tiles.
+        """
+        grids = grids_of(image_grids)
+        check_grids(pixel_values, grids)
+        keys = iter(_tile_keys(pixel_values))
+        return cls(grids=grids, tiles=[[next(keys) for _ in range(h * w)] for h, w in grids])
+
+    @property
+    def images(self) -> list[bytes]:
+        """One key an image."""
+        return [_image_key(grid, tiles) for grid, tiles in zip(self.grids, self.tiles, strict=True)]
+
+    def without_first(self, images: int) -> ImageKeys:
+        """Return the keys of all but the first images."""
+        return ImageKeys(grids=self.grids[images:], tiles=self.tiles[images:])
+
+
+def _tile_keys(pixel_values: torch.Tensor) -> list[bytes]:
+    kind = f"{pixel_values.dtype}{tuple(pixel_values.shape[1:])}".encode()
+    arrays = pixel_values.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return [blake2b(array.data, digest_size=DIGEST_BYTES, key=kind[:64]).digest() for array in arrays]
+
+
+def _image_key(grid: Grid, tiles: Iterable[bytes]) -> bytes:
+    return blake2b(b"%d %d " % grid + b"".join(tiles), digest_size=DIGEST_BYTES).digest()
+
+
 class TileCache:
-    """Features of pictures, the longest unused going first.
+    """Features of views (tiles and overviews); the least recently used leave first.
 
     Args:
-        limit: most bytes kept, >= 0; 0 keeps nothing beyond a call (identical tiles of a call are still seen once).
+        limit: most bytes kept, >= 0; 0 keeps nothing beyond a call, in which identical tiles are still encoded once.
     """
 
     def __init__(self, limit: int = TILE_CACHE_BYTES) -> None:
         self.limit = check_bytes("tile_cache", limit)
         self.bytes = self.hits = self.misses = 0
-        self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._features: OrderedDict[bytes, torch.Tensor] = OrderedDict()
         self._lock = Lock()
 
-    def features(self, model: Any, pixel_values: torch.Tensor, image_grids: torch.Tensor) -> ImageFeatures:
-        """What ``IxcModel.get_image_features`` gives, bit by bit, seeing only what is new.
+    def features(
+        self, model: Any, pixel_values: torch.Tensor, image_grids: torch.Tensor, *, keys: ImageKeys | None = None
+    ) -> ImageFeatures:
+        """Return what ``IxcModel.get_image_features`` returns, bit by bit, encoding only unknown views.
 
         Args:
             model: an ``IxcModel``.
-            pixel_values, image_grids: as there; best on the CPU, whence only what is new goes to the device.
+            pixel_values, image_grids: as there; best on the CPU, from which only new views go to the device.
+            keys: of these images, where the caller has them; None = hashed here.
 
         Raises:
             UsageError: as there.
         """
-        grids = grids_of(image_grids)
         model.check_tiles(pixel_values)
-        check_grids(pixel_values, grids)
-        who = weights_identity(
-            [model.vision_tower, model.merge, model.vision_proj, model.plora_sub_GN, model.plora_glb_GN]
-        )
-        keys = [who + key for key in tile_keys(pixel_values)]
-        order = _Order(keys, grids, with_overview=model.config.overview)
-        found = self._found(order.pictures)
-        new = [key for key in dict.fromkeys(order.pictures) if key not in found]
+        keys = ImageKeys.of(pixel_values, image_grids) if keys is None else keys
+        encoder = [model.vision_tower, model.merge, model.vision_proj, model.plora_sub_GN, model.plora_glb_GN]
+        views = _Views(keys, weights_identity(encoder), with_overview=model.config.overview)
+        found = self._known(views.order)
+        new = [key for key in dict.fromkeys(views.order) if key not in found]
         if new:
-            seen = model.encode_tiles(order.make(new, pixel_values, model.plora_glb_GN.device))
-            found |= dict(zip(new, (each.clone() for each in seen), strict=True))
+            encoded = model.encode_tiles(views.pixels(new, pixel_values, model.plora_glb_GN.device))
+            # Cloned, so that a kept view does not hold the memory of the whole batch.
+            found |= dict(zip(new, (each.clone() for each in encoded), strict=True))
             self._keep({key: found[key] for key in new})
         newline, separator = model.special_embeddings()
-        tokens = torch.stack([found[key] for key in order.pictures])
-        return ImageFeatures(pooler_output=assemble(tokens, grids, newline=newline, separator=separator))
+        tokens = torch.stack([found[key] for key in views.order])
+        return ImageFeatures(pooler_output=assemble(tokens, keys.grids, newline=newline, separator=separator))
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forget all features."""
         with self._lock:
-            self._kept.clear()
+            self._features.clear()
             self.bytes = 0
 
-    def _found(self, keys: list[bytes]) -> dict[bytes, torch.Tensor]:
+    def _known(self, keys: list[bytes]) -> dict[bytes, torch.Tensor]:
         with self._lock:
-            found = {key: self._kept[key] for key in dict.fromkeys(keys) if key in self._kept}
+            found = {key: self._features[key] for key in dict.fromkeys(keys) if key in self._features}
             for key in found:
-                self._kept.move_to_end(key)
+                self._features.move_to_end(key)
             self.hits += sum(key in found for key in keys)
             self.misses += len(keys) - sum(key in found for key in keys)
             return found
@@ -140,38 +163,38 @@ class TileCache:
     def _keep(self, new: dict[bytes, torch.Tensor]) -> None:
         with self._lock:
             for key, value in new.items():
-                if value.nbytes <= self.limit and key not in self._kept:
-                    self._kept[key] = value
+                if value.nbytes <= self.limit and key not in self._features:
+                    self._features[key] = value
                     self.bytes += value.nbytes
             while self.bytes > self.limit:
-                self.bytes -= self._kept.popitem(last=False)[1].nbytes
+                self.bytes -= self._features.popitem(last=False)[1].nbytes
 
 
-class _Order:
-    """The pictures the tower must see, as keys: the overview of an image first, then its tiles."""
+class _Views:
+    """The views of a request as keys, ordered as in ``image_features.views``: each overview before its tiles."""
 
-    def __init__(self, keys: list[bytes], grids: list[Grid], *, with_overview: bool) -> None:
-        self.pictures: list[bytes] = []
+    def __init__(self, keys: ImageKeys, identity: bytes, *, with_overview: bool) -> None:
+        self.order: list[bytes] = []
         self._tiles: dict[bytes, int] = {}
         self._overviews: dict[bytes, tuple[int, Grid]] = {}
         start = 0
-        for grid, tiles in zip(grids, _of_images(keys, grids), strict=True):
+        for grid, tiles in zip(keys.grids, keys.tiles, strict=True):
             if with_overview:
-                whole = b"overview" + tiles[0][:DIGEST] + image_key(grid, tiles)
+                whole = b"overview" + identity + _image_key(grid, tiles)
                 self._overviews[whole] = (start, grid)
-                self.pictures.append(whole)
-            self._tiles |= {key: start + place for place, key in enumerate(tiles)}
-            self.pictures += tiles
+                self.order.append(whole)
+            for place, key in enumerate(tiles, start=start):
+                self._tiles[identity + key] = place
+                self.order.append(identity + key)
             start += len(tiles)
 
-    def make(self, keys: list[bytes], pixel_values: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """The pictures of these keys, normalised on the device. (V, 3, S, S) float32"""
-        known = self._tiles
-        whole = {key: self._overview(self._overviews[key], pixel_values, device) for key in keys if key not in known}
+    def pixels(self, keys: list[bytes], pixel_values: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """Return the views of these keys, normalised on the device. (V, 3, S, S) float32"""
+        wholes = {key: self._overview(key, pixel_values, device) for key in keys if key in self._overviews}
         places = [self._tiles[key] for key in keys if key in self._tiles]
         tiles = iter(normalise(pixel_values[places].to(device)).split(1)) if places else iter(())
-        return torch.cat([whole[key] if key in whole else next(tiles) for key in keys])
+        return torch.cat([wholes[key] if key in wholes else next(tiles) for key in keys])
 
-    def _overview(self, place: tuple[int, Grid], pixel_values: torch.Tensor, device: torch.device) -> torch.Tensor:
-        start, (rows, columns) = place
+    def _overview(self, key: bytes, pixel_values: torch.Tensor, device: torch.device) -> torch.Tensor:
+        start, (rows, columns) = self._overviews[key]
         return overview(normalise(pixel_values[start : start + rows * columns].to(device)), (rows, columns))

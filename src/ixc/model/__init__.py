@@ -12,8 +12,9 @@ from ixc.utils.lazy_imports import lookup
 
 if TYPE_CHECKING:
     from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
+    from ixc.model.conversion import import_weights
     from ixc.model.decoder import Decoder
-    from ixc.model.loading import import_weights, load
+    from ixc.model.loading import load
     from ixc.model.modeling import IxcForConditionalGeneration, IxcModel
     from ixc.model.plora import PLoRALinear
     from ixc.model.vision import VisionTower
@@ -40,7 +41,7 @@ _MODULES = {
     "IxcVisionConfig": "configuration",
     "PLoRALinear": "plora",
     "VisionTower": "vision",
-    "import_weights": "loading",
+    "import_weights": "conversion",
     "load": "loading",
 }
 __getattr__ = lookup(__name__, _MODULES)

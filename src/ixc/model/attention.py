@@ -1,4 +1,4 @@
-"""The one door to the attention kernels: eager, sdpa, flash and flex, chosen by the configuration.
+"""Dispatch to the attention kernels (eager, sdpa, flash, flex); the configuration chooses.
 
 Shapes: B batch, H query heads, K key heads (H a multiple of K), T queries, S keys, D head width.
 """
@@ -25,9 +25,9 @@ def eager_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out: softmax in float32, the (B, H, T, S) weights are made and returned.
+    """Compute attention step by step: softmax in float32; the (B, H, T, S) weights are materialized and returned.
 
-    ``attention_mask`` is additive, or bool with True where a query may look; None lets every query see every key.
+    ``attention_mask`` is additive, or bool with True where a query may attend; None masks nothing.
     """
     groups = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (key, value))
@@ -51,17 +51,17 @@ def attend(
     dropout: float,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Runs the kernel named by ``module.config``.
+    """Run the kernel named by ``module.config``.
 
     Args:
         module: the attention module; its ``config``, ``is_causal``, ``head_dim`` and ``training`` are read.
         query: (B, H, T, D).
         key, value: (B, K, S, D).
-        mask: as ``eager_attention``; None with ``is_causal`` lets the kernel mask without a matrix.
+        mask: as ``eager_attention``; None with ``is_causal`` lets the kernel apply the causal mask without a matrix.
         dropout: probability on the weights, in training only.
 
     Returns:
-        (B, T, H, D), and the weights where the kernel makes them.
+        (B, T, H, D), and the attention weights where the kernel returns them, else None.
     """
     name = module.config._attn_implementation
     chance = dropout if module.training else 0.0
@@ -69,14 +69,14 @@ def attend(
         return _one_query(query, key, value, mask, scaling=module.head_dim**-0.5), None
     if name == PLAIN:
         return _plain(module, query, key, value), None
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # loaded with the model that asks for it
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # imported here: standalone.py runs without it
 
     kernel = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
     return kernel(module, query, key, value, mask, dropout=chance, scaling=module.head_dim**-0.5, **kwargs)
 
 
 def _plain(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """The call of torch that transformers' "sdpa" comes to where there is no mask. -> (B, T, H, D)"""
+    """Make the torch call that the "sdpa" kernel of transformers makes where there is no mask. -> (B, T, H, D)"""
     causal = module.is_causal and query.shape[2] > 1
     grouped = query.shape[1] > key.shape[1]
     found = F.scaled_dot_product_attention(
@@ -88,13 +88,14 @@ def _plain(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Ten
 def _one_query(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, *, scaling: float
 ) -> torch.Tensor:
-    """A decode step: the query heads of one key head are its queries, so that keys are read once and never repeated.
+    """Attend in a decode step: query heads that share a key head become its queries. -> (B, 1, H, D)
 
-    Repeating them, as the general door does under a mask, copies the whole cache in every step. -> (B, 1, H, D)
+    The keys are read once. Repeating them for each query head, as the general kernel does under a mask, copies the
+    whole cache in every step.
     """
     batch, heads, _, width = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, width)  # (B, K, H / K, D)
-    if mask is None and scaling == width**-0.5 and ops.attends(grouped, key, value):
+    if mask is None and scaling == width**-0.5 and ops.can_attend(grouped, key, value):
         return ops.attend_one(grouped, key, value).reshape(batch, 1, heads, width)
     found = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
     return found.reshape(batch, 1, heads, width)

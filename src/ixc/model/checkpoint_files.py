@@ -1,25 +1,44 @@
-"""Which files of a folder hold its weights, and whether they are whole: names and headers only, without torch."""
+"""Files of weights: which ones a folder holds, whether they are whole, their keys, shapes and tensors.
+
+    folder --weight_files--> paths --check_headers--> complete    names and headers only, without torch
+                                   --stored_shapes--> key -> shape
+                                   --stored_tensors--> (key, tensor), one at a time
+
+This module knows no model, so loading, conversion and quantization all build on it. torch and safetensors are imported
+by the functions that read tensors: the command line checks headers before it pays for importing torch.
+"""
 
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ixc.errors import UsageError, WeightsError
+from ixc.errors import WeightsError
+from ixc.model.key_mapping import published_name
+
+if TYPE_CHECKING:
+    import torch
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
-LENGTH = 8
-"""Bytes of a safetensors file that hold the length of its header, little-endian."""
+HEADER_LENGTH_BYTES = 8
+"""Bytes at the start of a safetensors file that hold the length of its JSON header, little-endian."""
+
+Shape = tuple[int, ...]
+
+_KEYS_SHOWN = 5
+"""Keys named in an error; the rest is counted."""
 
 
 def weight_files(folder: str | Path) -> list[Path]:
-    """The files that hold the weights, safetensors before pickled ones, in order.
+    """Return the files that hold the weights, in order; safetensors are preferred to pickled files.
 
     Raises:
-        WeightsError: none there, a damaged index, or a shard named by it is missing.
+        WeightsError: there are none, the index is damaged, or a shard it names is missing.
     """
     folder = Path(folder)
     for whole, index in ((SAFE, SAFE_INDEX), (PICKLED, PICKLED_INDEX)):
@@ -30,15 +49,17 @@ def weight_files(folder: str | Path) -> list[Path]:
             if not isinstance(names, dict):
                 raise WeightsError(f"{folder / index} has no weight_map (key -> shard); fetch it again")
             paths = [folder / name for name in sorted(set(names.values()))]
-            lost = [path.name for path in paths if not path.is_file()]
-            if lost:
-                raise WeightsError(f"{folder} lacks {len(lost)} of {len(paths)} shards ({', '.join(lost)}); fetch them")
+            missing = [path.name for path in paths if not path.is_file()]
+            if missing:
+                raise WeightsError(
+                    f"{folder} lacks {len(missing)} of {len(paths)} shards ({', '.join(missing)}); fetch them"
+                )
             return paths
     raise WeightsError(f"{folder} has no {SAFE}, {PICKLED} or index of shards; fetch the weights into it")
 
 
 def check_headers(folder: str | Path) -> None:
-    """Every safetensors file is as long as its header says: a download that was cut off is found before torch loads.
+    """Check that every safetensors file has the length its header promises, to find cut-off downloads early.
 
     Raises:
         WeightsError: as `weight_files`; a header that cannot be read, or a file of another length.
@@ -51,11 +72,12 @@ def check_headers(folder: str | Path) -> None:
 def _check_header(path: Path) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(LENGTH), "little")
-        header = file.read(length) if length <= size - LENGTH else b""
+        length = int.from_bytes(file.read(HEADER_LENGTH_BYTES), "little")
+        header = file.read(length) if length <= size - HEADER_LENGTH_BYTES else b""
     try:
         tensors = {name: each for name, each in json.loads(header).items() if name != "__metadata__"}
-        promised = LENGTH + length + max((each["data_offsets"][1] for each in tensors.values()), default=0)
+        data_end = max((each["data_offsets"][1] for each in tensors.values()), default=0)
+        promised = HEADER_LENGTH_BYTES + length + data_end
     except (ValueError, AttributeError, KeyError, TypeError, IndexError):
         raise WeightsError(f"{path} is damaged or cut off (no header in its {size:,} bytes); fetch it again") from None
     if promised != size:
@@ -65,7 +87,7 @@ def _check_header(path: Path) -> None:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """What a JSON file holds. Raises: WeightsError: no JSON, or no object."""
+    """Read a JSON object. Raises: WeightsError: the file is no JSON, or holds something else than an object."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -75,7 +97,92 @@ def json_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def refuse_taken(destination: Path) -> None:
-    """Told before a source of gigabytes is looked at. Raises: UsageError: `destination` is there already."""
-    if destination.exists():
-        raise UsageError(f"{destination} exists already; name a folder that does not, or remove it first")
+def stored_shapes(path: Path) -> dict[str, Shape]:
+    """Return key -> shape of one file; only the header is read of safetensors.
+
+    Raises:
+        WeightsError: the file is damaged or cut off.
+    """
+    if path.suffix == ".bin":
+        return {key: tuple(value.shape) for key, value in _read_pickled(path).items()}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def stored_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (key, tensor) of one file; of safetensors one tensor is in memory at a time.
+
+    Raises:
+        WeightsError: the file is damaged or cut off, or a pickled file holds more than tensors.
+    """
+    if path.suffix == ".bin":
+        yield from _read_pickled(path).items()
+        return
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - the file is no mapping
+                yield key, file.get_tensor(key)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path} is damaged or cut off ({error}); fetch it again")
+
+
+def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a .bin file, mapped from disk; `weights_only` keeps code in it from running."""
+    import torch
+
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} is damaged, or holds more than tensors ({reason}); fetch it again") from error
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise WeightsError(f"{path} holds a {type(found).__name__} and no table of named tensors; fetch it again")
+    return found
+
+
+def check_keys(
+    source: object,
+    *,
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    mismatched: Iterable[tuple[str, Iterable[int], Iterable[int]]],
+) -> None:
+    """Refuse weights that do not fit a model, naming the first keys of each kind by their published names.
+
+    Args:
+        source: folder or name, for the message.
+        missing, unexpected: keys, under either name.
+        mismatched: (key, shape in the file, shape in the model).
+
+    Raises:
+        WeightsError: any key is given.
+    """
+    shapes = (f"{published_name(key)} is {tuple(found)}, not {tuple(wanted)}" for key, found, wanted in mismatched)
+    complaints = [
+        _complaint("missing", sorted(map(published_name, missing))),
+        _complaint("unexpected", sorted(map(published_name, unexpected))),
+        _complaint("wrongly shaped", sorted(shapes)),
+    ]
+    found = "; ".join(complaint for complaint in complaints if complaint)
+    if found:
+        raise WeightsError(
+            f"{source} does not fit its config.json: {found}; fetch the folder again or correct config.json"
+        )
+
+
+def _complaint(kind: str, keys: list[str]) -> str:
+    if not keys:
+        return ""
+    rest = f" and {len(keys) - _KEYS_SHOWN} more" if len(keys) > _KEYS_SHOWN else ""
+    return f"{len(keys)} {kind} ({', '.join(keys[:_KEYS_SHOWN])}{rest})"

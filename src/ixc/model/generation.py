@@ -16,11 +16,13 @@ Legend: B rows the caller gave, E copies of each (beams or returned sequences), 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationMixin, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 
+from ixc.core.chat_format import stop_ids
 from ixc.errors import UsageError
 from ixc.model.base import IxcPreTrainedModel
 from ixc.model.plora import clip_spans, spans_of
@@ -124,6 +126,23 @@ class IxcGenerative(IxcPreTrainedModel, GenerationMixin):
         told = model_kwargs.get("image_spans") is not None or model_kwargs.get("image_count") is not None
         if not told and types is not None and input_ids.shape[1] > 0:
             model_kwargs["image_spans"] = spans_of(types.cpu())
+
+
+def with_stop_tokens(model: Any, source: Any) -> GenerationConfig:
+    """Return the generation config of a loaded model, with the end of a turn among its stop tokens (spec i).
+
+    Without a generation_config.json transformers reads config.json raw: its max_length of 16384 is the length at which
+    prompts are cut, and its eos_token_id lacks the end of a turn. Then one is made from the parsed configuration.
+
+    Args:
+        model: its ``generation_config`` is the one transformers made.
+        source: the folder it was loaded from.
+    """
+    found = model.generation_config
+    if found._from_model_config and not (Path(source) / "generation_config.json").is_file():
+        found = GenerationConfig.from_model_config(model.config)
+    found.eos_token_id = sorted(stop_ids(found.eos_token_id, model.config.text_config.eos_token_id)) or None
+    return found
 
 
 def _decodes(given: dict[str, Any]) -> bool:

@@ -12,31 +12,33 @@ Legend: B batch, T tokens, V vocabulary, S = 336 px, N tokens of one image.
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import ModelOutput
 
-from ixc.errors import DataError, UsageError
+from ixc.core.chat_format import IGNORED
+from ixc.errors import DataError, UsageError, WeightsError
 from ixc.model.base import IxcPreTrainedModel
+from ixc.model.checkpoint_files import check_keys
 from ixc.model.configuration import IxcConfig
 from ixc.model.decoder import Decoder
-from ixc.model.generation import IxcGenerative
+from ixc.model.generation import IxcGenerative, with_stop_tokens
 from ixc.model.image_encoder import ImageEncoder
 from ixc.model.image_features import assemble
+from ixc.model.key_mapping import IGNORED_KEYS
 from ixc.model.linear import linear
 from ixc.model.plora import ImagePositions, Spans, text_only
 from ixc.model.projector_merge import MERGE, SIDE
-from ixc.model.strict_loading import StrictLoading
+from ixc.model.quantization.loading import is_quantized, load_quantized
 from ixc.model.transformers_contract import CACHE_NAME, cache_of, one_cache
 from ixc.model.vision import VisionTower
-
-IGNORED = -100
-"""Label of a position that is not learned from."""
 
 
 @dataclass
@@ -171,8 +173,10 @@ class IxcModel(ImageEncoder, IxcPreTrainedModel):
         return words
 
 
-class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
-    """InternLM-XComposer2-4KHD with its output head: answers questions about images, and learns to."""
+class IxcForConditionalGeneration(IxcGenerative):
+    """InternLM-XComposer2-4KHD with its output head, for answering questions about images and for training."""
+
+    _keys_to_ignore_on_load_unexpected = list(IGNORED_KEYS)  # noqa: RUF012 - the contract wants a plain attribute
 
     def __init__(self, config: IxcConfig) -> None:
         super().__init__(config)
@@ -180,6 +184,44 @@ class IxcForConditionalGeneration(StrictLoading, IxcGenerative):
         self.model = IxcModel(config)
         self.output = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, source: Any, *args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Load as ``PreTrainedModel.from_pretrained`` does, but refuse weights that do not fit.
+
+        transformers draws a missing weight at random and logs a line; a model with a random projector gives fluent
+        nonsense. Here missing, unexpected and wrongly shaped weights are an error.
+
+        Raises:
+            WeightsError: keys missing, unexpected or of another shape (named by their published names), or a damaged
+                file. ``ignore_mismatched_sizes=True`` lets other shapes pass, and draws those weights anew.
+        """
+        if is_quantized(source):
+            return load_quantized(cls, source, **kwargs)
+        wants_info = kwargs.pop("output_loading_info", False)
+        lenient = kwargs.pop("ignore_mismatched_sizes", False)
+        try:
+            # Mismatches pass here, so that all complaints come in one message below.
+            loaded: Any = super().from_pretrained(
+                source, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+        except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            # torch reports a cut-off pickled file as a RuntimeError of its reader; other RuntimeErrors are not ours.
+            if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WeightsError(
+                f"a weights file of {source} is damaged or cut off ({reason}); fetch it again"
+            ) from error
+        model, info = loaded
+        check_keys(
+            source,
+            missing=info["missing_keys"],
+            unexpected=info["unexpected_keys"],
+            mismatched=[] if lenient else info["mismatched_keys"],
+        )
+        model.generation_config = with_stop_tokens(model, source)
+        return (model, info) if wants_info else model
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()

@@ -28,11 +28,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ixc.model.kernels import ops
-from ixc.model.kernels.ops import compiled
+from ixc.model.kernels import build
 from ixc.model.vision import VisionTower
 
-SOURCE = Path(ops.__file__).with_name("packed_attention.c")
+SOURCE = Path(build.__file__).with_name("packed_attention.c")
 """The kernel."""
 WIDTH, GROUP = 32, 16
 """Of a head and of padding, as in the kernel."""
@@ -51,7 +50,7 @@ def units() -> bool:
 @cache
 def library() -> Any | None:
     """The compiled kernel, or None where it cannot be had."""
-    found = compiled(SOURCE) if units() else None
+    found = build.compile_library(SOURCE) if units() else None
     return found if hasattr(found, "ixc_packed_forward") else None
 
 

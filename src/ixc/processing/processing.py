@@ -12,8 +12,6 @@ together, n images. What comes out:
     labels             (B, T) int64, of `encode_training` only, -100 where nothing is trained
 """
 
-import base64
-import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -32,6 +30,7 @@ from ixc.processing.options import Options
 from ixc.processing.options import options as options_of
 from ixc.processing.prompt_encoding import EncodedRow, PromptEncoder
 from ixc.processing.tokenization import IxcTokenizer
+from ixc.utils.data_url import DataUrlError, decode_data_url
 
 Conversation = Sequence[Message | Mapping[str, Any]]
 _SETTINGS = ("chat_template", "published_quirks", "system", "newline", "overview", "tokens_per_side")
@@ -379,9 +378,9 @@ def _opened(source: Any) -> Any:
         return source
     if source.startswith("data:"):
         try:
-            return base64.b64decode(source.partition(",")[2], validate=True)
-        except binascii.Error as error:
-            raise ImageError(f"a data: address of {len(source):,} characters is no base64 ({error})") from error
+            return decode_data_url(source)
+        except DataUrlError as error:
+            raise ImageError(f"a data URL of {len(source):,} characters: {error}; encode the file again") from error
     return _fetched(source) if source.startswith(("http://", "https://")) else source
 
 

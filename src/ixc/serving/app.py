@@ -25,14 +25,14 @@ from ixc.errors import CapacityError, ContextError, ImageError, IxcError, UsageE
 from ixc.inference import attention_maps
 from ixc.inference.cost import ModelGeometry
 from ixc.inference.engine import Engine
-from ixc.serving import answer, metrics, reply
-from ixc.serving.answer import GenerationJob, TextDelta
-from ixc.serving.body import Bodies
+from ixc.serving import jobs, metrics, responses
+from ixc.serving.body import BodyReader
 from ixc.serving.image_input import ImageInput
+from ixc.serving.jobs import GenerationJob, TextDelta
 from ixc.serving.middleware import SecurityMiddleware
 from ixc.serving.openai import ApiError, ChatRequest, error_body, quote, read_chat, read_json
 from ixc.serving.queue import Queue
-from ixc.serving.web_ui import add_window
+from ixc.serving.web_ui import add_web_ui
 from ixc.serving.worker import DeltaStream, GenerationWorker
 
 READERS = 8
@@ -53,7 +53,7 @@ class Settings:
     """Of the model, as clients ask for it."""
     geometry: ModelGeometry
     """Of the model, for plans."""
-    door: ImageInput = field(default_factory=ImageInput)
+    image_input: ImageInput = field(default_factory=ImageInput)
     """How images come in, and the limits of a request."""
     hd: int | None = None
     """Most tiles of an image where a request says nothing; None = the folder's setting."""
@@ -69,16 +69,16 @@ class ChatService:
     """Takes requests in, one after the other to the model, and counts."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
-        limits, looks = settings.door.limits, engine.processor.image_processor
-        self.engine, self.door = engine, settings.door
+        limits, looks = settings.image_input.limits, engine.processor.image_processor
+        self.engine, self.image_input = engine, settings.image_input
         self.settings = replace(settings, hd=settings.hd or looks.hd, partition=settings.partition or looks.partition)
         self.metrics = metrics.Metrics()
-        self.bodies = Bodies(limits)
+        self.bodies = BodyReader(limits)
         self.queue = Queue(
             max_tokens=limits.max_waiting_tokens or QUEUE_CONTEXTS * engine.context,
             max_requests=limits.max_waiting_requests,
         )
-        self.runner = GenerationWorker(engine, self.metrics)
+        self.worker = GenerationWorker(engine, self.metrics)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="ixc-encode")
 
@@ -86,14 +86,14 @@ class ChatService:
         """A request read, checked and encoded.
 
         Raises:
-            Refused, IxcError: it is wrong, too large or too slow.
+            ApiError, IxcError: it is wrong, too large or too slow.
         """
-        limits = self.door.limits
+        limits = self.image_input.limits
         try:
             async with self.bodies.read(request) as body, asyncio.timeout(limits.open_seconds):
                 asked = read_chat(await self._in(self._encoder, read_json, body))
                 self._check(asked)
-                reading = [self._in(self._readers, self.door.read, url) for url in asked.images]
+                reading = [self._in(self._readers, self.image_input.read, url) for url in asked.images]
                 files = await asyncio.gather(*reading)
                 return asked, await self._in(self._encoder, self._encode, asked, files)
         except TimeoutError:
@@ -104,7 +104,7 @@ class ChatService:
 
     def _check(self, asked: ChatRequest) -> None:
         """What needs no picture."""
-        limits = self.door.limits
+        limits = self.image_input.limits
         if asked.model != self.settings.name:
             raise ApiError(
                 f"no model {quote(asked.model)} here; this server has {self.settings.name}",
@@ -121,10 +121,10 @@ class ChatService:
             raise ApiError(
                 f"max_tokens is {quote(asked.max_tokens)}, at most {limits.max_new_tokens:,} here", param="max_tokens"
             )
-        self.door.check_count(asked.images)
+        self.image_input.check_count(asked.images)
 
     def _encode(self, asked: ChatRequest, files: list[bytes]) -> GenerationJob:
-        pictures = iter(self.door.open(files))
+        pictures = iter(self.image_input.open(files))
         messages = [
             chat_format.Message(
                 turn.role,
@@ -135,7 +135,7 @@ class ChatService:
             )
             for turn in asked.messages
         ]
-        job = answer.prepare(
+        job = jobs.prepare(
             self.engine,
             messages,
             sampling=asked.sampling,
@@ -144,18 +144,18 @@ class ChatService:
             max_tokens=asked.max_tokens,
             stop=asked.stop,
             top_logprobs=asked.top_logprobs,
-            form=asked.form,
+            prompt_format=asked.prompt_format,
         )
-        most = self.door.limits.max_new_tokens
+        most = self.image_input.limits.max_new_tokens
         return job if most is None else replace(job, max_new_tokens=min(most, job.max_new_tokens))
 
     def open(self, request: Request, job: GenerationJob) -> AnswerStream:
         """A place in the queue, and what comes from it.
 
         Raises:
-            Refused: the queue is full or closed.
+            ApiError: the queue is full or closed.
         """
-        return AnswerStream(self, request, DeltaStream(self.runner, job, self.queue.enter(job.tokens)))
+        return AnswerStream(self, request, DeltaStream(self.worker, job, self.queue.enter(job.tokens)))
 
     def gauges(self) -> list[tuple[str, str, float]]:
         """What is so now."""
@@ -163,7 +163,7 @@ class ChatService:
             ("ixc_requests_inside", "Requests running and waiting.", len(self.queue)),
             ("ixc_tokens_inside", "Tokens of prompts and answers, running and waiting.", self.queue.tokens),
             ("ixc_tokens_limit", "Most tokens inside.", self.queue.max_tokens),
-            ("ixc_body_bytes_inside", "Bytes of requests being read.", self.bodies.inside),
+            ("ixc_body_bytes_inside", "Bytes of requests being read.", self.bodies.bytes_in_flight),
             ("ixc_tokens_per_second", "Prompt and answer tokens a second, smoothed.", self.queue.rate),
         ]
 
@@ -171,8 +171,8 @@ class ChatService:
 class AnswerStream:
     """An answer, and an eye on whether its reader is still there."""
 
-    def __init__(self, desk: ChatService, request: Request, stream: DeltaStream) -> None:
-        self.desk, self.stream, self.arrived = desk, stream, time.perf_counter()
+    def __init__(self, service: ChatService, request: Request, stream: DeltaStream) -> None:
+        self.service, self.stream, self.arrived = service, stream, time.perf_counter()
         self._watch = asyncio.ensure_future(_left(request))
         self._watch.add_done_callback(lambda _: stream.leave())
 
@@ -180,7 +180,7 @@ class AnswerStream:
         """The answer in pieces; errors as of `DeltaStream.pieces`."""
         async for piece in self.stream.pieces():
             if piece.finish is not None:
-                self.desk.metrics.request.observe(time.perf_counter() - self.arrived)
+                self.service.metrics.request.observe(time.perf_counter() - self.arrived)
             yield piece
 
     def close(self) -> None:
@@ -193,7 +193,7 @@ class _Events(StreamingResponse):
     """Server-sent events; the reading is closed even where its first piece was never asked for."""
 
     def __init__(self, reading: AnswerStream, events: AsyncIterator[bytes]) -> None:
-        super().__init__(_told(events), media_type="text/event-stream")
+        super().__init__(_with_error_event(events), media_type="text/event-stream")
         self.reading = reading
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -204,42 +204,42 @@ class _Events(StreamingResponse):
 
 
 async def _left(request: Request) -> None:
-    """Returns when the client has gone."""
+    """Returns when the client has cancelled."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def create_app(desk: ChatService) -> SecurityMiddleware:
+def create_app(service: ChatService) -> SecurityMiddleware:
     """The application around one loaded model."""
-    settings = desk.settings
+    settings = service.settings
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    _add_api(app, desk)
-    _add_machines(app, desk)
-    add_window(app, desk)
+    _add_api(app, service)
+    _add_machines(app, service)
+    add_web_ui(app, service)
     app.add_exception_handler(Exception, _refused)
     for kind in (IxcError, HTTPException):
         app.add_exception_handler(kind, _refused)
-    return SecurityMiddleware(app, metrics=desk.metrics, api_key=settings.api_key, hosts=settings.hosts)
+    return SecurityMiddleware(app, metrics=service.metrics, api_key=settings.api_key, hosts=settings.hosts)
 
 
-def _add_api(app: FastAPI, desk: ChatService) -> None:
-    started, name = int(time.time()), desk.settings.name
+def _add_api(app: FastAPI, service: ChatService) -> None:
+    started, name = int(time.time()), service.settings.name
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
-        asked, job = await desk.admit(request)
-        reading, envelope = desk.open(request, job), reply.ChatResponse.to(job, model=name)
+        asked, job = await service.admit(request)
+        reading, envelope = service.open(request, job), responses.ChatResponse.to(job, model=name)
         if asked.stream:
-            return _Events(reading, reply.events(envelope, reading.pieces(), include_usage=asked.include_usage))
+            return _Events(reading, responses.events(envelope, reading.pieces(), include_usage=asked.include_usage))
         try:
             return JSONResponse(envelope.whole([piece async for piece in reading.pieces()]))
         finally:
             reading.close()
 
     def model() -> dict[str, Any]:
-        about = {"hd": desk.settings.hd, "partition": desk.settings.partition, "rules": list(RULES)}
-        about["attention"] = attention_maps.is_supported(desk.engine)
-        limits = {"max_model_len": desk.engine.context, "max_hd": desk.door.limits.max_hd}
+        about = {"hd": service.settings.hd, "partition": service.settings.partition, "rules": list(RULES)}
+        about["attention"] = attention_maps.possible(service.engine)
+        limits = {"max_model_len": service.engine.context, "max_hd": service.image_input.limits.max_hd}
         return {"id": name, "object": "model", "created": started, "owned_by": "ixc", **limits, **about}
 
     @app.get("/v1/models")
@@ -253,23 +253,23 @@ def _add_api(app: FastAPI, desk: ChatService) -> None:
         return JSONResponse(model())
 
 
-def _add_machines(app: FastAPI, desk: ChatService) -> None:
+def _add_machines(app: FastAPI, service: ChatService) -> None:
     @app.get("/health")
     async def health() -> Response:
         return JSONResponse({"status": "ok"})
 
     @app.get("/ready")
     async def ready() -> Response:
-        if desk.queue.closed:
+        if service.queue.closed:
             raise ApiError("the server is shutting down; ask another one", status=503, code="shutting_down")
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics")
     async def numbers() -> Response:
-        return PlainTextResponse(desk.metrics.text(desk.gauges()), media_type=metrics.CONTENT_TYPE)
+        return PlainTextResponse(service.metrics.text(service.gauges()), media_type=metrics.CONTENT_TYPE)
 
 
-async def _told(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _with_error_event(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Events whose status is already sent: an error becomes the last of them."""
     try:
         async for event in events:
@@ -277,7 +277,7 @@ async def _told(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     except Exception as error:
         status, body, _ = _error(error)
         if status != 499:
-            yield reply.event(body)
+            yield responses.event(body)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Which server `ixc serve` becomes: looked up, and nothing of it imported."""
+"""Which server `ixc serve` starts: the light server or vLLM. Neither is imported here, because that takes seconds."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from importlib.util import find_spec
 from ixc.errors import UsageError
 
 ENGINES = ("auto", "light", "vllm")
-"""What `--engine` may name."""
+"""Values of `--engine`."""
 
 
 def has_vllm() -> bool:
-    """vLLM can be imported here; it is not."""
+    """Whether vLLM is installed; it is looked up and not imported."""
     return find_spec("vllm") is not None
 
 
-def choose(engine: str) -> str:
-    """ "auto" -> "vllm" where it is installed, else "light".
+def choose_engine(engine: str) -> str:
+    """Resolve "auto" to "vllm" where it is installed, else to "light".
 
     Raises:
-        UsageError: no such engine, or vLLM is asked for and missing.
+        UsageError: an unknown engine, or vLLM is asked for and missing.
     """
     if engine not in ENGINES:
         raise UsageError(f"no engine {engine!r}; use one of {', '.join(ENGINES)}")

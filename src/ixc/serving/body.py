@@ -12,19 +12,19 @@ from ixc.serving.image_input import Limits
 from ixc.serving.openai import ApiError
 
 
-class Bodies:
+class BodyReader:
     """What is being read now."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.inside = 0
+        self.bytes_in_flight = 0
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
         """The body; its bytes count as inside until the block is left.
 
         Raises:
-            Refused: no JSON by its header (415), too large (413), too slow (408), too many at once (429).
+            ApiError: no JSON by its header (415), too large (413), too slow (408), too many at once (429).
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # what a form on a foreign page may send without being asked
@@ -36,10 +36,10 @@ class Bodies:
                 self._check(len(found) + len(chunk), more=len(chunk))
                 found += chunk
                 counted += len(chunk)
-                self.inside += len(chunk)
+                self.bytes_in_flight += len(chunk)
             yield bytes(found)
         finally:
-            self.inside -= counted
+            self.bytes_in_flight -= counted
 
     async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
         length = request.headers.get("content-length", "")
@@ -62,5 +62,5 @@ class Bodies:
                 status=413,
                 code="request_too_large",
             )
-        if self.inside + (size if more is None else more) > self.limits.max_bodies_bytes:
+        if self.bytes_in_flight + (size if more is None else more) > self.limits.max_bodies_bytes:
             raise ApiError("too many large requests are arriving; try again later", status=429, retry_after=2)

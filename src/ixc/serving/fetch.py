@@ -71,7 +71,7 @@ def read_url(url: str) -> Target:
     """The parts of an address.
 
     Raises:
-        Refused: another scheme, a user's name, a backslash, an address instead of a name, a port out of range.
+        ApiError: another scheme, a user's name, a backslash, an address instead of a name, a port out of range.
     """
     if len(url) > LONGEST_URL:
         raise ApiError(f"an image's address has {len(url):,} characters, at most {LONGEST_URL:,} are read")
@@ -141,7 +141,7 @@ class Fetcher:
         """The bytes at an address.
 
         Raises:
-            Refused: not allowed, not public, redirected, not found, too large, too slow.
+            ApiError: not allowed, not public, redirected, not found, too large, too slow.
         """
         if not self.hosts:
             raise ApiError(

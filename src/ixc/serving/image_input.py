@@ -78,7 +78,7 @@ class ImageInput:
         """Before anything of them is read.
 
         Raises:
-            Refused: too many images.
+            ApiError: too many images.
         """
         if len(images) > self.limits.max_images:
             raise ApiError(
@@ -90,7 +90,7 @@ class ImageInput:
         """The file at an address.
 
         Raises:
-            Refused: another kind of address, broken base64, too many bytes, or what `Fetcher.fetch` refuses.
+            ApiError: another kind of address, broken base64, too many bytes, or what `Fetcher.fetch` refuses.
         """
         scheme = url[:8].partition(":")[0].lower()
         if scheme == "data":
@@ -105,7 +105,7 @@ class ImageInput:
         """The pictures of a request, RGB.
 
         Raises:
-            Refused: a format, a shape or a number of pixels that is not let in. ImageError: broken.
+            ApiError: a format, a shape or a number of pixels that is not let in. ImageError: broken.
         """
         self.check(files)
         return [self._open(file, place) for place, file in enumerate(files)]
@@ -114,7 +114,7 @@ class ImageInput:
         """By their headers alone, no pixel being decoded.
 
         Raises:
-            Refused: a format, a shape or a number of pixels that is not let in.
+            ApiError: a format, a shape or a number of pixels that is not let in.
         """
         left = self.limits.max_total_pixels
         for place, file in enumerate(files):

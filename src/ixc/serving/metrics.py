@@ -55,7 +55,7 @@ class Metrics:
         self.first_token = Histogram("ixc_time_to_first_token_seconds", "From a request's turn to its first text.")
         self.request = Histogram("ixc_request_seconds", "From a request's arrival to the end of its answer.")
 
-    def answered(self, route: str, status: int) -> None:
+    def count_response(self, route: str, status: int) -> None:
         """One response. `route` is one of ours, never a stranger's text."""
         with self._lock:
             self._requests[route, status] += 1

@@ -68,7 +68,7 @@ class SecurityMiddleware:
 
         async def out(event: Event) -> None:
             if event["type"] == "http.response.start":
-                self.metrics.answered(route, event["status"])
+                self.metrics.count_response(route, event["status"])
                 event = {**event, "headers": [*event.get("headers", []), *HEADERS]}
             await send(event)
 

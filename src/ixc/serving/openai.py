@@ -7,7 +7,7 @@ Beyond OpenAI's there are the fields of vLLM that benchmarks need, under vLLM's 
 
     use_beam_search + n          beam search of width n; n choices, the likeliest first, never streamed
     add_generation_prompt: false + continue_final_message: true
-                                 the last message is an answer begun: the model goes on with it
+                                 the last message is an answer continued: the model goes on with it
     chat_template_kwargs         {"published": true} and its "assistant", see `answer.Form`
 """
 
@@ -23,8 +23,8 @@ from pydantic import ValidationError
 from ixc.core import chat_format
 from ixc.errors import UsageError
 from ixc.inference.sampling import GREEDY, Sampling
-from ixc.serving.answer import CHAT_FORM, PromptFormat
-from ixc.serving.schema import ChatBody, ChatMessage, ContentPart, StreamOptions, Template, Tiling
+from ixc.serving.jobs import CHAT_FORMAT, PromptFormat
+from ixc.serving.schema import ChatBody, ChatMessage, ContentPart, StreamOptions, TemplateOptions, TilingOptions
 
 MAX_BEAMS = 8
 """Widest beam search: each beam keeps the prompt's keys and values once more."""
@@ -97,7 +97,7 @@ class ChatRequest:
     """A checked request. Images in `messages` hold their address, unopened."""
 
     messages: tuple[chat_format.Message, ...]
-    """Turns; the last one is the user's, or an answer begun."""
+    """Turns; the last one is the user's, or an answer continued."""
     model: str
     """The name asked for."""
     sampling: Sampling
@@ -116,7 +116,7 @@ class ChatRequest:
     """Most tiles of an image; None = the server's."""
     partition: str | None
     """Partition rule; None = the server's."""
-    form: PromptFormat = CHAT_FORM
+    prompt_format: PromptFormat = CHAT_FORMAT
     """How the messages become a prompt."""
 
     @property
@@ -131,7 +131,7 @@ def read_json(body: bytes) -> Mapping[str, Any]:
     """The object of a body.
 
     Raises:
-        Refused: no JSON, no object, or nested deeper than Python reads.
+        ApiError: no JSON, no object, or nested deeper than Python reads.
     """
     try:
         found = json.loads(body)
@@ -148,14 +148,14 @@ def read_chat(body: Mapping[str, Any]) -> ChatRequest:
     """The request.
 
     Raises:
-        Refused: a field is missing, wrong, or asks for something that this server does not do.
+        ApiError: a field is missing, wrong, or asks for something that this server does not do.
     """
     found = _validated(body)
     _check_extras(found.model_extra or {})
     messages = tuple(_message(turn, place) for place, turn in enumerate(found.messages))
-    form = _form(found, messages[-1])
+    prompt_format = _prompt_format(found, messages[-1])
     _check_text(found.model, "model")
-    tiling = found.mm_processor_kwargs or Tiling()
+    tiling = found.mm_processor_kwargs or TilingOptions()
     options = found.stream_options or StreamOptions()
     return ChatRequest(
         messages=messages,
@@ -168,7 +168,7 @@ def read_chat(body: Mapping[str, Any]) -> ChatRequest:
         include_usage=bool(options.include_usage),
         hd=_same("hd", found.hd, "mm_processor_kwargs.hd", tiling.hd),
         partition=_same("partition", found.partition, "mm_processor_kwargs.partition", tiling.partition),
-        form=form,
+        prompt_format=prompt_format,
     )
 
 
@@ -241,51 +241,51 @@ def _check_text(text: str, where: str) -> None:
         ) from None
 
 
-def _form(body: ChatBody, last: chat_format.Message) -> PromptFormat:
+def _prompt_format(body: ChatBody, last: chat_format.Message) -> PromptFormat:
     """How the messages become a prompt; the two flags exclude each other, as in vLLM, where the first is on unless
     it is said to be off."""
-    begun, header = bool(body.continue_final_message), body.add_generation_prompt is not False
-    if begun and header:
+    continued, header = bool(body.continue_final_message), body.add_generation_prompt is not False
+    if continued and header:
         raise ApiError(
             "continue_final_message goes with add_generation_prompt: false only; set it", param="add_generation_prompt"
         )
-    if not begun and not header:
+    if not continued and not header:
         raise ApiError(
             "add_generation_prompt: false has no use here without continue_final_message: true; leave it out",
             param="add_generation_prompt",
         )
-    if begun and not (last.role == "assistant" and any(last.content)):
-        raise ApiError("the last message is no begun text by the assistant; continue_final_message needs one",
+    if continued and not (last.role == "assistant" and any(last.content)):
+        raise ApiError("the last message is no continued text by the assistant; continue_final_message needs one",
                       param="messages")  # fmt: skip
-    if not begun and last.role != "user":
+    if not continued and last.role != "user":
         raise ApiError(f"the last message is by the {last.role}; end with the user's, or set continue_final_message",
                       param="messages")  # fmt: skip
-    return form_of(body.chat_template_kwargs or Template(), begun=begun)
+    return prompt_format_of(body.chat_template_kwargs or TemplateOptions(), continued=continued)
 
 
-def form_of(given: Template, *, begun: bool) -> PromptFormat:
+def prompt_format_of(given: TemplateOptions, *, continued: bool) -> PromptFormat:
     """What the words mean.
 
     Args:
-        begun: the last message is an answer begun.
+        continued: the last message is an answer continued.
 
     Raises:
-        Refused: another name of the assistant, or one that has no place.
+        ApiError: another name of the assistant, or one that has no place.
     """
     if given.assistant is None:
-        return PromptFormat(begun=begun, published=bool(given.published))
+        return PromptFormat(continued=continued, published=bool(given.published))
     blanks = len(given.assistant) <= LONGEST_QUOTE and given.assistant.strip(" ") == "assistant"
-    if begun or not given.published or not blanks:
+    if continued or not given.published or not blanks:
         raise ApiError(
             f"chat_template_kwargs.assistant is {quote(given.assistant)}; only blanks around the word assistant, "
-            "beside published: true and without a begun answer",
+            "beside published: true and without a continued answer",
             param="chat_template_kwargs.assistant",
         )
     return PromptFormat(published=True, assistant=given.assistant)
 
 
 def _beams(body: ChatBody) -> int:
-    """Width of the beam search, 1 without one. Raises Refused where the request has something that beams cannot do."""
+    """Width of the beam search, 1 without one. Raises ApiError where the request has something that beams cannot do."""
     width = body.n or 1
     if not body.use_beam_search:
         if width > 1:

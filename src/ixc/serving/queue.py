@@ -44,7 +44,7 @@ class Ticket:
         self.leave()
 
     def leave(self) -> None:
-        """Answered, failed or gone, waiting or running; a second call does nothing."""
+        """Answered, failed or cancelled, waiting or running; a second call does nothing."""
         self.queue.remove(self)
 
 
@@ -76,7 +76,7 @@ class Queue:
         """A place at the end.
 
         Raises:
-            Refused: 429 when full, with the seconds until half of it is answered; 503 when closing.
+            ApiError: 429 when full, with the seconds until half of it is answered; 503 when closing.
         """
         if self.closed:
             raise ApiError("the server is shutting down; ask another one", status=503, code="shutting_down")

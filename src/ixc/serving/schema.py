@@ -22,14 +22,14 @@ class StreamOptions(_Strict):
     continuous_usage_stats: bool | None = None
 
 
-class Tiling(_Strict):
+class TilingOptions(_Strict):
     """How images are cut: `hd` and `partition`; None: the server's."""
 
     hd: Annotated[int | None, Field(ge=1)] = None
     partition: str | None = None
 
 
-class Template(_Strict):
+class TemplateOptions(_Strict):
     """`chat_template_kwargs`; see `answer.Form`."""
 
     published: bool | None = None
@@ -58,7 +58,7 @@ class ChatMessage(BaseModel):
     content: str | list[ContentPart] | None = None
 
 
-class ChatBody(Tiling):
+class ChatBody(TilingOptions):
     """A request."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -76,9 +76,9 @@ class ChatBody(Tiling):
     stream_options: StreamOptions | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP_LOGPROBS)] = None
-    mm_processor_kwargs: Tiling | None = None
+    mm_processor_kwargs: TilingOptions | None = None
     n: Annotated[int | None, Field(ge=1)] = None
     use_beam_search: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: Template | None = None
+    chat_template_kwargs: TemplateOptions | None = None

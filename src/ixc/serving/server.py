@@ -27,15 +27,15 @@ KEEP_ALIVE = 15
 class Server(uvicorn.Server):
     """Closes its queue when it is told to leave."""
 
-    def __init__(self, desk: ChatService, *, drain_seconds: int) -> None:
+    def __init__(self, service: ChatService, *, drain_seconds: int) -> None:
         """
         Args:
             drain_seconds: longest time for answers to end after the signal.
         """
-        self.desk = desk
+        self.service = service
         super().__init__(
             uvicorn.Config(
-                create_app(desk),
+                create_app(service),
                 lifespan="off",
                 log_level="warning",
                 access_log=False,
@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.desk.queue.close()
+        self.service.queue.close()
         await super().shutdown(sockets)
 
 
@@ -67,7 +67,7 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def run(desk: ChatService, *, listening: socket.socket, drain_seconds: int, ready: Callable[[], None]) -> None:
+def run(service: ChatService, *, listening: socket.socket, drain_seconds: int, ready: Callable[[], None]) -> None:
     """Serves until SIGTERM or Ctrl-C, then drains.
 
     Args:
@@ -77,4 +77,4 @@ def run(desk: ChatService, *, listening: socket.socket, drain_seconds: int, read
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: None)
     ready()
-    Server(desk, drain_seconds=drain_seconds).run(sockets=[listening])
+    Server(service, drain_seconds=drain_seconds).run(sockets=[listening])

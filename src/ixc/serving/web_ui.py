@@ -25,21 +25,21 @@ from ixc.processing.pdf_process import page_as_png
 from ixc.serving.openai import ApiError, ChatRequest, quote, read_json
 
 if TYPE_CHECKING:
-    from ixc.serving.answer import GenerationJob
     from ixc.serving.app import ChatService
+    from ixc.serving.jobs import GenerationJob
 
 PAGE = Path(__file__).parent / "page"
 """The files of the page."""
 
 SCRIPT = "text/javascript"
-PAGE_KINDS = {"page.css": "text/css", "page.js": SCRIPT, "view.js": SCRIPT, "elsewhere.js": SCRIPT}
+PAGE_KINDS = {"page.css": "text/css", "page.js": SCRIPT, "view.js": SCRIPT, "export_request.js": SCRIPT}
 """File beside index.html -> its type."""
 
 PDF_START = "data:application/pdf;base64,"
 """How a document comes."""
 
 
-def add_window(app: FastAPI, desk: ChatService) -> None:
+def add_web_ui(app: FastAPI, service: ChatService) -> None:
     """Adds the routes."""
     _add_files(app)
     drawing = asyncio.Semaphore(1)
@@ -50,11 +50,11 @@ def add_window(app: FastAPI, desk: ChatService) -> None:
         width, height, hd = (_number(asked.get(key), key) for key in ("width", "height", "hd"))
         if width is None or height is None:
             raise ApiError("width and height are missing; ask /plan?width=3840&height=2160&hd=25")
-        return JSONResponse(plan_for(desk, width, height, hd, asked.get("partition")))
+        return JSONResponse(plan_for(service, width, height, hd, asked.get("partition")))
 
     @app.post("/pdf")
     async def page(request: Request) -> Response:
-        async with desk.bodies.read(request) as body, drawing:
+        async with service.bodies.read(request) as body, drawing:
             file, number = _read_pdf(read_json(body))
             pages, picture = await asyncio.to_thread(page_as_png, file, number)
         url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
@@ -62,31 +62,31 @@ def add_window(app: FastAPI, desk: ChatService) -> None:
 
     @app.post("/attention")
     async def attention(request: Request) -> Response:
-        if not attention_maps.is_supported(desk.engine):
+        if not attention_maps.possible(service.engine):
             raise ApiError("this engine does not give attention", status=501, code="no_attention")
-        asked, job = await desk.admit(request)
-        count = _answer_tokens(desk, asked)
-        found = await _alone(desk, job, count)
+        asked, job = await service.admit(request)
+        count = _answer_tokens(service, asked)
+        found = await _alone(service, job, count)
         return JSONResponse({"answer_tokens": count, "images": [_as_dict(each) for each in found]})
 
 
-def plan_for(desk: ChatService, width: int, height: int, hd: int | None, partition: str | None) -> dict[str, Any]:
+def plan_for(service: ChatService, width: int, height: int, hd: int | None, partition: str | None) -> dict[str, Any]:
     """What a picture of this size costs; sizes in px and tokens, seconds to read it.
 
     Raises:
         UsageError: no such rule, or no partition.
     """
-    most = desk.door.limits.max_hd
+    most = service.image_input.limits.max_hd
     if hd is not None and not 1 <= hd <= most:
         raise ApiError(f"hd is {quote(hd)}; use 1 to {most}", param="hd")
     found = plan_of(
         width,
         height,
-        hd=hd or desk.settings.hd or 1,
-        rule=partition or desk.settings.partition or "",
-        geometry=desk.settings.geometry,
+        hd=hd or service.settings.hd or 1,
+        rule=partition or service.settings.partition or "",
+        geometry=service.settings.geometry,
     )
-    part, seconds = found.partition, desk.runner.seconds(found.image_tokens, sum(found.flops().values()))
+    part, seconds = found.partition, service.worker.seconds(found.image_tokens, sum(found.flops().values()))
     return {
         "width": width, "height": height, "hd": part.hd, "partition": part.rule,
         "grid_h": part.grid_h, "grid_w": part.grid_w, "tiles": part.tiles, "overview": found.layout.overview,
@@ -128,9 +128,9 @@ def _read_pdf(asked: Any) -> tuple[bytes, int]:
         raise ApiError("the file's base64 is broken; encode the whole file anew", param="file") from None
 
 
-def _answer_tokens(desk: ChatService, asked: ChatRequest) -> int:
+def _answer_tokens(service: ChatService, asked: ChatRequest) -> int:
     """Tokens of the answer that ends the messages."""
-    if not asked.form.begun or asked.form.published:
+    if not asked.prompt_format.continued or asked.prompt_format.published:
         raise ApiError(
             "the last message must be the assistant's answer; set add_generation_prompt: false and "
             "continue_final_message: true",
@@ -138,19 +138,21 @@ def _answer_tokens(desk: ChatService, asked: ChatRequest) -> int:
         )
     asking = chat_format.Message("user", ("?",))
 
-    def length(*turns: chat_format.Message, begun: bool) -> int:
-        segments = chat_format.render(turns, continue_final_message=begun)
-        return desk.engine.processor.encode_segments([segments], return_tensors="pt")["input_ids"].shape[1]
+    def length(*turns: chat_format.Message, continued: bool) -> int:
+        segments = chat_format.render(turns, continue_final_message=continued)
+        return service.engine.processor.encode_segments([segments], return_tensors="pt")["input_ids"].shape[1]
 
-    return length(asking, asked.messages[-1], begun=True) - length(asking, begun=False)
+    return length(asking, asked.messages[-1], continued=True) - length(asking, continued=False)
 
 
-async def _alone(desk: ChatService, job: GenerationJob, answer_tokens: int) -> list[AttentionMaps]:
+async def _alone(service: ChatService, job: GenerationJob, answer_tokens: int) -> list[AttentionMaps]:
     """Waits in the queue as any answer does."""
-    ticket = desk.queue.enter(job.tokens)
+    ticket = service.queue.enter(job.tokens)
     try:
         await ticket.turn()
-        work = desk.runner.alone(lambda: attention_maps.compute(desk.engine, job.inputs, answer_tokens=answer_tokens))
+        work = service.worker.alone(
+            lambda: attention_maps.look(service.engine, job.inputs, answer_tokens=answer_tokens)
+        )
         return await asyncio.wrap_future(work)
     finally:
         ticket.leave()

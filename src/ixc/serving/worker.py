@@ -1,6 +1,6 @@
 """From a place in the queue to pieces in the event loop: the model works in one thread, its readers wait outside.
 
-    Stream.pieces: ticket.turn() -> thread: answer.pieces --call_soon_threadsafe--> asyncio.Queue --> async iterator
+    Stream.pieces: ticket.turn() -> thread: jobs.pieces --call_soon_threadsafe--> asyncio.Queue --> async iterator
 
 The place is given up when the thread has really ended, whoever has left before.
 """
@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import torch
 
 from ixc.inference.engine import Engine
-from ixc.serving import answer
-from ixc.serving.answer import GenerationJob, TextDelta
+from ixc.serving import jobs
+from ixc.serving.jobs import GenerationJob, TextDelta
 from ixc.serving.metrics import Metrics
 from ixc.serving.openai import ApiError
 from ixc.serving.queue import Ticket
@@ -65,20 +65,20 @@ class GenerationWorker:
             with suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(stream.out.put_nowait, message)
 
-        work = loop.run_in_executor(self._pool, self._work, stream.job, stream.ticket, stream.gone, put)
+        work = loop.run_in_executor(self._pool, self._work, stream.job, stream.ticket, stream.cancelled, put)
         work.add_done_callback(lambda _: stream.ticket.leave())
 
-    def _work(self, job: GenerationJob, ticket: Ticket, gone: Event, put: Any) -> None:
-        if gone.is_set():
+    def _work(self, job: GenerationJob, ticket: Ticket, cancelled: Event, put: Any) -> None:
+        if cancelled.is_set():
             return
         start, first = perf_counter(), None
         piece: TextDelta | None = None
         try:
-            with closing(answer.pieces(self.engine, job, gone=gone)) as found:
+            with closing(jobs.pieces(self.engine, job, cancelled=cancelled)) as found:
                 for piece in found:
                     first = first or perf_counter() - start
                     put(piece)
-                    if gone.is_set():
+                    if cancelled.is_set():
                         break
         except BaseException as error:
             put(error)
@@ -114,10 +114,10 @@ def _speed(model: Any) -> float:
 class DeltaStream:
     """One answer on its way to one reader."""
 
-    def __init__(self, runner: GenerationWorker, job: GenerationJob, ticket: Ticket) -> None:
-        self.runner, self.job, self.ticket = runner, job, ticket
+    def __init__(self, worker: GenerationWorker, job: GenerationJob, ticket: Ticket) -> None:
+        self.worker, self.job, self.ticket = worker, job, ticket
         self.out: asyncio.Queue[TextDelta | BaseException] = asyncio.Queue()
-        self.gone = Event()
+        self.cancelled = Event()
         self._started = False
         self._over = False
 
@@ -125,12 +125,12 @@ class DeltaStream:
         """The answer in pieces.
 
         Raises:
-            Refused: 499, the reader has left. CapacityError: too little memory.
+            ApiError: 499, the reader has left. CapacityError: too little memory.
         """
         try:
             await self.ticket.turn()
             self._started = True
-            self.runner.start(self)
+            self.worker.start(self)
             while not self._over:
                 message = await self.out.get()
                 if isinstance(message, BaseException):
@@ -141,13 +141,13 @@ class DeltaStream:
             self.leave()
 
     def leave(self) -> None:
-        """The reader has gone, or has read everything. May be called at any time, and again."""
-        if self.gone.is_set():
+        """The reader has cancelled, or has read everything. May be called at any time, and again."""
+        if self.cancelled.is_set():
             return
-        self.gone.set()
+        self.cancelled.set()
         error = ApiError("the client has left", status=499)
         if not self._over:
-            self.runner.metrics.add("ixc_cancelled_total")
+            self.worker.metrics.add("ixc_cancelled_total")
         if self._started:
             self.out.put_nowait(error)
         else:

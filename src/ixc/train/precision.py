@@ -36,7 +36,7 @@ class ComputeConfig:
         return replace(
             self,
             bfloat16=gpu if self.bfloat16 is None else self.bfloat16,
-            recompute=gpu if self.recompute is None else self.recompute,
+            gradient_checkpointing=gpu if self.gradient_checkpointing is None else self.gradient_checkpointing,
         )
 
 

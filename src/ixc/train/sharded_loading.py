@@ -19,9 +19,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from ixc.model.checkpoint_files import weight_files
 from ixc.model.configuration import IxcConfig
 from ixc.model.key_mapping import published_name
-from ixc.model.loading import check, weight_files
+from ixc.model.loading import check
 from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.model.quantization.layers import read_quantization
 from ixc.train.config import Adapter

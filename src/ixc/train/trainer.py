@@ -91,7 +91,7 @@ class Trainer:
         freeze(self.model, self.stage)
         if self.how.bfloat16:
             precision.halve_frozen(self.model)
-        if self.how.recompute:
+        if self.how.gradient_checkpointing:
             precision.gradient_checkpointing(self.model)
         learner = Learner(self.model, anchored=self.team.ranks > 1)
         shard(learner, self.team, half=bool(self.how.bfloat16))
@@ -186,7 +186,7 @@ class Trainer:
             f"lower budget ({self.batches.settings.budget:,} now)",
             f"the hd of its source ({pack[0].draw.source.hd} now)",
         ]
-        if not self.how.recompute:
+        if not self.how.gradient_checkpointing:
             remedies.append("take --recompute")
         return (
             f"step {self.step + 1}: a pack of {len(pack)} conversations ({pack[0].draw.record.where} first) with "

@@ -1,6 +1,6 @@
 // The page: shows how a picture will be cut, asks, and shows the answer while it comes. Talks to its own server only.
 
-import { asCurl, asPython } from "/page/elsewhere.js";
+import { asCurl, asPython } from "/page/export_request.js";
 import { View } from "/page/view.js";
 
 const at = (id) => document.getElementById(id);

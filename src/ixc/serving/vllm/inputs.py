@@ -3,7 +3,7 @@
     mm_processor_kwargs of the server   {"hd": 25, "partition": "fit", "max_hd": 55}
     mm_processor_kwargs of a request    {"hd": 9, "partition": "native"}; at most max_hd tiles
 
-One placeholder an image comes in (`vllm_chat`); it is replaced here by as many as the image has tokens.
+One placeholder an image comes in (`serving.vllm.chat`); it is replaced here by as many as the image has tokens.
 
 Legend: N tiles of all images, n images, S = 336 px.
 """

@@ -86,25 +86,25 @@ class Launch:
     """The arithmetic, to be printed."""
 
 
-def settings(order: VllmConfig) -> Launch:
+def build_launch(config: VllmConfig) -> Launch:
     """Context, memory and command.
 
     Raises:
         CapacityError: not even one context fits the memory.
     """
-    geometry, tiling = read_geometry(order.folder), read_tiling(order.folder)
-    hd = order.hd or tiling.get("hd", CHAT_DEFAULTS.hd)
-    rule = order.partition or tiling.get("rule", "original")
-    dtype = order.dtype if order.dtype != "auto" else "bfloat16" if order.accelerated else "float32"
-    usual, largest = (_largest(n, rule, dtype, geometry) for n in (hd, max(hd, order.limits.max_hd)))
-    images = max(1, min(order.limits.max_images, (geometry.max_positions - TEXT - ANSWER) // usual.image_tokens))
+    geometry, tiling = read_geometry(config.folder), read_tiling(config.folder)
+    hd = config.hd or tiling.get("hd", CHAT_DEFAULTS.hd)
+    rule = config.partition or tiling.get("rule", "original")
+    dtype = config.dtype if config.dtype != "auto" else "bfloat16" if config.accelerated else "float32"
+    usual, largest = (_largest(n, rule, dtype, geometry) for n in (hd, max(hd, config.limits.max_hd)))
+    images = max(1, min(config.limits.max_images, (geometry.max_positions - TEXT - ANSWER) // usual.image_tokens))
     wanted = max(images * usual.image_tokens, largest.image_tokens) + TEXT + ANSWER
     context = min(geometry.max_positions, -(-wanted // STEP) * STEP)
-    kv = _kv_bytes(order, largest, context)
+    kv = _kv_bytes(config, largest, context)
     return Launch(
-        command=_command(order, hd=hd, rule=rule, dtype=dtype, images=images, context=context, kv=kv),
-        environment=_environment(order),
-        lines=_lines(order, usual, largest, images=images, context=context, kv=kv),
+        command=_command(config, hd=hd, rule=rule, dtype=dtype, images=images, context=context, kv=kv),
+        environment=_environment(config),
+        lines=_lines(config, usual, largest, images=images, context=context, kv=kv),
     )
 
 
@@ -120,7 +120,7 @@ def free_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
     return int(found[1]) << 10 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def start(launch: Launch) -> None:
+def exec_vllm(launch: Launch) -> None:
     """Becomes vLLM; does not return."""
     sys.stdout.flush()
     os.execvpe(launch.command[0], list(launch.command), {**os.environ, **launch.environment})
@@ -134,30 +134,31 @@ def _largest(hd: int, rule: str, dtype: str, geometry: ModelGeometry) -> Plan:
     return max(plans, key=lambda found: found.image_tokens)
 
 
-def _kv_bytes(order: VllmConfig, largest: Plan, context: int) -> int | None:
+def _kv_bytes(config: VllmConfig, largest: Plan, context: int) -> int | None:
     """For the cache; None = vLLM measures the accelerator and takes what is left."""
-    if order.accelerated:
+    if config.accelerated:
         return None
     one = context * largest.kv_bytes // largest.tokens
-    left = int(order.memory * SHARE) - largest.weight_bytes() - largest.activation_bytes
+    left = int(config.memory * SHARE) - largest.weight_bytes() - largest.activation_bytes
     if left < one:
         raise CapacityError(
-            f"{order.folder} needs {largest.weight_bytes() / 1e9:.1f} GB of weights and {one / 1e9:.1f} GB of KV cache "
-            f"for one context of {context:,}, {order.memory / 1e9:.1f} GB of memory are free; lower --max-hd or --hd"
+            f"{config.folder} needs {largest.weight_bytes() / 1e9:.1f} GB of weights and {one / 1e9:.1f} GB of KV "
+            f"cache for one context of {context:,}, {config.memory / 1e9:.1f} GB of memory are free; "
+            "lower --max-hd or --hd"
         )
     return min(left, REQUESTS * one)
 
 
 def _command(
-    order: VllmConfig, *, hd: int, rule: str, dtype: str, images: int, context: int, kv: int | None
+    config: VllmConfig, *, hd: int, rule: str, dtype: str, images: int, context: int, kv: int | None
 ) -> tuple[str, ...]:
     beside = Path(sys.executable).with_name("vllm")
     program = str(beside) if beside.is_file() else shutil.which("vllm") or "vllm"
-    tiling = {"hd": hd, "partition": rule, "max_hd": max(hd, order.limits.max_hd)}
+    tiling = {"hd": hd, "partition": rule, "max_hd": max(hd, config.limits.max_hd)}
     options = {
-        "--served-model-name": order.name,
-        "--host": order.host,
-        "--port": str(order.port),
+        "--served-model-name": config.name,
+        "--host": config.host,
+        "--port": str(config.port),
         "--dtype": dtype,
         "--max-model-len": str(context),
         "--limit-mm-per-prompt": json.dumps({"image": images}),
@@ -165,37 +166,37 @@ def _command(
         "--override-generation-config": json.dumps({"temperature": 0.0}),  # greedy unless asked, as `ixc ask`
         # Compact JSON: where a schema allows it, a small model goes on with blanks until its answer is full.
         "--structured-outputs-config": json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}),
-        "--shutdown-timeout": str(order.drain_seconds),
+        "--shutdown-timeout": str(config.drain_seconds),
         "--middleware": MIDDLEWARE,
     }
     if kv is not None:
         options["--kv-cache-memory-bytes"] = str(kv)
     # On a processor compiling takes minutes at every start and gains little: the products dominate.
-    eager = () if order.accelerated else ("--enforce-eager",)
+    eager = () if config.accelerated else ("--enforce-eager",)
     flat = [word for option in options.items() for word in option]
-    # hd and partition of a request come in this way; `vllm_inputs` lets nothing else through, and bounds both.
+    # hd and partition of a request come in this way; `serving.vllm.inputs` lets nothing else through, and bounds both.
     trusted = ("--trust-request-mm-kwargs", "--enable-prompt-tokens-details")
-    return (program, "serve", str(order.folder), *flat, *eager, *trusted)
+    return (program, "serve", str(config.folder), *flat, *eager, *trusted)
 
 
-def _environment(order: VllmConfig) -> dict[str, str]:
-    door = settings_text(order.limits, fetch_from=order.fetch_from, hosts=order.hosts)
+def _environment(config: VllmConfig) -> dict[str, str]:
+    middleware = settings_text(config.limits, fetch_from=config.fetch_from, hosts=config.hosts)
     found = {
-        SETTINGS: door,
-        "VLLM_MAX_IMAGE_PIXELS": str(order.limits.max_pixels),
+        SETTINGS: middleware,
+        "VLLM_MAX_IMAGE_PIXELS": str(config.limits.max_pixels),
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    return {**found, KEY: order.api_key} if order.api_key else found
+    return {**found, KEY: config.api_key} if config.api_key else found
 
 
 def _lines(
-    order: VllmConfig, usual: Plan, largest: Plan, *, images: int, context: int, kv: int | None
+    config: VllmConfig, usual: Plan, largest: Plan, *, images: int, context: int, kv: int | None
 ) -> tuple[str, ...]:
     token = largest.kv_bytes // largest.tokens
     hd, most = usual.partition.hd, largest.partition.hd
     lines = [
-        f"engine        vLLM, {largest.dtype}, {'GPU' if order.accelerated else 'processor'}",
+        f"engine        vLLM, {largest.dtype}, {'GPU' if config.accelerated else 'processor'}",
         f"image         at most {usual.image_tokens:,} tokens at HD-{hd}, {largest.image_tokens:,} at HD-{most}",
         f"context       {context:,} tokens: {images} images at HD-{hd} or one at HD-{most}, text and answer",
         f"weights       {largest.weight_bytes() / 1e9:.2f} GB",

@@ -4,8 +4,8 @@
     y = W x + (alpha / r) * B A x       image tokens only: where `input_ids` holds the placeholder
 
 The mask is made from the ids inside the compiled part, so it is right for every way vLLM cuts a prompt: a chunk, what a
-cached prefix leaves, a preempted request begun again, a batch of prompts and answers. Generated tokens are no
-placeholders (`vllm_model` never lets one be sampled), so answers never use PLoRA.
+cached prefix leaves, a preempted request continued again, a batch of prompts and answers. Generated tokens are no
+placeholders (`serving.vllm.model` never lets one be sampled), so answers never use PLoRA.
 
 Tensor parallel: W is cut by vLLM. A column map keeps A whole and cuts B; a row map cuts A and keeps B whole, whose
 partial sums join those of W before the one reduction. `wqkv` stays fused by key head as published, so its cut is that

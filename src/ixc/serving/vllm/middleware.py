@@ -22,12 +22,12 @@ from typing import Any
 from starlette.requests import Request
 
 from ixc.errors import ImageError
-from ixc.serving.body import Bodies
+from ixc.serving.body import BodyReader
 from ixc.serving.fetch import Fetcher
 from ixc.serving.image_input import ImageInput, Limits
 from ixc.serving.metrics import Metrics
 from ixc.serving.middleware import Receive, Scope, SecurityMiddleware, Send
-from ixc.serving.openai import MAX_STOPS, ApiError, Template, error_body, quote, read_json
+from ixc.serving.openai import MAX_STOPS, ApiError, TemplateOptions, error_body, quote, read_json
 from ixc.serving.vllm.settings import KEY, SETTINGS
 
 CHAT = "/v1/chat/completions"
@@ -74,8 +74,8 @@ class VllmMiddleware:
 class _Requests:
     """Routes, bodies and images."""
 
-    def __init__(self, app: Any, door: ImageInput) -> None:
-        self.app, self.door, self.bodies = app, door, Bodies(door.limits)
+    def __init__(self, app: Any, image_input: ImageInput) -> None:
+        self.app, self.image_input, self.bodies = app, image_input, BodyReader(image_input.limits)
         self.inside = 0
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
 
@@ -93,7 +93,7 @@ class _Requests:
             await self.app(scope, receive, send)
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        most = self.door.limits.max_waiting_requests
+        most = self.image_input.limits.max_waiting_requests
         if self.inside >= most:
             await _refuse(send, ApiError(f"{most} requests are inside; try again", status=429, retry_after=2))
             return
@@ -106,7 +106,7 @@ class _Requests:
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with self.bodies.read(Request(scope, receive)) as body:
-                async with asyncio.timeout(self.door.limits.open_seconds):
+                async with asyncio.timeout(self.image_input.limits.open_seconds):
                     loop = asyncio.get_running_loop()
                     checked = await loop.run_in_executor(self._readers, self._checked, body)
         except ApiError as error:
@@ -121,7 +121,7 @@ class _Requests:
         """The body as vLLM gets it.
 
         Raises:
-            Refused: a field, an image or a limit.
+            ApiError: a field, an image or a limit.
         """
         try:
             return json.dumps(self._object(dict(read_json(body)))).encode()
@@ -152,7 +152,7 @@ class _Requests:
         return asked
 
     def _numbers(self, asked: Mapping[str, Any]) -> None:
-        limits = self.door.limits
+        limits = self.image_input.limits
         for name, most in (("n", MAX_N), ("max_tokens", limits.max_new_tokens),
                            ("max_completion_tokens", limits.max_new_tokens)):  # fmt: skip
             value = asked.get(name)
@@ -169,7 +169,7 @@ class _Requests:
         said = {name: asked.pop(name, None) for name in ("hd", "partition")}
         tiling = {**given, **{name: value for name, value in said.items() if value is not None}}
         tiling = {name: value for name, value in tiling.items() if value is not None}
-        hd, most = tiling.get("hd"), self.door.limits.max_hd
+        hd, most = tiling.get("hd"), self.image_input.limits.max_hd
         if hd is not None and not (type(hd) is int and 1 <= hd <= most):
             raise ApiError(f"hd is {quote(hd)}; a whole number from 1 to {most} is needed", param="hd")
         return tiling
@@ -178,15 +178,17 @@ class _Requests:
         texts = [message.get("content") for message in messages if isinstance(message, dict)]
         texts += [part.get("text") if isinstance(part, dict) else part for part in parts]
         letters = sum(len(text) for text in texts if isinstance(text, str))
-        if letters > self.door.limits.max_text:
-            raise ApiError(f"{letters:,} characters of text, at most {self.door.limits.max_text:,} are read; send less")
+        if letters > self.image_input.limits.max_text:
+            raise ApiError(
+                f"{letters:,} characters of text, at most {self.image_input.limits.max_text:,} are read; send less"
+            )
 
     def _images(self, parts: list[Any]) -> None:
         """Reads and measures every image, and puts it into its part as a data: URL."""
         urls = [_address(part) for part in parts]
-        self.door.check_count(urls)
-        files = [self.door.read(url) for url in urls]
-        self.door.check(files)
+        self.image_input.check_count(urls)
+        files = [self.image_input.read(url) for url in urls]
+        self.image_input.check(files)
         for part, file in zip(parts, files, strict=True):
             part.clear()
             url = "data:image/png;base64," + base64.b64encode(file).decode()
@@ -204,8 +206,8 @@ def _address(part: Any) -> str:
 
 
 def _check_template(given: Any) -> None:
-    """Our own words only; what they hold is checked by `vllm_prompt`."""
-    known = set(Template.model_fields)
+    """Our own words only; what they hold is checked by `serving.vllm.prompt`."""
+    known = set(TemplateOptions.model_fields)
     if given is not None and not (isinstance(given, dict) and set(given) <= known):
         raise ApiError(f"chat_template_kwargs takes {' and '.join(sorted(known))}", param="chat_template_kwargs")
 

@@ -26,9 +26,9 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER
 from ixc.errors import WeightsError
+from ixc.model.checkpoint_files import weight_files
 from ixc.model.configuration import IxcConfig
 from ixc.model.key_mapping import is_ignored, own_name
-from ixc.model.loading import weight_files
 from ixc.model.modeling import IxcModel
 from ixc.serving.vllm.inputs import IxcDummyInputs, IxcMultiModalProcessor, IxcProcessingInfo
 from ixc.serving.vllm.layers import VllmDecoder

@@ -1,6 +1,6 @@
 """A conversation as vLLM has read it -> the ids of its prompt, those of the light server (spec i).
 
-    add_generation_prompt, continue_final_message    vLLM's own: the assistant's header, or an answer begun
+    add_generation_prompt, continue_final_message    vLLM's own: the assistant's header, or an answer continued
     chat_template_kwargs                             {"published": true} and its "assistant", see `answer.Form`
 
 Other words of a template are other models' and change nothing here. vLLM is not imported.
@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from ixc.core import chat_format
 from ixc.errors import UsageError
 from ixc.processing.prompt_encoding import PromptEncoder
-from ixc.serving.answer import PromptFormat, prompt
-from ixc.serving.openai import ROLES, Template, form_of
+from ixc.serving.jobs import PromptFormat, prompt
+from ixc.serving.openai import ROLES, TemplateOptions, prompt_format_of
 
-TEMPLATE = tuple(Template.model_fields)
+TEMPLATE = tuple(TemplateOptions.model_fields)
 """What a request may say in chat_template_kwargs."""
 
 
@@ -38,21 +38,21 @@ def ids(
         IxcError: a role, a part or an option this model has not.
     """
     messages = [_message(message) for message in conversation]
-    form = _form(options)
-    if form.published:
-        segments = prompt(messages, form, system=system)
+    prompt_format = _prompt_format(options)
+    if prompt_format.published:
+        segments = prompt(messages, prompt_format, system=system)
     else:
         header = options.get("add_generation_prompt", True)
         segments = chat_format.render(
-            messages, system=system, add_generation_prompt=header, continue_final_message=form.begun
+            messages, system=system, add_generation_prompt=header, continue_final_message=prompt_format.continued
         )
-    return encoder.row(segments, counts=repeat(1), bos=True, bos_once=form.published).ids
+    return encoder.row(segments, counts=repeat(1), bos=True, bos_once=prompt_format.published).ids
 
 
-def _form(options: Mapping[str, Any]) -> PromptFormat:
+def _prompt_format(options: Mapping[str, Any]) -> PromptFormat:
     given = {name: options[name] for name in TEMPLATE if options.get(name) is not None}
     try:
-        return form_of(Template(**given), begun=bool(options.get("continue_final_message")))
+        return prompt_format_of(TemplateOptions(**given), continued=bool(options.get("continue_final_message")))
     except ValidationError as error:
         name, why = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
         raise UsageError(f"chat_template_kwargs.{name}: {why.lower()}") from None

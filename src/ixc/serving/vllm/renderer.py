@@ -2,7 +2,7 @@
 
 vLLM's usual way renders a template and tokenises the whole: a user who writes an end tag ends the turn. Here contents
 are tokenised apart, as in `ixc ask`; what looks like a special token in a text is text, and the only placeholders are
-those of images that really came, one each (`vllm_inputs` makes them as many as there are tokens).
+those of images that really came, one each (`serving.vllm.inputs` makes them as many as there are tokens).
 """
 
 from __future__ import annotations

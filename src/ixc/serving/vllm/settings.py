@@ -10,7 +10,7 @@ from ixc.serving.image_input import Limits
 MIDDLEWARE = "ixc.serving.vllm.middleware.VllmMiddleware"
 """The door, as vLLM's --middleware names it."""
 
-SETTINGS = "IXC_VLLM_DOOR"
+SETTINGS = "IXC_VLLM_MIDDLEWARE"
 """The environment variable that holds the settings."""
 
 KEY = "IXC_API_KEY"

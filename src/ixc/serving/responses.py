@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from ixc.serving.answer import GenerationJob, TextDelta, TokenLogprob
+from ixc.serving.jobs import GenerationJob, TextDelta, TokenLogprob
 
 DONE = b"data: [DONE]\n\n"
 """The last event."""

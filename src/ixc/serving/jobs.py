@@ -34,8 +34,8 @@ HEADER = f"{chat_format.TURN_START}assistant\n"
 class PromptFormat:
     """How messages become a prompt."""
 
-    begun: bool = False
-    """The last message is an answer begun: its turn stays open."""
+    continued: bool = False
+    """The last message is an answer continued: its turn stays open."""
     published: bool = False
     """As the prompts of the published benchmark runs: images before the first turn, no system text but the
     conversation's own, `<s>` once."""
@@ -43,7 +43,7 @@ class PromptFormat:
     """The name in the header before the answer; one published prompt has blanks before it."""
 
 
-CHAT_FORM = PromptFormat()
+CHAT_FORMAT = PromptFormat()
 """A conversation as everybody has it."""
 
 
@@ -114,7 +114,7 @@ def prepare(
     max_tokens: int | None = None,
     stop: tuple[str, ...] = (),
     top_logprobs: int | None = None,
-    form: PromptFormat = CHAT_FORM,
+    prompt_format: PromptFormat = CHAT_FORMAT,
 ) -> GenerationJob:
     """Everything that can be wrong with a conversation is found here, before the model runs.
 
@@ -131,8 +131,8 @@ def prepare(
     image_tokens = tuple(engine.processor.num_image_tokens(grid.grid_h, grid.grid_w) for grid in grids)
     _room(engine, sum(image_tokens), None)
     inputs = engine.processor.encode_segments(
-        [prompt(messages, form, system=engine.processor.system)],
-        bos_once=form.published,
+        [prompt(messages, prompt_format, system=engine.processor.system)],
+        bos_once=prompt_format.published,
         hd=hd,
         partition=partition,
         return_tensors="pt",
@@ -150,13 +150,17 @@ def prepare(
     )
 
 
-def prompt(messages: Sequence[chat_format.Message], form: PromptFormat, *, system: str) -> list[chat_format.Segment]:
-    """Messages in the wanted form, as segments."""
-    found = chat_format.render(messages, system="" if form.published else system, continue_final_message=form.begun)
-    if not form.published:
+def prompt(
+    messages: Sequence[chat_format.Message], prompt_format: PromptFormat, *, system: str
+) -> list[chat_format.Segment]:
+    """Messages in the wanted prompt_format, as segments."""
+    found = chat_format.render(
+        messages, system="" if prompt_format.published else system, continue_final_message=prompt_format.continued
+    )
+    if not prompt_format.published:
         return found
-    if not form.begun:
-        header = f"{found[-1].text.removesuffix(HEADER)}{chat_format.TURN_START}{form.assistant}\n"
+    if not prompt_format.continued:
+        header = f"{found[-1].text.removesuffix(HEADER)}{chat_format.TURN_START}{prompt_format.assistant}\n"
         found[-1] = chat_format.Segment("markup", header)
     return [*(s for s in found if s.kind == "image"), *(s for s in found if s.kind != "image")]
 
@@ -172,16 +176,16 @@ def _room(engine: Engine, prompt_tokens: int, wanted: int | None) -> int:
     return wanted or min(left, engine.model.generation_config.max_new_tokens or MAX_NEW_TOKENS)
 
 
-def pieces(engine: Engine, job: GenerationJob, *, gone: Event) -> Iterator[TextDelta]:
+def pieces(engine: Engine, job: GenerationJob, *, cancelled: Event) -> Iterator[TextDelta]:
     """The answer while it is made; closing the iterator ends generation at the next token.
 
     Args:
-        gone: set by the reader's side to end it too.
+        cancelled: set by the reader's side to end it too.
 
     Raises:
         CapacityError: too little memory.
     """
-    run = _Run(engine, job, gone)
+    run = _Run(engine, job, cancelled)
     if job.sampling.num_beams > 1:
         yield run.beams()
         return
@@ -202,17 +206,17 @@ def pieces(engine: Engine, job: GenerationJob, *, gone: Event) -> Iterator[TextD
 class _Run:
     """One generation: the tokens so far and why it ended."""
 
-    def __init__(self, engine: Engine, job: GenerationJob, gone: Event) -> None:
-        self.engine, self.job, self.gone = engine, job, gone
+    def __init__(self, engine: Engine, job: GenerationJob, cancelled: Event) -> None:
+        self.engine, self.job, self.cancelled = engine, job, cancelled
         self.count, self.finish = 0, "length"
         self.record = None if job.top_logprobs is None else LogprobRecorder()
         self.fresh: list[TokenLogprob] = []
-        self._reused = engine.generator.prefixes.tokens_reused
+        self._reused = engine.reader.prefixes.tokens_reused
 
     @property
     def cached(self) -> int:
         """Tokens of this prompt that were not read again; only one answer is made at a time."""
-        return self.engine.generator.prefixes.tokens_reused - self._reused
+        return self.engine.reader.prefixes.tokens_reused - self._reused
 
     def texts(self) -> Iterator[str]:
         return text_pieces(self._tokens(), decode=self.engine.processor.decode_answer)
@@ -223,7 +227,9 @@ class _Run:
 
     def beams(self) -> TextDelta:
         """The likeliest answer, with the others."""
-        rows = self._generate(num_return_sequences=self.job.sampling.num_beams, stopping_criteria=[_Gone(self.gone)])
+        rows = self._generate(
+            num_return_sequences=self.job.sampling.num_beams, stopping_criteria=[_CancelCriteria(self.cancelled)]
+        )
         best, *others = [self._whole(row[self.job.prompt_tokens :].tolist()) for row in rows]
         return replace(best, others=tuple(others), cached_tokens=self.cached)
 
@@ -247,7 +253,7 @@ class _Run:
                 if token in ends:
                     self.finish = "stop"
                     return
-                if self.gone.is_set():
+                if self.cancelled.is_set():
                     return
                 self.count += 1
                 if self.record is not None:
@@ -278,14 +284,14 @@ class _Run:
         )
 
 
-class _Gone(StoppingCriteria):
+class _CancelCriteria(StoppingCriteria):
     """Ends a generation whose reader has left."""
 
-    def __init__(self, gone: Event) -> None:
-        self.gone = gone
+    def __init__(self, cancelled: Event) -> None:
+        self.cancelled = cancelled
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self.gone.is_set(), dtype=torch.bool, device=input_ids.device)
+        return torch.full((input_ids.shape[0],), self.cancelled.is_set(), dtype=torch.bool, device=input_ids.device)
 
 
 def _first_stop(text: str, stops: Sequence[str]) -> int | None:
