@@ -107,7 +107,7 @@ def test_a_kept_score_needs_no_data(tmp_path: Path) -> None:
     assert (nothing.results[0].headline, dict(nothing.results[0].per_row)) == (None, {})
     write([nothing], out=tmp_path / "nothing")
     (folder / "chartqa.score.json").write_text("[]")
-    with pytest.raises(DataError, match="is a list, an object needed"):
+    with pytest.raises(DataError, match="holds a list, a JSON object needed"):
         gather(folder, rows_of=lambda task: None)
     (folder / "chartqa.score.json").write_text('{"name": "x"}')
     with pytest.raises(DataError, match="holds no score"):

@@ -78,8 +78,8 @@ def read(path: Path) -> BenchResult:
     Raises:
         DataError: no result file.
     """
+    found = files.read_json_object(path, remedy="name another with --out")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         return BenchResult(machine=found["machine"], rows=[BenchRow(**row) for row in found["rows"]])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path} is no result of ixc bench speed ({error}); name another with --out") from error

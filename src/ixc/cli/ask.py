@@ -38,7 +38,7 @@ from ixc.errors import IxcError, UsageError
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
     from ixc.inference.request import Answer, Request
-    from ixc.inference.standalone import StandaloneReader
+    from ixc.inference.standalone import StandaloneEngine
     from ixc.processing.pages import Rendering
 
 ASK_EXAMPLES = (
@@ -84,7 +84,7 @@ class AskOptions:
 
     @property
     def suits_standalone(self) -> bool:
-        """Whether the standalone reader has all of these options."""
+        """Whether the standalone engine has all of these options."""
         return (
             self.plora == "separate"
             and not self.compile
@@ -130,7 +130,7 @@ def _print(options: AskOptions, answer: Callable[[], Answer], stream: Callable[[
     print(json.dumps(found, ensure_ascii=False))
 
 
-def _standalone(folder: Path, pictures: list[Any], options: AskOptions) -> tuple[StandaloneReader, Request] | None:
+def _standalone(folder: Path, pictures: list[Any], options: AskOptions) -> tuple[StandaloneEngine, Request] | None:
     """Prepare the question without importing transformers; None where the full engine must answer."""
     from ixc.inference.standalone import open_folder
 

@@ -7,7 +7,6 @@ Missing parts are listed in the run's notes; the rest is reported all the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from math import isfinite
@@ -23,6 +22,7 @@ from ixc.evals.report.task_report import CASES, Rows, Scores, TaskRun, task_repo
 from ixc.evals.task import Task
 from ixc.evals.task_score import files_of, plain
 from ixc.evals.tasks import TASKS
+from ixc.utils.files import read_json_object
 
 RowsOf = Callable[[Task], Rows | None]
 """Task -> its rows, as returned by `Task.read`; None where the data is missing."""
@@ -124,7 +124,7 @@ def _score(path: Path, task: Task, rows: Rows, run: predictions.Run) -> Scores:
     """Return the stored score if it belongs to these answers, else compute one by rule; a hidden split has none."""
     if task.hidden:
         return Scores(metric="scored by a server", headline=None, table=(), per_row={})
-    stored = _stored(path) if path.exists() else None
+    stored = read_json_object(path, remedy="delete it and score again") if path.exists() else None
     if stored is not None and _is_of(stored, run):
         try:
             return _scores(stored, task)
@@ -143,16 +143,6 @@ def _is_of(stored: dict[str, Any], run: predictions.Run) -> bool:
     """Whether a stored score belongs to these answers, as far as it says."""
     mine = {"answered": len(run.answered), "header": plain(asdict(run.header))}
     return all(stored.get(key, value) == value for key, value in mine.items())
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSON ({str(error)[:80]}); delete it and score again") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} is a {type(value).__name__}, an object needed; delete it and score again")
-    return value
 
 
 def _scores(value: dict[str, Any], task: Task) -> Scores:
