@@ -391,6 +391,9 @@ def eval_synth(options: SyntheticOptions) -> None:
     """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
     check_run(device=options.device, dtype=options.dtype)
     check_model(options.model)
+    from ixc.synth.page_sampling import check_drawn
+
+    check_drawn(options.kind, options.hd)  # before `synthetic`, which imports numpy and the fonts
     from ixc.evals import synthetic
     from ixc.evals.parallel import ask_in_parallel
     from ixc.inference.model_folder import find_folder, fingerprint
