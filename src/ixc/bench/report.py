@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ixc.bench.result import BenchResult, BenchRow
-from ixc.utils.svg import tag, text
+from ixc.utils.svg import document, tag, text
 
 WIDTH, HEIGHT, MARGIN = 640, 300, 56
 """Size of one panel, pixels."""
@@ -117,10 +117,7 @@ def plot(result: BenchResult) -> str:
             if len(rows) >= 2:
                 panels.append(tag("g", _panel(rows, f"{subject}: {name}"), transform=f"translate(0 {top})"))
                 top += HEIGHT
-    back = tag("rect", width=WIDTH, height=top, fill="white")
-    style = "font-family:sans-serif;font-size:12px"
-    box = f"0 0 {WIDTH} {top}"
-    return tag("svg", back + "".join(panels), xmlns="http://www.w3.org/2000/svg", viewBox=box, style=style) + "\n"
+    return document("".join(panels), width=WIDTH, height=top, font_size=12)
 
 
 def _panel(rows: list[BenchRow], title: str) -> str:
