@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ixc.evals.synthetic import SyntheticCase, marked, row, rows
+from ixc.evals.synthetic import SyntheticCase, case_of, row, rows
 from ixc.inference.engine import load
 from ixc.nano.drawn_config import read_recipe
 from ixc.runlog.jsonl import read
@@ -35,7 +35,7 @@ def examined(model: Path, family: PageFamily) -> list[SyntheticCase]:
             continue
         asked = page.questions[int(np.random.default_rng([number, 13]).integers(len(page.questions)))]
         said = engine.ask([paint(page)], asked.question).text.strip()
-        cases.append(marked(page, asked, said, hd=page.hd))
+        cases.append(case_of(page, asked, said, hd=page.hd))
     return cases
 
 

@@ -28,7 +28,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def call(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            main.main()
+            main()
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("error: ")

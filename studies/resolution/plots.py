@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ixc.utils.svg import tag, text
+from ixc.utils.svg import document, tag, text
 from studies.resolution.results import Estimate
 
 WIDTH, HEIGHT, MARGIN, TOP = 360, 300, 46, 52
@@ -39,12 +39,8 @@ class Panel:
 def plot(panels: Sequence[Panel]) -> str:
     """Diagrams side by side."""
     tall = HEIGHT + 16 * max(len(panel.series) for panel in panels)
-    parts = [tag("rect", width=WIDTH * len(panels), height=tall, fill="white")]
-    for number, panel in enumerate(panels):
-        parts.append(tag("g", _panel(panel), transform=f"translate({number * WIDTH} 0)"))
-    box = f"0 0 {WIDTH * len(panels)} {tall}"
-    style = "font-family:sans-serif;font-size:11px"
-    return tag("svg", "".join(parts), xmlns="http://www.w3.org/2000/svg", viewBox=box, style=style) + "\n"
+    parts = [tag("g", _panel(panel), transform=f"translate({number * WIDTH} 0)") for number, panel in enumerate(panels)]
+    return document("".join(parts), width=WIDTH * len(panels), height=tall, font_size=11)
 
 
 def _bounds(panel: Panel) -> tuple[float, float]:

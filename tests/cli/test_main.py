@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from ixc import __version__
-from ixc.cli import main
+from ixc.cli import plan
+from ixc.cli.main import main
 from ixc.synth.dataset_folder import QUESTIONS, write_folder
 
 QUESTION = "What is the title?"
@@ -58,7 +59,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         with pytest.raises(SystemExit) as left:
-            main.main()
+            main()
         out, err = capsys.readouterr()
         assert isinstance(left.value.code, int)
         return left.value.code, out, err
@@ -365,7 +366,7 @@ def test_an_interrupt_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -
     def interrupt(name: str) -> Path:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "existing", interrupt)
+    monkeypatch.setattr(plan, "existing", interrupt)
     code, _, err = run("plan", "page.png")
     assert code == 130
     assert "Traceback" not in err

@@ -6,13 +6,14 @@ import io
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
 from ixc.evals import predictions
 from ixc.evals.paper_scores import AXES
-from ixc.evals.report.examine import Scores, examine
-from ixc.evals.report.result import ReportRun
+from ixc.evals.report.run_report import ReportRun, TaskReport
+from ixc.evals.report.task_report import Scores, TaskRun, task_report
 from ixc.evals.tasks import TASKS
 
 MOCK = Path(__file__).parents[1] / "goldens" / "metrics" / "mock"
@@ -42,11 +43,15 @@ def rows() -> list[dict]:
     ]
 
 
+def report_of(**values: Any) -> TaskReport:
+    return task_report(TaskRun(**values))
+
+
 @cache
 def fake_run(name: str = "ours", *, scores: tuple[float, ...] = PLAIN, skip: tuple[str, ...] = ()) -> ReportRun:
     """A run whose benchmarks all have the same questions, `mme` and `hall` without an interval."""
     results = tuple(
-        examine(
+        report_of(
             task=axis.key,
             dataset=axis.datasets[-1] if axis.key == "doc" else axis.datasets[0],
             title=axis.title,
@@ -79,7 +84,7 @@ def mock_folder(folder: Path) -> Path:
             data="",
         )  # fmt: skip
         path = predictions.path_of(folder, task.name)
-        predictions.begin(path, header)
+        predictions.start_or_resume(path, header)
         answers = [predictions.Prediction(index=line["index"], prediction=str(line["prediction"])) for line in lines]
         predictions.append(path, answers)
     return folder

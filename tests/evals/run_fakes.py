@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -38,8 +38,10 @@ Reply = Callable[[dict[str, Any]], tuple[int, Any]]
 
 
 @contextmanager
-def server(reply: Reply, *, models: Sequence[str] = ("stub",)) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(address, what it was asked): a server on a port of its own."""
+def server(
+    reply: Reply, *, models: Sequence[str] = ("stub",), headers: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Run a server on a free port; yields (address, requests received). `headers` go with every answer."""
     seen: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -55,6 +57,9 @@ def server(reply: Reply, *, models: Sequence[str] = ("stub",)) -> Iterator[tuple
             data = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Type", "text/html" if isinstance(value, bytes) else "application/json")
+            for name, text in (headers or {}).items():
+                self.send_header(name, text)
             self.end_headers()
             self.wfile.write(data)
 

@@ -1,8 +1,10 @@
-"""A model behind a server, and a judge: what is sent, what comes back, and every way it can fail."""
+"""The endpoint client and the judge: requests, replies, and every way they can fail."""
 
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ def question(**changes: Any) -> Question:
     return Question(**{**values, **changes})
 
 
-def test_a_clean_question_on_the_wire() -> None:
+def test_answer_sends_a_clean_question() -> None:
     with server(lambda body: said("B")) as (url, seen):
         there = endpoint.connect(url, key="secret")
         assert endpoint.answers(there, [question()]) == ["B"]
@@ -56,7 +58,7 @@ def test_a_clean_question_on_the_wire() -> None:
     assert "chat_template_kwargs" not in body
 
 
-def test_a_published_prompt_is_taken_apart() -> None:
+def test_answer_splits_a_published_prompt_into_turns() -> None:
     with server(lambda body: said(" B")) as (url, seen):
         there = endpoint.connect(f"{url}/v1/")
         assert endpoint.answer(there, question(text=PRIMED, raw=True, num_beams=5)) == " B"
@@ -70,7 +72,7 @@ def test_a_published_prompt_is_taken_apart() -> None:
     assert (body["use_beam_search"], body["n"]) == (True, 5)
 
 
-def test_turns_of_other_prompts() -> None:
+def test_messages_of_other_prompts() -> None:
     messages, primed, form = endpoint.messages(question(text=VET, raw=True))
     assert form == {"published": True, "assistant": "    assistant"}
     assert [each["role"] for each in messages] == ["system", "user"]
@@ -84,7 +86,7 @@ def test_turns_of_other_prompts() -> None:
     assert form == {}
 
 
-def test_answers_keep_their_order_while_asked_side_by_side() -> None:
+def test_answers_keep_their_order_while_asked_concurrently() -> None:
     together = threading.Barrier(4, timeout=30)
 
     def reply(body: dict[str, Any]) -> tuple[int, Any]:
@@ -97,44 +99,89 @@ def test_answers_keep_their_order_while_asked_side_by_side() -> None:
         assert endpoint.answers(there, [question(text=t, images=()) for t in texts]) == [t.upper() for t in texts]
 
 
-def test_a_plain_server_gets_openais_fields_only() -> None:
+def test_answer_with_openai_only_sends_openais_fields() -> None:
     with server(lambda body: said("B")) as (url, seen):
-        there = endpoint.connect(url, plain=True)
+        there = endpoint.connect(url, openai_only=True)
         endpoint.answer(there, question(num_beams=3))
         with pytest.raises(UsageError, match="--prompts clean"):
             endpoint.answer(there, question(text=PRIMED, raw=True))
+    assert seen[0]["_key"] is None
     assert {key for key in seen[0] if key[0] != "_"} == {"model", "messages", "max_tokens", "temperature"}
 
 
-def test_a_busy_server_is_asked_again_and_a_refusal_is_not() -> None:
-    waits: list[float] = []
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the SDK would have slept."""
+    found: list[float] = []
+    monkeypatch.setattr("time.sleep", found.append)
+    return found
+
+
+def test_answer_retries_a_busy_server(waits: list[float]) -> None:
     states = [(503, "busy"), (429, "slow down"), said("B")]
     with server(lambda body: states.pop(0)) as (url, seen):
-        there = endpoint.connect(url, sleep=waits.append)
-        assert endpoint.answer(there, question()) == "B"
-        states += [(400, {"error": "unknown field n"}), (401, "no key"), (404, "no model")]
-        with pytest.raises(EndpointError, match=r"HTTP 400: .*unknown field n.*--plain"):
-            endpoint.answer(there, question())
+        assert endpoint.answer(endpoint.connect(url), question()) == "B"
+        assert (len(seen), len(waits)) == (3, 2)
+        states += [(500, "down")] * 6
+        with pytest.raises(EndpointError, match=r"no answer in 6 attempts \(HTTP 500: .*down"):
+            endpoint.answer(endpoint.connect(url), question())
+        assert len(seen) == 9
+
+
+def test_answer_follows_retry_after(waits: list[float]) -> None:
+    states = [(429, "slow down"), said("B")]
+    with server(lambda body: states.pop(0), headers={"Retry-After": "17"}) as (url, _):
+        assert endpoint.answer(endpoint.connect(url), question()) == "B"
+    assert waits == [17]
+
+
+def test_answer_does_not_retry_a_refusal(waits: list[float]) -> None:
+    states = [(400, {"error": "unknown field n"}), (401, "no key"), (404, "no model")]
+    with server(lambda body: states.pop(0)) as (url, seen):
+        connected = endpoint.connect(url)
+        with pytest.raises(EndpointError, match=r"HTTP 400: .*unknown field n.*--openai-only"):
+            endpoint.answer(connected, question())
         with pytest.raises(EndpointError, match="OPENAI_API_KEY"):
-            endpoint.answer(there, question())
+            endpoint.answer(connected, question())
         with pytest.raises(EndpointError, match="check the address"):
-            endpoint.answer(there, question())
-        states += [(500, "down")] * 5
-        with pytest.raises(EndpointError, match=r"no answer in 5 attempts \(HTTP 500"):
-            endpoint.answer(there, question())
-    assert waits == [1, 2, 1, 2, 4, 8]
-    assert len(seen) == 11
-    with pytest.raises(EndpointError, match=r"no answer in 5 attempts .* goes on where it stopped"):
-        endpoint.answer(there, question())
+            endpoint.answer(connected, question())
+    assert (len(seen), waits) == (3, [])
+    with pytest.raises(EndpointError, match=r"no answer in 6 attempts .*can be resumed"):
+        endpoint.answer(connected, question())
+
+
+def test_answer_gives_up_on_a_silent_server(waits: list[float]) -> None:
+    release = threading.Event()
+
+    def silent(body: dict[str, Any]) -> tuple[int, Any]:
+        release.wait(30)
+        return said("late")
+
+    with server(silent) as (url, _):
+        connected = endpoint.connect(url, timeout=0.5, attempts=1)
+        with pytest.raises(EndpointError, match=r"no answer in 1 attempts .*timed out"):
+            endpoint.answer(connected, question())
+        release.set()
+
+
+def test_connect_without_openai_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(UsageError, match=r"needs openai, .*\[eval\]"):
+        endpoint.connect("http://localhost:9/without-openai")
+
+
+def test_importing_the_endpoint_does_not_import_openai() -> None:
+    code = "import sys, ixc.evals.endpoint, ixc.evals.judge; sys.exit('openai' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("reply", [b"hello", [], {}, {"choices": []}, {"choices": [{"message": {"content": None}}]}])
-def test_answers_of_another_form(reply: Any) -> None:
+def test_answer_refuses_replies_of_another_form(reply: Any) -> None:
     with server(lambda body: (200, reply)) as (url, _), pytest.raises(EndpointError, match="OpenAI-compatible"):
         endpoint.answer(endpoint.connect(url), question())
 
 
-def test_addresses_and_models() -> None:
+def test_connect_checks_address_and_model() -> None:
     for url in ("localhost:8000", "ftp://host/v1", "http://", ""):
         with pytest.raises(UsageError, match="no address"):
             endpoint.connect(url)
@@ -152,7 +199,7 @@ def test_addresses_and_models() -> None:
 # -- the judge --------------------------------------------------------------------------------------------------------
 
 
-def test_a_judge_is_asked_once_for_every_try(tmp_path: Path) -> None:
+def test_cached_judge_is_asked_once_for_every_repetition(tmp_path: Path) -> None:
     cache = tmp_path / "run" / "judge.cache"
     asked: list[tuple[str, float]] = []
 
@@ -170,7 +217,7 @@ def test_a_judge_is_asked_once_for_every_try(tmp_path: Path) -> None:
     assert judge.cached(ask, cache, model="other")("a") == "a 7"
 
 
-def test_a_torn_cache_is_mended_and_a_strange_one_refused(tmp_path: Path) -> None:
+def test_cached_judge_cuts_a_truncated_cache_and_refuses_another_file(tmp_path: Path) -> None:
     cache = tmp_path / "judge.cache"
     judge.cached(lambda prompt, _: "x", cache, model="m")("a")
     whole = cache.read_bytes()
@@ -182,7 +229,7 @@ def test_a_torn_cache_is_mended_and_a_strange_one_refused(tmp_path: Path) -> Non
         judge.cached(lambda prompt, _: "y", cache, model="m")
 
 
-def test_a_judge_behind_a_server(tmp_path: Path) -> None:
+def test_judge_asks_its_endpoint(tmp_path: Path) -> None:
     with server(lambda body: said("0.5")) as (url, seen):
         asks = judge.judge(endpoint.connect(url), tmp_path / "judge.cache")
         assert [asks("grade"), asks("grade")] == ["0.5", "0.5"]

@@ -40,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            main.main()
+            main()
         out, err = capsys.readouterr()
         assert isinstance(left.value.code, int)
         return left.value.code, out, err
@@ -117,7 +117,7 @@ def test_the_goldens_own_predictions_score_as_the_official_evaluation(run: Run, 
         task="chartqa", dataset="ChartQA_TEST", style="published", model="m", version="0", questions=12, data=""
     )
     path = tmp_path / "chartqa.jsonl"
-    predictions.begin(path, header)
+    predictions.start_or_resume(path, header)
     predictions.append(path, [predictions.Prediction(index=x["index"], prediction=x["prediction"]) for x in lines])
     code, out, _ = run("eval", "score", tmp_path, "--data", data, "--json")
     assert code == 0
@@ -179,10 +179,13 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (["mmstar", "--model", "/no/such/folder"], "no folder /no/such/folder"),
     (["mmstar", "--endpoint", "localhost"], "no address"),
     (["mmstar", "--endpoint", "http://localhost:9", "--dtype", "float16"], "--dtype has no effect with"),
-    (["mmstar", "--plain"], "--plain has no effect without"),
+    (["mmstar", "--openai-only"], "--openai-only has no effect without"),
     (["mmstar", "--parallel", "8"], "--parallel has no effect without"),
-    (["mmstar", "--endpoint", "http://localhost:9", "--plain"], "add --prompts clean"),
-    (["mmstar", "--endpoint", "http://localhost:9", "--plain", "--hd", "9"], "--hd has no effect with --plain"),
+    (["mmstar", "--endpoint", "http://localhost:9", "--openai-only"], "add --prompts clean"),
+    (
+        ["mmstar", "--endpoint", "http://localhost:9", "--openai-only", "--hd", "9"],
+        "--hd has no effect with --openai-only",
+    ),
     (["mmstar", "--data", "/no/such/folder"], "no folder /no/such/folder"),
     (["mmstar", "--judge-model", "m"], "without --judge URL"),
     (["mmstar", "--prompts", "kind"], "unknown prompts 'kind'"),

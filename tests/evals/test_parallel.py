@@ -9,7 +9,7 @@ from PIL import Image
 
 from ixc.errors import DataError, UsageError
 from ixc.evals import synthetic
-from ixc.evals.parallel import ask_side_by_side
+from ixc.evals.parallel import ask_in_parallel
 
 
 def length(image: Image.Image, question: str, hd: int) -> str:
@@ -31,24 +31,24 @@ def refused() -> synthetic.Answers:
 
 def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
     *_, alone = synthetic.run(length, count=7, kind="sign", hd=1)
-    keep, crew = tmp_path / "cases.jsonl", partial(ask_side_by_side, lengths, processes=3, kind="sign", hd=1)
+    keep, parallel = tmp_path / "cases.jsonl", partial(ask_in_parallel, lengths, processes=3, kind="sign", hd=1)
     *_, _ = synthetic.run(length, count=2, kind="sign", hd=1, keep=keep)
-    *numbers, beside = synthetic.run(None, crew=crew, count=7, kind="sign", hd=1, keep=keep)
+    *numbers, beside = synthetic.run(None, parallel=parallel, count=7, kind="sign", hd=1, keep=keep)
     assert numbers == [1, 2, 3, 4, 5, 6, 7]
     assert isinstance(alone, synthetic.SyntheticReport)
     assert isinstance(beside, synthetic.SyntheticReport)
     assert beside.cases == alone.cases
-    *_, again = synthetic.run(None, crew=crew, count=7, kind="sign", hd=1, keep=keep)
+    *_, again = synthetic.run(None, parallel=parallel, count=7, kind="sign", hd=1, keep=keep)
     assert again == alone
 
 
 def test_a_process_that_dies_is_told() -> None:
     with pytest.raises(DataError, match="fewer --processes"):
-        list(ask_side_by_side(gone, range(3), processes=2))
+        list(ask_in_parallel(gone, range(3), processes=2))
 
 
 def test_what_loading_says_is_said() -> None:
     with pytest.raises(UsageError, match="no such model"):
-        list(ask_side_by_side(refused, range(3), processes=2))
+        list(ask_in_parallel(refused, range(3), processes=2))
     with pytest.raises(UsageError, match="0 processes"):
-        list(ask_side_by_side(lengths, range(3), processes=0))
+        list(ask_in_parallel(lengths, range(3), processes=0))

@@ -12,7 +12,7 @@ from run_fakes import header
 
 from ixc.errors import DataError
 from ixc.evals import predictions
-from ixc.evals.predictions import Prediction, append, begin, merge, path_of, read
+from ixc.evals.predictions import Prediction, append, merge, path_of, read, start_or_resume
 
 
 def line(**changes: Any) -> dict[str, Any]:
@@ -27,46 +27,46 @@ def written(path: Path, first: object, *lines: object) -> Path:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = path_of(tmp_path / "new", "mmstar")
     said = [Prediction(index=7, prediction="B", output=" B\u2028.\n"), Prediction(index="x_1", prediction="")]
-    begin(path, header())
+    start_or_resume(path, header())
     append(path, said)
     run = read(path)
     assert run.header == header()
     assert list(run.answered) == said
     assert run.predictions == {7: "B", "x_1": ""}
-    assert begin(path, header()).answered == run.answered
+    assert start_or_resume(path, header()).answered == run.answered
 
 
 @pytest.mark.parametrize("cut", range(1, 30))
 def test_a_torn_line_is_left_out_and_cut_off(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "mmstar.jsonl"
-    begin(path, header())
+    start_or_resume(path, header())
     append(path, [Prediction(index=1, prediction="a")])
     whole = path.read_bytes()
     append(path, [Prediction(index=2, prediction="größer als 图")])
     data = path.read_bytes()
     path.write_bytes(data[: min(len(whole) + cut, len(data) - 2)])
     assert read(path).predictions == {1: "a"}
-    assert begin(path, header()).predictions == {1: "a"}
+    assert start_or_resume(path, header()).predictions == {1: "a"}
     assert path.read_bytes() == whole
 
 
 def test_a_file_that_lost_only_its_last_newline_keeps_its_last_line(tmp_path: Path) -> None:
     path = tmp_path / "mmstar.jsonl"
-    begin(path, header())
+    start_or_resume(path, header())
     append(path, [Prediction(index=1, prediction="a")])
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    assert begin(path, header()).predictions == {1: "a"}
+    assert start_or_resume(path, header()).predictions == {1: "a"}
     assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("cut", [0, 1, 9, 40])
 def test_a_torn_header_begins_anew(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "mmstar.jsonl"
-    begin(path, header())
+    start_or_resume(path, header())
     whole = path.read_bytes()
     path.write_bytes(whole[:cut] if cut != 1 else b'{"task"')
-    assert begin(path, header()).answered == ()
+    assert start_or_resume(path, header()).answered == ()
     assert path.read_bytes() == whole
 
 
@@ -82,9 +82,9 @@ def test_a_torn_header_begins_anew(tmp_path: Path, cut: int) -> None:
 )
 def test_a_run_goes_on_under_its_own_settings_only(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     path = tmp_path / "mmstar.jsonl"
-    begin(path, header())
+    start_or_resume(path, header())
     with pytest.raises(DataError, match=words):
-        begin(path, header(**change))
+        start_or_resume(path, header(**change))
 
 
 def test_ranks_are_merged_in_the_order_of_the_questions(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_ranks_are_merged_in_the_order_of_the_questions(tmp_path: Path) -> None:
     out = path_of(tmp_path, "mmstar")
     for number, path in enumerate(parts, 1):
         assert merge(parts, out, total=7) is None
-        begin(path, header(7, rank=(number, 3)))
+        start_or_resume(path, header(7, rank=(number, 3)))
         append(path, [Prediction(index=n, prediction=str(n)) for n in range(number - 1, 7, 3)])
     merged = merge(parts, out, total=7)
     assert merged is not None
@@ -103,18 +103,18 @@ def test_ranks_are_merged_in_the_order_of_the_questions(tmp_path: Path) -> None:
 
 def test_ranks_of_two_runs_are_not_merged(tmp_path: Path) -> None:
     parts = [path_of(tmp_path, "mmstar", rank=(i, 2)) for i in (1, 2)]
-    begin(parts[0], header(2, rank=(1, 2)))
-    begin(parts[1], header(2, rank=(2, 2), model="other"))
+    start_or_resume(parts[0], header(2, rank=(1, 2)))
+    start_or_resume(parts[1], header(2, rank=(2, 2), model="other"))
     with pytest.raises(DataError, match="model"):
         merge(parts, path_of(tmp_path, "mmstar"), total=2)
 
 
 def test_a_merge_does_not_overwrite_another_run(tmp_path: Path) -> None:
     out = path_of(tmp_path, "mmstar")
-    begin(out, header(1, model="other"))
+    start_or_resume(out, header(1, model="other"))
     parts = [path_of(tmp_path, "mmstar", rank=(i, 2)) for i in (1, 2)]
     for number, path in enumerate(parts, 1):
-        begin(path, header(1, rank=(number, 2)))
+        start_or_resume(path, header(1, rank=(number, 2)))
     append(parts[0], [Prediction(index=1, prediction="a")])
     with pytest.raises(DataError, match="model"):
         merge(parts, out, total=1)

@@ -8,18 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_fakes import EVIL, MOCK, PICTURES, PLAIN, fake_run, mock_folder, picture, rows
+from report_fakes import EVIL, MOCK, PICTURES, PLAIN, fake_run, mock_folder, picture, report_of, rows
 
 from ixc.core.tiling import partition
 from ixc.errors import DataError, UsageError
 from ixc.evals.paper_scores import AXES
-from ixc.evals.report import as_dict, gather, markdown, page, pictures, write
-from ixc.evals.report.browser import browser
-from ixc.evals.report.examine import CASE_BYTES, CASES, Scores, examine, sample
+from ixc.evals.report import as_dict, gather, markdown, page, thumbnails, write
+from ixc.evals.report.bootstrap_units import ROTATION, Scored, units_of
+from ixc.evals.report.case_browser import browser
 from ixc.evals.report.radar import radar, rims, series
-from ixc.evals.report.result import ReportRun
+from ixc.evals.report.run_report import ReportRun
 from ixc.evals.report.tables import beyond, comparison, pairs, resolutions
-from ixc.evals.report.units import ROTATION, Scored, units_of
+from ixc.evals.report.task_report import CASE_BYTES, CASES, Scores, sample
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def test_every_benchmark_s_units_give_its_figure_back(mocks: ReportRun) -> None:
 
 
 def test_judged_benchmarks_without_a_judge_are_marked(mocks: ReportRun) -> None:
-    marks = {line.axis.key: line.marks for line in comparison([mocks])}
-    assert {key for key, mark in marks.items() if "°" in mark} == {"mathvista", "mmvet"}
-    assert {key for key, mark in marks.items() if "*" in mark} == {"doc", "info", "mmb", "mmbcn", "qbench"}
+    footnotes = {line.axis.key: line.footnotes for line in comparison([mocks])}
+    assert {key for key, found in footnotes.items() if "°" in found} == {"mathvista", "mmvet"}
+    assert {key for key, found in footnotes.items() if "*" in found} == {"doc", "info", "mmb", "mmbcn", "qbench"}
 
 
 def test_sizes_are_those_of_the_goldens(mocks: ReportRun) -> None:
@@ -92,7 +92,7 @@ def test_a_kept_score_needs_no_data(tmp_path: Path) -> None:
     assert run.name == "fake"
     assert (run.results[0].headline, run.results[0].cases, run.results[0].sizes) == (50.0, (), ())
     assert "Cases" not in page([run])
-    assert any("ChartQA_TEST.tsv is not at hand; give --data" in note for note in run.notes)
+    assert any("ChartQA_TEST.tsv is missing; give --data" in note for note in run.notes)
     (folder / "chartqa.score.json").write_text(json.dumps(kept | {"answered": 3}))
     with pytest.raises(DataError, match="is of 3 answers, not 12"):
         gather(folder, rows_of=lambda task: None)
@@ -107,7 +107,7 @@ def test_a_kept_score_needs_no_data(tmp_path: Path) -> None:
     assert (nothing.results[0].headline, dict(nothing.results[0].per_row)) == (None, {})
     write([nothing], out=tmp_path / "nothing")
     (folder / "chartqa.score.json").write_text("[]")
-    with pytest.raises(DataError, match="is a list, an object needed"):
+    with pytest.raises(DataError, match="holds a list, a JSON object needed"):
         gather(folder, rows_of=lambda task: None)
     (folder / "chartqa.score.json").write_text('{"name": "x"}')
     with pytest.raises(DataError, match="holds no score"):
@@ -123,7 +123,7 @@ def test_the_grid_follows_the_run_s_own_settings(tmp_path: Path) -> None:
     run = gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset))
     result = run.result("chartqa")
     assert result is not None
-    assert {(case.hd, case.rule) for case in result.cases} == {(4, "native")}
+    assert {(case.hd, case.partition) for case in result.cases} == {(4, "native")}
     assert "HD-4: 1 × 1 tiles" in browser([run])
 
 
@@ -175,8 +175,8 @@ def test_the_comparison_prints_the_published_figures() -> None:
 def test_a_part_of_the_questions_is_marked() -> None:
     run = fake_run()
     part = replace(run, results=tuple(replace(r, total=99) for r in run.results))
-    assert all("†" in line.marks for line in comparison([part]))
-    assert "only a part of the questions" in page([part])
+    assert all("†" in line.footnotes for line in comparison([part]))
+    assert "only some of the questions" in page([part])
 
 
 def test_resolutions_are_minimum_median_maximum() -> None:
@@ -201,9 +201,9 @@ def test_other_metrics_and_other_questions_are_not_compared() -> None:
     other = replace(two, results=tuple(replace(r, metric="judged") for r in two.results))
     assert "scored by share and by judged" in (pairs([one, other])[0].why)
     empty = replace(two, results=tuple(replace(r, units={}) for r in two.results))
-    assert "no picture" in pairs([one, empty])[0].why
-    assert "no picture" in page([one, empty])
-    assert "no picture" in markdown([one, empty])
+    assert "no image" in pairs([one, empty])[0].why
+    assert "no image" in page([one, empty])
+    assert "no image" in markdown([one, empty])
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
@@ -275,18 +275,18 @@ def test_writing_refuses(tmp_path: Path) -> None:
 
 
 def test_pictures_are_reduced_and_never_enlarged() -> None:
-    big, little = pictures.small(picture(3000, 1000)), pictures.small(picture(30, 20))
+    big, little = thumbnails.thumbnail(picture(3000, 1000)), thumbnails.thumbnail(picture(30, 20))
     assert big is not None
     assert little is not None
     assert (big.width, big.height) == (3000, 1000)
-    assert pictures.size_of(big.data) == (640, 213)
-    assert pictures.size_of(little.data) == (30, 20)
+    assert thumbnails.size_of(big.data) == (640, 213)
+    assert thumbnails.size_of(little.data) == (30, 20)
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", PICTURES[0][:60], PICTURES[2][:300]])
 def test_broken_pictures_are_shown_as_such(data: bytes) -> None:
-    assert pictures.small(data) is None
-    result = examine(
+    assert thumbnails.thumbnail(data) is None
+    result = report_of(
         task="x", dataset="MMStar", title="X", hd=9, predictions={0: "a"},
         scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}),
         rows=[{"index": 0, "image": (data,), "question": "?", "answer": "b"}],
@@ -295,7 +295,7 @@ def test_broken_pictures_are_shown_as_such(data: bytes) -> None:
 
 
 def test_a_picture_too_thin_for_a_grid_is_said() -> None:
-    result = examine(
+    result = report_of(
         task="x", dataset="MMStar", title="X", hd=1, predictions={0: "a"},
         scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}),
         rows=[{"index": 0, "image": (picture(1000, 1),), "question": "?", "answer": "b"}],
@@ -329,7 +329,7 @@ def test_the_page_has_a_limit_of_cases_and_bytes() -> None:
 
     noisy = [{"index": i, "image": (noise(),), "question": "?", "answer": "x"} for i in range(CASES + 6)]
     scores = Scores(metric="m", headline=0.0, table=(), per_row=dict.fromkeys(range(len(noisy)), 0.0))
-    result = examine(
+    result = report_of(
         task="x", dataset="MMStar", title="X", hd=9, predictions=dict.fromkeys(range(len(noisy)), "a"), scores=scores,
         rows=noisy,
     )  # fmt: skip
@@ -339,7 +339,7 @@ def test_the_page_has_a_limit_of_cases_and_bytes() -> None:
 
 
 def test_long_answers_do_not_fill_the_page() -> None:
-    result = examine(
+    result = report_of(
         task="x", dataset="MMStar", title="X", hd=9, predictions={0: "la " * 9999},
         scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}), rows=rows()[:1],
     )  # fmt: skip
@@ -350,7 +350,7 @@ def test_long_answers_do_not_fill_the_page() -> None:
 
 
 def test_scores_meet_their_rows_whether_text_or_number() -> None:
-    result = examine(
+    result = report_of(
         task="x", dataset="MMStar", title="X", hd=9, predictions={0: "a", 1: "b"},
         scores=Scores(metric="m", headline=50.0, table=(), per_row={"0": 1.0, "1": 0.0}), rows=rows()[:2],
     )  # fmt: skip

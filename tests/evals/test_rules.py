@@ -90,7 +90,7 @@ def test_from_the_command_line(
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ixc", "eval", "score", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            main.main()
+            main()
         out, err = capsys.readouterr()
         return int(left.value.code or 0), out, err
 
@@ -100,7 +100,7 @@ def test_from_the_command_line(
         header = predictions.Header(
             task=name, dataset=dataset, style="published", model="m", version="0", questions=len(answered), data=""
         )
-        predictions.begin(tmp_path / "run" / f"{name}.jsonl", header)
+        predictions.start_or_resume(tmp_path / "run" / f"{name}.jsonl", header)
         lines = [predictions.Prediction(index=index, prediction=text) for index, text in answered.items()]
         predictions.append(tmp_path / "run" / f"{name}.jsonl", lines)
         (tmp_path / f"{dataset}.tsv").write_bytes((MOCK / dataset / f"{dataset}.tsv").read_bytes())

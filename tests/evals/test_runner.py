@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_fakes import echo, header, questions
@@ -16,11 +17,15 @@ from run_fakes import echo, header, questions
 from ixc.errors import DataError, UsageError
 from ixc.evals import predictions, runner
 from ixc.evals.question import Question
-from ixc.evals.runner import Finished, RunStep
+from ixc.evals.runner import Answers, Finished, RunOptions, RunStep
+
+
+def run(asked: list[Question], answers: Answers, **options: Any) -> Iterator[RunStep | Finished]:
+    return runner.run(asked, answers, RunOptions(**options))
 
 
 def test_every_question_has_its_answer_in_order(tmp_path: Path) -> None:
-    events = list(runner.run(questions(10), echo, header=header(), folder=tmp_path, finish=str.strip, batch=4))
+    events = list(run(questions(10), echo, header=header(), folder=tmp_path, finish=str.strip, batch=4))
     assert [event.done for event in events if isinstance(event, RunStep)] == [0, 4, 8, 10]
     assert events[-1] == Finished(path=tmp_path / "mmstar.jsonl", complete=True)
     found = predictions.read(tmp_path / "mmstar.jsonl")
@@ -32,7 +37,7 @@ def test_every_question_has_its_answer_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop", [0, 1, 5, 7])
 def test_a_stopped_run_goes_on_and_asks_nothing_twice(tmp_path: Path, stop: int) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
-    list(runner.run(questions(10), echo, header=header(), folder=whole, batch=3))
+    list(run(questions(10), echo, header=header(), folder=whole, batch=3))
     asked: list[str] = []
 
     def stops(batch: Sequence[Question]) -> list[str]:
@@ -42,7 +47,7 @@ def test_a_stopped_run_goes_on_and_asks_nothing_twice(tmp_path: Path, stop: int)
         return echo(batch)
 
     with pytest.raises(KeyboardInterrupt):
-        list(runner.run(questions(10), stops, header=header(), folder=part, batch=2))
+        list(run(questions(10), stops, header=header(), folder=part, batch=2))
     kept = len(predictions.read(part / "mmstar.jsonl").answered)
     rest: list[str] = []
 
@@ -50,7 +55,7 @@ def test_a_stopped_run_goes_on_and_asks_nothing_twice(tmp_path: Path, stop: int)
         rest.extend(each.text for each in batch)
         return echo(batch)
 
-    list(runner.run(questions(10), goes_on, header=header(), folder=part, batch=3))
+    list(run(questions(10), goes_on, header=header(), folder=part, batch=3))
     assert rest == [f"question {n}" for n in range(kept, 10)]
     assert (part / "mmstar.jsonl").read_bytes() == (whole / "mmstar.jsonl").read_bytes()
 
@@ -66,13 +71,13 @@ def slow(batch):
     time.sleep(0.02)
     return echo(batch)
 
-list(runner.run(questions(200), slow, header=header(200), folder=Path(sys.argv[1]), batch=2))
+list(runner.run(questions(200), slow, runner.RunOptions(header=header(200), folder=Path(sys.argv[1]), batch=2)))
 """
 
 
 def test_a_run_killed_without_mercy_ends_in_the_same_file(tmp_path: Path) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
-    list(runner.run(questions(200), echo, header=header(200), folder=whole))
+    list(run(questions(200), echo, header=header(200), folder=whole))
     command = [sys.executable, "-c", KILLED.format(here=str(Path(__file__).parent)), str(part)]
     file = part / "mmstar.jsonl"
     lines = 0
@@ -89,48 +94,46 @@ def test_a_run_killed_without_mercy_ends_in_the_same_file(tmp_path: Path) -> Non
     assert 20 < lines < 201
     with file.open("ab") as torn:
         torn.write(b'{"index": 17')
-    list(runner.run(questions(200), echo, header=header(200), folder=part))
+    list(run(questions(200), echo, header=header(200), folder=part))
     assert file.read_bytes() == (whole / "mmstar.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(("ranks", "limit"), [(2, None), (3, None), (3, 7), (12, None)])
 def test_ranks_end_in_the_file_of_one_process(tmp_path: Path, ranks: int, limit: int | None) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    list(runner.run(questions(10), echo, header=header(), folder=alone, limit=limit))
+    list(run(questions(10), echo, header=header(), folder=alone, limit=limit))
     ends = []
     for number in range(ranks, 0, -1):
         mine = header(rank=(number, ranks))
-        *_, end = runner.run(questions(10), echo, header=mine, folder=shared, limit=limit)
+        *_, end = run(questions(10), echo, header=mine, folder=shared, limit=limit)
         ends.append(end)
     assert [end.complete for end in ends if isinstance(end, Finished)] == [False] * (ranks - 1) + [True]
     assert (shared / "mmstar.jsonl").read_bytes() == (alone / "mmstar.jsonl").read_bytes()
 
 
 def test_a_smaller_limit_takes_no_answers_away(tmp_path: Path) -> None:
-    list(runner.run(questions(10), echo, header=header(), folder=tmp_path))
+    list(run(questions(10), echo, header=header(), folder=tmp_path))
     before = (tmp_path / "mmstar.jsonl").read_bytes()
     for number in (1, 2):
-        list(runner.run(questions(10), echo, header=header(rank=(number, 2)), folder=tmp_path, limit=4))
+        list(run(questions(10), echo, header=header(rank=(number, 2)), folder=tmp_path, limit=4))
     assert (tmp_path / "mmstar.jsonl").read_bytes() == before
 
 
 def test_half_a_surrogate_pair_is_kept_readable(tmp_path: Path) -> None:
-    list(runner.run(questions(1), lambda asked: ["\ud83d!"], header=header(1), folder=tmp_path))
+    list(run(questions(1), lambda asked: ["\ud83d!"], header=header(1), folder=tmp_path))
     assert predictions.read(tmp_path / "mmstar.jsonl").predictions == {0: "?!"}
 
 
 def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
-    list(runner.run(questions(10), echo, header=header(), folder=tmp_path, limit=4))
+    list(run(questions(10), echo, header=header(), folder=tmp_path, limit=4))
     path = tmp_path / "mmstar.jsonl"
     assert len(predictions.read(path).answered) == 4
     kept = predictions.score_path(path)
     kept.write_text("{}")
-    steps = [e for e in runner.run(questions(10), echo, header=header(), folder=tmp_path) if isinstance(e, RunStep)]
+    steps = [e for e in run(questions(10), echo, header=header(), folder=tmp_path) if isinstance(e, RunStep)]
     assert (steps[0].done, steps[-1].done) == (4, 10)
     assert not kept.exists(), "a score of fewer answers was kept"
-    steps = [
-        e for e in runner.run(questions(10), echo, header=header(), folder=tmp_path, limit=4) if isinstance(e, RunStep)
-    ]
+    steps = [e for e in run(questions(10), echo, header=header(), folder=tmp_path, limit=4) if isinstance(e, RunStep)]
     assert [(step.done, step.total) for step in steps] == [(4, 4)]
 
 
@@ -147,9 +150,7 @@ def test_time_left_and_running_score(tmp_path: Path) -> None:
             raise DataError("a category is missing")
         return float(len(known))
 
-    found = runner.run(
-        questions(8), thinks, header=header(8), folder=tmp_path, batch=2, score=score, clock=lambda: now[0]
-    )
+    found = run(questions(8), thinks, header=header(8), folder=tmp_path, batch=2, score=score, clock=lambda: now[0])
     steps = [event for event in found if isinstance(event, RunStep)]
     assert [step.seconds_left for step in steps] == [None, 30, 20, 10, 0]
     assert [step.score for step in steps] == [None, None, 4, 6, 8]
@@ -158,7 +159,7 @@ def test_time_left_and_running_score(tmp_path: Path) -> None:
 def test_what_cannot_be_run(tmp_path: Path) -> None:
     def go(**changes: object) -> None:
         values = {"header": header(), "folder": tmp_path} | changes
-        list(runner.run(questions(10), echo, **values))  # type: ignore[arg-type]
+        list(run(questions(10), echo, **values))  # type: ignore[arg-type]
 
     with pytest.raises(UsageError, match="limit is 0"):
         go(limit=0)
@@ -167,9 +168,9 @@ def test_what_cannot_be_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="batches of 0"):
         go(batch=0)
     with pytest.raises(DataError, match="occurs twice"):
-        list(runner.run(questions(3) * 2, echo, header=header(6), folder=tmp_path))
+        list(run(questions(3) * 2, echo, header=header(6), folder=tmp_path))
     with pytest.raises(DataError, match="10 questions were asked and 1 answers came"):
-        list(runner.run(questions(10), lambda asked: ["a"], header=header(), folder=tmp_path))
-    list(runner.run(questions(10), echo, header=header(), folder=tmp_path, limit=3))
+        list(run(questions(10), lambda asked: ["a"], header=header(), folder=tmp_path))
+    list(run(questions(10), echo, header=header(), folder=tmp_path, limit=3))
     with pytest.raises(DataError, match="answers question 0 where the data has 90"):
-        list(runner.run(questions(10)[::-1], echo, header=header(), folder=tmp_path))
+        list(run(questions(10)[::-1], echo, header=header(), folder=tmp_path))

@@ -38,7 +38,7 @@ def test_refused_before_a_download(
     monkeypatch.setattr(download, "urlopen", never)
     plan = suite.SuitePlan(model="m", version="0", folder=tmp_path, data=tmp_path, **changes)
     with pytest.raises(UsageError, match=line):
-        list(suite.series([TASKS["mmstar"]], never, plan=plan, judge=judge))
+        list(suite.run_suite([TASKS["mmstar"]], never, plan=plan, judge=judge))
 
 
 @pytest.mark.parametrize("changes", [{"model": "another"}, {"settings": {"weights": "b" * 16}}])
@@ -48,9 +48,9 @@ def test_a_folder_of_another_model_is_not_gone_on_with(changes: dict[str, Any], 
         given = {"model": "m", "version": "0", "folder": tmp_path, "data": MOCK, "limit": 1, "settings": settings}
         return suite.SuitePlan(**{**given, **values})
 
-    list(suite.series([TASKS["mmstar"]], lambda asked: ["A"] * len(asked), plan=plan()))
+    list(suite.run_suite([TASKS["mmstar"]], lambda asked: ["A"] * len(asked), plan=plan()))
     with pytest.raises(DataError, match=r"was begun with (model 'm', this run has|weights 'aa*', this run has)"):
-        list(suite.series([TASKS["mmstar"]], never, plan=plan(**changes)))
+        list(suite.run_suite([TASKS["mmstar"]], never, plan=plan(**changes)))
 
 
 def test_answers_are_scored_on_the_data_they_were_made_on(tmp_path: Path) -> None:
@@ -58,12 +58,12 @@ def test_answers_are_scored_on_the_data_they_were_made_on(tmp_path: Path) -> Non
     path = tmp_path / "mmstar.jsonl"
     md5 = download.md5_of(MOCK / "MMStar.tsv")
     for made_on in (md5, ""):
-        predictions.begin(path, header(data=made_on))
+        predictions.start_or_resume(path, header(data=made_on))
         predictions.append(path, [predictions.Prediction(index=index, prediction="A")])
-        assert suite.again(predictions.read(path), MOCK).result is not None
+        assert suite.rescore(predictions.read(path), MOCK).result is not None
         path.unlink()
-    predictions.begin(path, header())
+    predictions.start_or_resume(path, header())
     with pytest.raises(DataError, match=f"made on data with MD5 0{{32}}, .* has {md5}"):
-        suite.again(predictions.read(path), MOCK)
+        suite.rescore(predictions.read(path), MOCK)
     with pytest.raises(DataError, match=r"MMStar\.tsv: no such file; give --data"):
-        suite.again(predictions.read(path), tmp_path / "nowhere")
+        suite.rescore(predictions.read(path), tmp_path / "nowhere")

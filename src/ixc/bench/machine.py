@@ -1,4 +1,4 @@
-"""The machine: its name, what it can compute and read at most (measured), and how much memory is in use."""
+"""The machine: its name, its measured limits (compute and memory bandwidth), and the memory in use."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from torch import nn
 from ixc.model.linear import linear
 
 MATRIX = (1024, 4096, 14336)
-"""Rows, inner and outer width of the measured product: a prefill through the 7B's w1."""
+"""(M, K, N) of the measured matrix product: a prefill through the 7B's w1."""
 
 READ_BYTES = 1 << 30
-"""Size of the matrix that is read through."""
+"""Size of the matrix for the bandwidth measurement."""
 
 READ_WIDTH = 4096
-"""Its columns."""
+"""Columns of that matrix."""
 
 TRIES = 9
-"""Runs of a ceiling, the best of which counts."""
+"""Runs per limit; the fastest counts."""
 
-SAMPLED = 0.005
-"""Seconds between two looks at the memory in use."""
+SAMPLE_SECONDS = 0.005
+"""Interval between two readings of the memory in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Times:
 
 
 def name(device: torch.device) -> str:
-    """For people: "AMD EPYC, 2 cores"."""
+    """Return a readable name: "AMD EPYC, 2 threads of 2 cores"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
@@ -62,18 +62,18 @@ def name(device: torch.device) -> str:
 
 
 def slug(device: torch.device) -> str:
-    """For file names: "amd-epyc-2-threads"."""
+    """Return a name for file names: "amd-epyc-2-threads"."""
     return re.sub(r"-of-\d+-cores$", "", re.sub(r"[^a-z0-9]+", "-", name(device).lower()).strip("-"))
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all it was told."""
+    """Wait until all work queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def best(run: Callable[[], object], device: torch.device, *, tries: int = TRIES) -> float:
-    """Seconds of the fastest of `tries` runs, after one for warming."""
+    """Time the fastest of `tries` runs after one warm-up, seconds."""
     found = []
     for _ in range(tries + 1):
         wait(device)
@@ -86,7 +86,7 @@ def best(run: Callable[[], object], device: torch.device, *, tries: int = TRIES)
 
 @torch.inference_mode()
 def matrix_rate(device: torch.device, dtype: torch.dtype, *, tries: int = TRIES) -> float:
-    """FLOP a second of a large matrix product."""
+    """Measure FLOP per second of a large matrix product."""
     m, k, n = MATRIX
     x, w = torch.randn(m, k, device=device, dtype=dtype), torch.randn(n, k, device=device, dtype=dtype)
     y = torch.empty(m, n, device=device, dtype=dtype)
@@ -95,15 +95,15 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, *, tries: int = TRIES)
 
 @torch.inference_mode()
 def read_rate(device: torch.device, *, tries: int = TRIES) -> float:
-    """Bytes a second of reading memory once through: the best of a sum and of a matrix with one row."""
+    """Measure memory bandwidth, bytes per second: the better of a sum and of a matrix-vector product."""
     matrix = nn.Linear(READ_WIDTH, READ_BYTES // 4 // READ_WIDTH, bias=False, device="meta").to_empty(device=device)
     matrix.weight.fill_(1.0)
     row = torch.ones(1, READ_WIDTH, device=device)
-    return READ_BYTES / min(best(way, device, tries=tries) for way in (matrix.weight.sum, lambda: linear(matrix, row)))
+    return READ_BYTES / min(best(run, device, tries=tries) for run in (matrix.weight.sum, lambda: linear(matrix, row)))
 
 
 def resident(device: torch.device) -> int:
-    """Bytes in use now."""
+    """Return the bytes in use now."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     statm = Path("/proc/self/statm")
@@ -112,12 +112,12 @@ def resident(device: torch.device) -> int:
 
 @contextmanager
 def peak(device: torch.device) -> Iterator[list[int]]:
-    """Most bytes in use inside the block beyond those before it, in a list of one.
+    """Measure the peak memory of a block above the use before it, bytes, in a list of one.
 
-    On a GPU by torch's allocator, on Linux by the system's high-water mark, which misses nothing, elsewhere by looking
-    every few milliseconds. What the allocator held free before is given back first, else it would hide the growth.
+    Source: torch's allocator on a GPU; the kernel's high-water mark on Linux, which misses no short peak; elsewhere
+    sampling every few milliseconds. The allocator's free memory is returned first, because it would hide the growth.
     """
-    _give_back()
+    _release_free_memory()
     before = resident(device)
     found = [0]
     if device.type == "cuda":
@@ -128,13 +128,13 @@ def peak(device: torch.device) -> Iterator[list[int]]:
         yield found
         found[0] = _high_water() - before
     else:
-        with _watched(device) as most:
+        with _sampled(device) as most:
             yield found
         found[0] = most[0] - before
 
 
-def _give_back() -> None:
-    """Free memory back to the system, where the C library can do that."""
+def _release_free_memory() -> None:
+    """Return free memory to the system, where the C library can do that."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
@@ -142,7 +142,7 @@ def _give_back() -> None:
 
 
 def _reset_high_water() -> bool:
-    """The kernel's high-water mark of this process set to what it holds now; False where there is none."""
+    """Reset the kernel's high-water mark of this process to its present use; return False if there is none."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -151,22 +151,22 @@ def _reset_high_water() -> bool:
 
 
 def _high_water() -> int:
-    """Most bytes this process held since the mark was set."""
+    """Return the peak bytes of this process since the reset."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.M)
     assert found is not None
     return int(found[1]) * 1024
 
 
 @contextmanager
-def _watched(device: torch.device) -> Iterator[list[int]]:
-    """Most bytes in use, by looking."""
+def _sampled(device: torch.device) -> Iterator[list[int]]:
+    """Sample the peak bytes in use."""
     found, done = [resident(device)], Event()
 
-    def look() -> None:
-        while not done.wait(SAMPLED):
+    def sample() -> None:
+        while not done.wait(SAMPLE_SECONDS):
             found[0] = max(found[0], resident(device))
 
-    thread = Thread(target=look, daemon=True)
+    thread = Thread(target=sample, daemon=True)
     thread.start()
     try:
         yield found

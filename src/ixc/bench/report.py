@@ -1,17 +1,17 @@
-"""A result for people: lines for a terminal, a Markdown file, a plot of cost against image tokens."""
+"""Present a result: lines for a terminal, a Markdown file, and a plot of cost against image tokens."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ixc.bench.result import BenchResult, BenchRow
-from ixc.utils.svg import tag, text
+from ixc.utils.svg import document, tag, text
 
 WIDTH, HEIGHT, MARGIN = 640, 300, 56
-"""Of one panel, pixels."""
+"""Size of one panel, pixels."""
 
 COLUMNS = (6, 46, 14, 26, 8)
-"""Letters of the terminal's columns: setting, name, value, spread, share."""
+"""Column widths for a terminal, characters: setting, name, value, spread, share."""
 
 TITLES = {
     "phases": "Phases by HD",
@@ -25,26 +25,26 @@ TITLES = {
 
 
 def lines(result: BenchResult) -> list[str]:
-    """For a terminal."""
+    """Format the rows for a terminal."""
     found = []
     for subject, section, rows in _groups(result):
         found += [f"{subject}: {TITLES[section]}"]
         for row in rows:
-            cells = zip(_words(row), COLUMNS, strict=True)
+            cells = zip(_cells(row), COLUMNS, strict=True)
             found.append("  " + "  ".join(word.ljust(width) for word, width in cells))
     return [line.rstrip() for line in found] + [f"{name}: {value}" for name, value in fits(result).items()]
 
 
 def markdown(result: BenchResult, plot: str) -> str:
-    """A file for the repository."""
+    """Format the Markdown file."""
     machine = result.machine
     found = [f"# Speed and memory: {machine['name']}, {machine['date']}", ""]
     found += [
         f"{machine['dtype']} activations; torch {machine['torch']}, transformers {machine['transformers']}. "
-        f"Measured ceilings: matrix product {machine['flops'] / 1e9:,.0f} GFLOP/s, "
+        f"Measured limits: matrix product {machine['flops'] / 1e9:,.0f} GFLOP/s, "
         f"memory read {machine['read'] / 1e9:.1f} GB/s. "
-        "Median of the repeats, smallest and largest in brackets; a share is of the ceiling "
-        "measured anew right before and behind the figure.",
+        "Median of the repeats, smallest and largest in brackets; a share is of the limit "
+        "measured right before and after the row.",
         "",
         f"![cost against image tokens]({plot})",
         "",
@@ -52,7 +52,7 @@ def markdown(result: BenchResult, plot: str) -> str:
     found += [f"* {name}: {value}" for name, value in fits(result).items()]
     for subject, section, rows in _groups(result):
         found += ["", f"## {subject}: {TITLES[section]}", "", "| | | | spread | share of |", "|---|---|---|---|---|"]
-        found += ["| " + " | ".join(_words(row)) + " |" for row in rows]
+        found += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     return "\n".join(found) + "\n"
 
 
@@ -66,16 +66,16 @@ def _groups(result: BenchResult) -> list[tuple[str, str, list[BenchRow]]]:
     return found
 
 
-def _words(row: BenchRow) -> tuple[str, str, str, str, str]:
+def _cells(row: BenchRow) -> tuple[str, str, str, str, str]:
     setting = f"HD-{row.hd}" if row.hd else ""
     name = row.name + (f", {row.bits} bits" if row.section == "bits" else "")
     name += f", {row.image_tokens:,} image tokens" if row.image_tokens else ""
-    spread = f"{_figure(row.low)} to {_figure(row.high)} of {row.repeats}" if row.repeats > 1 else "1 run"
+    spread = f"{_number(row.low)} to {_number(row.high)} of {row.repeats}" if row.repeats > 1 else "1 run"
     share = "" if row.share is None else f"{row.share:.0%} of {row.of}"
-    return setting, name, f"{_figure(row.value)} {row.unit}", spread, share
+    return setting, name, f"{_number(row.value)} {row.unit}", spread, share
 
 
-def _figure(value: float) -> str:
+def _number(value: float) -> str:
     return f"{value:,.3f}" if abs(value) < 1 else f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
@@ -85,15 +85,15 @@ def _points(result: BenchResult, subject: str, name: str) -> list[BenchRow]:
 
 
 def line_fit(x: list[float], y: list[float]) -> tuple[float, float, float]:
-    """Slope, value at zero and r2 of the least-squares line."""
+    """Fit a least-squares line; return slope, intercept and r2."""
     slope, start = np.polyfit(x, y, 1)
-    rest = np.asarray(y) - (slope * np.asarray(x) + start)
-    whole = np.asarray(y) - np.mean(y)
-    return float(slope), float(start), float(1 - (rest @ rest) / (whole @ whole))
+    residual = np.asarray(y) - (slope * np.asarray(x) + start)
+    centred = np.asarray(y) - np.mean(y)
+    return float(slope), float(start), float(1 - (residual @ residual) / (centred @ centred))
 
 
 def fits(result: BenchResult) -> dict[str, str]:
-    """How cost grows with image tokens, one sentence a subject and quantity."""
+    """Describe how cost grows with image tokens, one line per subject and quantity."""
     found = {}
     for subject in dict.fromkeys(row.subject for row in result.rows):
         first = [row for row in _points(result, subject, "time to first token") if (row.hd or 0) <= 55]
@@ -109,7 +109,7 @@ def fits(result: BenchResult) -> dict[str, str]:
 
 
 def plot(result: BenchResult) -> str:
-    """Two panels a subject: time to first token with its line, time per token. SVG."""
+    """Plot two panels per subject: time to first token with its fit, and time per token. SVG."""
     panels, top = [], 0
     for subject in dict.fromkeys(row.subject for row in result.rows):
         for name in ("time to first token", "time per token"):
@@ -117,10 +117,7 @@ def plot(result: BenchResult) -> str:
             if len(rows) >= 2:
                 panels.append(tag("g", _panel(rows, f"{subject}: {name}"), transform=f"translate(0 {top})"))
                 top += HEIGHT
-    back = tag("rect", width=WIDTH, height=top, fill="white")
-    style = "font-family:sans-serif;font-size:12px"
-    box = f"0 0 {WIDTH} {top}"
-    return tag("svg", back + "".join(panels), xmlns="http://www.w3.org/2000/svg", viewBox=box, style=style) + "\n"
+    return document("".join(panels), width=WIDTH, height=top, font_size=12)
 
 
 def _panel(rows: list[BenchRow], title: str) -> str:
@@ -139,7 +136,7 @@ def _panel(rows: list[BenchRow], title: str) -> str:
         tag("line", x1=x0, y1=y0, x2=x0, y2=y1, stroke="#444"),
     ]
     parts += [text(f"{right:,} image tokens", x=x1, y=y0 + 32, text_anchor="end")]
-    parts += [text(f"{_figure(high)} {rows[0].unit}", x=x0 + 4, y=y1 - 4)]
+    parts += [text(f"{_number(high)} {rows[0].unit}", x=x0 + 4, y=y1 - 4)]
     if len(rows) >= 3:
         slope, start, _ = line_fit([float(row.image_tokens or 0) for row in rows], [row.value for row in rows])
         ends = [at(tokens, slope * tokens + start) for tokens in (rows[0].image_tokens or 0, right)]

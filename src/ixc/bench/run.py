@@ -1,4 +1,4 @@
-"""A whole run: ceilings, then section after section, written after each, so that an interrupted run goes on."""
+"""Run a benchmark: machine limits, then section after section, saved after each, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ import torch
 import transformers
 
 from ixc.bench import machine, report, speed
-from ixc.bench.names import BITS, HDS, WHOLE, check_names
+from ixc.bench.names import BITS, HDS, UNQUANTIZED, check_names
 from ixc.bench.result import BenchResult, read
 from ixc.bench.subject import Subject
 from ixc.errors import UsageError
+from ixc.utils.files import atomic_write
 
 QUICK_HDS = (1, 4, 9)
-"""Settings of a quick sweep."""
+"""HD settings of a quick sweep."""
 
-Tell = Callable[[str, int, int], None]
-"""Told (what is measured, sections done, of how many)."""
+Progress = Callable[[str, int, int], None]
+"""Called with (text, sections done, sections in all)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """What a run measures."""
+    """Options of a run."""
 
     subject: Subject
-    """The model."""
-    bits: tuple[int, ...] = (WHOLE,)
-    """Of the weights; smaller ones in the section `BITS` only."""
+    """Measured model."""
+    bits: tuple[int, ...] = (UNQUANTIZED,)
+    """Bits of the weights; 8 and 4 are measured in the section `BITS` only."""
     only: tuple[str, ...] = ()
-    """Sections; none = all."""
+    """Sections; empty = all."""
     hds: tuple[int, ...] = ()
-    """Settings of the sweep; none = `HDS`, or `QUICK_HDS`."""
+    """HD settings of the sweep; empty = `HDS`, or `QUICK_HDS`."""
     hd: int = 25
-    """Setting of the sections without a sweep."""
+    """HD of the sections without a sweep."""
     repeats: int = 3
-    """Measurements a figure, >= 1."""
+    """Measurements per row, >= 1."""
     quick: bool = False
     """Small HDs, one repeat: a minute for the embedded model."""
-    again: bool = False
-    """Measure anew what the file holds already."""
+    force: bool = False
+    """Measure what the file already holds once more."""
     device: str = "auto"
-    """As of `load`."""
+    """Device, as of `inference.engine.load`."""
 
     def __post_init__(self) -> None:
         check_names(only=self.only, hds=(*self.hds, self.hd))
@@ -53,18 +54,19 @@ class BenchOptions:
 
     @property
     def sweep(self) -> tuple[int, ...]:
-        """Settings of the phases."""
+        """HD settings of the section "phases"."""
         return tuple(sorted(self.hds)) or (QUICK_HDS if self.quick else HDS)
 
 
 def run(
-    options: BenchOptions, *, out: Path | None = None, tell: Tell = lambda what, done, total: None
+    options: BenchOptions, *, out: Path | None = None, progress: Progress = lambda text, done, total: None
 ) -> tuple[BenchResult, Path]:
-    """Measures, and writes JSON, Markdown and SVG.
+    """Measure, and write JSON, Markdown and SVG.
 
     Args:
+        options: what to measure.
         out: JSON file; None = benchmarks/speed_<machine>_<yyyymm>.json.
-        tell: progress.
+        progress: called before every section.
 
     Returns:
         The result with all rows of the file, and the JSON file.
@@ -72,19 +74,19 @@ def run(
     device = torch.device("cuda" if options.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
     today = date.today()
     path = out or Path("benchmarks") / f"speed_{machine.slug(device)}_{today:%Y%m}.json"
-    tell("ceilings: matrix product, memory read", 0, 0)
+    progress("ceilings: matrix product, memory read", 0, 0)
     result = _opened(path, device, today)
     sections = options.only or (*speed.SECTIONS, BITS)
-    if WHOLE in options.bits:
-        _measure(options, result, path, [section for section in sections if section != BITS], tell)
+    if UNQUANTIZED in options.bits:
+        _measure(options, result, path, [section for section in sections if section != BITS], progress)
     if BITS in sections:
-        _compare(options, result, path, tell)
+        _compare(options, result, path, progress)
     _write(result, path)
     return result, path
 
 
 def _opened(path: Path, device: torch.device, today: date) -> BenchResult:
-    """The file's rows, under ceilings measured now."""
+    """Read the rows of the file and measure the machine's limits anew."""
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     ceilings = {"flops": machine.matrix_rate(device, dtype), "read": machine.read_rate(device)}
     about = {
@@ -99,7 +101,7 @@ def _opened(path: Path, device: torch.device, today: date) -> BenchResult:
 
 
 def _bench(options: BenchOptions, bits: int) -> speed.Bench:
-    """Loaded."""
+    """Load the model."""
     return speed.Bench(
         subject=options.subject,
         engine=options.subject.engine(bits, device=options.device),
@@ -110,46 +112,48 @@ def _bench(options: BenchOptions, bits: int) -> speed.Bench:
     )
 
 
-def _measure(options: BenchOptions, result: BenchResult, path: Path, sections: Sequence[str], tell: Tell) -> None:
-    """Every section of the whole weights."""
+def _measure(
+    options: BenchOptions, result: BenchResult, path: Path, sections: Sequence[str], progress: Progress
+) -> None:
+    """Measure the sections of unquantised weights."""
     name = options.subject.name
-    todo = [section for section in sections if options.again or not _done(options, result, section)]
+    todo = [section for section in sections if options.force or not _done(options, result, section)]
     if not todo:
         return
-    tell(f"{name}: loading", 0, len(todo))
-    bench = _bench(options, WHOLE)
+    progress(f"{name}: loading", 0, len(todo))
+    bench = _bench(options, UNQUANTIZED)
     for number, section in enumerate(todo):
-        tell(f"{name}: {report.TITLES[section]}", number, len(todo))
+        progress(f"{name}: {report.TITLES[section]}", number, len(todo))
         rows = []
-        missing = tuple(hd for hd in bench.hds if options.again or not result.has(name, section, WHOLE, hd))
+        missing = tuple(hd for hd in bench.hds if options.force or not result.has(name, section, UNQUANTIZED, hd))
         given = replace(bench, hds=missing) if section == "phases" else bench
         for row in speed.SECTIONS[section](given):
             rows.append(row)
-            if section == "phases":  # long: every HD is kept as soon as it is there
+            if section == "phases":  # minutes per HD at the 7B: each is saved at once
                 result.add([each for each in rows if each.hd == row.hd])
                 result.write(path)
         result.add(rows)
         result.write(path)
-    tell(f"{name}: done", len(todo), len(todo))
+    progress(f"{name}: done", len(todo), len(todo))
 
 
-def _compare(options: BenchOptions, result: BenchResult, path: Path, tell: Tell) -> None:
-    """Weights of all bits side by side: measured apart, the machine's own changes would pass for theirs."""
+def _compare(options: BenchOptions, result: BenchResult, path: Path, progress: Progress) -> None:
+    """Measure weights of all bits in alternation, so that drift of a shared machine affects all alike."""
     name, bits = options.subject.name, sorted(options.bits, reverse=True)
-    if not options.again and all(result.has(name, BITS, each) for each in bits):
+    if not options.force and all(result.has(name, BITS, each) for each in bits):
         return
-    tell(f"{name}: {report.TITLES[BITS]}, {', '.join(map(str, bits))} bits", 0, 1)
+    progress(f"{name}: {report.TITLES[BITS]}, {', '.join(map(str, bits))} bits", 0, 1)
     result.add(list(speed.bits([_bench(options, each) for each in bits])))
     result.write(path)
-    tell(f"{name}: {report.TITLES[BITS]}, done", 1, 1)
+    progress(f"{name}: {report.TITLES[BITS]}, done", 1, 1)
 
 
 def _done(options: BenchOptions, result: BenchResult, section: str) -> bool:
     hds = options.sweep if section == "phases" else (None,)
-    return all(result.has(options.subject.name, section, WHOLE, hd) for hd in hds)
+    return all(result.has(options.subject.name, section, UNQUANTIZED, hd) for hd in hds)
 
 
 def _write(result: BenchResult, path: Path) -> None:
     result.write(path)
-    path.with_suffix(".svg").write_text(report.plot(result), encoding="utf-8")
-    path.with_suffix(".md").write_text(report.markdown(result, path.with_suffix(".svg").name), encoding="utf-8")
+    atomic_write(path.with_suffix(".svg"), report.plot(result))
+    atomic_write(path.with_suffix(".md"), report.markdown(result, path.with_suffix(".svg").name))

@@ -1,9 +1,9 @@
-"""`ixc bench speed`: sections of measurements, each of them warm, repeated, and against the machine's own ceilings.
+"""Sections of `ixc bench speed`: measurements after a warm-up, repeated, and relative to the machine's limits.
 
-phases    picture -> tiles, tower, prefill, first token, further tokens, for several HD
-bits      tokens per second of smaller weights      second    a second question on the same image
+phases    image -> preprocessing, vision encoder, prefill, decoding, for several HD
+bits      tokens per second of quantised weights    second    a second question on the same image
 changed   a screenshot with two changed tiles       beams     three beams against one
-batch     tokens per second side by side            memory    most memory of a prefill beyond the weights
+batch     tokens per second of a batch              memory    peak memory of a prefill beyond the weights
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import LogitsProcessor
 
-from ixc.bench import machine, work
-from ixc.bench.names import SIZES, WHOLE
+from ixc.bench import machine, roofline
+from ixc.bench.names import SIZES, UNQUANTIZED
 from ixc.bench.result import BenchRow
 from ixc.bench.subject import Subject
 from ixc.inference.cost import ModelGeometry, Plan, plan
@@ -33,38 +33,38 @@ from ixc.processing.image_io import open_image
 NEW_TOKENS = 16
 """Tokens decoded after the first."""
 
-AROUND = 3
-"""Runs of a ceiling before a figure and behind it; the best of each counts, their mean is what a share is of."""
+LIMIT_TRIES = 3
+"""Runs of a limit before and after a measurement; the best of each counts, and shares refer to their mean."""
 
-TURNS = 5
-"""Turns that weights of several bits take, at least."""
+MIN_ALTERNATIONS = 5
+"""Least number of alternations between weights of several bits."""
 
 BATCHES = (1, 2, 4, 8)
-"""Sequences decoded side by side."""
+"""Batch sizes."""
 
 BEAMS = 3
-"""Of the published demo."""
+"""Beam width of the published demo."""
 
 MEMORY_HD = 55
-"""Setting of the memory section: the 4K page."""
+"""Largest HD of the memory section: the 4K page."""
 
-PATIENCE = 60.0
-"""Seconds of a figure's repeats: no further one is begun that would go beyond."""
+REPEAT_SECONDS = 60.0
+"""Time limit of repeats: none is started that would exceed it."""
 
 ROWS, COLUMNS = 6, 9
-"""Tiles of the 4K screen at HD-55; the picture ends within the last ones."""
+"""Tile grid of the 4K screen at HD-55; the image ends within the last tiles."""
 
 CHANGED = ((2, 2), (5, 3))
-"""Column and row of the tiles that change: a mark in their middle, which resizing does not spread to others."""
+"""(column, row) of the changed tiles; the change is in their middle, so resizing does not spread it to others."""
 
 QUESTIONS = ("What is the total?", "Who signed it, and when?")
-"""First and second."""
+"""First and second question."""
 
-Body = Callable[["Bench"], Iterator[BenchRow]]
+Section = Callable[["Bench"], Iterator[BenchRow]]
 
 
 class Clock(LogitsProcessor):
-    """Notes when the scores of every new token are there."""
+    """Record the time at which the logits of every new token are ready."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -78,56 +78,56 @@ class Clock(LogitsProcessor):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A loaded model and how it is measured."""
+    """A loaded model with the settings of its measurement."""
 
     subject: Subject
-    """What is measured."""
+    """Measured model."""
     engine: Engine
-    """Loaded with `bits`."""
+    """Engine loaded with `bits`."""
     bits: int
-    """Of the decoder's weights."""
+    """Bits of the decoder's weights."""
     hds: tuple[int, ...]
-    """Settings of the sweep."""
+    """HD settings of the sweep."""
     hd: int
-    """Setting of the other sections."""
+    """HD of the other sections."""
     repeats: int
-    """Measurements a figure, after one for warming where they are cheap."""
+    """Measurements per row, after a warm-up where it is cheap."""
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """Device of the model."""
         return self.engine.model.device
 
     @property
     def sizes(self) -> ModelGeometry:
-        """Of the model."""
+        """Sizes of the model."""
         return self.subject.sizes
 
     def plan(self, hd: int) -> Plan:
-        """The arithmetic of the picture of an HD."""
+        """Plan the cost of the image of an HD."""
         width, height = SIZES[hd]
         return plan(width, height, hd=hd, geometry=self.sizes, dtype="float32", text_tokens=len(QUESTIONS[0]))
 
-    def forget(self) -> None:
-        """Nothing kept of earlier measurements."""
+    def clear_caches(self) -> None:
+        """Clear the tile and prefix caches."""
         self.engine.generator.tiles.clear()
         self.engine.generator.prefixes.clear()
 
-    def ceilings(self) -> tuple[float, float]:
-        """FLOP a second of a matrix product and bytes a second of reading, now: both wander on a shared machine."""
-        product = machine.matrix_rate(self.device, self.engine.model.dtype, tries=AROUND)
-        return product, machine.read_rate(self.device, tries=AROUND)
+    def limits(self) -> tuple[float, float]:
+        """Measure FLOP/s of a matrix product and memory bandwidth in bytes/s now: both drift on a shared machine."""
+        product = machine.matrix_rate(self.device, self.engine.model.dtype, tries=LIMIT_TRIES)
+        return product, machine.read_rate(self.device, tries=LIMIT_TRIES)
 
     def rounds(self) -> Iterator[int]:
-        """One a repeat: the first always, further ones while they fit `PATIENCE`."""
+        """Yield the number of each repeat: the first always, further ones while they fit `REPEAT_SECONDS`."""
         start = perf_counter()
         for number in range(self.repeats):
-            if number and (perf_counter() - start) * (number + 1) / number > PATIENCE:
+            if number and (perf_counter() - start) * (number + 1) / number > REPEAT_SECONDS:
                 return
             yield number
 
     def row(self, section: str, name: str, values: Sequence[float], unit: str, **more: Any) -> BenchRow:
-        """One figure of this bench."""
+        """Build a row of this benchmark."""
         return BenchRow(
             subject=self.subject.name,
             section=section,
@@ -142,29 +142,31 @@ class Bench:
         )
 
     def encode(self, picture: bytes, question: str, hd: int) -> dict[str, torch.Tensor]:
-        """A batch of one from a file's bytes."""
+        """Encode a question about an image file, as a batch of one."""
         from ixc.core import chat_format
 
         turn = chat_format.Message("user", (chat_format.Image(open_image(picture)), question))
         return dict(self.engine.processor.encode([turn], hd=hd, partition="original", return_tensors="pt"))
 
-    def endless(self) -> list[NeverSample]:
-        """Keeps an answer from ending early, at a cost that does not grow with the vocabulary."""
+    def never_stop(self) -> list[NeverSample]:
+        """Return logits processors that suppress the stop tokens, at a cost independent of the vocabulary size."""
         ends = self.engine.model.generation_config.eos_token_id
         return [NeverSample(end) for end in (ends if isinstance(ends, list) else [ends]) if end is not None]
 
     def steps(self, inputs: Any, new: int, sampling: Sampling = GREEDY) -> list[float]:
-        """Seconds until the first token, and between each two."""
+        """Time the first token, and the gaps between tokens, seconds."""
         clock = Clock(self.device)
         machine.wait(self.device)
         start = perf_counter()
-        self.engine.generate(inputs, max_new_tokens=new, sampling=sampling, logits_processor=[clock, *self.endless()])
+        self.engine.generate(
+            inputs, max_new_tokens=new, sampling=sampling, logits_processor=[clock, *self.never_stop()]
+        )
         times = [start, *clock.times]
         return [after - before for before, after in pairwise(times)]
 
 
 def picture(hd: int, *, changed: bool = False) -> bytes:
-    """A page of text-like marks, no two tiles alike; `changed` alters two tiles of the 4K screen."""
+    """Draw a page of text-like bars with no two equal tiles; `changed` alters two tiles of the 4K screen."""
     width, height = SIZES[hd]
     page = Image.new("RGB", (width, height), (252, 252, 250))
     pen = ImageDraw.Draw(page)
@@ -183,7 +185,7 @@ def picture(hd: int, *, changed: bool = False) -> bytes:
 
 @torch.inference_mode()
 def phases(bench: Bench) -> Iterator[BenchRow]:
-    """Every phase of an answer, by HD, after a short answer for warming."""
+    """Measure every phase of an answer, by HD, after a short warm-up."""
     bench.steps(bench.encode(picture(1), QUESTIONS[0], 1), 2)
     for hd in bench.hds:
         yield from _phases(bench, hd)
@@ -192,9 +194,9 @@ def phases(bench: Bench) -> Iterator[BenchRow]:
 def _phases(bench: Bench, hd: int) -> list[BenchRow]:
     file, planned = picture(hd), bench.plan(hd)
     found: dict[str, list[float]] = {"preprocessing": [], "vision": [], "prefill": [], "step": []}
-    before = bench.ceilings()
+    before = bench.limits()
     for _ in bench.rounds():
-        bench.forget()
+        bench.clear_caches()
         start = perf_counter()
         inputs = bench.encode(file, QUESTIONS[0], hd)
         found["preprocessing"].append(perf_counter() - start)
@@ -205,21 +207,21 @@ def _phases(bench: Bench, hd: int) -> list[BenchRow]:
         first, *rest = bench.steps(inputs, NEW_TOKENS + 1)
         found["prefill"].append(first)
         found["step"].append(median(rest))
-    flops, read = ((a + b) / 2 for a, b in zip(before, bench.ceilings(), strict=True))
+    flops, read = ((a + b) / 2 for a, b in zip(before, bench.limits(), strict=True))
     more = {"hd": hd, "image_tokens": planned.image_tokens}
-    whole = [sum(parts) for parts in zip(found["preprocessing"], found["vision"], found["prefill"], strict=True)]
-    needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=planned.tokens, value_bytes=_size(bench))
+    total = [sum(each) for each in zip(found["preprocessing"], found["vision"], found["prefill"], strict=True)]
+    needed = roofline.step_bytes(bench.sizes, bits=_bits(bench), tokens=planned.tokens, value_bytes=_size(bench))
     shares = {
-        "vision": work.vision_flops(planned) / median(found["vision"]) / flops,
-        "prefill": work.prefill_flops(planned) / median(found["prefill"]) / flops,
-        "whole": (work.vision_flops(planned) + work.prefill_flops(planned)) / median(whole) / flops,
+        "vision": roofline.vision_flops(planned) / median(found["vision"]) / flops,
+        "prefill": roofline.prefill_flops(planned) / median(found["prefill"]) / flops,
+        "total": (roofline.vision_flops(planned) + roofline.prefill_flops(planned)) / median(total) / flops,
     }
     product = {"of": "matrix product"}
     return [
         bench.row("phases", "preprocessing", found["preprocessing"], "s", **more),
         bench.row("phases", "vision", found["vision"], "s", share=shares["vision"], **product, **more),
         bench.row("phases", "prefill", found["prefill"], "s", share=shares["prefill"], **product, **more),
-        bench.row("phases", "time to first token", whole, "s", share=shares["whole"], **product, **more),
+        bench.row("phases", "time to first token", total, "s", share=shares["total"], **product, **more),
         bench.row(
             "phases", "time per token", [1e3 * value for value in found["step"]], "ms",
             share=needed / median(found["step"]) / read, of="memory read", **more,
@@ -228,17 +230,17 @@ def _phases(bench: Bench, hd: int) -> list[BenchRow]:
 
 
 def _bits(bench: Bench) -> int:
-    return bench.bits if bench.bits != WHOLE else 8 * _size(bench)
+    return bench.bits if bench.bits != UNQUANTIZED else 8 * _size(bench)
 
 
 def _size(bench: Bench) -> int:
-    """Bytes of a cached number."""
+    """Return the bytes of a cached number."""
     return torch.empty(0, dtype=bench.engine.model.dtype).element_size()
 
 
 @torch.inference_mode()
 def bits(benches: Sequence[Bench]) -> Iterator[BenchRow]:
-    """Tokens per second of one model in several bits, taking turns, after a small picture and after the usual one."""
+    """Measure tokens per second of one model in several bits, in alternation, after a small and the usual image."""
     for hd in sorted({1, benches[0].hd}):
         yield from _bits_at(benches, hd)
     for bench in benches:
@@ -250,28 +252,28 @@ def _bits_at(benches: Sequence[Bench], hd: int) -> Iterator[BenchRow]:
     inputs = benches[0].encode(picture(hd), QUESTIONS[0], hd)
     found: list[list[float]] = [[] for _ in benches]
     for bench in benches:
-        bench.forget()
+        bench.clear_caches()
         bench.engine.generator.encode_images(inputs)
         bench.steps(inputs, 3)
-    before = benches[0].ceilings()[1]
-    for _ in range(max(TURNS, benches[0].repeats)):
+    before = benches[0].limits()[1]
+    for _ in range(max(MIN_ALTERNATIONS, benches[0].repeats)):
         for bench, times in zip(benches, found, strict=True):
             times.append(median(bench.steps(inputs, NEW_TOKENS + 1)[1:]))
-    tokens, read = inputs["input_ids"].shape[1], (before + benches[0].ceilings()[1]) / 2
+    tokens, read = inputs["input_ids"].shape[1], (before + benches[0].limits()[1]) / 2
     for bench, times in zip(benches, found, strict=True):
-        needed = work.step_bytes(bench.sizes, bits=_bits(bench), tokens=tokens, value_bytes=_size(bench))
+        needed = roofline.step_bytes(bench.sizes, bits=_bits(bench), tokens=tokens, value_bytes=_size(bench))
         more: dict[str, Any] = {"hd": hd, "share": needed / median(times) / read, "of": "memory read"}
         yield bench.row("bits", "tokens per second", [1 / value for value in times], "tokens/s", **more)
-        if bench.bits != WHOLE and benches[0].bits == WHOLE:
-            ratios = [whole / small for whole, small in zip(found[0], times, strict=True)]
+        if bench.bits != UNQUANTIZED and benches[0].bits == UNQUANTIZED:
+            ratios = [full / quantized for full, quantized in zip(found[0], times, strict=True)]
             yield bench.row("bits", "times the rate of 32 bits", ratios, "x", hd=hd)
 
 
 def second(bench: Bench) -> Iterator[BenchRow]:
-    """A first and a second question on one image, from the file's bytes to the first token."""
+    """Measure a first and a second question on one image, from the file's bytes to the first token."""
     file, first, again = picture(bench.hd), [], []
     for _ in bench.rounds():
-        bench.forget()
+        bench.clear_caches()
         for question, found in zip(QUESTIONS, (first, again), strict=True):
             start = perf_counter()
             bench.engine.ask([file], question, hd=bench.hd, partition="original", max_new_tokens=1)
@@ -284,14 +286,14 @@ def second(bench: Bench) -> Iterator[BenchRow]:
 
 @torch.inference_mode()
 def changed(bench: Bench) -> Iterator[BenchRow]:
-    """The tower's time for a 4K screenshot, and for the same with two changed tiles."""
+    """Measure the vision encoder on a 4K screenshot, and on the same with two changed tiles."""
     hd, first, again = 55, [], []
     files = [picture(hd), picture(hd, changed=True)]
     inputs = [bench.encode(file, QUESTIONS[0], hd) for file in files]
     tiles = [each["pixel_values"] for each in inputs]
     differ = int((tiles[0] != tiles[1]).flatten(1).any(1).sum())
     for _ in bench.rounds():
-        bench.forget()
+        bench.clear_caches()
         for given, found in zip(inputs, (first, again), strict=True):
             start = perf_counter()
             bench.engine.generator.encode_images(given)
@@ -305,7 +307,7 @@ def changed(bench: Bench) -> Iterator[BenchRow]:
 
 @torch.inference_mode()
 def beams(bench: Bench) -> Iterator[BenchRow]:
-    """Prefill with one beam and with three."""
+    """Measure prefill with one beam and with three."""
     inputs = bench.encode(picture(bench.hd), QUESTIONS[0], bench.hd)
     bench.engine.generator.encode_images(inputs)
     found: dict[int, list[float]] = {1: [], BEAMS: []}
@@ -321,7 +323,7 @@ def beams(bench: Bench) -> Iterator[BenchRow]:
 
 @torch.inference_mode()
 def batch(bench: Bench) -> Iterator[BenchRow]:
-    """Tokens a second of several sequences side by side, after 64 tokens of text each."""
+    """Measure tokens per second of batches, after 64 tokens of text each."""
     for count in BATCHES:
         ids = torch.randint(3, 90, (count, 64), device=bench.device)
         found = []
@@ -329,7 +331,7 @@ def batch(bench: Bench) -> Iterator[BenchRow]:
             clock = Clock(bench.device)
             bench.engine.model.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=9, do_sample=False,
-                logits_processor=[clock, *bench.endless()],
+                logits_processor=[clock, *bench.never_stop()],
             )  # fmt: skip
             steps = [after - before for before, after in pairwise(clock.times)]
             found.append(count / median(steps))
@@ -338,31 +340,31 @@ def batch(bench: Bench) -> Iterator[BenchRow]:
 
 @torch.inference_mode()
 def memory(bench: Bench) -> Iterator[BenchRow]:
-    """Most memory of a prefill beyond weights and image features, against keys and values and one layer."""
+    """Measure peak memory of a prefill beyond weights and image features, against the KV cache and one layer."""
     small = bench.encode(picture(1), QUESTIONS[0], 1)
-    bench.steps(small, 2)  # kernels have made their work space
+    bench.steps(small, 2)  # kernels allocate their workspace here
     yield from _memory(bench, min(bench.hds[-1], MEMORY_HD))
 
 
 def _memory(bench: Bench, hd: int) -> list[BenchRow]:
     planned, inputs = bench.plan(hd), bench.encode(picture(hd), QUESTIONS[0], hd)
-    bench.forget()
+    bench.clear_caches()
     bench.engine.generator.encode_images(inputs)
     with machine.peak(bench.device) as most:
         bench.steps(inputs, 1)
     size = _size(bench)
-    kept = planned.kv_bytes * size // 4
+    cache = planned.kv_bytes * size // 4
     layer = planned.tokens * (2 * bench.sizes.width + 3 * bench.sizes.mlp) * size
     more: dict[str, Any] = {"hd": hd, "image_tokens": planned.image_tokens}
     return [
         bench.row("memory", "most beyond weights and features", [most[0] / 1e9], "GB", **more),
-        bench.row("memory", "keys and values", [kept / 1e9], "GB", **more),
+        bench.row("memory", "keys and values", [cache / 1e9], "GB", **more),
         bench.row("memory", "activations of one layer", [layer / 1e9], "GB", **more),
-        bench.row("memory", "most of (keys, values and one layer)", [most[0] / (kept + layer)], "x", **more),
+        bench.row("memory", "most of (keys, values and one layer)", [most[0] / (cache + layer)], "x", **more),
     ]
 
 
-SECTIONS: dict[str, Body] = {
+SECTIONS: dict[str, Section] = {
     "phases": phases,
     "second": second,
     "changed": changed,
@@ -370,4 +372,4 @@ SECTIONS: dict[str, Body] = {
     "batch": batch,
     "memory": memory,
 }
-"""What `--only` may name, and "bits"."""
+"""Values of `--only` besides "bits"."""

@@ -1,4 +1,4 @@
-"""What is measured: the model of a folder, or a geometry with random weights, in 32, 8 or 4 bits."""
+"""The measured model: that of a folder, or random weights in given sizes, in 32, 8 or 4 bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ixc.bench.names import WHOLE, check_names
+from ixc.bench.names import UNQUANTIZED, check_names
 from ixc.errors import UsageError
 from ixc.inference.cost import ModelGeometry, read_geometry
 from ixc.inference.engine import Engine, load
@@ -21,22 +21,22 @@ from ixc.model.quantization.layers import Quantization, QuantizedLinear, group_s
 from ixc.model.sizes import BITS
 
 GEOMETRIES = {"7b": ModelGeometry(), "nano": read_geometry(EMBEDDED)}
-"""What `--geometry` may name."""
+"""Values of `--geometry`."""
 
 SPREAD = 0.02
-"""Deviation of random weights."""
+"""Standard deviation of random weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is measured."""
+    """The measured model."""
 
     folder: Path | None = None
     """Model folder; None with `geometry` None = the embedded model."""
     geometry: str | None = None
     """Key of `GEOMETRIES`: random weights of these widths."""
     layers: int | None = None
-    """With a geometry: layers of the tower and of the decoder each; None = all."""
+    """With a geometry: layers of vision encoder and decoder each; None = all."""
 
     def __post_init__(self) -> None:
         check_names(geometry=self.geometry)
@@ -47,44 +47,44 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Name in tables."""
         if self.geometry is None:
             return "embedded model" if self.folder is None else self.folder.resolve().name
         return f"{self.geometry} widths, {self.layers or 'all'} layers, random weights"
 
     @property
     def sizes(self) -> ModelGeometry:
-        """For the arithmetic."""
+        """Sizes of the model, for the roofline."""
         if self.geometry is None:
             return read_geometry(find_folder(self.folder))
-        whole = GEOMETRIES[self.geometry]
-        return whole if self.layers is None else replace(whole, layers=self.layers, vit_layers=self.layers)
+        full = GEOMETRIES[self.geometry]
+        return full if self.layers is None else replace(full, layers=self.layers, vit_layers=self.layers)
 
     def engine(self, bits: int, *, device: str = "auto") -> Engine:
-        """A loaded model.
+        """Load the model.
 
         Raises:
-            UsageError: other bits than 32, 8 and 4; a small folder asked for in other bits.
+            UsageError: bits other than 32, 8 and 4; a quantised folder asked for in other bits.
         """
-        if bits not in (WHOLE, *BITS):
+        if bits not in (UNQUANTIZED, *BITS):
             raise UsageError(f"bits is {bits}, one of 32, 8, 4 needed")
         if self.geometry is not None:
             return _random(self.sizes, bits, device)
-        if bits == WHOLE:
+        if bits == UNQUANTIZED:
             return load(self.folder, device=device)
         with tempfile.TemporaryDirectory() as scratch:
             return load(quantize(find_folder(self.folder), Path(scratch) / "small", bits=bits), device=device)
 
 
 def _random(sizes: ModelGeometry, bits: int, device: str) -> Engine:
-    """Random weights made layer by layer, in place, so that a small model is never whole in float32."""
+    """Create random weights layer by layer, in place: a quantised model never exists in float32 as a whole."""
     processor = read_processor(find_folder(None))
     where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     dtype = torch.float32 if where.type == "cpu" else torch.bfloat16
     config = _config(sizes, processor.image_token_id)
     with torch.device("meta"):
         model = IxcForConditionalGeneration(config)
-    if bits != WHOLE:
+    if bits != UNQUANTIZED:
         replace_modules(model, Quantization(bits=bits, group_size=group_size(config), half="bfloat16"), dtype=dtype)
     _fill(model, where, dtype)
     return Engine(model=model.eval().requires_grad_(False), processor=processor)
@@ -114,24 +114,24 @@ def _config(sizes: ModelGeometry, image_token_id: int) -> IxcConfig:
 
 @torch.no_grad()
 def _fill(model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Weights from a fixed seed; scales and low ends such that small weights have the spread of the others."""
-    draw = torch.Generator(device).manual_seed(0)
+    """Fill in weights from a fixed seed; quantisation scales and offsets give quantised weights the same spread."""
+    generator = torch.Generator(device).manual_seed(0)
     for module in model.modules():
         for name, empty in [*module._parameters.items(), *module._buffers.items()]:
             if empty is None:
                 continue
-            kept = empty.dtype if empty.dtype in (torch.bfloat16, torch.int8, torch.uint8) else dtype
-            if not kept.is_floating_point:
-                low, high = (-127, 128) if kept == torch.int8 else (0, 256)
-                values = torch.empty(empty.shape, dtype=kept, device=device).random_(low, high, generator=draw)
+            target = empty.dtype if empty.dtype in (torch.bfloat16, torch.int8, torch.uint8) else dtype
+            if not target.is_floating_point:
+                low, high = (-127, 128) if target == torch.int8 else (0, 256)
+                values = torch.empty(empty.shape, dtype=target, device=device).random_(low, high, generator=generator)
             elif isinstance(module, QuantizedLinear):
                 step = SPREAD * 12**0.5 / (255 if module.bits == 8 else 15)
                 start = step if name == "scale" else -7.5 * step
-                values = torch.full(empty.shape, start, dtype=kept, device=device)
+                values = torch.full(empty.shape, start, dtype=target, device=device)
             elif empty.dim() < 2:
-                values = torch.full(empty.shape, float(name == "weight"), dtype=kept, device=device)
+                values = torch.full(empty.shape, float(name == "weight"), dtype=target, device=device)
             else:
-                values = torch.empty(empty.shape, dtype=kept, device=device).normal_(0, SPREAD, generator=draw)
+                values = torch.empty(empty.shape, dtype=target, device=device).normal_(0, SPREAD, generator=generator)
             if name in module._parameters:
                 module._parameters[name] = torch.nn.Parameter(values, requires_grad=False)
             else:

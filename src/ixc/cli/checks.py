@@ -1,7 +1,7 @@
-"""What every command looks at before torch is imported: folders, pictures, options, and whether a question fits.
+"""Checks that run before torch is imported: folders, images, options, and whether a question fits the context.
 
-Importing torch takes seconds; a wrong path or option must be refused before them. Everything here reads headers and
-JSON only. Part of the command line.
+Importing torch takes seconds, and a wrong path or option must be refused before that. The checks read headers and JSON
+files only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ixc.utils.device_names import check_device, check_dtype
 
 
 def check_model(model: Path | None) -> Path:
-    """The model folder: there, its settings are JSON objects, its weight files whole, its sizes numbers.
+    """Return the model folder after checking its settings, its weight files' headers and its sizes.
 
     Raises:
         WeightsError: something is missing or damaged, or a size is no positive whole number.
@@ -40,7 +40,7 @@ def check_model(model: Path | None) -> Path:
 
 
 def check_source(source: Path) -> None:
-    """A folder whose weights are to be rewritten: config.json, and whole weight files. Raises: WeightsError."""
+    """Check a folder whose weights are converted: config.json and complete weight files. Raises: WeightsError."""
     from ixc.inference.model_folder import check_settings, find_folder
     from ixc.model.checkpoint_files import check_headers
 
@@ -49,7 +49,7 @@ def check_source(source: Path) -> None:
 
 
 def check_target(target: Path) -> None:
-    """Check that a folder may be made. Raises: UsageError: the name is taken."""
+    """Check that a new folder can be made. Raises: UsageError: the name is taken."""
     from ixc.utils.files import check_free
 
     check_free(target)
@@ -63,7 +63,7 @@ def check_run(
     compile: bool = False,
     prefix_cache: int | None = None,
 ) -> None:
-    """Words for device, number type and speed. Raises: UsageError."""
+    """Check the options for device, number type and speed. Raises: UsageError."""
     check_device(device)
     check_dtype(dtype)
     check_plora(plora, compile=compile)
@@ -71,22 +71,23 @@ def check_run(
 
 
 def check_setting(hd: int | None, partition: str | None, max_new_tokens: int | None = None) -> None:
-    """Tiles, rule and length of an answer. Raises: UsageError."""
+    """Check HD, partition and answer length. Raises: UsageError."""
     check_tiling(hd, partition)
     if max_new_tokens is not None and max_new_tokens < 1:
         raise UsageError(f"--max-new-tokens is {max_new_tokens}, at least 1 needed")
 
 
 def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None, partition: str | None) -> None:
-    """Whether pictures of these sizes leave room in the model's context; texts are counted when they are tokenised.
+    """Check that images of these sizes fit the model's context; text is counted later, when it is tokenised.
 
     Args:
-        folder: of the model.
-        sizes: (width, height), pixels.
-        hd, partition: None = the folder's.
+        folder: model folder.
+        sizes: (width, height) of the images, pixels.
+        hd: HD-n; None = the folder's.
+        partition: how images are tiled; None = the folder's.
 
     Raises:
-        GeometryError: a picture has no partition. ContextError: more tokens than positions.
+        GeometryError: an image has no partition. ContextError: more tokens than positions.
     """
     from ixc.core.tiling import partition as partition_of
     from ixc.core.token_layout import num_image_tokens
@@ -94,12 +95,12 @@ def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None
     from ixc.inference.request import RequestPreparer
 
     sizes_of_model, usual = read_geometry(folder), read_tiling(folder)
-    hd = usual.get("hd", CHAT_DEFAULTS.hd) if hd is None else hd
+    most: int = usual.get("hd", CHAT_DEFAULTS.hd) if hd is None else hd
     rule = usual.get("rule", "original") if partition is None else partition
     layout: dict[str, Any] = {"newline": sizes_of_model.newline, "overview": sizes_of_model.overview}
     tokens = 0
     for width, height in sizes:
-        part = partition_of(width, height, hd=hd, rule=rule)
+        part = partition_of(width, height, hd=most, rule=rule)
         tokens += num_image_tokens(part.grid_h, part.grid_w, side=sizes_of_model.side, **layout)
     limits = RequestPreparer(processor=None, context_length=sizes_of_model.max_positions, max_new_tokens=1)
-    limits.answer_length(tokens, hd=hd)
+    limits.answer_length(tokens, hd=most)

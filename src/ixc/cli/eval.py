@@ -1,9 +1,9 @@
-"""The commands `ixc eval ...`: benchmarks are asked, scored and reported; as everywhere, each calls one room.
+"""The commands `ixc eval ...`: ask benchmarks, score predictions, write reports.
 
 ixc eval NAME...     asks a model and scores it (its full name is `ixc eval run`)
 ixc eval score       predictions -> scores, without a model
 ixc eval report      runs -> Markdown, JSON and one HTML page
-ixc eval synth       drawn documents the embedded model never saw
+ixc eval synth       exact match on held-out synthetic documents
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ from typer.core import TyperGroup
 
 from ixc import __version__
 from ixc.cli.checks import check_model, check_run
-from ixc.cli.options import Device, Dtype, Json, Model, Rule, examples, load_engine
+from ixc.cli.options import Device, Dtype, Json, Model, Partition, examples, load_engine, renamed, takes
 from ixc.cli.terminal import board, watch
 from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
@@ -28,12 +29,12 @@ from ixc.inference.settings import check_tiling
 if TYPE_CHECKING:
     from ixc.evals.runner import Answers, RunStep
     from ixc.evals.suite import TaskOutcome
-    from ixc.evals.synthetic import Answers as DrawnAnswers
+    from ixc.evals.synthetic import Answers as SyntheticAnswers
     from ixc.evals.task import Judge, Row, Task
 
 
-class _NamesToo(TyperGroup):
-    """What is no command is the name of a benchmark: `ixc eval docvqa_val` is `ixc eval run docvqa_val`."""
+class _BenchmarkNames(TyperGroup):
+    """Read what is no command as a benchmark: `ixc eval docvqa_val` is `ixc eval run docvqa_val`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] != "--help":
@@ -42,8 +43,8 @@ class _NamesToo(TyperGroup):
 
 
 evals = typer.Typer(
-    cls=_NamesToo,
-    help="Scores of a model on benchmarks: `ixc eval NAME...` asks, `score` and `report` need no model.",
+    cls=_BenchmarkNames,
+    help="Score a model on benchmarks: `ixc eval NAME...` asks, `score` and `report` need no model.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     epilog=examples(
@@ -55,7 +56,7 @@ evals = typer.Typer(
 )
 
 DATA = Path("~/.cache/ixc/data")
-"""Where data files lie, and are downloaded to, when nothing is said."""
+"""Default folder of data files and downloads."""
 
 Data = Annotated[Path | None, typer.Option("--data", help=f"Folder of the TSV files, or one of them; default: {DATA}.")]
 JudgeUrl = Annotated[
@@ -64,8 +65,36 @@ JudgeUrl = Annotated[
 JudgeModel = Annotated[str | None, typer.Option("--judge-model", help="Its served name; default: the first.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Options of `ixc eval run`; the help of each field says what it does."""
+
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Benchmarks, or `paper` for its sixteen.")]
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model folder; default: the embedded one. With --endpoint a name.")
+    ] = None
+    endpoint: Annotated[str | None, typer.Option("--endpoint", help="OpenAI-compatible server instead.")] = None
+    data: Data = None
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default: runs/eval/MODEL.")] = None
+    prompts: Annotated[str, typer.Option("--prompts", help="published or clean.")] = "published"
+    limit: Annotated[int | None, typer.Option("--limit", help="Ask only the first so many questions of each.")] = None
+    rank: Annotated[str, typer.Option("--rank", help="i/n: this is the i-th of n processes.")] = "1/1"
+    hd: Annotated[int | None, typer.Option("--hd", help="HD-n of every image; default: the benchmark's.")] = None
+    partition: Partition = None
+    judge: JudgeUrl = None
+    judge_model: JudgeModel = None
+    openai_only: Annotated[bool, typer.Option("--openai-only", help="Send the server OpenAI's fields only.")] = False
+    parallel: Annotated[
+        int | None, typer.Option("--parallel", help="Concurrent requests to the server; default: 8.")
+    ] = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    as_json: Json = False
+
+
 @evals.command(
     name="run",
+    cls=renamed({"--plain": "--openai-only"}),
     epilog=examples(
         "ixc eval docvqa_val chartqa --model ./ixc-4khd-7b",
         "ixc eval paper --data ./tsv --out runs/eval/nano",
@@ -73,93 +102,72 @@ JudgeModel = Annotated[str | None, typer.Option("--judge-model", help="Its serve
         "ixc eval run mmbench_en --model ./ixc-4khd-7b --rank 2/4",
     ),
 )
-def run(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Benchmarks, or `paper` for its sixteen.")],
-    model: Annotated[
-        str | None, typer.Option("--model", help="Model folder; default: the embedded one. With --endpoint a name.")
-    ] = None,
-    endpoint: Annotated[str | None, typer.Option("--endpoint", help="OpenAI-compatible server instead.")] = None,
-    data: Data = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default: runs/eval/MODEL.")] = None,
-    prompts: Annotated[str, typer.Option("--prompts", help="published or clean.")] = "published",
-    limit: Annotated[int | None, typer.Option("--limit", help="The first so many questions of each only.")] = None,
-    rank: Annotated[str, typer.Option("--rank", help="i/n: this is the i-th of n processes.")] = "1/1",
-    hd: Annotated[int | None, typer.Option("--hd", help="Most tiles an image; default: the benchmark's.")] = None,
-    partition: Rule = None,
-    judge: JudgeUrl = None,
-    judge_model: JudgeModel = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Send the server OpenAI's own fields only.")] = False,
-    parallel: Annotated[int | None, typer.Option("--parallel", help="Requests at once to the server, else 8.")] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    as_json: Json = False,
-) -> None:
-    """Ask benchmarks' questions and score the answers; the same command goes on where it was killed."""
-    from ixc.evals import suite as room
+@takes(EvalOptions)
+def run(options: EvalOptions) -> None:
+    """Ask the questions of benchmarks and score the answers; the same command resumes an interrupted run."""
+    from ixc.evals import suite
 
-    tasks = room.tasks_of(names)
-    folder_of_data, ranks = _data(data), _rank(rank)
-    check_tiling(None, partition)
-    room.check_hd(hd)
-    room.check_style(prompts)
-    if endpoint is None:
-        _refuse({"--plain": plain, "--parallel": parallel is not None}, "without --endpoint")
-        name, answers, settings = _local(model, device=device, dtype=dtype, partition=partition)
-    else:
-        _refuse({"--device": device != "auto", "--dtype": dtype != "auto", "--partition": partition}, "with --endpoint")
-        _check_plain(plain, prompts=prompts, hd=hd)
-        name, answers, settings = _served(endpoint, model, plain=plain, parallel=parallel)
-    folder = out or Path("runs", "eval", name.replace("/", "_"))
-    common = {"data": folder_of_data, "style": prompts, "limit": limit, "rank": ranks, "hd": hd}
-    plan = room.SuitePlan(model=name, version=__version__, folder=folder, settings=settings, **common)
-    asked = _judge(judge, judge_model, folder)
-    with board() as show:
-        progress = partial(show, "data")
-        events = room.series(tasks, answers, plan=plan, judge=asked, progress=progress)
-        done = list(_outcomes(events, show))
-    _print(done, as_json=as_json)
+    tasks = suite.tasks_of(options.names)
+    data, rank = _data(options.data), _rank(options.rank)
+    check_tiling(None, options.partition)
+    suite.check_hd(options.hd)
+    suite.check_style(options.prompts)
+    name, answers, settings = _local(options) if options.endpoint is None else _served(options, options.endpoint)
+    folder = options.out or Path("runs", "eval", name.replace("/", "_"))
+    plan = suite.SuitePlan(
+        model=name,
+        version=__version__,
+        folder=folder,
+        data=data,
+        style=options.prompts,
+        limit=options.limit,
+        rank=rank,
+        hd=options.hd,
+        settings=settings,
+    )
+    judge = _judge(options.judge, options.judge_model, folder)
+    with board() as progress:
+        events = suite.run_suite(tasks, answers, plan=plan, judge=judge, progress=partial(progress, "data"))
+        done = list(_outcomes(events, progress))
+    _print(done, as_json=options.as_json)
 
 
-def _refuse(given: dict[str, Any], how: str) -> None:
-    """An option that would do nothing is an error."""
+def _refuse(given: dict[str, Any], when: str) -> None:
+    """Raise for options that have no effect."""
     if useless := [name for name, value in given.items() if value]:
-        raise UsageError(f"{', '.join(useless)} has no effect {how}; leave it out")
+        raise UsageError(f"{', '.join(useless)} has no effect {when}; leave it out")
 
 
-def _check_plain(plain: bool, *, prompts: str, hd: int | None) -> None:
-    if not plain:
-        return
-    _refuse({"--hd": hd is not None}, "with --plain: such a server has its own resolution")
-    if prompts == "published":
-        raise UsageError("--plain asks without beams, HD and begun answers, which published prompts need; "
-                         "add --prompts clean")  # fmt: skip
-
-
-def _local(model: str | None, *, device: str, dtype: str, partition: str | None) -> tuple[str, Answers, dict[str, Any]]:
-    """(name, answers, settings) of a model folder."""
-    from ixc.evals.suite import once
+def _local(options: EvalOptions) -> tuple[str, Answers, dict[str, Any]]:
+    """Return (name, answers, settings) of a model folder."""
+    from ixc.evals.suite import load_once
     from ixc.inference.cost import read_tiling
     from ixc.inference.model_folder import fingerprint
 
-    if model is not None and not os.path.isdir(model):
-        raise UsageError(f"no folder {model}; give a model's folder, or --endpoint URL for a server")
-    check_run(device=device, dtype=dtype)
-    folder = check_model(None if model is None else Path(model))
+    given = {"--openai-only": options.openai_only, "--parallel": options.parallel is not None}
+    _refuse(given, "without --endpoint")
+    if options.model is not None and not os.path.isdir(options.model):
+        raise UsageError(f"no folder {options.model}; give a model's folder, or --endpoint URL for a server")
+    check_run(device=options.device, dtype=options.dtype)
+    folder = check_model(None if options.model is None else Path(options.model))
     from ixc.inference.batch import resolved_dtype
 
-    rule = partition or read_tiling(folder).get("rule", "original")
+    partition = options.partition or read_tiling(folder).get("rule", "original")
 
     def load() -> Answers:
         from ixc.inference import batch
 
-        engine = load_engine(folder, device=device, dtype=dtype)
+        engine = load_engine(folder, device=options.device, dtype=options.dtype)
         return lambda questions: batch.answer(
-            engine, [batch.BatchRequest(name=f"question {q.index}", **_fields(q)) for q in questions], partition=rule
+            engine,
+            [batch.BatchRequest(name=f"question {q.index}", **_fields(q)) for q in questions],
+            partition=partition,
         )
 
-    # The header says what "auto" comes to: it differs between machines, and the answers may with it.
-    settings = {"dtype": resolved_dtype(device, dtype), "partition": rule, "weights": fingerprint(folder)}
-    return folder.resolve().name, once(load), settings
+    # The header records the number type that "auto" resolves to: it differs between machines, and so may answers.
+    number = resolved_dtype(options.device, options.dtype)
+    settings = {"dtype": number, "partition": partition, "weights": fingerprint(folder)}
+    return folder.resolve().name, load_once(load), settings
 
 
 def _fields(question: Any) -> dict[str, Any]:
@@ -167,13 +175,24 @@ def _fields(question: Any) -> dict[str, Any]:
     return {name: getattr(question, name) for name in names}
 
 
-def _served(url: str, model: str | None, *, plain: bool, parallel: int | None) -> tuple[str, Answers, dict[str, Any]]:
-    """(name, answers, settings) of a model behind a server."""
-    from ixc.evals import endpoint as room
+def _served(options: EvalOptions, url: str) -> tuple[str, Answers, dict[str, Any]]:
+    """Return (name, answers, settings) of a model behind a server."""
+    from ixc.evals import endpoint
 
-    asked = {} if parallel is None else {"parallel": parallel}
-    there = room.connect(url, model=model, key=os.environ.get("OPENAI_API_KEY"), plain=plain, **asked)
-    return there.model, lambda questions: room.answers(there, questions), {"endpoint": True, "plain": plain}
+    given = {"--device": options.device != "auto", "--dtype": options.dtype != "auto"}
+    _refuse(given | {"--partition": options.partition}, "with --endpoint")
+    if options.openai_only:
+        _refuse({"--hd": options.hd is not None}, "with --openai-only: such a server has its own resolution")
+        if options.prompts == "published":
+            raise UsageError(
+                "--openai-only asks without beams, HD and begun answers, which published prompts need; "
+                "add --prompts clean"
+            )
+    parallel = {} if options.parallel is None else {"parallel": options.parallel}
+    key = os.environ.get("OPENAI_API_KEY")
+    connected = endpoint.connect(url, model=options.model, key=key, openai_only=options.openai_only, **parallel)
+    settings = {"endpoint": True, "openai_only": options.openai_only}
+    return connected.model, lambda questions: endpoint.answers(connected, questions), settings
 
 
 def _judge(url: str | None, model: str | None, folder: Path) -> Judge | None:
@@ -200,23 +219,38 @@ def _rank(text: str) -> tuple[int, int]:
     return int(number), int(ranks)
 
 
-def _outcomes(events: Iterable[RunStep | TaskOutcome], show: Any) -> Iterable[TaskOutcome]:
+def _outcomes(events: Iterable[RunStep | TaskOutcome], progress: Any) -> Iterable[TaskOutcome]:
     from ixc.evals.runner import RunStep
 
     for event in events:
         if isinstance(event, RunStep):
-            show(_words(event), event.done, event.total)
+            progress(_progress_text(event), event.done, event.total)
         else:
             yield event
 
 
-def _words(step: RunStep) -> str:
-    """The task, its running score and the time left."""
+def _progress_text(step: RunStep) -> str:
+    """Describe the task, its running score and the time left."""
     score = "" if step.score is None else f" {step.score:.1f}"
     if step.seconds_left is None:
         return f"{step.task}{score}"
     minutes, seconds = divmod(int(step.seconds_left), 60)
     return f"{step.task}{score}, {minutes // 60}:{minutes % 60:02}:{seconds:02} left"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """Options of `ixc eval score`; the help of each field says what it does."""
+
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Predictions, or folders of runs.")]
+    data: Data = None
+    rule: Annotated[
+        str | None,
+        typer.Option("--rule", help="Scoring rule: lmms, official or notebook; default: VLMEvalKit's, the paper's."),
+    ] = None
+    judge: JudgeUrl = None
+    judge_model: JudgeModel = None
+    as_json: Json = False
 
 
 @evals.command(
@@ -228,34 +262,26 @@ def _words(step: RunStep) -> str:
         "ixc eval score runs/eval/nano/mmmu.jsonl --rule official",
     ),
 )
-def score(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Predictions, or folders of runs.")],
-    data: Data = None,
-    rule: Annotated[
-        str | None, typer.Option("--rule", help="lmms, official or notebook; default: VLMEvalKit's, the paper's.")
-    ] = None,
-    judge: JudgeUrl = None,
-    judge_model: JudgeModel = None,
-    as_json: Json = False,
-) -> None:
+@takes(ScoreOptions)
+def score(options: ScoreOptions) -> None:
     """Score predictions again, without the model; a split scored by a server gets its submission file."""
-    from ixc.evals import predictions, result, suite
+    from ixc.evals import predictions, suite, task_score
 
-    folder = _data(data)
-    runs = [predictions.read(path) for given in files for path in result.files_of(given)]
-    judged = [result.task_of(run).judged for run in runs]
+    data = _data(options.data)
+    runs = [predictions.read(path) for given in options.files for path in task_score.files_of(given)]
+    judged = [task_score.task_of(run).judged for run in runs]
     if not any(judged):
-        _refuse({"--judge": judge, "--judge-model": judge_model}, "on benchmarks that need no judge")
-    wanted = _metric_rule(rule, [result.task_of(run) for run in runs])
-    done = [
-        suite.again(run, folder, judge=_judge(judge, judge_model, run.path.parent) if needs else None, rule=wanted)
-        for run, needs in zip(runs, judged, strict=True)
-    ]
-    _print(done, as_json=as_json)
+        _refuse({"--judge": options.judge, "--judge-model": options.judge_model}, "on benchmarks that need no judge")
+    rule = _scoring_rule(options.rule, [task_score.task_of(run) for run in runs])
+    done = []
+    for run, needs_judge in zip(runs, judged, strict=True):
+        judge = _judge(options.judge, options.judge_model, run.path.parent) if needs_judge else None
+        done.append(suite.rescore(run, data, judge=judge, rule=rule))
+    _print(done, as_json=options.as_json)
 
 
-def _metric_rule(given: str | None, tasks: Sequence[Task]) -> str:
-    """The rule, once one of the benchmarks has it."""
+def _scoring_rule(given: str | None, tasks: Sequence[Task]) -> str:
+    """Return the rule after checking that one of the benchmarks has it."""
     from ixc.evals.metrics.rule import VLMEVALKIT
 
     if given in (None, VLMEVALKIT) or any(given in task.rules for task in tasks):
@@ -272,13 +298,15 @@ def _metric_rule(given: str | None, tasks: Sequence[Task]) -> str:
     ),
 )
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; the first is ours.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; the others are compared with the first.")
+    ],
     data: Data = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the report; default: the first run's.")] = None,
 ) -> None:
     """Write a report: report.md, report.json and report.html, which needs no network."""
     from ixc.evals import download
-    from ixc.evals import report as room
+    from ixc.evals import report as reports
 
     folder = _data(data)
 
@@ -289,8 +317,8 @@ def report(
     def md5_of(task: Task) -> str:
         return download.md5_of(folder if folder.is_file() else folder / f"{task.dataset}.tsv")
 
-    found = [room.gather(run, rows_of=rows_of, md5_of=md5_of, name=run.resolve().name) for run in runs]
-    for path in room.write(found, out=out or runs[0]):
+    found = [reports.gather(run, rows_of=rows_of, md5_of=md5_of, name=run.resolve().name) for run in runs]
+    for path in reports.write(found, out=out or runs[0]):
         print(path)
 
 
@@ -321,11 +349,33 @@ def _as_dict(outcome: TaskOutcome) -> dict[str, Any]:
     return found | {"file": str(outcome.path), "submission": None if file is None else str(file)}
 
 
-def _to_ask(model: Path | None, *, device: str, dtype: str) -> DrawnAnswers:
+def _load_answers(model: Path | None, *, device: str, dtype: str) -> SyntheticAnswers:
+    """Return a callable that loads the model at its first question; picklable through `functools.partial`."""
     from ixc.inference.lazy import LazyEngine
 
     engine = LazyEngine(lambda: load_engine(model, device=device, dtype=dtype))
     return lambda image, question, hd: engine.ask([image], question, hd=hd).text
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticOptions:
+    """Options of `ixc eval synth`; the help of each field says what it does."""
+
+    model: Model = None
+    count: Annotated[int, typer.Option("-n", "--count", help="Held-out documents.")] = 500
+    kind: Annotated[str | None, typer.Option("--kind", help="Kind, as of ixc synth; default: all in turn.")] = None
+    hd: Annotated[
+        int | None, typer.Option("--hd", help="HD-n they are drawn for, up to 55; default: 1, 4, 9 in turn.")
+    ] = None
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="File of finished documents; a run that finds it resumes.")
+    ] = None
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Worker processes, each with its own model; default: one.")
+    ] = 1
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    as_json: Json = False
 
 
 @evals.command(
@@ -336,43 +386,30 @@ def _to_ask(model: Path | None, *, device: str, dtype: str) -> DrawnAnswers:
         "ixc eval synth -n 7000 --keep cases.jsonl --processes 4",
     ),
 )
-def eval_synth(
-    model: Model = None,
-    count: Annotated[int, typer.Option("-n", "--count", help="Held-out documents.")] = 500,
-    kind: Annotated[str | None, typer.Option("--kind", help="Kind, as of ixc synth; default: all in turn.")] = None,
-    hd: Annotated[
-        int | None, typer.Option("--hd", help="Setting they are drawn for, up to 55; default: 1, 4, 9.")
-    ] = None,
-    keep: Annotated[
-        Path | None, typer.Option("--keep", help="File of finished documents; a run that finds it goes on behind them.")
-    ] = None,
-    processes: Annotated[
-        int, typer.Option("--processes", min=1, help="Answer in so many, each with the model in memory; default: one.")
-    ] = 1,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    as_json: Json = False,
-) -> None:
+@takes(SyntheticOptions)
+def eval_synth(options: SyntheticOptions) -> None:
     """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
-    check_run(device=device, dtype=dtype)
-    check_model(model)
+    check_run(device=options.device, dtype=options.dtype)
+    check_model(options.model)
     from ixc.synth.page_sampling import check_drawn
 
-    check_drawn(kind, hd)
-    from ixc.evals import synthetic as room
-    from ixc.evals.parallel import ask_side_by_side
+    check_drawn(options.kind, options.hd)  # before `synthetic`, which imports numpy and the fonts
+    from ixc.evals import synthetic
+    from ixc.evals.parallel import ask_in_parallel
     from ixc.inference.model_folder import find_folder, fingerprint
 
-    load = partial(_to_ask, model, device=device, dtype=dtype)
-    crew = partial(ask_side_by_side, load, processes=processes, kind=kind, hd=hd) if processes > 1 else None
-    cases = room.run(
-        None if crew else load(),
-        crew=crew,
-        count=count,
-        keep=keep,
-        model=" ".join([fingerprint(find_folder(model)), *([kind] if kind else []), *([f"HD-{hd}"] if hd else [])]),
+    kind, hd = options.kind, options.hd
+    load = partial(_load_answers, options.model, device=options.device, dtype=options.dtype)
+    several = options.processes > 1
+    answered_by = [fingerprint(find_folder(options.model)), *([kind] if kind else []), *([f"HD-{hd}"] if hd else [])]
+    cases = synthetic.run(
+        None if several else load(),
+        parallel=partial(ask_in_parallel, load, processes=options.processes, kind=kind, hd=hd) if several else None,
+        count=options.count,
+        keep=options.keep,
+        model=" ".join(answered_by),
         kind=kind,
         hd=hd,
     )
-    result = watch(cases, total=count, what="asking")
-    print(json.dumps(result.as_dict()) if as_json else result)
+    result = watch(cases, total=options.count, what="asking")
+    print(json.dumps(result.as_dict()) if options.as_json else result)

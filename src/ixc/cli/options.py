@@ -1,6 +1,6 @@
-"""Words that several commands share: their options, the examples in their help, loading a model.
+"""Options that several commands share, and how an options class becomes a command.
 
-Part of the command line, beside `cli` and `cli_eval`.
+@dataclass class AskOptions   --takes(AskOptions)-->   typer command   --one AskOptions-->   the command's function
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from ixc.cli.terminal import note
 from ixc.inference.settings import RENAMED_PLORA
@@ -25,7 +26,7 @@ Options = TypeVar("Options")
 
 
 def examples(*lines: str) -> str:
-    """The epilog of a command's help: blank lines keep one example a line."""
+    """Return the epilog of a command's help; blank lines keep one example per line."""
     return "\n\n".join(["Examples:", *lines])
 
 
@@ -59,53 +60,75 @@ def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Calla
     return decorate
 
 
-Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]
-Hd = Annotated[int | None, typer.Option("--hd", help="Most tiles an image may be cut into; default: the model's.")]
-Rule = Annotated[
-    str | None, typer.Option("--partition", help="Partition rule: original, native or fit; default: the model's.")
-]
-NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+def renamed(old: Mapping[str, str]) -> type[TyperCommand]:
+    """Return a command class that accepts the old spellings of options, with a note, for one release.
+
+    Args:
+        old: old spelling -> new spelling, both with their dashes.
+    """
+
+    class RenamedOptions(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            return super().parse_args(ctx, [_new_spelling(word, old) for word in args])
+
+    return RenamedOptions
 
 
-def _present_plora(value: str) -> str:
-    """The present name of a `--plora` value; the old ones are accepted with a note for one release."""
+def _new_spelling(word: str, old: Mapping[str, str]) -> str:
+    name, equals, value = word.partition("=")
+    if name not in old:
+        return word
+    note(f"{name} is now {old[name]}; the old spelling goes with the next release")
+    return f"{old[name]}{equals}{value}"
+
+
+def _renamed_plora(value: str) -> str:
+    """Return the present name of a `--plora` value; old names are accepted with a note for one release."""
     if value in RENAMED_PLORA:
         note(f"--plora {value} is now --plora {RENAMED_PLORA[value]}")
     return RENAMED_PLORA.get(value, value)
 
 
+Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]
+Hd = Annotated[int | None, typer.Option("--hd", help="HD-n: most tiles per image; default: the model's.")]
+Partition = Annotated[
+    str | None,
+    typer.Option("--partition", help="How an image is tiled: original, native or fit; default: the model's."),
+]
+Rule = Partition  # name of it in `serve` and `data`
+NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
 Plora = Annotated[
     str,
     typer.Option(
         "--plora",
-        callback=_present_plora,
-        help="separate, merged (faster reading, the decoder's matrices twice in memory) or auto.",
+        callback=_renamed_plora,
+        help="separate, merged (faster prefill, the decoder's matrices twice in memory) or auto.",
     ),
 ]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the model at the first answer: minutes; for many answers.")
 ]
 TileCache = Annotated[
-    int | None, typer.Option("--tile-cache", min=0, help="Megabytes of tile features kept; default: 512, 0: none.")
+    int | None, typer.Option("--tile-cache", min=0, help="Megabytes of cached tile features; default: 512, 0: none.")
 ]
 PrefixCache = Annotated[
     int | None,
-    typer.Option("--prefix-cache", min=0, help="Megabytes of read beginnings kept; default: 2048, 0: none."),
+    typer.Option("--prefix-cache", min=0, help="Megabytes of cached prompt prefixes; default: 2048, 0: none."),
 ]
-Dpi = Annotated[int, typer.Option("--dpi", min=1, max=1200, help="Pixels an inch of a PDF's pages.")]
+Dpi = Annotated[int, typer.Option("--dpi", min=1, max=1200, help="Resolution of a PDF's pages, pixels per inch.")]
 ScanPixels = Annotated[
-    bool, typer.Option("--scan-pixels", help="A PDF's page that is one scan in its own pixels, whatever --dpi says.")
+    bool, typer.Option("--scan-pixels", help="Render a PDF page that is one scan in its own pixels, whatever --dpi is.")
 ]
 PageNumber = Annotated[
-    int | None, typer.Option("--page", min=1, help="Page of a PDF or TIFF; also written behind its name: scan.pdf#3.")
+    int | None, typer.Option("--page", min=1, help="Page of a PDF or TIFF; also written after its name: scan.pdf#3.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def load_engine(model: Path | None, *, device: str, dtype: str, **options: Any) -> Engine:
-    """The model of a folder; None = the embedded one. Further options as of `inference.engine.load`."""
+    """Load the model of a folder (None: the embedded one); further options as of `inference.engine.load`."""
     quiet_libraries()
     from ixc.inference.engine import load
 
@@ -115,16 +138,16 @@ def load_engine(model: Path | None, *, device: str, dtype: str, **options: Any) 
 def engine_options(
     *, plora: str, compile: bool, tile_cache: int | None = None, prefix_cache: int | None = None
 ) -> dict[str, Any]:
-    """Words of the command line as options of `load`; megabytes as bytes, and nothing for what was not said."""
+    """Return the options of `load`: megabytes become bytes, options that were not given are left out."""
     sizes = {"tile_cache": tile_cache, "prefix_cache": prefix_cache}
-    kept = {name: size << 20 for name, size in sizes.items() if size is not None}
-    return {"plora": plora, "compile": compile, **kept}
+    given = {name: size << 20 for name, size in sizes.items() if size is not None}
+    return {"plora": plora, "compile": compile, **given}
 
 
 def quiet_libraries() -> None:
-    """They announce their own matters, and look things up; a command's stderr is for its own lines."""
+    """Silence the libraries' progress bars and advice, and keep them offline: stderr is for the command's own lines."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    if "transformers" not in sys.modules:  # read when it is imported, which a refusal does not pay for
+    if "transformers" not in sys.modules:  # it reads these when it is imported, which a refused command never does
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         return
@@ -136,7 +159,7 @@ def quiet_libraries() -> None:
 
 
 def add_processor(folder: Path) -> None:
-    """The native form of the tokenizer and the processor, unless it is there or there is nothing to make it from."""
+    """Write tokenizer and processor in their native form, unless they exist or there is no source for them."""
     from ixc.inference.model_folder import TOKENIZERS, read_processor
 
     native = all((folder / name).is_file() for name in ("tokenizer.json", "processor_config.json"))

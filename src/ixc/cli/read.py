@@ -1,11 +1,11 @@
-"""The command `ixc read`: questions over the pages of PDFs and images."""
+"""The command `ixc read`: questions about the pages of PDFs and images."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixc.cli.checks import check_model, check_run, check_setting
-from ixc.cli.options import Device, Dpi, Dtype, Hd, Model, NewTokens, Rule, ScanPixels, load_engine
+from ixc.cli.options import Device, Dpi, Dtype, Hd, Model, NewTokens, Partition, ScanPixels, load_engine, takes
 from ixc.cli.terminal import existing, note, ticker
 from ixc.errors import IxcError, UsageError
+from ixc.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from ixc.apps.read_documents import DocumentPage, PageAnswer, ReadState
@@ -27,60 +28,74 @@ READ_EXAMPLES = (
 )
 
 FORMATS = ("markdown", "json")
+"""Values of `--format`."""
 
 
-def read(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="PDFs and images.")],
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """Options of `ixc read`; the help of each field says what it does."""
+
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="PDFs and images.")]
     ask: Annotated[
         list[str] | None,
-        typer.Option("--ask", help="Question about every page, again for more; without it the page is transcribed."),
-    ] = None,
+        typer.Option("--ask", help="Question about every page, may be repeated; default: transcribe the page."),
+    ] = None
     pages: Annotated[
         str | None, typer.Option("--pages", help="Pages of PDFs and TIFFs: 1-5 or 1,3,7-9; default: all.")
-    ] = None,
-    form: Annotated[str, typer.Option("--format", help="markdown or json.")] = "markdown",
+    ] = None
+    form: Annotated[str, typer.Option("--format", help="markdown or json.")] = "markdown"
     out: Annotated[
-        Path | None, typer.Option("--out", help="File for the answers; a run that was killed goes on from there.")
-    ] = None,
-    dpi: Dpi = 200,
-    scan_pixels: ScanPixels = False,
-    model: Model = None,
-    hd: Hd = None,
-    partition: Rule = None,
-    max_new_tokens: NewTokens = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-) -> None:
-    """Answer a question about every page of PDFs and images, or write the pages down.
+        Path | None, typer.Option("--out", help="File for the answers; an interrupted run resumes from it.")
+    ] = None
+    dpi: Dpi = 200
+    scan_pixels: ScanPixels = False
+    model: Model = None
+    hd: Hd = None
+    partition: Partition = None
+    max_new_tokens: NewTokens = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
 
-    A page that fails does not stop the others: the command then ends with 1, and the same command tries it again.
+    @property
+    def generation(self) -> dict[str, Any]:
+        """Options of `Engine.ask`."""
+        return {"hd": self.hd, "partition": self.partition, "max_new_tokens": self.max_new_tokens}
+
+    @property
+    def printed(self) -> bool:
+        """Whether answers are printed as they arrive."""
+        return self.out is None and self.form == "markdown"
+
+
+@takes(ReadOptions)
+def read(options: ReadOptions) -> None:
+    """Answer a question about every page of PDFs and images, or transcribe the pages.
+
+    A page that fails does not stop the others: the command then ends with 1, and the same command retries that page.
     """
-    from ixc.apps import read_documents as room
+    from ixc.apps import read_documents
     from ixc.inference.lazy import LazyEngine
     from ixc.processing.pages import Rendering
 
-    if form not in FORMATS:
-        raise UsageError(f"no format {form!r}; use one of {', '.join(FORMATS)}")
-    check_setting(hd, partition, max_new_tokens)
-    check_run(device=device, dtype=dtype)
-    questions = tuple(ask or [room.TRANSCRIBE])
+    if options.form not in FORMATS:
+        raise UsageError(f"no format {options.form!r}; use one of {', '.join(FORMATS)}")
+    check_setting(options.hd, options.partition, options.max_new_tokens)
+    check_run(device=options.device, dtype=options.dtype)
+    questions = tuple(options.ask or [read_documents.TRANSCRIBE])
     if not all(question.strip() for question in questions):
         raise UsageError("a question is empty; write it behind --ask, in quotes")
-    numbers = None if pages is None else room.numbers_of(pages)
-    wanted = room.pages_of([existing(name) for name in files], numbers=numbers)
-    options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
-    check_model(model)
-    rendering = Rendering(dpi=dpi, scan_pixels=scan_pixels)
-    settings = {"questions": list(questions), "model": None if model is None else str(model.resolve()), "dpi": dpi}
-    settings |= {"scan_pixels": True} if scan_pixels else {}
-    with nullcontext() if out is None else _state(out, {**settings, **options}) as state:
-        engine = LazyEngine(lambda: load_engine(model, device=device, dtype=dtype))
-        coming = room.read(engine, wanted, questions, state=state, rendering=rendering, **options)
-        found = _read(coming, len(wanted), questions, shown=out is None and form == "markdown")
-        if form == "json":
-            _write(out, room.as_json(found, questions))
-        elif out is not None:
-            _write(out, "".join(room.as_markdown(each, questions) for each in found))
+    numbers = None if options.pages is None else read_documents.numbers_of(options.pages)
+    pages = read_documents.pages_of([existing(name) for name in options.files], numbers=numbers)
+    check_model(options.model)
+    rendering = Rendering(dpi=options.dpi, scan_pixels=options.scan_pixels)
+    with nullcontext() if options.out is None else _state(options.out, _settings(options, questions)) as state:
+        engine = LazyEngine(lambda: load_engine(options.model, device=options.device, dtype=options.dtype))
+        answers = read_documents.read(engine, pages, questions, state=state, rendering=rendering, **options.generation)
+        found = _collect(answers, len(pages), questions, printed=options.printed)
+        if options.form == "json":
+            _write(options.out, read_documents.as_json(found, questions))
+        elif options.out is not None:
+            _write(options.out, "".join(read_documents.as_markdown(each, questions) for each in found))
         failed = [each for each in found if each.error is not None]
         if failed:
             raise IxcError(_failure(failed, found))
@@ -88,22 +103,32 @@ def read(
             state.done()
 
 
-def _read(coming: Iterator[PageAnswer], total: int, questions: tuple[str, ...], *, shown: bool) -> list[PageAnswer]:
-    """All pages, told on stderr as they come, and printed where they are to be shown."""
+def _settings(options: ReadOptions, questions: tuple[str, ...]) -> dict[str, Any]:
+    """Return the settings recorded in the state file; an interrupted run resumes only under the same ones."""
+    model = None if options.model is None else str(options.model.resolve())
+    settings: dict[str, Any] = {"questions": list(questions), "model": model, "dpi": options.dpi}
+    settings |= {"scan_pixels": True} if options.scan_pixels else {}  # files of older versions lack the key
+    return settings | options.generation
+
+
+def _collect(
+    answers: Iterator[PageAnswer], total: int, questions: tuple[str, ...], *, printed: bool
+) -> list[PageAnswer]:
+    """Collect the answers of all pages, with progress on stderr; print each page at once if `printed`."""
     from ixc.apps.read_documents import as_markdown
 
     start, found = perf_counter(), []
-    with ticker() as show:
-        for each in coming:
+    with ticker() as progress:
+        for each in answers:
             found.append(each)
             for warning in each.warnings:
                 note(f"{each.page.name}: {warning}")
-            if shown:
+            if printed:
                 sys.stdout.write(as_markdown(each, questions))
                 sys.stdout.flush()
-            show(_words(found, start), len(found), total)
-    if sys.stderr.isatty():  # the bar has gone, and the last line stays
-        print(_words(found, start), file=sys.stderr)
+            progress(_summary(found, start), len(found), total)
+    if sys.stderr.isatty():  # the progress bar has been erased; its last line stays
+        print(_summary(found, start), file=sys.stderr)
     return found
 
 
@@ -115,25 +140,20 @@ def _state(out: Path, settings: dict[str, Any]) -> ReadState:
     return ReadState(out.with_name(f"{out.name}.state"), settings)
 
 
-def _words(found: list[PageAnswer], start: float) -> str:
-    """Pages a second of this run; what an earlier one read takes no time."""
+def _summary(found: list[PageAnswer], start: float) -> str:
+    """Describe pages and speed of this run; pages of an earlier run do not count for the speed."""
     fresh, seconds = sum(not each.kept for each in found), perf_counter() - start
-    kept = f", {len(found) - fresh} from before" if fresh < len(found) else ""
-    return f"{len(found)} pages{kept}, {seconds:.1f} s, {fresh / max(seconds, 1e-9):.2f} pages/s"
+    earlier = f", {len(found) - fresh} from before" if fresh < len(found) else ""
+    return f"{len(found)} pages{earlier}, {seconds:.1f} s, {fresh / max(seconds, 1e-9):.2f} pages/s"
 
 
 def _write(out: Path | None, text: str) -> None:
-    """Whole or not at all."""
     if out is None:
         sys.stdout.write(text)
         return
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(out)
+        atomic_write(out, text)
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
         raise UsageError(f"{out} cannot be written ({error.strerror}); choose another --out") from error
 
 

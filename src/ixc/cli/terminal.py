@@ -1,7 +1,6 @@
-"""What a command needs of its terminal: lines in, pieces and progress out, errors as one line and an exit code.
+"""Terminal input and output of the commands: lines, streamed text, progress bars, errors and exit codes.
 
-Part of the command line: besides `cli` and `cli_eval` the only file that reads standard input or writes to standard
-output and error.
+Only the package `cli` reads standard input or writes to standard output and error.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def read_standard_input() -> bytes:
-    """The bytes of an image.
+    """Read an image from standard input.
 
     Raises:
-        UsageError: somebody is typing, or there is nothing.
+        UsageError: standard input is a terminal, or empty.
     """
     if sys.stdin.isatty():
         raise UsageError('- reads an image from standard input: ixc ask - "What is the title?" < page.png')
@@ -40,7 +39,7 @@ def read_standard_input() -> bytes:
 
 
 def existing(name: str) -> Path:
-    """The path, seen before seconds are spent on loading a model."""
+    """Check that a file exists; called before a model is loaded, which takes seconds."""
     path = Path(name)
     if os.path.isdir(path):
         raise UsageError(f"{name} is a folder; give an image file: {name.rstrip('/')}/page.png")
@@ -50,10 +49,10 @@ def existing(name: str) -> Path:
 
 
 def lines() -> Iterator[str]:
-    """Lines of standard input, with a prompt when somebody is typing.
+    """Yield lines of standard input, with a prompt on a terminal.
 
     Raises:
-        UsageError: bytes that are no text.
+        UsageError: bytes that are not text.
     """
     while True:
         try:
@@ -72,12 +71,12 @@ def lines() -> Iterator[str]:
 
 
 def note(text: str) -> None:
-    """One line on stderr, beside an answer that comes all the same."""
+    """Print a note of one line on stderr."""
     print(f"note: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def write_pieces(pieces: Iterable[str]) -> str:
-    """Prints pieces as they come; returns the whole text."""
+    """Print pieces of text as they arrive; return the whole text."""
     text = ""
     for piece in pieces:
         sys.stdout.write(piece)
@@ -89,7 +88,7 @@ def write_pieces(pieces: Iterable[str]) -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, told (done, total); no bar where nobody is looking."""
+    """Show a progress bar on stderr, updated with (done, total); no bar unless stderr is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -101,7 +100,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def board() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr, told (what, done, total) with ever new words; no bar where nobody is looking."""
+    """Show a progress bar on stderr, updated with (text, done, total); no bar unless stderr is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -114,32 +113,34 @@ def board() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def ticker(*, every: float = 10.0) -> Iterator[Callable[[str, int, int], None]]:
-    """`board`; where nobody is looking, the words as lines on stderr.
+    """Show a `board`; where stderr is no terminal, print the texts as lines instead.
 
     Args:
-        every: least seconds between two such lines; the last one (done = total) always comes.
+        every: shortest time between two such lines, seconds; the last one (done = total) is always printed.
     """
     last = float("-inf")
     with board() as show:
 
-        def tell(what: str, done: int, total: int) -> None:
+        def update(what: str, done: int, total: int) -> None:
             nonlocal last
             show(what, done, total)
             if not sys.stderr.isatty() and (done == total or time.monotonic() - last >= every):
                 last = time.monotonic()
                 print(what, file=sys.stderr, flush=True)
 
-        yield tell
+        yield update
 
 
 def watch(done: Generator[Any], *, total: int, what: str) -> Any:
-    """Runs an iterator to its end behind a progress bar.
+    """Run a generator to its end with a progress bar.
 
     Args:
-        done: a generator of counts (1 .. total); it may yield a result last.
+        done: yields counts (1 .. total); it may yield a result last.
+        total: last count.
+        what: text beside the bar.
 
     Returns:
-        What was yielded last.
+        The last value.
     """
     last: Any = None
     with closing(done), progress(what) as show:
@@ -149,19 +150,19 @@ def watch(done: Generator[Any], *, total: int, what: str) -> Any:
 
 
 def report(error: object) -> None:
-    """One line on standard error."""
+    """Print an error as one line on stderr."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def _leave_quietly() -> NoReturn:
-    """The reader of our output has gone: nothing more can be said, at exit neither."""
+    """Exit after the reader of a pipe has closed it; Python's flush at exit must not fail a second time."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(1)
 
 
 @contextmanager
 def errors_to_exit_codes() -> Iterator[None]:
-    """Every way a command can end badly, as SystemExit."""
+    """Turn every exception that may end a command into SystemExit, with one line on stderr."""
     try:
         yield
     except IxcError as error:

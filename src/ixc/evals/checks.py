@@ -1,8 +1,8 @@
-"""Cells without which a question cannot be scored, found before a model is asked anything.
+"""Check the cells that scoring needs, before the model is asked.
 
-Every check takes (rows, name of the file) and raises a DataError that names the row, or returns nothing. They refuse
-what upstream would crash on or silently score as wrong, and nothing that is in the public files on purpose: an answer
-whose option is missing ("None" is a missing cell) stays.
+Every check takes (rows, name of the file) and raises a DataError that names the row. It rejects what upstream would
+crash on or silently score as wrong, and accepts what is in the public files on purpose: an answer whose option is
+missing ("None" is read as a missing cell).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _list(row: Row, where: str, column: str) -> list[Any]:
 
 
 def listed_answers(rows: Sequence[Row], where: str) -> None:
-    """An answer, or a Python list of answers."""
+    """Require an answer, or a Python list of answers."""
     _answered(rows, where)
     for row in rows:
         if str(row["answer"]).startswith("["):
@@ -61,7 +61,7 @@ def listed_answers(rows: Sequence[Row], where: str) -> None:
 
 
 def letters(rows: Sequence[Row], where: str) -> None:
-    """Columns of options, and the letter of one of them as answer."""
+    """Require columns of options, and the letter of one of them as answer."""
     columns = [letter for letter in ascii_uppercase if letter in rows[0]]
     if len(columns) < 2:
         raise DataError(f"{where}: {len(columns)} columns of options, at least 2 needed; name them A, B, C, D")
@@ -73,7 +73,7 @@ def letters(rows: Sequence[Row], where: str) -> None:
 
 
 def mmmu(rows: Sequence[Row], where: str) -> None:
-    """An answer; a question names no image that it does not have."""
+    """Require an answer, and every `<image n>` that the question names."""
     _answered(rows, where)
     for row in rows:
         most = max(map(int, IMAGE_TAG.findall(row["question"])), default=0)
@@ -82,7 +82,7 @@ def mmmu(rows: Sequence[Row], where: str) -> None:
 
 
 def circular(rows: Sequence[Row], where: str) -> None:
-    """As `letters`; integer indices, and a base question for every rotation."""
+    """Require what `letters` does, integer indices, and a base question for every rotation."""
     letters(rows, where)
     known = {row["index"] for row in rows}
     for row in rows:
@@ -98,7 +98,7 @@ def _yes_no(rows: Sequence[Row], where: str) -> None:
 
 
 def mme(rows: Sequence[Row], where: str) -> None:
-    """Yes or No; all 14 categories; two questions of every image."""
+    """Require Yes or No, all 14 categories, and two questions per image."""
     _yes_no(rows, where)
     known = (*mme_rules.PERCEPTION, *mme_rules.REASONING)
     _among(rows, where, "category", known)
@@ -116,7 +116,7 @@ def mme(rows: Sequence[Row], where: str) -> None:
 
 
 def hallusion(rows: Sequence[Row], where: str) -> None:
-    """Yes or No; an index of six parts."""
+    """Require Yes or No, and an index of six parts."""
     _yes_no(rows, where)
     for row in rows:
         parts = len(str(row["index"]).split("_"))
@@ -125,13 +125,13 @@ def hallusion(rows: Sequence[Row], where: str) -> None:
 
 
 def ocrbench(rows: Sequence[Row], where: str) -> None:
-    """Answers, and a known category."""
+    """Require answers and a known category."""
     listed_answers(rows, where)
     _among(rows, where, "category", [c for names in ocrbench_rules.TASKS.values() for c in names])
 
 
 def mathvista(rows: Sequence[Row], where: str) -> None:
-    """Known types; choices for a choice; a list of skills."""
+    """Require known types, a list of skills, and choices for a multiple-choice question."""
     _answered(rows, where)
     _among(rows, where, "question_type", QUESTION_TYPES)
     _among(rows, where, "answer_type", ANSWER_TYPES)
@@ -142,9 +142,9 @@ def mathvista(rows: Sequence[Row], where: str) -> None:
 
 
 def mmvet(rows: Sequence[Row], where: str) -> None:
-    """An answer; capabilities joined by commas."""
+    """Require an answer, and known capabilities joined by commas."""
     _answered(rows, where)
     for row in rows:
-        strange = [name for name in str(row["category"]).split(",") if name not in CAPABILITIES]
-        if strange:
-            _fail(where, row, f"capability {strange[0]!r}; join some of {', '.join(CAPABILITIES)} by commas")
+        unknown = [name for name in str(row["category"]).split(",") if name not in CAPABILITIES]
+        if unknown:
+            _fail(where, row, f"capability {unknown[0]!r}; join some of {', '.join(CAPABILITIES)} by commas")

@@ -1,6 +1,6 @@
-"""Data of a task by name: a file that is there, or one download whose MD5 is checked.
+"""Find the data file of a task, or download it once and check its MD5.
 
-DATA/DocVQA_VAL.tsv     the official name of the data set; given by hand it may differ from the published file
+DATA/DocVQA_VAL.tsv     the official name of the data set; a file put there by hand may differ from the published one
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 from ixc.errors import DataError
-from ixc.utils.files import draft_of
+from ixc.utils.files import atomic_file
 
 if TYPE_CHECKING:
     from ixc.evals.task import Task
 
 SECONDS = 60
-"""How long a server may keep silent."""
+"""Socket timeout, seconds."""
 
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
 """Bytes read at once."""
 
 Progress = Callable[[int, int], None]
-"""Told (bytes so far, bytes of all or 0 where the server does not say)."""
+"""Called with (bytes so far, bytes in all, or 0 where the server does not say)."""
 
 
 def find(task: Task, data: Path, *, progress: Progress | None = None) -> Path:
-    """The data file of a task, downloaded if it is not there.
+    """Return the data file of a task; download it if it is missing.
 
     Args:
+        task: the task.
         data: folder of data files, or the file itself.
-        progress: told of a download.
+        progress: called during a download.
 
     Raises:
-        DataError: neither there nor to be had; the line says what to download to where.
+        DataError: the file is missing and cannot be downloaded; the message says what to save where.
     """
     if data.is_file():
         return data
@@ -49,39 +50,36 @@ def find(task: Task, data: Path, *, progress: Progress | None = None) -> Path:
 
 
 def md5_of(path: Path) -> str:
-    """MD5 of a file, 32 hexadecimal digits."""
+    """Compute the MD5 of a file, 32 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _download(url: str, path: Path, *, md5: str | None, progress: Progress) -> Path:
-    """The file appears under its name whole and checked, or not at all."""
+    """Download to a draft, check its MD5, and only then give it its name."""
     remedy = f"download it yourself and save it as {path}, or give --data the folder that holds {path.name}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_of(path)  # ranks may download it at the same time
     try:
-        found, size = _receive(url, draft, progress)
-        if md5 is not None and found != md5:
-            raise DataError(f"{url} has MD5 {found} ({size:,} bytes), {md5} expected; try again, or {remedy}")
-        draft.replace(path)
+        with atomic_file(path) as draft:  # each rank has its own draft: several may download at the same time
+            found, size = _receive(url, draft, progress)
+            if md5 is not None and found != md5:
+                raise DataError(f"{url} has MD5 {found} ({size:,} bytes), {md5} expected; try again, or {remedy}")
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(f"no file {path}, and {url} cannot be fetched ({reason}); {remedy}") from error
-    finally:
-        draft.unlink(missing_ok=True)
     return path
 
 
 def _receive(url: str, draft: Path, progress: Progress) -> tuple[str, int]:
-    """(MD5, bytes) of what was written."""
+    """Write the response to the draft; return its MD5 and its size in bytes."""
     digest, done = hashlib.md5(usedforsecurity=False), 0
-    with urlopen(url, timeout=SECONDS) as answer, draft.open("wb") as file:
-        total = int(answer.headers.get("Content-Length") or 0)
-        while piece := answer.read(PIECE):
-            file.write(piece)
-            digest.update(piece)
-            done += len(piece)
+    with urlopen(url, timeout=SECONDS) as response, draft.open("wb") as file:
+        total = int(response.headers.get("Content-Length") or 0)
+        while chunk := response.read(CHUNK_BYTES):
+            file.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
             progress(done, total)
     if total and done < total:
-        raise OSError(f"{done:,} of {total:,} bytes came")
+        raise OSError(f"{done:,} of {total:,} bytes arrived")
     return digest.hexdigest(), done

@@ -1,49 +1,46 @@
-"""A model behind an OpenAI-compatible server (vLLM and the like): questions in, answers out.
+"""A model behind an OpenAI-compatible server (vLLM and others): questions in, answers out.
 
     Question --messages--> POST URL/chat/completions, several at once --> choices[0].message.content
 
-Beyond OpenAI's fields a task needs, under vLLM's names:
+The client is the `openai` SDK, which retries while the server is busy and follows its Retry-After. Besides OpenAI's
+fields a task needs these, under vLLM's names:
 
-    mm_processor_kwargs                     {"hd": ...}, the tiles of its images
-    use_beam_search, n                      its beams; the answer is the first choice
+    mm_processor_kwargs                     {"hd": ...}, the HD of its images
+    use_beam_search, n                      beam search; the answer is the first choice
     add_generation_prompt: false,
-    continue_final_message: true            an answer that is begun
-    chat_template_kwargs                    {"published": true}: images before the first turn, no default system text;
-                                            a template that does not know the word leaves it
+    continue_final_message: true            a primed answer, which the model continues
+    chat_template_kwargs                    {"published": true}: images before the first turn and no default system
+                                            message; ignored by a chat template that does not know it
 
-`ixc serve` takes all of them, and its answers equal those of the local model. A vLLM server's beams are scored by the
-length of prompt and answer together, the local model's by that of the answer, so the two may end in other answers.
+`ixc serve` accepts all of them, and its answers equal those of the local model. vLLM 0.32 divides a beam's score by the
+length of prompt and answer, the local model by that of the answer, so beam search may give other answers there.
 
-A server writes the prompt's tags itself, so a published prompt is taken apart into its turns; runs of blanks in its
-text stay, those in the answer's header are sent beside it.
+A server adds the special tokens itself, so a published prompt is split into its turns; runs of spaces in its text are
+kept, and those in the header of the assistant's turn are sent separately.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
 from ixc.errors import EndpointError, UsageError
 from ixc.processing.image_formats import HEAD_BYTES, format_of
 
 if TYPE_CHECKING:
+    from openai import OpenAI
+
     from ixc.evals.question import Question
 
-BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
-"""HTTP codes after which the same request may succeed."""
-
-LONGEST_WAIT = 120
-"""Most seconds a server's Retry-After is followed."""
+BUSY = (408, 409, 429)
+"""Status codes below 500 that the SDK retries; it retries all from 500 on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,96 +48,105 @@ class Endpoint:
     """A server and one of its models."""
 
     url: str
-    """Ends in /v1 or wherever `chat/completions` is found under."""
+    """Base URL: ends in /v1, or wherever `chat/completions` is found below."""
     model: str
-    """The served name."""
+    """Served name of the model."""
     key: str | None = field(default=None, repr=False)
-    """Sent as a bearer token; None sends none."""
-    plain: bool = False
-    """Only OpenAI's own fields: the server's own HD, greedy, no begun answers."""
+    """Bearer token; None sends none."""
+    openai_only: bool = False
+    """Send OpenAI's fields only: the server's own HD, greedy decoding, no primed answers."""
     parallel: int = 8
-    """Requests at once, >= 1."""
-    seconds: float = 600.0
-    """How long the server may think about one request."""
-    attempts: int = 5
-    """Tries while the server is busy or away, >= 1; waits of 1, 2, 4, ... seconds between them."""
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
-    """Waits so many seconds."""
+    """Concurrent requests, >= 1."""
+    timeout: float = 600.0
+    """Longest time for one request, seconds."""
+    attempts: int = 6
+    """Attempts per request while the server is busy or unreachable, >= 1. The SDK waits 0.5, 1, 2, ... 8 seconds
+    between them, or as long as Retry-After says (up to two minutes)."""
 
 
 def connect(url: str, *, model: str | None = None, **options: Any) -> Endpoint:
-    """An endpoint that has answered once.
+    """Return an endpoint that has answered a request.
 
     Args:
         url: "http://host:8000" or "http://host:8000/v1".
-        model: a served name; None = the first the server lists.
+        model: a served name; None = the first that the server lists.
         options: other fields of `Endpoint`.
 
     Raises:
-        UsageError: not an address, or no such model there. EndpointError: no answer.
+        UsageError: no address, no such model, or openai is not installed. EndpointError: no answer.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise UsageError(f"{url!r} is no address of a server; use http://localhost:8000/v1")
     base = url.rstrip("/") if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/v1"
-    there = Endpoint(url=base, model=model or "", **options)
-    if there.parallel < 1 or there.attempts < 1:
-        raise UsageError(f"{there.parallel} requests at once in {there.attempts} attempts; both must be at least 1")
-    names = _models(there)
+    endpoint = Endpoint(url=base, model=model or "", **options)
+    if endpoint.parallel < 1 or endpoint.attempts < 1:
+        raise UsageError(
+            f"{endpoint.parallel} requests at once in {endpoint.attempts} attempts; both must be at least 1"
+        )
+    names = _models(endpoint)
     if model is None and not names:
         raise EndpointError(f"{base}/models lists 0 models; name one with --model")
     if model is not None and names and model not in names:
         raise UsageError(f"{base} serves {', '.join(names)}, not {model!r}; name one of them with --model")
-    return there if model else Endpoint(url=base, model=names[0], **options)
-
-
-def _models(endpoint: Endpoint) -> list[str]:
-    listed = _call(endpoint, "models", None).get("data")
-    return [each["id"] for each in listed if isinstance(each, dict) and "id" in each] if listed else []
+    return endpoint if model else Endpoint(url=base, model=names[0], **options)
 
 
 def answers(endpoint: Endpoint, questions: Sequence[Question]) -> list[str]:
-    """What the model writes, in the order of the questions.
+    """Return the model's answers, in the order of the questions.
 
     Raises:
-        EndpointError: the server refuses, or stays away. UsageError: a published prompt for a plain server.
+        EndpointError: the server refuses or does not answer. UsageError: a published prompt with `openai_only`.
     """
     with ThreadPoolExecutor(endpoint.parallel) as pool:
         return list(pool.map(lambda question: answer(endpoint, question), questions))
 
 
 def answer(endpoint: Endpoint, question: Question) -> str:
-    """One answer; see `answers`."""
-    said, primed, form = messages(question)
+    """Return one answer; see `answers`."""
+    turns, primed, template = messages(question)
     body: dict[str, Any] = {"max_tokens": question.max_new_tokens, "temperature": 0}
-    if endpoint.plain:
+    if endpoint.openai_only:
         if primed:
-            raise UsageError("a plain server begins its answers itself; use --prompts clean, or leave out --plain")
-        return complete(endpoint, said, body)
+            raise UsageError("such a server begins its answers itself; use --prompts clean, or leave out --openai-only")
+        return complete(endpoint, turns, body)
     if question.images:
         body["mm_processor_kwargs"] = {"hd": question.hd}
     if question.num_beams > 1:
         body |= {"use_beam_search": True, "n": question.num_beams}
     if primed:
         body |= {"add_generation_prompt": False, "continue_final_message": True}
-    if form:
-        body["chat_template_kwargs"] = form
-    return complete(endpoint, said, body)
+    if template:
+        body["chat_template_kwargs"] = template
+    return complete(endpoint, turns, body)
 
 
-def complete(endpoint: Endpoint, said: Sequence[Mapping[str, Any]], body: Mapping[str, Any]) -> str:
-    """The text of the first choice.
+def complete(endpoint: Endpoint, turns: Sequence[Mapping[str, Any]], body: Mapping[str, Any]) -> str:
+    """Return the text of the first choice.
+
+    Args:
+        endpoint: server and model.
+        turns: messages of the request.
+        body: its other fields, including those that are not OpenAI's.
 
     Raises:
-        EndpointError: no answer, or none of this form.
+        EndpointError: no answer, or none of the expected form.
     """
-    found = _call(endpoint, "chat/completions", {"model": endpoint.model, "messages": said, **body})
+    client = _client(endpoint)
+    with _clear_errors(endpoint, "chat/completions"):
+        # `post`, because the typed method would refuse fields that it does not know
+        found = client.post(
+            "/chat/completions",
+            body={"model": endpoint.model, "messages": turns, **body},
+            cast_to=object,
+            options=_options(endpoint),
+        )
     try:
-        text = found["choices"][0]["message"]["content"]
+        text = found["choices"][0]["message"]["content"]  # pyright: ignore[reportIndexIssue] - checked by the except
     except (LookupError, TypeError):
         text = None
     if not isinstance(text, str):
-        raise EndpointError(f"{endpoint.url} gave no text ({json.dumps(found)[:120]}); is it OpenAI-compatible?")
+        raise EndpointError(f"{endpoint.url} gave no text ({str(found)[:120]}); is it OpenAI-compatible?")
     return text
 
 
@@ -148,27 +154,30 @@ def complete(endpoint: Endpoint, said: Sequence[Mapping[str, Any]], body: Mappin
 
 
 def messages(question: Question) -> tuple[list[dict[str, Any]], bool, dict[str, Any]]:
-    """The turns of a question, pictures before the first user's text; True: the last turn is an answer begun; and what
-    the server's template has to know of a published prompt."""
+    """Convert a question to messages, with the images before the first user's text.
+
+    Returns:
+        (messages, whether the last one is a primed answer, `chat_template_kwargs` of a published prompt).
+    """
     turns = _turns(question.text) if question.raw else [("user", question.text)]
-    form: dict[str, Any] = {"published": True} if question.raw else {}
-    role, begun = turns[-1]
-    if role.strip() == "assistant" and not begun:
+    template: dict[str, Any] = {"published": True} if question.raw else {}
+    role, primed = turns[-1]
+    if role.strip() == "assistant" and not primed:
         turns.pop()
-        form |= {"assistant": role} if role != "assistant" else {}
-    pictures = [_picture(image) for image in question.images]
-    said: list[dict[str, Any]] = []
+        template |= {"assistant": role} if role != "assistant" else {}
+    pictures = [_image_part(image) for image in question.images]
+    found: list[dict[str, Any]] = []
     for name, text in turns:
         if name == "user" and pictures:
-            said.append({"role": name, "content": [*pictures, {"type": "text", "text": text}]})
+            found.append({"role": name, "content": [*pictures, {"type": "text", "text": text}]})
             pictures = []
         else:
-            said.append({"role": name, "content": text})
-    return said, turns[-1][0] == "assistant", form
+            found.append({"role": name, "content": text})
+    return found, turns[-1][0] == "assistant", template
 
 
 def _turns(text: str) -> list[tuple[str, str]]:
-    """(header, text) of every turn of a prompt with its tags; a prompt without tags is a user's."""
+    """Split a prompt with its special tokens into (header, text) of every turn; without tokens it is the user's."""
     before, *rest = text.replace(IMAGE_PLACEHOLDER, "").split(TURN_START)
     turns = [("user", before)] if before else []
     for turn in rest:
@@ -177,7 +186,7 @@ def _turns(text: str) -> list[tuple[str, str]]:
     return turns
 
 
-def _picture(image: bytes) -> dict[str, Any]:
+def _image_part(image: bytes) -> dict[str, Any]:
     found = format_of(image[:HEAD_BYTES])
     mime = "image/png" if found is None else found.mime  # of another kind the server looks at the content
     return {
@@ -186,58 +195,76 @@ def _picture(image: bytes) -> dict[str, Any]:
     }
 
 
-# -- the wire ---------------------------------------------------------------------------------------------------------
+# -- client -----------------------------------------------------------------------------------------------------------
 
 
-def _call(endpoint: Endpoint, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One request, tried again while the server is busy or away."""
-    asked = 0.0
-    for attempt in range(endpoint.attempts):
-        if attempt:
-            endpoint.sleep(max(asked, 2.0 ** (attempt - 1)))
-        try:
-            return _once(endpoint, path, body)
-        except HTTPError as error:
-            last = f"HTTP {error.code}: {_words(error)}"
-            if error.code not in BUSY:
-                raise EndpointError(f"{endpoint.url}/{path} refused, {last}; {_remedy(error.code)}") from error
-            asked = _retry_after(error)
-        except (OSError, HTTPException) as error:
-            last, asked = str(getattr(error, "reason", None) or error), 0.0
-    raise EndpointError(
-        f"{endpoint.url}/{path} gave no answer in {endpoint.attempts} attempts ({last}); "
-        "is the server running? A run goes on where it stopped"
+@lru_cache(maxsize=8)
+def _client(endpoint: Endpoint) -> OpenAI:
+    """Return the SDK's client of an endpoint; it keeps connections open and may be shared by threads."""
+    try:
+        from openai import OpenAI
+    except ImportError as error:
+        raise UsageError("asking a server needs openai, which is missing; pip install 'ixc-4khd[eval]'") from error
+    return OpenAI(
+        base_url=endpoint.url,
+        api_key=endpoint.key or "none",  # the SDK (3.57) refuses an empty key; `_options` leaves it out
+        timeout=endpoint.timeout,
+        max_retries=endpoint.attempts - 1,
     )
 
 
-def _once(endpoint: Endpoint, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    if endpoint.key:
-        headers["Authorization"] = f"Bearer {endpoint.key}"
-    data = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(f"{endpoint.url}/{path}", data=data, headers=headers), timeout=endpoint.seconds) as reply:
-        text = reply.read()
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
+def _options(endpoint: Endpoint) -> Any:
+    """Return the options of a request: without a key no Authorization header is sent."""
+    from openai import Omit
+
+    return {} if endpoint.key else {"headers": {"Authorization": Omit()}}
+
+
+def _models(endpoint: Endpoint) -> list[str]:
+    """Return the served names, [] if the server lists none."""
+    client = _client(endpoint)
+    with _clear_errors(endpoint, "models"):
+        found = client.get("/models", cast_to=object, options=_options(endpoint))
     if not isinstance(found, dict):
-        raise EndpointError(f"{endpoint.url}/{path} answered no JSON object ({text[:60]!r}); is it OpenAI-compatible?")
-    return found
+        raise EndpointError(
+            f"{endpoint.url}/models answered no JSON object ({str(found)[:60]!r}); is it OpenAI-compatible?"
+        )
+    return [each["id"] for each in found.get("data") or [] if isinstance(each, dict) and "id" in each]
 
 
-def _retry_after(error: HTTPError) -> float:
-    """Seconds that a busy server asks for, at most `LONGEST_WAIT`; 0 where it asks for none."""
-    asked = error.headers.get("Retry-After", "")
-    return float(min(int(asked), LONGEST_WAIT)) if asked.isascii() and asked.isdecimal() else 0.0
+@contextmanager
+def _clear_errors(endpoint: Endpoint, path: str) -> Iterator[None]:
+    """Turn the SDK's errors into one line with the remedy.
 
+    Raises:
+        EndpointError: the server refuses, does not answer, or answers no JSON.
+    """
+    import openai
 
-def _words(error: HTTPError) -> str:
-    """What the server says, on one line."""
+    where = f"{endpoint.url}/{path}"
     try:
-        return " ".join(error.read(2000).decode(errors="replace").split())[:200] or str(error.reason)
-    except (OSError, HTTPException):
-        return str(error.reason)
+        yield
+    except openai.APIStatusError as error:
+        reason = f"HTTP {error.status_code}: {_reason(error)}"
+        if error.status_code < 500 and error.status_code not in BUSY:
+            raise EndpointError(f"{where} refused, {reason}; {_remedy(error.status_code)}") from error
+        raise EndpointError(_no_answer(where, endpoint, reason)) from error
+    except openai.APIConnectionError as error:  # includes timeouts; its cause says why
+        raise EndpointError(_no_answer(where, endpoint, str(error.__cause__ or error))) from error
+    except (openai.OpenAIError, ValueError) as error:
+        raise EndpointError(f"{where} answered no JSON ({str(error)[:60]}); is it OpenAI-compatible?") from error
+
+
+def _no_answer(where: str, endpoint: Endpoint, reason: str) -> str:
+    return (
+        f"{where} gave no answer in {endpoint.attempts} attempts ({reason}); "
+        "is the server running? An interrupted run can be resumed"
+    )
+
+
+def _reason(error: Any) -> str:
+    """Return the body of an error response, on one line."""
+    return " ".join(error.response.text.split())[:200] or str(error.response.reason_phrase)
 
 
 def _remedy(code: int) -> str:
@@ -245,4 +272,4 @@ def _remedy(code: int) -> str:
         return "set OPENAI_API_KEY"
     if code == 404:
         return "check the address and --model"
-    return "a server without beams and begun answers needs --prompts clean, one without HD --plain too"
+    return "a server without beam search and primed answers needs --prompts clean, one without HD --openai-only too"

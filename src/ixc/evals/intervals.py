@@ -1,13 +1,13 @@
-"""How sure a score is: bootstrap intervals and paired comparisons, for every figure that is built from means.
+"""Bootstrap confidence intervals and paired comparisons of benchmark scores.
 
-    rows -> units (what is drawn together: all questions of one picture) -> resample -> 2.5 % and 97.5 % quantile
+    rows -> units (clusters drawn together: all questions of one image) -> resample -> 2.5 % and 97.5 % quantile
 
-Questions about one picture stand or fall together, so pictures are drawn, not questions (cluster bootstrap; Efron and
-Tibshirani 1993, chapter 8). A benchmark's figure is a combination of ratios of sums, one for each stratum and
-component: a plain mean has one of each, MME two components (acc, acc+) in each of 14 strata, HallusionBench three
-components in one. That is all the form there is, so one routine serves all; no metric is computed twice.
+Answers about one image are correlated, so images are resampled, not questions (cluster bootstrap; Efron and Tibshirani
+1993, chapter 8). Every benchmark score is a sum of ratios of sums, one for each stratum and component: a plain mean has
+one of each, MME two components (acc, acc+) in each of 14 strata, HallusionBench three components in one stratum. One
+routine therefore serves all benchmarks, and no metric is computed twice.
 
-Legend: U units, K components, R resamples.
+Shapes: U units, K components, R resamples.
 """
 
 from __future__ import annotations
@@ -22,69 +22,70 @@ import numpy as np
 from ixc.errors import DataError, UsageError
 
 RESAMPLES = 2000
-"""Draws of a bootstrap: the quantiles of 95 % then move by about a twentieth of the interval between seeds."""
+"""Resamples of a bootstrap; the ends of an interval then differ by about a twentieth of its width between seeds."""
 
 CONFIDENCE = 0.95
-"""Share of resamples inside an interval."""
+"""Share of resamples inside an interval, 0..1."""
 
 CHUNK = 200
-"""Resamples drawn at once, so that 14,232 rows (SEED-Bench) need some 20 MB."""
+"""Resamples drawn at once: 14,232 rows (SEED-Bench) then need about 20 MB."""
 
 EXACT = 1000
-"""Most discordant pairs for which McNemar's test is summed exactly; beyond, the normal curve is the same to 1e-3."""
+"""Most discordant pairs for the exact McNemar test; beyond, the normal approximation agrees to 1e-3."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """What is drawn together: one picture with all its questions."""
+    """One cluster of the bootstrap: an image with all its questions."""
 
     sums: tuple[float, ...]
-    """(K,) numerators: right answers, right pictures ..."""
+    """(K,) numerators: right answers, right images ..."""
     counts: tuple[float, ...]
-    """(K,) denominators: questions, pictures ..."""
+    """(K,) denominators: questions, images ..."""
     stratum: str = ""
-    """Units are drawn within their stratum (MME: the category), whose ratios are then added."""
+    """Stratum within which the unit is resampled (MME: the category); ratios of strata are added."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A figure and where its resamples lie, on the figure's own scale."""
+    """A score with its confidence interval, on the scale of the score."""
 
     value: float
+    """Score."""
     low: float
     """2.5 % quantile."""
     high: float
     """97.5 % quantile."""
     units: int
-    """Units drawn from."""
+    """Number of units."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Two runs on the same questions; differences are second minus first, on the figure's own scale."""
+    """Comparison of two runs on the same questions; differences are second minus first, on the scale of the score."""
 
     questions: int
-    """Questions that both runs answered."""
+    """Questions answered by both runs."""
     difference: Interval
-    """Paired cluster bootstrap of the difference of the two figures."""
+    """Difference of the two scores, with its paired cluster bootstrap interval."""
     p_bootstrap: float
-    """Two-sided share of resamples on the other side of zero, 1 / resamples at least."""
+    """Two-sided bootstrap p-value, >= 1 / resamples."""
     only_first: int
-    """Questions that only the first run got right (score above one half)."""
+    """Questions that only the first run answered right (score > 0.5)."""
     only_second: int
-    """Questions that only the second run got right."""
+    """Questions that only the second run answered right."""
     p_mcnemar: float | None
-    """Two-sided McNemar test; None where a score lies between 0 and 1, for which it is not defined."""
+    """Two-sided p-value of McNemar's test; None where scores lie between 0 and 1, for which it is undefined."""
 
 
 def bootstrap(units: Sequence[Unit], *, scale: float = 100.0, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """The figure of `units` with its 95 % interval; equal seeds give equal intervals.
+    """Compute the score of `units` with its 95 % interval; equal seeds give equal intervals.
 
     Args:
         units: at least one.
-        scale: what a ratio of 1 is worth, 100 for per cent; the figure is scale x (sum over strata and components).
-        resamples: draws, >= 100.
-        seed: of the draws.
+        scale: value of a ratio of 1, 100 for per cent; the score is scale x (sum over strata and components).
+        resamples: number of resamples, >= 100.
+        seed: of the random generator.
 
     Raises:
         DataError: no units. UsageError: fewer than 100 resamples.
@@ -96,7 +97,7 @@ def bootstrap(units: Sequence[Unit], *, scale: float = 100.0, resamples: int = R
 
 
 def figure(units: Sequence[Unit], *, scale: float = 100.0) -> float:
-    """scale x the sum over strata and components of (sum of numerators / sum of denominators); 0 / 0 counts 0."""
+    """Compute scale x the sum over strata and components of (sum of numerators / sum of denominators); 0 / 0 is 0."""
     return scale * sum(
         sum(u.sums[k] for u in members) / total
         for members in _strata(units)
@@ -109,12 +110,15 @@ def compare(
     first: Sequence[Unit], second: Sequence[Unit], pairs: Sequence[tuple[float, float]], *, scale: float = 100.0,
     resamples: int = RESAMPLES, seed: int = 0,
 ) -> Paired:  # fmt: skip
-    """Is the second run better? The same units of both runs are drawn together.
+    """Compare two runs by resampling the same units of both.
 
     Args:
-        first, second: the same pictures in the same order.
-        pairs: (score of the first, of the second) of every question both answered, 0..1.
-        scale, resamples, seed: as in `bootstrap`.
+        first: units of the first run.
+        second: units of the second run: the same images in the same order.
+        pairs: (score of the first run, of the second) for every question both answered, 0..1.
+        scale: as in `bootstrap`.
+        resamples: as in `bootstrap`.
+        seed: as in `bootstrap`.
 
     Raises:
         DataError: no units, or not the same units. UsageError: fewer than 100 resamples.
@@ -128,21 +132,21 @@ def compare(
     value = figure(second, scale=scale) - figure(first, scale=scale)
     lost = sum(a > 0.5 >= b for a, b in pairs)
     won = sum(b > 0.5 >= a for a, b in pairs)
-    whole = all(score in (0, 1) for pair in pairs for score in pair)
+    binary = all(score in (0, 1) for pair in pairs for score in pair)
     return Paired(
         questions=len(pairs),
         difference=Interval(value=value, low=low, high=high, units=len(first)),
         p_bootstrap=min(1.0, max(2 * min(below, above), 1 / resamples)),
         only_first=lost,
         only_second=won,
-        p_mcnemar=mcnemar(lost, won) if whole else None,
+        p_mcnemar=mcnemar(lost, won) if binary else None,
     )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p of McNemar's test from the discordant pairs: exact binomial, the corrected normal curve beyond 1000.
+    """Compute the two-sided p-value of McNemar's test: exact up to 1000 discordant pairs, else corrected normal.
 
-    Source: McNemar 1947; the exact form is a binomial test of only_first out of both with probability one half.
+    Source: McNemar 1947; the exact form is a binomial test of `only_first` among all discordant pairs, probability 0.5.
     """
     total, few = only_first + only_second, min(only_first, only_second)
     if total == 0:
@@ -167,7 +171,7 @@ def _strata(units: Sequence[Unit]) -> list[list[Unit]]:
 
 
 def _resample(runs: Sequence[Sequence[Unit]], *, scale: float, resamples: int, seed: int) -> list[np.ndarray]:
-    """The figure of every run in every resample, (R,) each; all runs see the same draws."""
+    """Compute the score of every run in every resample, (R,) each; all runs share the draws."""
     rng = np.random.default_rng(seed)
     totals = [np.zeros(resamples) for _ in runs]
     for group in zip(*(_strata(units) for units in runs), strict=True):
@@ -177,10 +181,11 @@ def _resample(runs: Sequence[Sequence[Unit]], *, scale: float, resamples: int, s
             stop = min(start + CHUNK, resamples)
             times = rng.multinomial(
                 size, np.full(size, 1 / size), size=stop - start
-            )  # (R', U): how often each is drawn
+            )  # (R', U): times each unit is drawn
             for total, (sums, counts) in zip(totals, tables, strict=True):
-                below = times @ counts  # (R', K)
-                ratios = np.divide(times @ sums, below, out=np.zeros_like(below, dtype=float), where=below > 0)
+                totals_drawn = times @ counts  # (R', K)
+                empty = np.zeros_like(totals_drawn, dtype=float)
+                ratios = np.divide(times @ sums, totals_drawn, out=empty, where=totals_drawn > 0)
                 total[start:stop] += scale * ratios.sum(axis=1)
     return totals
 

@@ -1,10 +1,10 @@
-"""Another model as the judge of answers, every answer of it kept on disk.
+"""A language model as the judge of answers (LLM-as-a-judge), with every reply cached on disk.
 
-    prompt --cache--> answer          a second run asks nobody and scores the same
-           --endpoint--> answer --> cache
+    prompt --cache hit--> reply                  scoring again sends no request and gives the same score
+           --endpoint--> reply --> cache
 
-Official scorers put a prompt again where they could not read the answer, a little warmer each time; so the n-th time
-of a prompt within one scoring is an entry of its own.
+Official scorers repeat a prompt with a higher temperature where they cannot parse the reply; the n-th use of a prompt
+within one scoring therefore has its own cache entry.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from ixc.evals.endpoint import Endpoint, complete
 from ixc.evals.metrics.rule import Judge
 from ixc.utils import files
 
-WARMER = 0.5
-"""Temperature of the second try; the third has twice as much, and so on. The first is greedy."""
+TEMPERATURE_STEP = 0.5
+"""Temperature added with every repetition of a prompt; the first request is greedy."""
 
-WARMEST = 1.5
+MAX_TEMPERATURE = 1.5
 """Highest temperature."""
 
 MAX_TOKENS = 512
-"""Longest verdict."""
+"""Longest reply, tokens."""
 
 
 def judge(endpoint: Endpoint, cache: Path) -> Judge:
-    """A judge behind an endpoint.
+    """Make a judge that asks an endpoint.
 
     Args:
-        cache: JSON Lines file of its answers, made if missing.
+        endpoint: server and model of the judge.
+        cache: JSON Lines file of its replies, created if missing.
 
     Raises:
-        DataError: the cache is a file of something else. EndpointError: while judging.
+        DataError: `cache` is another kind of file. EndpointError (while judging): the server fails.
     """
 
     def ask(prompt: str, temperature: float) -> str:
@@ -49,11 +50,12 @@ def judge(endpoint: Endpoint, cache: Path) -> Judge:
 
 
 def cached(ask: Callable[[str, float], str], cache: Path, *, model: str) -> Judge:
-    """A judge that asks only what is not in its cache.
+    """Make a judge that asks only what its cache does not hold.
 
     Args:
-        ask: (prompt, temperature) -> answer.
-        model: its name; another model's answers are not taken for its own.
+        ask: (prompt, temperature) -> reply.
+        cache: JSON Lines file of replies.
+        model: name of the judge, part of every cache key: replies of another model are not reused.
     """
     known, seen = _read(cache), Counter[str]()
 
@@ -62,7 +64,7 @@ def cached(ask: Callable[[str, float], str], cache: Path, *, model: str) -> Judg
         seen[prompt] += 1
         key = hashlib.sha256(json.dumps([model, prompt, number]).encode()).hexdigest()
         if key not in known:
-            known[key] = ask(prompt, min(number * WARMER, WARMEST))
+            known[key] = ask(prompt, min(number * TEMPERATURE_STEP, MAX_TEMPERATURE))
             cache.parent.mkdir(parents=True, exist_ok=True)
             with cache.open("a", encoding="utf-8", errors="replace") as file:
                 line = {"key": key, "model": model, "try": number + 1, "answer": known[key]}
@@ -73,7 +75,7 @@ def cached(ask: Callable[[str, float], str], cache: Path, *, model: str) -> Judg
 
 
 def _read(cache: Path) -> dict[str, str]:
-    """Answers by key; a line torn by a kill is cut off."""
+    """Read the replies by key; cut off a last line that a kill truncated."""
     if not cache.exists():
         return {}
     data = cache.read_bytes()

@@ -6,8 +6,8 @@
     TABLE_6   training and inference resolution (with Fig. 5)
     TABLE_7, TABLE_8, TABLE_9   ablations: global view, newline, merging
 
-Figures are per cent except MME (sum of perception and cognition, at most 2800); OCRBench is its 1000 points / 10.
-None: the paper prints no figure. Scales and splits differ between tables; `note` says how.
+Scores are per cent except MME (sum of perception and cognition, at most 2800); OCRBench is its 1000 points / 10.
+None: the paper prints no score. Scales and splits differ between tables; `note` says how.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ PAPER = "arXiv 2404.06512 v1"
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One benchmark: a row of the comparison, an axis of the radar."""
+    """One benchmark: a row of the comparison, an axis of the radar chart."""
 
     key: str
     """Short name, key of the rows of `TABLE_3`."""
     title: str
+    """Name in the paper."""
     split: str
-    """What the paper's figure was measured on."""
+    """Split of the paper's score."""
     datasets: tuple[str, ...]
-    """Official data-set names that fill this axis, the paper's own first; others are another split and are marked."""
+    """Official data-set names of this axis, the paper's split first; scores of other splits are marked."""
     most: float = 100.0
-    """Best possible figure."""
+    """Best possible score."""
 
 
 AXES: tuple[Axis, ...] = (
@@ -53,32 +54,36 @@ AXES: tuple[Axis, ...] = (
     Axis(key="hall", title="HallusionBench", split="image", datasets=("HallusionBench",)),
 )
 
-OURS_THEN = "IXC2-4KHD-7B"
-"""Name of the published model's row in every table."""
+PUBLISHED = "IXC2-4KHD-7B"
+"""Row of the published model in every table."""
 
-RADAR = ("GPT-4V", "Gemini Pro", OURS_THEN)
-"""Rows of `TABLE_3` that Fig. 1a draws."""
+RADAR = ("GPT-4V", "Gemini Pro", PUBLISHED)
+"""Rows of `TABLE_3` that Fig. 1a shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable:
-    """One printed table."""
+    """One table of the paper."""
 
     title: str
+    """Number and subject."""
     source: str
+    """Where it is printed."""
     columns: tuple[str, ...]
+    """Benchmarks."""
     rows: dict[str, tuple[float | None, ...]]
-    """Model or setting -> one figure a column."""
+    """Model or setting -> one score per column; None: not printed."""
     note: str = ""
+    """Splits, and contradictions between tables."""
 
 
 def value(row: str, key: str) -> float | None:
-    """Figure of a row of Table 3 on an axis, None if not printed."""
+    """Look up the score of a row of Table 3 on an axis; None if not printed."""
     return TABLE_3.rows[row][TABLE_3.columns.index(key)]
 
 
 def axis_of(dataset: str) -> Axis | None:
-    """The axis an official data-set name fills, None for benchmarks beyond the paper's."""
+    """Look up the axis of an official data-set name; None for benchmarks outside the paper."""
     return next((axis for axis in AXES if dataset in axis.datasets), None)
 
 
@@ -98,7 +103,7 @@ TABLE_3 = PaperTable(
         "IXC2-VL-7B": (
             57.7, 72.6, 34.4, 70.1, 53.2, 55.4, 57.6, 81.2, 41.4, 2220.4, 80.7, 79.4, 74.9, 72.5, 46.7, 41.0,
         ),
-        OURS_THEN: (90.0, 81.0, 68.6, 77.2, 67.5, 54.1, 57.8, 80.9, 39.7, 2204.9, 80.2, 77.7, 74.7, 71.8, 54.9, 40.9),
+        PUBLISHED: (90.0, 81.0, 68.6, 77.2, 67.5, 54.1, 57.8, 80.9, 39.7, 2204.9, 80.2, 77.7, 74.7, 71.8, 54.9, 40.9),
     },
     note=(
         "MMMU is 39.7 in the table but 39.9 in Fig. 1a and the README. The paper credits DocOwl 1.5 with 44.5 on "
@@ -118,7 +123,7 @@ TABLE_4 = PaperTable(
         "LLaVA-1.5-13B": (32.8, 26.1, 61.1, 1531.3, 295.4, 67.7, 63.6, 68.2, 61.4, 35.4),
         "LLaVA-Next-13B": (38.3, 32.4, 72.2, 1445.0, 296.0, 70.0, 68.5, 71.4, None, 44.9),
         "IXC2-VL-7B": (55.4, 57.6, 81.2, 1712.0, 530.7, 80.7, 79.4, 74.9, 72.5, 46.7),
-        OURS_THEN: (54.1, 57.8, 80.9, 1655.9, 548.9, 80.2, 77.7, 74.7, 71.8, 54.9),
+        PUBLISHED: (54.1, 57.8, 80.9, 1655.9, 548.9, 80.2, 77.7, 74.7, 71.8, 54.9),
     },
 )
 
@@ -132,7 +137,7 @@ TABLE_5 = PaperTable(
         "CogAgent, 17B, 1024 x 1024": (81.6, 68.4, 44.5, 76.1, 59.0),
         "UReader, 7B, 2240 x 2240": (65.4, 59.3, 42.2, 57.6, None),
         "DocOwl 1.5, 8B, 1344 x 1344": (82.2, 70.2, 50.7, 68.6, None),
-        f"{OURS_THEN}, 3840 x 1600": (90.0, 81.0, 68.6, 77.2, 67.5),
+        f"{PUBLISHED}, 3840 x 1600": (90.0, 81.0, 68.6, 77.2, 67.5),
     },
     note="DocVQA, ChartQA and InfoVQA on test, TextVQA on val.",
 )
@@ -195,4 +200,4 @@ TABLE_9 = PaperTable(
 )
 
 FURTHER: tuple[PaperTable, ...] = (TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_8, TABLE_9)
-"""Everything beside Table 3, in the paper's order."""
+"""All tables besides Table 3, in the paper's order."""

@@ -1,9 +1,9 @@
-"""Pages asked in several processes, each with a model of its own, and told in their order.
+"""Ask the synthetic pages in several processes, each with its own copy of the model; results keep the input order.
 
-    indices -> one pipe a process -> model -> ask -> cases, in the order of the indices
+    page indices -> one pipe per process -> model -> `synthetic.ask` -> cases, reordered to the order of the indices
 
-A small model leaves cores idle: its products are too small to share. Processes share nothing, so that N of them answer
-nearly N times as much, with the same answers.
+The embedded model is too small for intra-op parallelism: its matrix products leave most cores idle. Processes share
+nothing, so N of them answer nearly N times as many pages per second, with the same answers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.evals.synthetic import Answers, SyntheticCase, ask
 
 
-def ask_side_by_side(
+def ask_in_parallel(
     load: Callable[[], Answers],
     indices: Iterable[int],
     *,
@@ -26,64 +27,93 @@ def ask_side_by_side(
     kind: str | None = None,
     hd: int | None = None,
 ) -> Iterator[list[SyntheticCase]]:
-    """The cases of each page, in the order of `indices`.
+    """Yield the cases of each page, in the order of `indices`.
 
     Args:
-        load: makes the model that a process answers with, there; must pickle.
-        indices, kind, hd: as of `synth.ask`.
-        processes: at least 1; the cores are shared out among them.
+        load: builds the model inside a worker process; must be picklable.
+        indices: page indices, as for `synthetic.ask`.
+        processes: number of worker processes, >= 1; the CPU cores are divided among them.
+        kind: page kind, as for `synthetic.ask`.
+        hd: HD-n the pages are drawn for, as for `synthetic.ask`.
 
     Raises:
-        UsageError: fewer than one process. DataError: a process ended by itself. What `load` and the model refuse.
+        UsageError: fewer than one process. DataError: a worker died. IxcError: raised by `load` or by the model.
     """
     if processes < 1:
         raise UsageError(f"{processes} processes asked for, at least 1 needed; leave --processes out for one")
-    context, jobs, busy = get_context("spawn"), {}, {}
-    todo, done, told = list(indices), {}, 0
-    sent = iter(todo)
+    todo = list(indices)
+    workers = _Workers(load, min(processes, len(todo)), threads=max(1, (os.cpu_count() or 1) // processes))
+    finished: dict[int, list[SyntheticCase]] = {}
+    unsent, unyielded = iter(todo), iter(todo)
     try:
-        for _ in range(min(processes, len(todo))):
-            mine, theirs = context.Pipe()
-            threads = max(1, (os.cpu_count() or 1) // processes)
-            jobs[mine] = context.Process(target=_answer, args=(load, theirs, threads, kind, hd), daemon=True)
-            jobs[mine].start()
-            theirs.close()
-            busy[mine] = next(sent)
-            mine.send(busy[mine])
-        while told < len(todo):
-            for end in wait(list(busy)):
-                assert isinstance(end, Connection)
-                said = end.recv()
-                if isinstance(said, Exception):
-                    raise said
-                done[busy.pop(end)] = said
-                if (index := next(sent, None)) is not None:
-                    busy[end] = index
-                    end.send(index)
-            while told < len(todo) and todo[told] in done:
-                yield done.pop(todo[told])
-                told += 1
+        workers.start(kind, hd)
+        for connection in workers.connections:
+            workers.send(connection, next(unsent))
+        for expected in unyielded:
+            while expected not in finished:
+                for connection, index, cases in workers.receive():
+                    finished[index] = cases
+                    if (following := next(unsent, None)) is not None:
+                        workers.send(connection, following)
+            yield finished.pop(expected)
     except (EOFError, ConnectionError) as error:
         raise DataError(
-            "a process that answered has ended (killed, or out of memory); run again with fewer --processes"
+            "a worker process has ended (killed, or out of memory); run again with fewer --processes"
         ) from error
     finally:
-        for job in jobs.values():
-            job.kill()
-            job.join()
+        workers.stop()
 
 
-def _answer(load: Callable[[], Answers], end: Connection, threads: int, kind: str | None, hd: int | None) -> None:
-    """Answer the pages whose numbers come, until who asks has gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks ends it
+class _Workers:
+    """Worker processes, their pipes, and the page each of them is answering."""
+
+    def __init__(self, load: Callable[[], Answers], count: int, *, threads: int) -> None:
+        self._load, self._count, self._threads = load, count, threads
+        self._processes: list[SpawnProcess] = []
+        self._asked: dict[Connection, int] = {}
+        self.connections: list[Connection] = []
+
+    def start(self, kind: str | None, hd: int | None) -> None:
+        # spawn, not fork: a forked child inherits torch's thread pool in an unusable state
+        context = get_context("spawn")
+        for _ in range(self._count):
+            parent, child = context.Pipe()
+            process = context.Process(target=_work, args=(self._load, child, self._threads, kind, hd), daemon=True)
+            process.start()
+            child.close()
+            self._processes.append(process)
+            self.connections.append(parent)
+
+    def send(self, connection: Connection, index: int) -> None:
+        self._asked[connection] = index
+        connection.send(index)
+
+    def receive(self) -> Iterator[tuple[Connection, int, list[SyntheticCase]]]:
+        """Wait for at least one worker; yield (connection, page index, cases) of each that is ready."""
+        for connection in wait(list(self._asked)):
+            assert isinstance(connection, Connection)
+            reply = connection.recv()
+            if isinstance(reply, Exception):
+                raise reply
+            yield connection, self._asked.pop(connection), reply
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
+
+
+def _work(load: Callable[[], Answers], connection: Connection, threads: int, kind: str | None, hd: int | None) -> None:
+    """Answer the page indices that arrive until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent stops its workers
     import torch
 
     torch.set_num_threads(threads)
     try:
         answers = load()
         while True:
-            end.send(ask(answers, end.recv(), kind=kind, hd=hd))
+            connection.send(ask(answers, connection.recv(), kind=kind, hd=hd))
     except (EOFError, BrokenPipeError):
         return
     except IxcError as error:
-        end.send(error)
+        connection.send(error)

@@ -1,14 +1,15 @@
-"""The predictions of a run: one JSON Lines file per task, written question by question, enough to score again.
+"""Predictions of a run: one JSON Lines file per task, appended batch by batch, sufficient for scoring again.
 
     {"task": "docvqa_val", "dataset": "DocVQA_VAL", "style": "published", "model": ..., "settings": {...}, ...}   Header
     {"index": 49153, "prediction": "0.28"}                                                                Prediction
     {"index": 24580, "prediction": "B", "output": "B. river"}
 
-    RUN/docvqa_val.jsonl              one process, or the merged file of several
+    RUN/docvqa_val.jsonl              one process, or the merged file of all ranks
     RUN/docvqa_val.2of4.jsonl         the second of four processes: the questions 1, 5, 9, ... counted from 0
 
-A kill can tear the last line only: it is left out when the file is read and cut off when a run goes on. Lines stand in
-the order of the questions and hold no times, so that a run that was killed ends in the same file as one that was not.
+A kill can truncate only the last line: it is ignored when the file is read and cut off when the run resumes. Lines
+are in the order of the questions and hold no times, so an interrupted and resumed run ends in the same bytes as any
+other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ixc.utils import files
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """The first line of a file: what was asked, of whom, how. A run goes on only under the same header."""
+    """First line of a file: the task, the model and all settings. A run resumes only under the same header."""
 
     task: str
     """Name in the registry: "docvqa_val"."""
@@ -43,7 +44,7 @@ class Header:
     data: str
     """MD5 of the data file, "" where unknown."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Everything else that decides the answers: dtype, partition rule, HD of all questions, endpoint."""
+    """Everything else that decides the answers: dtype, partition, HD of all questions, endpoint."""
     rank: tuple[int, int] = (1, 1)
     """(i, n): this file holds the questions i - 1, i - 1 + n, ... counted from 0."""
 
@@ -53,80 +54,84 @@ class Prediction:
     """One answered question."""
 
     index: Index
+    """Row of the data set."""
     prediction: str
-    """What is scored."""
+    """Text that is scored."""
     output: str | None = None
-    """What the model wrote, where the prediction is only a part of it (the first capital letter)."""
+    """Full model output, where the prediction is only a part of it (the first capital letter)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A file as read."""
+    """A predictions file that was read."""
 
     path: Path
+    """The file."""
     header: Header
+    """Its first line."""
     answered: tuple[Prediction, ...]
-    """In the order of the file."""
-    torn: bool = False
-    """True: behind the last whole line stands a piece of another."""
+    """Its other lines, in order."""
+    truncated: bool = False
+    """True: the file ends in an incomplete line, which `answered` leaves out."""
 
     @property
     def predictions(self) -> dict[Index, str]:
-        """What `Task.score` takes."""
+        """Prediction by index, the form that `Task.score` takes."""
         return {line.index: line.prediction for line in self.answered}
 
 
 def path_of(folder: Path, task: str, *, rank: tuple[int, int] = (1, 1)) -> Path:
-    """Where the predictions of a task lie in a run's folder."""
+    """Return the predictions file of a task and rank in a run's folder."""
     return folder / (f"{task}.jsonl" if rank[1] == 1 else f"{task}.{rank[0]}of{rank[1]}.jsonl")
 
 
 def score_path(file: Path) -> Path:
-    """RUN/docvqa_val.jsonl -> RUN/docvqa_val.score.json."""
+    """Return the score file of a predictions file: RUN/docvqa_val.jsonl -> RUN/docvqa_val.score.json."""
     return file.with_name(file.name.removesuffix(".jsonl") + ".score.json")
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def begin(path: Path, header: Header) -> Run:
-    """A new file with its header, or the one that is there, its torn end cut off.
+def start_or_resume(path: Path, header: Header) -> Run:
+    """Create the file with its header, or open the existing one and cut off a truncated last line.
 
     Raises:
-        DataError: the file there is of another run, or broken.
+        DataError: the file belongs to another run, or is broken.
     """
     if not path.exists() or path.stat().st_size == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, [header])
+        _rewrite(path, [header])
         return Run(path=path, header=header, answered=())
-    if _torn_header(path):
-        _write_whole(path, [header])
+    if _header_truncated(path):
+        _rewrite(path, [header])
     run = read(path)
     check_same(run, header)
-    if run.torn or not path.read_bytes().endswith(b"\n"):
-        _write_whole(path, [run.header, *run.answered])
-    return replace(run, torn=False)
+    if run.truncated or not path.read_bytes().endswith(b"\n"):
+        _rewrite(path, [run.header, *run.answered])
+    return replace(run, truncated=False)
 
 
 def append(path: Path, answered: Sequence[Prediction]) -> None:
-    """Lines behind the last one, in one write."""
+    """Append predictions in a single write."""
     with path.open("ab") as file:
         file.write(_bytes(answered))
 
 
 def merge(paths: Sequence[Path], out: Path, *, total: int) -> Run | None:
-    """The files of all ranks as one, in the order of the questions; None while some of `total` are unanswered.
+    """Merge the files of all ranks in the order of the questions; None while some of `total` are unanswered.
 
-    A merged file that holds as many answers already stays as it is: a smaller limit takes nothing away.
+    An existing merged file with at least as many answers stays as it is: a smaller --limit removes nothing.
 
     Args:
-        paths: of ranks 1 .. n, in this order.
-        total: questions of the run, all ranks together.
+        paths: files of ranks 1 .. n, in this order.
+        out: the merged file.
+        total: questions of the run over all ranks.
 
     Raises:
-        DataError: a file is broken, or of another run.
+        DataError: a file is broken, or belongs to another run.
     """
-    if not all(path.exists() and not _torn_header(path) for path in paths):
+    if not all(path.exists() and not _header_truncated(path) for path in paths):
         return None
     runs = [read(path) for path in paths]
     for number, run in enumerate(runs, 1):
@@ -141,12 +146,12 @@ def merge(paths: Sequence[Path], out: Path, *, total: int) -> Run | None:
         check_same(old, header)
         if len(old.answered) >= total:
             return old
-    _write_whole(out, [header, *lines])
+    _rewrite(out, [header, *lines])
     return Run(path=out, header=header, answered=lines)
 
 
 def check_same(run: Run, header: Header) -> None:
-    """A file is gone on with only under the header it began with.
+    """Check that a file was started with the same header.
 
     Raises:
         DataError: naming the first setting that differs, with both values.
@@ -161,7 +166,7 @@ def check_same(run: Run, header: Header) -> None:
 
 
 def _flat(header: Header) -> dict[str, Any]:
-    """Field or setting -> value as JSON gives it back."""
+    """Field or setting -> value, after a round trip through JSON (tuples become lists)."""
     values = json.loads(json.dumps(asdict(header)))
     return {**{key: value for key, value in values.items() if key != "settings"}, **values["settings"]}
 
@@ -172,15 +177,15 @@ def _line(value: Header | Prediction) -> str:
 
 
 def _bytes(lines: Iterable[Header | Prediction]) -> bytes:
-    return "".join(map(_line, lines)).encode("utf-8", "replace")  # a model may write half a surrogate pair
+    return "".join(map(_line, lines)).encode("utf-8", "replace")  # a model may write a lone surrogate
 
 
-def _write_whole(path: Path, lines: Iterable[Header | Prediction]) -> None:
+def _rewrite(path: Path, lines: Iterable[Header | Prediction]) -> None:
     files.atomic_write(path, _bytes(lines))
 
 
-def _torn_header(path: Path) -> bool:
-    """A kill came before the first line was whole; nothing is lost with it."""
+def _header_truncated(path: Path) -> bool:
+    """Whether a kill truncated the header; the file then holds no answers."""
     data = path.read_bytes()
     if b"\n" in data:
         return False
@@ -195,15 +200,15 @@ def _torn_header(path: Path) -> bool:
 
 
 def read(path: Path) -> Run:
-    """A file of predictions.
+    """Read a file of predictions.
 
     Raises:
-        DataError: no such file, not one of these files, or a broken line; the line is named.
+        DataError: the file is missing, of another kind, or has a broken line; the message names the line.
     """
     pieces = _pieces(path)
     header = _header(path, _object(path, 1, pieces[0]))
-    torn = len(pieces) > 1 and pieces[-1] != b"" and not _is_json(pieces[-1])
-    end = len(pieces) - 1 if torn else len(pieces)
+    truncated = len(pieces) > 1 and pieces[-1] != b"" and not _is_json(pieces[-1])
+    end = len(pieces) - 1 if truncated else len(pieces)
     answered: dict[Index, Prediction] = {}
     for number, piece in enumerate(pieces[1:end], 2):
         if not piece.strip():
@@ -216,11 +221,11 @@ def read(path: Path) -> Run:
         raise DataError(
             f"{path} has {len(answered)} predictions for {header.questions} questions; it is mixed from two runs"
         )
-    return Run(path=path, header=header, answered=tuple(answered.values()), torn=torn)
+    return Run(path=path, header=header, answered=tuple(answered.values()), truncated=truncated)
 
 
 def _pieces(path: Path) -> list[bytes]:
-    """Lines as bytes: a torn line may end inside a letter."""
+    """Split into lines as bytes: a truncated line may end inside a UTF-8 sequence."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -259,6 +264,9 @@ def _is_json(piece: bytes) -> bool:
     return True
 
 
+RENAMED_SETTINGS = {"plain": "openai_only"}
+"""Setting in files of older versions -> its name today."""
+
 _TYPES = {"task": str, "dataset": str, "style": str, "model": str, "version": str, "questions": int, "data": str}
 
 
@@ -277,13 +285,14 @@ def _header(path: Path, value: dict[str, Any]) -> Header:
         raise DataError(f"{path} line 1: settings is {value['settings']!r}, an object needed; restore the line")
     known = {each.name for each in fields(Header)}
     if unknown := sorted(value.keys() - known):
-        raise DataError(f"{path} line 1 has {', '.join(unknown)}, known to no version up to this; update the package")
-    return Header(**{**value, "rank": _rank(path, value.get("rank", [1, 1]))})
+        raise DataError(f"{path} line 1 has {', '.join(unknown)}, unknown to this version; update the package")
+    settings = {RENAMED_SETTINGS.get(key, key): entry for key, entry in value.get("settings", {}).items()}
+    return Header(**{**value, "settings": settings, "rank": _rank(path, value.get("rank", [1, 1]))})
 
 
 def _rank(path: Path, value: Any) -> tuple[int, int]:
-    whole = isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
-    if not whole or not 1 <= value[0] <= value[1]:
+    is_pair = isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
+    if not is_pair or not 1 <= value[0] <= value[1]:
         raise DataError(f"{path} line 1: rank is {value!r}, [i, n] with 1 <= i <= n needed; restore the line")
     return value[0], value[1]
 

@@ -1,8 +1,9 @@
-"""What the model is asked: the prompts behind the published numbers, word for word, and clean ones. Spec (i).
+"""Prompts: those behind the published numbers, verbatim, and clean ones. Spec (i).
 
-The published ones are whole prompts with their tags, as VLMEvalKit's wrapper of this model writes them: the image
-before the user's turn, no system text (save MM-Vet), and runs of blanks where lines of its source were continued. They
-change the scores, so they have names here. Clean prompts are a user's words; the tags come from `chat`.
+A published prompt is a whole prompt with its special tokens, as VLMEvalKit's wrapper of this model writes it: the image
+before the user's turn, no system message (except MM-Vet), and runs of spaces from continued source lines. The spaces
+change the scores, so they are named constants here. A clean prompt is a plain user message; `core.chat_format` adds the
+special tokens.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ BRIEFLY = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 IN_DETAIL = "Answer this question in detail."
 PRIMED = "The answer is"
-"""How the assistant's turn begins for a choice; the model goes on with the letter."""
+"""Prefix of the assistant's turn for multiple choice; the model continues with the letter."""
 
 VQA_BLANKS = " " * 26
-"""Between the instruction and the question."""
+"""Spaces between the instruction and the question."""
 VET_BLANKS = " " * 25
-"""Behind MM-Vet's question, and within its assistant's header."""
+"""Spaces after MM-Vet's question, and in the header of its assistant turn."""
 HALLUSION_BLANKS = " " * 15
-"""Behind HallusionBench's question."""
+"""Spaces after HallusionBench's question."""
 
 
 def options(row: Row) -> dict[str, str]:
-    """Letter -> option text, for the letters whose cell is not missing."""
+    """Return letter -> option text, for the letters whose cell is not missing."""
     return {letter: str(row[letter]) for letter in ascii_uppercase if row.get(letter) is not None}
 
 
@@ -42,39 +43,39 @@ def _published(user: str, answer: str = "") -> str:
 
 
 def published_choice(row: Row) -> str:
-    """Question, context (the hint, or N/A) and options on one line; the answer is begun."""
+    """Write question, context (the hint, or N/A) and options on one line each, with the answer primed."""
     context = "N/A" if row.get("hint") is None else row["hint"]
     choices = " ".join(f"{letter}. {text}" for letter, text in options(row).items())
     return _published(f"Question: {row['question']}\nContext: {context}\nOptions: {choices}", PRIMED)
 
 
 def published_mmmu(row: Row) -> str:
-    """A choice; a question without options is asked for a word, here without the blanks."""
+    """Write a multiple-choice prompt; a question without options asks for a word, here without the spaces."""
     return published_choice(row) if options(row) else _published(f"{BRIEFLY}{row['question']}")
 
 
 def published_vqa(row: Row) -> str:
-    """Instruction, 26 blanks, question."""
+    """Write the instruction, 26 spaces, and the question."""
     return _published(f"{BRIEFLY}{VQA_BLANKS}{row['question']}")
 
 
 def published_bare(row: Row) -> str:
-    """The question alone: MathVista brings its own hints."""
+    """Write the question alone: MathVista's questions contain their hints."""
     return _published(row["question"])
 
 
 def published_mme(row: Row) -> str:
-    """The question up to its own "Please answer", then another instruction."""
+    """Write the question up to its own "Please answer", then another instruction."""
     return _published(f"{row['question'].split('Please answer')[0].strip()} Answer this question briefly")
 
 
 def published_hallusion(row: Row) -> str:
-    """Instruction, question, 15 blanks."""
+    """Write the instruction, the question, and 15 spaces."""
     return _published(f"{BRIEFLY}{row['question']}{HALLUSION_BLANKS}")
 
 
 def published_mmvet(row: Row) -> str:
-    """System text, question, 25 blanks, instruction; 25 blanks more in the assistant's header."""
+    """Write a system message, the question, 25 spaces and the instruction; the assistant's header has 25 spaces too."""
     return (
         f"{IMAGE_PLACEHOLDER}{TURN_START}system\n{META_INSTRUCTION}{TURN_END}\n"
         f"{TURN_START}user\n{row['question']}{VET_BLANKS}{IN_DETAIL}{TURN_END}\n"
@@ -86,7 +87,7 @@ def published_mmvet(row: Row) -> str:
 
 
 def clean_choice(row: Row) -> str:
-    """Hint, question, one option a line, instruction; without options as `clean_vqa`."""
+    """Write the hint, the question, one option per line and the instruction; without options as `clean_vqa`."""
     if not options(row):
         return clean_vqa(row)
     hint = [] if row.get("hint") is None else [f"Hint: {row['hint']}"]
@@ -95,17 +96,17 @@ def clean_choice(row: Row) -> str:
 
 
 def clean_vqa(row: Row) -> str:
-    """Question, then instruction."""
+    """Write the question, then the instruction."""
     return f"{row['question']}\n{BRIEFLY}"
 
 
 def clean_bare(row: Row) -> str:
-    """The question as the data set words it."""
+    """Write the question as the data set has it."""
     return str(row["question"])
 
 
 def clean_yes_no(row: Row) -> str:
-    """The question with one instruction, its own where it has one."""
+    """Write the question with one instruction: its own where it has one."""
     question = str(row["question"])
     return question if "yes or no" in question.lower() else f"{question}\nPlease answer yes or no."
 
@@ -114,10 +115,10 @@ def clean_yes_no(row: Row) -> str:
 
 
 def first_capital(answer: str) -> str:
-    """The first letter A to Z of an answer to a primed choice, Z if there is none: what the wrapper hands on."""
+    """Return the first capital letter of an answer to a primed choice, "Z" if there is none (as upstream)."""
     return next((letter for letter in answer if letter in ascii_uppercase), "Z")
 
 
-def as_said(answer: str) -> str:
-    """The answer itself."""
+def unchanged(answer: str) -> str:
+    """Return the answer itself."""
     return answer

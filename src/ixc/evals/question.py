@@ -1,27 +1,28 @@
-"""One question as it is put to a model."""
+"""One benchmark question, as it is passed to a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 Index = int | str
-"""Index of a row, as the official reader of the data set gives it."""
+"""Index of a row, with the type that the official reader of the data set gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Pictures, text and how to answer."""
+    """Images, text and generation settings of one question."""
 
     index: Index
+    """Row of the data set."""
     images: tuple[bytes, ...]
     """Encoded image files, back-references resolved."""
     text: str
-    """What the user says; with `raw` the whole prompt."""
+    """The user's message; with `raw` the whole prompt."""
     hd: int
-    """Most tiles of 336 px an image may have."""
+    """HD-n: largest number of 336 px tiles per image."""
     num_beams: int
-    """1 is greedy."""
+    """Beam width; 1 is greedy decoding."""
     max_new_tokens: int
-    """Longest answer in tokens."""
+    """Longest answer, tokens."""
     raw: bool = False
-    """True: `text` is a published prompt word for word, its tags are tags and `<ImageHere>` is an image."""
+    """True: `text` is a published prompt, used verbatim: its tags are special tokens and `<ImageHere>` is an image."""

@@ -1,10 +1,10 @@
-"""A model is asked the questions of a task: in batches, by rank, and from where a killed run stopped.
+"""Ask a model the questions of a task: in batches, split over ranks, resuming an interrupted run.
 
-    questions --[:limit]--[i - 1 :: n]-- those without a line yet --> batches --answers--> lines of the file --> Step
-                                                                 all ranks done --merge--> RUN/<task>.jsonl
+    questions --[:limit]--[i - 1 :: n]--> unanswered ones --batches--> model --> lines of the file --> RunStep
+                                                   all ranks done --merge--> RUN/<task>.jsonl
 
-`answers` is any model: the local engine or an endpoint. It decides itself which questions of a batch it answers side
-by side; an answer must not depend on its neighbours, so a run may stop and go on anywhere.
+`answers` is any model: the local engine or an endpoint. How it batches internally is up to it; an answer must not
+depend on the other questions of the batch, so that a run may stop and resume at any question.
 """
 
 from __future__ import annotations
@@ -24,48 +24,70 @@ if TYPE_CHECKING:
     from ixc.evals.question import Question
 
 Answers = Callable[[Sequence["Question"]], list[str]]
-"""A batch of questions -> what the model writes, in the same order."""
+"""A batch of questions -> the model's outputs, in the same order."""
 
 BATCH = 32
-"""Questions handed over at once, and lost at most by a kill."""
+"""Questions per batch; a kill loses at most this many answers."""
 
 SCORE_SHARE = 0.05
-"""Most of a run's time that its running score may take."""
+"""Largest share of a run's time spent on its running score, 0..1."""
 
 SCORE_SECONDS = 5.0
-"""Least time between two running scores."""
+"""Shortest time between two running scores, seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStep:
-    """How far a task is."""
+    """Progress of a task on this rank."""
 
     task: str
+    """Name of the task."""
     done: int
-    """Questions of this rank that have an answer."""
+    """Questions of this rank that are answered."""
     total: int
     """Questions of this rank."""
     seconds_left: float | None = None
-    """At the present speed; None before the first answers."""
+    """Estimated from the mean speed so far, seconds; None before the first answers."""
     score: float | None = None
-    """On the answers so far; None where there is none yet."""
+    """Headline score on the answers so far; None before it can be computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A task whose questions are answered."""
+    """A task whose questions are all answered on this rank."""
 
     path: Path
-    """File of this rank, or of all of them where the others are done too."""
+    """Predictions file of this rank, or the merged file once all ranks are done."""
     complete: bool
-    """False: other ranks still have questions."""
+    """False: other ranks still have unanswered questions."""
 
 
-def share(questions: Sequence[Question], *, limit: int | None, rank: tuple[int, int]) -> list[Question]:
-    """The questions of one rank.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What decides how a task is run, besides its questions and the model."""
+
+    header: Header
+    """Header of the predictions file; its `rank` selects the questions asked by this process."""
+    folder: Path
+    """Folder of the run."""
+    limit: int | None = None
+    """Ask only the first so many questions of the data set, >= 1; None = all."""
+    finish: Callable[[str], str] = str
+    """Model output -> prediction that is scored."""
+    score: Callable[[Mapping[Index, str]], float] | None = None
+    """Running score of some predictions; an IxcError of it means no score yet."""
+    batch: int = BATCH
+    """Questions per batch, >= 1."""
+    clock: Callable[[], float] = perf_counter
+    """Monotonic time, seconds."""
+
+
+def questions_of_rank(questions: Sequence[Question], *, limit: int | None, rank: tuple[int, int]) -> list[Question]:
+    """Select the questions of one rank: every n-th, beginning with the i-th.
 
     Args:
-        limit: the first so many of the data set only, >= 1.
+        questions: of the whole data set, in its order.
+        limit: use only the first so many, >= 1; None = all.
         rank: (i, n), 1 <= i <= n.
 
     Raises:
@@ -79,47 +101,33 @@ def share(questions: Sequence[Question], *, limit: int | None, rank: tuple[int, 
     return list(questions[:limit])[number - 1 :: ranks]
 
 
-def run(
-    questions: Sequence[Question],
-    answers: Answers,
-    *,
-    header: Header,
-    folder: Path,
-    limit: int | None = None,
-    finish: Callable[[str], str] = str,
-    score: Callable[[Mapping[Index, str]], float] | None = None,
-    batch: int = BATCH,
-    clock: Callable[[], float] = perf_counter,
-) -> Iterator[RunStep | Finished]:
-    """Asks what has no answer yet; yields a `RunStep` after every batch and `Finished` last.
+def run(questions: Sequence[Question], answers: Answers, options: RunOptions) -> Iterator[RunStep | Finished]:
+    """Ask the unanswered questions; yield a `RunStep` after every batch and `Finished` last.
 
     Args:
         questions: of the whole data set, in its order.
-        header: of the file in `folder`; its `rank` says which questions are asked here.
-        limit: only the first so many questions of the data set.
-        finish: what the model wrote -> what is scored.
-        score: the running score of some predictions; errors of it are no score.
-        batch: questions handed over at once, >= 1.
-        clock: seconds.
+        answers: the model.
+        options: where the predictions go, and which questions are asked.
 
     Raises:
-        UsageError: a number out of range. DataError: the file there is of another run, or an index occurs twice.
+        UsageError: a number out of range. DataError: the file belongs to another run, or an index occurs twice.
     """
-    _check(header.task, questions, batch)
-    mine = share(questions, limit=limit, rank=header.rank)
-    path = predictions.path_of(folder, header.task, rank=header.rank)
-    begun = predictions.begin(path, header)
-    known, todo = begun.predictions, _unanswered(begun, mine)
+    header = options.header
+    _check(header.task, questions, options.batch)
+    own = questions_of_rank(questions, limit=options.limit, rank=header.rank)
+    path = predictions.path_of(options.folder, header.task, rank=header.rank)
+    resumed = predictions.start_or_resume(path, header)
+    known, todo = resumed.predictions, _unanswered(resumed, own)
     if todo:
-        score_path(path).unlink(missing_ok=True)  # it is of fewer answers
-    tally = _Tally(header.task, len(mine), clock, score)
-    yield tally.step(known, fresh=0)
-    for start in range(0, len(todo), batch):
-        lines = _ask(todo[start : start + batch], answers, finish)
+        score_path(path).unlink(missing_ok=True)  # a score of fewer answers would be stale
+    progress = _Progress(RunStep(task=header.task, done=0, total=len(own)), options)
+    yield progress.step(known, fresh=0)
+    for start in range(0, len(todo), options.batch):
+        lines = _ask(todo[start : start + options.batch], answers, options.finish)
         predictions.append(path, lines)
         known |= {line.index: line.prediction for line in lines}
-        yield tally.step(known, fresh=len(lines))
-    yield _finished(path, folder, header, total=len(questions[:limit]))
+        yield progress.step(known, fresh=len(lines))
+    yield _finished(path, options, total=len(questions[: options.limit]))
 
 
 def _check(task: str, questions: Sequence[Question], batch: int) -> None:
@@ -132,17 +140,17 @@ def _check(task: str, questions: Sequence[Question], batch: int) -> None:
         seen.add(question.index)
 
 
-def _unanswered(begun: Run, mine: Sequence[Question]) -> list[Question]:
-    """What is left, once the file is seen to hold the first of these questions and nothing else."""
-    order = [question.index for question in mine]
-    done = [line.index for line in begun.answered]
+def _unanswered(resumed: Run, own: Sequence[Question]) -> list[Question]:
+    """Return the questions without an answer, after checking that the file answers a prefix of `own`."""
+    order = [question.index for question in own]
+    done = [line.index for line in resumed.answered]
     if done[: len(order)] != order[: len(done)]:
         place = next(i for i, (a, b) in enumerate(zip(done, order, strict=False)) if a != b)
         raise DataError(
-            f"{begun.path} answers question {done[place]!r} where the data has {order[place]!r} (number {place + 1}); "
-            "use the data file it was begun with, or another --out"
+            f"{resumed.path} answers question {done[place]!r} where the data has {order[place]!r} "
+            f"(number {place + 1}); use the data file it was begun with, or another --out"
         )
-    return list(mine[len(done) :])
+    return list(own[len(done) :])
 
 
 def _ask(asked: Sequence[Question], answers: Answers, finish: Callable[[str], str]) -> list[Prediction]:
@@ -151,13 +159,14 @@ def _ask(asked: Sequence[Question], answers: Answers, finish: Callable[[str], st
         raise DataError(f"{len(asked)} questions were asked and {len(written)} answers came; one each needed")
     lines = []
     for question, output in zip(asked, written, strict=True):
-        said = finish(output)
-        lines.append(Prediction(index=question.index, prediction=said, output=None if said == output else output))
+        kept = finish(output)
+        lines.append(Prediction(index=question.index, prediction=kept, output=None if kept == output else output))
     return lines
 
 
-def _finished(path: Path, folder: Path, header: Header, *, total: int) -> Finished:
-    """The last rank to finish merges the files of all."""
+def _finished(path: Path, options: RunOptions, *, total: int) -> Finished:
+    """Merge the files of all ranks if this one was the last to finish."""
+    header, folder = options.header, options.folder
     ranks = header.rank[1]
     if ranks == 1:
         return Finished(path=path, complete=True)
@@ -166,18 +175,16 @@ def _finished(path: Path, folder: Path, header: Header, *, total: int) -> Finish
     return Finished(path=path if merged is None else merged.path, complete=merged is not None)
 
 
-class _Tally:
-    """Speed and running score of one task."""
+class _Progress:
+    """Estimate the time left and keep the running score of one task."""
 
-    def __init__(
-        self, task: str, total: int, clock: Callable[[], float], score: Callable[[Mapping[Index, str]], float] | None
-    ) -> None:
-        self._clock, self._score, self._start = clock, score, clock()
+    def __init__(self, first: RunStep, options: RunOptions) -> None:
+        self._clock, self._score, self._start = options.clock, options.score, options.clock()
         self._fresh, self._next = 0, self._start
-        self._last = RunStep(task=task, done=0, total=total)
+        self._last = first
 
     def step(self, known: Mapping[Index, str], *, fresh: int) -> RunStep:
-        """After a batch of `fresh` answers; `known` are all of this rank."""
+        """Return the progress after a batch of `fresh` answers; `known` holds all answers of this rank."""
         now = self._clock()
         self._fresh += fresh
         done = min(len(known), self._last.total)
@@ -190,7 +197,7 @@ class _Tally:
             return self._last.score
         try:
             found = self._score(known)
-        except IxcError:  # a score that needs what is not answered yet
+        except IxcError:  # e.g. MME before every category has answers
             found = None
         end = self._clock()
         self._next = end + max(SCORE_SECONDS, (end - now) / SCORE_SHARE)

@@ -1,8 +1,8 @@
-"""Rows with predictions -> the score of a benchmark: the rules of `metrics` applied as the official evaluation does.
+"""Score a benchmark: apply the rules of `metrics` to rows with predictions, as the official evaluation does.
 
-Every scorer takes (rows, task, judge) and returns a Score whose table has the official names and scale (shares of
-choices are 0 to 1 there, everything else per cent or points) and whose headline is on the paper's scale. Where other
-official code decides otherwise, `rule` takes its name; `Task.rules` says which scorers have which.
+Every scorer takes (rows, task, judge) and returns a Score. Its table has the official names and scale (multiple-choice
+accuracies are 0 to 1, everything else is per cent or points); its headline is on the paper's scale. Where other
+official code scores differently, `rule` names that code; `Task.rules` lists the rules of each task.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ Rule = Callable[[str, Sequence[str]], float]
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean; DataError for none."""
+    """Compute the arithmetic mean. Raises: DataError: no values."""
     if not values:
         raise DataError("0 questions to score; give predictions for at least 1")
     return sum(values) / len(values)
 
 
-# -- answers in words -------------------------------------------------------------------------------------------------
+# -- free text --------------------------------------------------------------------------------------------------------
 
 
-def _words(rows: Sequence[Row], rule: Rule, name: str) -> Score:
-    """Mean in per cent: by split where there are splits, else by category where there are categories."""
+def _free_text(rows: Sequence[Row], rule: Rule, name: str) -> Score:
+    """Average the rule over all rows and by split (else by category), per cent."""
     values = [rule(row["prediction"], cells.answers(row["answer"])) for row in rows]
     line: dict[str, Any] = {}
     column = next((c for c in ("split", "category") if c in rows[0]), "")
@@ -57,26 +57,26 @@ def _words(rows: Sequence[Row], rule: Rule, name: str) -> Score:
 
 
 def anls(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
-    """DocVQA, InfoVQA."""
-    return _words(rows, anls_rule.anls, "ANLS")
+    """Score DocVQA and InfoVQA by ANLS."""
+    return _free_text(rows, anls_rule.anls, "ANLS")
 
 
 def relaxed(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """ChartQA; lmms-eval knows one answer of a question."""
+    """Score ChartQA by relaxed accuracy; lmms-eval uses only the first accepted answer."""
 
-    def right(said: str, accepted: Sequence[str]) -> float:
-        return relaxed_rule.relaxed(said, accepted[:1] if rule == LMMS else accepted, rule=rule)
+    def right(prediction: str, accepted: Sequence[str]) -> float:
+        return relaxed_rule.relaxed(prediction, accepted[:1] if rule == LMMS else accepted, rule=rule)
 
-    return _words(rows, right, "relaxed accuracy")
+    return _free_text(rows, right, "relaxed accuracy")
 
 
 def vqa(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """TextVQA."""
-    return _words(rows, partial(vqa_rule.vqa, rule=rule), "VQA accuracy")
+    """Score TextVQA by VQA accuracy."""
+    return _free_text(rows, partial(vqa_rule.vqa, rule=rule), "VQA accuracy")
 
 
 def ocrbench(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """OCRBench: the headline is the sum divided by 10, whatever the number of rows, as upstream."""
+    """Score OCRBench: the headline is the sum divided by 10, whatever the number of rows (parity with VLMEvalKit)."""
     hits = [ocrbench_rule.hit(r["prediction"], cells.answers(r["answer"]), r["category"], rule=rule) for r in rows]
     line = ocrbench_rule.ocrbench(zip((r["category"] for r in rows), hits, strict=True))
     return Score(
@@ -94,7 +94,7 @@ def _right(rows: Sequence[Row], judge: Judge | None, *, rule: str) -> list[bool]
 
 
 def mme(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """MME: perception and cognition together."""
+    """Score MME: the sum of perception and cognition."""
     right = _right(rows, judge, rule=rule)
     line = mme_rule.mme([(r["category"], r["image_path"], hit) for r, hit in zip(rows, right, strict=True)])
     total = line["perception"] + line["reasoning"]
@@ -102,7 +102,7 @@ def mme(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLM
 
 
 def hallusion(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """HallusionBench: mean of aAcc, fAcc and qAcc; lmms-eval reads and counts as the authors' notebook."""
+    """Score HallusionBench: mean of aAcc, fAcc and qAcc; lmms-eval parses answers as the authors' notebook does."""
     right = _right(rows, judge, rule=NOTEBOOK if rule == LMMS else rule)
     judged = [
         hallusion_rule.HallusionRow(
@@ -134,7 +134,7 @@ def _item(row: Row) -> ChoiceItem:
 
 
 def _shares(rows: Sequence[Row], hits: Sequence[int], task: Task, name: str) -> Score:
-    """The table of shares 0 to 1 by split; the headline is the task's split, else all rows."""
+    """Tabulate accuracies (0 to 1) by split; the headline is that of the task's split, else of all rows."""
     found = accuracy.accuracy(
         [(r.get("split"), r.get("category"), r.get("l2-category"), hit) for r, hit in zip(rows, hits, strict=True)]
     )
@@ -148,7 +148,7 @@ def _shares(rows: Sequence[Row], hits: Sequence[int], task: Task, name: str) -> 
 
 
 def choice(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """MMStar, AI2D, SEED-Bench, Q-Bench, V*, MME-RealWorld; MMStar of lmms-eval is the mean over its abilities."""
+    """Score MMStar, AI2D, SEED-Bench, Q-Bench, V* and MME-RealWorld; lmms-eval averages MMStar over its abilities."""
     hits = [choice_rule.hit(_item(row), judge=judge, rule=rule) for row in rows]
     found = _shares(rows, hits, task, "accuracy")
     if rule != choice_lmms.MMSTAR:
@@ -160,7 +160,7 @@ def choice(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = 
 
 
 def mmmu(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """MMMU; the headline is the validation split. MMMU's own code has another table: number and share by name."""
+    """Score MMMU on its validation split; MMMU's own code prints another table: count and accuracy by name."""
     hits = [mmmu_rule.hit(_item(row), judge=judge, rule=rule) for row in rows]
     found = _shares(rows, hits, task, "accuracy")
     if rule != OFFICIAL:
@@ -173,7 +173,7 @@ def mmmu(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VL
 
 
 def circular(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """MMBench: base questions that are right in every order of their options."""
+    """Score MMBench by CircularEval: a base question counts if it is right in every order of its options."""
     hits = circular_rule.circular([_item(row) for row in rows], judge=judge, rule=rule)
     if not hits:
         raise DataError(f"{task.dataset}: 0 of {len(rows)} predictions are of base questions (index below 1000000)")
@@ -182,7 +182,7 @@ def circular(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str 
 
 
 def hrbench(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
-    """HR-Bench: shares by order of the options and by category, then their means over the orders."""
+    """Score HR-Bench: accuracy by order of the options and by category, then the mean over the orders."""
     hits = [choice_rule.hit(_item(row), judge=judge) for row in rows]
     cells_of: dict[str, dict[str, list[int]]] = {}
     for row, hit in zip(rows, hits, strict=True):
@@ -205,7 +205,7 @@ def hrbench(rows: Sequence[Row], task: Task, judge: Judge | None) -> Score:
     )
 
 
-# -- judged -----------------------------------------------------------------------------------------------------------
+# -- scored by a judge ------------------------------------------------------------------------------------------------
 
 
 def _problem(row: Row) -> mathvista_rule.MathVistaProblem:
@@ -227,7 +227,7 @@ def _solved(row: Row, problem: mathvista_rule.MathVistaProblem, result: Any, *, 
 
 
 def mathvista(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """MathVista; without a judge the answer is read by rule, and the metric says so."""
+    """Score MathVista; without a judge answers are extracted by rule, and the metric's name says so."""
     problems = [_problem(row) for row in rows]
     found = [mathvista_rule.extract(problem, judge=judge) for problem in problems]
     right = [_solved(row, p, f.result, rule=rule) for row, p, f in zip(rows, problems, found, strict=True)]
@@ -254,7 +254,7 @@ def mathvista(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str
 
 
 def mmvet(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
-    """MM-Vet; without a judge the share of expected words found, and the metric says so."""
+    """Score MM-Vet; without a judge by the share of expected words found, and the metric's name says so."""
     if judge is None:
         scores = [mmvet_rule.contained(str(row["answer"]), row["prediction"]) for row in rows]
     else:
@@ -273,11 +273,11 @@ def _grade(row: Row, judge: Judge) -> float:
     return mmvet_rule.grade(str(row["question"]), str(row["answer"]), row["prediction"], judge=judge).score
 
 
-# -- the rules by name ------------------------------------------------------------------------------------------------
+# -- scorers by rule --------------------------------------------------------------------------------------------------
 
 
 def rules(scorer: Callable[..., Score], **named: str) -> dict[str, Scorer]:
-    """Name on the command line -> scorer: `rules(choice, lmms="lmms-ai2d")`."""
+    """Build rule name on the command line -> scorer, e.g. `rules(choice, lmms="lmms-ai2d")`."""
     return {name: partial(scorer, rule=rule) for name, rule in named.items()}
 
 

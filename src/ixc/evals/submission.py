@@ -1,12 +1,12 @@
-"""Files for the servers that keep the answers of a test split.
+"""Write submission files for the servers that hold the answers of a test split.
 
 docvqa, infovqa   Robust Reading Competition, tasks "Document VQA" and "Infographics VQA": a JSON list of
                   {"questionId": 49153, "answer": "0.28"}
 mmbench           MMBench's evaluation server: a workbook with the question's columns and a column `prediction`
 qbench            Q-Bench: the same workbook
 
-Unverified: these forms are how we understand the servers, and none of our files was ever sent to one. Compare with the
-server's instructions before a submission counts.
+Unverified: the formats follow the servers' published instructions, but no file of this package was ever submitted.
+Compare a file with the instructions before a submission counts.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 QUESTION_IDS = ("questionId", "question_id")
-"""Columns that hold the server's number of a question; without one the index is it."""
+"""Columns that may hold the server's question number; without them the index is used."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-"""What a workbook cannot hold."""
+"""Control characters, which a workbook cannot hold."""
 
 
 def write(task: Task, rows: Sequence[Row], predictions: Mapping[Index, str], folder: Path) -> Path:
-    """The submission file of a run: FOLDER/<task>.submission.json or .xlsx.
+    """Write the submission file of a run: FOLDER/<task>.submission.json or .xlsx.
 
     Args:
+        task: a task with hidden answers.
         rows: the whole data set.
         predictions: by index; every question needs one.
 
@@ -46,15 +47,15 @@ def write(task: Task, rows: Sequence[Row], predictions: Mapping[Index, str], fol
     """
     if task.submission is None:
         raise UsageError(f"{task.name} has public answers and no submission file; use `ixc eval score`")
-    kind, ending = KINDS[task.submission]
+    encode, suffix = KINDS[task.submission]
     missing = [row["index"] for row in rows if row["index"] not in predictions]
     if missing:
         raise DataError(
             f"{task.name}: {len(missing)} of {len(rows)} questions have no prediction, the first is {missing[0]!r}, "
             "and the server refuses a part; finish the run"
         )
-    path = folder / f"{task.name}.submission.{ending}"
-    files.atomic_write(path, kind(rows, predictions))
+    path = folder / f"{task.name}.submission.{suffix}"
+    files.atomic_write(path, encode(rows, predictions))
     return path
 
 
@@ -90,7 +91,7 @@ def _workbook(rows: Sequence[Row], predictions: Mapping[Index, str]) -> bytes:
 
 
 def _cell(sheet: Any, value: Any) -> Any:
-    """Texts as texts: one that begins with "=" is no formula."""
+    """Store a text as text: one that begins with "=" must not become a formula."""
     if not isinstance(value, str):
         return value
     from openpyxl.cell import WriteOnlyCell
@@ -106,4 +107,4 @@ KINDS: dict[str, tuple[Callable[[Sequence[Row], Mapping[Index, str]], bytes], st
     "mmbench": (_workbook, "xlsx"),
     "qbench": (_workbook, "xlsx"),
 }
-"""Kind of a task's submission -> how it is written, and the ending of its name."""
+"""`Task.submission` -> encoder and file suffix."""

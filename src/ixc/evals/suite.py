@@ -1,9 +1,9 @@
-"""Several tasks of one run, one after another: data, questions, predictions, score or submission.
+"""Run several tasks one after another: data, questions, predictions, then a score or a submission file.
 
     RUN/<task>.jsonl  RUN/<task>.score.json  or  RUN/<task>.submission.*
 
-A finished task is not asked again, so the same command goes on where it was killed; and where nothing is left to ask,
-no model is loaded.
+A finished task is not asked again, so the same command resumes an interrupted run; where nothing is left to ask, no
+model is loaded.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ixc.errors import DataError, UsageError
-from ixc.evals import download, predictions, result, runner, submission, table
+from ixc.evals import download, predictions, runner, submission, table, task_score
 from ixc.evals.metrics.rule import VLMEVALKIT
 from ixc.evals.predictions import Header, Run
 from ixc.evals.question import Index
-from ixc.evals.result import Result
-from ixc.evals.runner import Answers, Finished, RunStep
+from ixc.evals.runner import Answers, Finished, RunOptions, RunStep
 from ixc.evals.task import Style
+from ixc.evals.task_score import TaskScore
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question
     from ixc.evals.task import Judge, Row, Task
 
 PAPER = "paper"
-"""Stands for `PAPER_TASKS` on the command line."""
+"""Name of `PAPER_TASKS` on the command line."""
 
 PAPER_TASKS = (
     *("docvqa_val", "chartqa", "infovqa_val", "textvqa", "ocrbench", "mmstar", "mathvista", "ai2d"),
@@ -38,47 +38,48 @@ PAPER_TASKS = (
 
 @dataclass(frozen=True, kw_only=True)
 class SuitePlan:
-    """What all tasks of a run have in common."""
+    """Settings that all tasks of a run share."""
 
     model: str
     """Name of the model."""
     version: str
     """Version of this package."""
     folder: Path
-    """Of the run."""
+    """Folder of the run."""
     data: Path
-    """Folder of data files; of one task also the file itself."""
+    """Folder of data files; for a single task also the file itself."""
     style: str = "published"
-    """Prompt style."""
+    """Prompt style: "published" or "clean"."""
     limit: int | None = None
-    """The first so many questions of every task; None = all."""
+    """Ask only the first so many questions of every task; None = all."""
     rank: tuple[int, int] = (1, 1)
-    """(i, n): the i-th of n processes."""
+    """(i, n): this is the i-th of n processes."""
     hd: int | None = None
-    """Most tiles of every image; None = each task's own."""
+    """HD-n of every question; None = each task's own."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """What else decides the answers; goes into the files."""
+    """Everything else that decides the answers; recorded in the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOutcome:
-    """A task that is through."""
+    """Result of one task."""
 
     task: Task
+    """The task."""
     path: Path
-    """Predictions."""
+    """Predictions file."""
     complete: bool
-    """False: other ranks still have questions."""
-    result: Result | None = None
-    """None where the answers are hidden, or not all ranks are done."""
+    """False: other ranks still have unanswered questions."""
+    result: TaskScore | None = None
+    """Score; None where the answers are hidden, or not all ranks are done."""
     submission: Path | None = None
-    """Where the answers are hidden and all questions are answered."""
+    """Submission file, where the answers are hidden and all questions are answered."""
     note: str = ""
-    """Why there is neither score nor submission."""
+    """Reason why there is neither score nor submission."""
 
 
 def tasks_of(names: Sequence[str]) -> list[Task]:
-    """Tasks by name, each once.
+    """Look up tasks by name, each once.
 
     Raises:
         UsageError: an unknown name, or none.
@@ -95,7 +96,7 @@ def tasks_of(names: Sequence[str]) -> list[Task]:
     return [TASKS[name] for name in dict.fromkeys(wanted)]
 
 
-def series(
+def run_suite(
     tasks: Sequence[Task],
     answers: Answers,
     *,
@@ -103,22 +104,26 @@ def series(
     judge: Judge | None = None,
     progress: download.Progress | None = None,
 ) -> Iterator[RunStep | TaskOutcome]:
-    """Asks and scores; yields a `RunStep` after every batch and an `TaskOutcome` after every task.
+    """Ask and score; yield a `RunStep` after every batch and a `TaskOutcome` after every task.
 
     Args:
+        tasks: run in this order.
         answers: the model; called only where something is left to ask.
-        judge: of judged tasks; None = their scores by rule.
-        progress: told of downloads.
+        plan: settings of the run.
+        judge: judge of judged tasks; None = score them by rule.
+        progress: called with (bytes done, bytes in all) during downloads.
 
     Raises:
-        UsageError: a plan that cannot be carried out, a judge without a judged task, no pandas; before any download.
-        DataError: data that is not to be had or broken, a file of another run. Whatever `answers` raises.
+        UsageError: an impossible plan, a judge without a judged task, pandas missing; raised before any download.
+        DataError: data missing or broken, a file of another run. Errors of `answers` pass through.
     """
     _check(plan, tasks)
     if judge is not None and not any(task.judged for task in tasks):
         raise UsageError(f"a judge has no effect on {', '.join(task.name for task in tasks)}; leave it out")
     table.pandas()
-    files = [download.find(task, plan.data, progress=progress) for task in tasks]  # all of them before hours are spent
+    files = [
+        download.find(task, plan.data, progress=progress) for task in tasks
+    ]  # all of them before hours of inference
     for task, file in zip(tasks, files, strict=True):
         rows = task.read(file)
         finished = None
@@ -132,7 +137,7 @@ def series(
 
 
 def check_style(style: str) -> None:
-    """Raises: UsageError: no such prompts."""
+    """Check the name of a prompt style. Raises: UsageError: unknown."""
     if style not in get_args(Style):
         raise UsageError(f"unknown prompts {style!r}; take one of {', '.join(get_args(Style))}")
 
@@ -153,7 +158,7 @@ def _check(plan: SuitePlan, tasks: Sequence[Task]) -> None:
 
 
 def _asked(task: Task, rows: list[Row], answers: Answers, plan: SuitePlan, *, md5: str) -> Iterator[RunStep | Finished]:
-    questions = [_at(question, plan.hd) for question in task.questions(rows, style=plan.style)]
+    questions = [_with_hd(question, plan.hd) for question in task.questions(rows, style=plan.style)]
     header = Header(
         task=task.name,
         dataset=task.dataset,
@@ -169,18 +174,17 @@ def _asked(task: Task, rows: list[Row], answers: Answers, plan: SuitePlan, *, md
     def headline(known: Mapping[Index, str]) -> float:
         return task.score(rows, known).headline
 
-    return runner.run(
-        questions,
-        answers,
+    options = RunOptions(
         header=header,
         folder=plan.folder,
         limit=plan.limit,
-        finish=lambda said: task.prediction(said, style=plan.style),
+        finish=lambda output: task.prediction(output, style=plan.style),
         score=None if task.hidden else headline,
     )
+    return runner.run(questions, answers, options)
 
 
-def _at(question: Question, hd: int | None) -> Question:
+def _with_hd(question: Question, hd: int | None) -> Question:
     return question if hd is None else replace(question, hd=hd)
 
 
@@ -191,26 +195,27 @@ def _outcome(task: Task, rows: Sequence[Row], finished: Finished, judge: Judge |
 
 
 def scored(path: Path, rows: Sequence[Row], *, judge: Judge | None = None) -> TaskOutcome:
-    """The score of a predictions file, or the submission where its answers are hidden.
+    """Score a predictions file, or write its submission where the answers are hidden.
 
     Raises:
-        DataError: the file is broken, or not of these rows.
+        DataError: the file is broken, or was not made on these rows.
     """
     return _scored(predictions.read(path), rows, judge=judge)
 
 
-def again(found: Run, data: Path, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> TaskOutcome:
-    """The score of predictions that were read, without the model.
+def rescore(found: Run, data: Path, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> TaskOutcome:
+    """Score existing predictions again, without the model.
 
     Args:
-        found: of `predictions.read`.
+        found: as read by `predictions.read`.
         data: folder of data files, or the file itself; nothing is downloaded.
-        rule: "vlmevalkit", or one of `Task.rules`; a task without it is said to have none.
+        judge: judge of judged tasks; None = score them by rule.
+        rule: "vlmevalkit", or one of `Task.rules`; a task without that rule gets a note instead of a score.
 
     Raises:
-        DataError: no data, or other data than the answers were made on.
+        DataError: data missing, or different from the data that the answers were made on.
     """
-    task = result.task_of(found)
+    task = task_score.task_of(found)
     file = data if data.is_file() else data / f"{task.dataset}.tsv"
     rows = task.read(file)
     md5 = download.md5_of(file)
@@ -223,7 +228,7 @@ def again(found: Run, data: Path, *, judge: Judge | None = None, rule: str = VLM
 
 
 def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None, rule: str = VLMEVALKIT) -> TaskOutcome:
-    task, path = result.task_of(found), found.path
+    task, path = task_score.task_of(found), found.path
     if rule not in (VLMEVALKIT, *task.rules):
         return TaskOutcome(task=task, path=path, complete=True, note=f"has no rule {rule}")
     missing = found.header.questions - len(found.answered)
@@ -233,7 +238,7 @@ def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None, rule: str =
         file = submission.write(task, rows, found.predictions, path.parent)
         return TaskOutcome(task=task, path=path, complete=True, submission=file)
     try:
-        made = result.score(found, rows, judge=judge if task.judged else None, rule=rule)
+        made = task_score.score(found, rows, judge=judge if task.judged else None, rule=rule)
     except DataError as error:
         if not missing:
             raise
@@ -241,8 +246,8 @@ def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None, rule: str =
     return TaskOutcome(task=task, path=path, complete=True, result=made)
 
 
-def once(load: Callable[[], Answers]) -> Answers:
-    """A model that is loaded when it is first asked."""
+def load_once(load: Callable[[], Answers]) -> Answers:
+    """Wrap a model so that it is loaded at its first question."""
     loaded: list[Answers] = []
 
     def answers(questions: Sequence[Question]) -> list[str]:

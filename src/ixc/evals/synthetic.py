@@ -1,15 +1,15 @@
-"""Exact match of a model on drawn documents it never saw: held-out numbers, held-out fonts, several HD settings.
+"""Exact match of a model on held-out synthetic documents: held-out seeds, held-out fonts, several HD settings.
 
-    numbers from HELD_OUT on -> compose -> paint -> one question a page -> the model's own way of answering -> equal?
+    seeds from HELD_OUT on -> compose -> paint -> one question per page -> the model's answer -> exact match
 
-Each page is drawn for a setting and asked at that one, pages of HD-9 and HD-55 at others too. Kinds take turns, and so
-do fonts: half of the pages of each kind are in fonts of training, half in fonts that training never saw.
+Each page is drawn for one HD setting and asked at that setting; pages of HD-9 and HD-55 are asked at others too. Page
+kinds alternate, and so do fonts: half of the pages of each kind use training fonts, half use held-out fonts.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,20 +30,21 @@ from ixc.utils import files
 Answers = Callable[[Image.Image, str, int], str]
 """(image, question, HD) -> answer text: any model, local or behind an endpoint."""
 
-Crew = Callable[[range], Iterator["list[SyntheticCase]"]]
-"""Numbers of pages -> the cases of each, in their order."""
+AskPages = Callable[[range], Iterator["list[SyntheticCase]"]]
+"""Page indices -> the cases of each page, in the same order."""
 
 ASKED_AT = {9: (1, 4, 9, 16), 55: (9, 25, 55)}
-"""Setting a page is drawn for -> all settings it is asked at; the others at their own."""
+"""HD a page is drawn for -> all settings it is asked at; pages of other settings are asked at their own only."""
 EVERY = (*KINDS, *WIDER)
-"""Kinds that take turns."""
+"""Page kinds, which alternate."""
 LARGE = 1344 * 1008
-"""Pixels of the largest pages of the family; their letters are the smallest beside the page."""
+"""Area of the largest pages drawn for HD-9, pixels; their letters are the smallest relative to the page."""
 WIDE = (3840, 1600)
-"""The largest page that the paper reads, pixels."""
+"""Largest page of the paper (width, height), pixels."""
 SIZES = (16, 20, 24, 28, 32)
-"""Borders of the classes of letters, pixels as seen."""
-Z = 1.96  # 95 % normal quantile
+"""Bin edges of the letter size, pixels as the model sees them."""
+Z = 1.96
+"""97.5 % quantile of the normal distribution, for 95 % intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,49 +52,57 @@ class SyntheticCase:
     """One question asked at one setting."""
 
     number: int
+    """Seed of the page."""
     page: str
     """Kind of page."""
     kind: str
     """Kind of question."""
     font: str
+    """Font family of the page."""
     width: int
     """Pixels of the page, before any partition."""
     height: int
     """Pixels of the page, before any partition."""
     drawn_for: int
+    """HD the page was drawn for."""
     hd: int
+    """HD it was asked at."""
     seen: float
-    """Body text in pixels as the model sees it at this setting."""
+    """Size of the body text as the model sees it at this setting, pixels."""
     question: str
+    """Question."""
     answer: str
+    """Ground truth."""
     prediction: str
+    """Answer of the model."""
     right: bool
+    """Exact match."""
 
     @property
     def font_group(self) -> str:
-        """`held out` or `trained`."""
+        """Return `held out` or `trained`."""
         return "held out" if self.font in fonts.TEST_FONTS else "trained"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticReport:
-    """All cases of a run; its text is the table."""
+    """All cases of a run; `str` gives the table."""
 
     cases: tuple[SyntheticCase, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: every group's share, interval and count, then the cases."""
+        """Return the JSON form: share, interval and count of every group, then the cases."""
         return {
             "groups": {t: [asdict(row) for row in rows] for t, rows in self.groups()},
             "cases": [asdict(c) for c in self.cases],
         }
 
     def own(self) -> list[SyntheticCase]:
-        """Cases asked at the setting that their page was drawn for."""
+        """Return the cases asked at the setting that their page was drawn for."""
         return [c for c in self.cases if c.hd == c.drawn_for]
 
     def groups(self) -> list[tuple[str, list[SyntheticRow]]]:
-        """Title and rows of every part of the table."""
+        """Return title and rows of every part of the table."""
         own = self.own()
         small = [c for c in self.cases if c.drawn_for == 9]
         large = [c for c in small if c.width * c.height >= LARGE]
@@ -115,7 +124,7 @@ class SyntheticReport:
         return [(title, found) for title, found in parts if found]
 
     def __str__(self) -> str:
-        """The table, for a terminal and for Markdown."""
+        """Return the table in Markdown."""
         lines = ["| | exact match % | 95 % interval | answers |", "|---|---|---|---|"]
         for title, found in self.groups():
             lines.append(f"| **{title}** | | | |")
@@ -124,7 +133,7 @@ class SyntheticReport:
 
 
 def size_class(pixels: float) -> str:
-    """The class of letters that a size falls into: `below 16 px`, `16 to 20 px`, ... `32 px and more`."""
+    """Return the bin of a letter size: `below 16 px`, `16 to 20 px`, ... `32 px and more`."""
     above = [size for size in SIZES if size > pixels]
     if len(above) == len(SIZES):
         return f"below {SIZES[0]} px"
@@ -133,17 +142,22 @@ def size_class(pixels: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticRow:
-    """Share of right answers in per cent with Wilson's 95 % interval."""
+    """Accuracy of one group with its Wilson 95 % interval."""
 
     name: str
+    """Group."""
     percent: float
+    """Exact match, per cent."""
     low: float
+    """Lower end of the interval, per cent."""
     high: float
+    """Upper end of the interval, per cent."""
     count: int
+    """Cases."""
 
 
 def row(name: str, cases: Sequence[SyntheticCase]) -> SyntheticRow:
-    """One group's share."""
+    """Compute the accuracy of one group (Wilson score interval)."""
     n = len(cases)
     if n == 0:
         return SyntheticRow(name=name, percent=0.0, low=0.0, high=100.0, count=0)
@@ -156,22 +170,23 @@ def row(name: str, cases: Sequence[SyntheticCase]) -> SyntheticRow:
 
 
 def rows(cases: Sequence[SyntheticCase], key: Callable[[SyntheticCase], str]) -> list[SyntheticRow]:
-    """Groups in the order of their names."""
+    """Compute the accuracy of every group, in the order of their names."""
     names = sorted({key(c) for c in cases})
     return [row(name, [c for c in cases if key(c) == name]) for name in names]
 
 
 def held_out(index: int, *, kind: str | None = None, hd: int | None = None) -> tuple[DrawnPage, PageQuestion]:
-    """The index-th test page and its question: kinds, fonts and settings take turns.
+    """Compose the index-th test page and its question; kinds, fonts and settings alternate.
 
     Args:
-        kind: of page; None: each of `EVERY` in turn.
-        hd: setting it is drawn for; None: each in turn.
+        index: of the test page, >= 0.
+        kind: kind of page; None: each of `EVERY` in turn.
+        hd: HD the page is drawn for; None: each in turn.
     """
     number, turn = HELD_OUT + index, index
     if kind is None:
         kind, turn = EVERY[index % len(EVERY)], index // len(EVERY)
-    first = kind in UNSEEN  # as the figures of fine-tuning were measured
+    first = kind in UNSEEN  # the fine-tuning results in the documents were measured with these fonts
     trained, held = (fonts.FIRST_FONTS, fonts.FIRST_HELD_OUT) if first else (fonts.TRAIN_FONTS, fonts.TEST_FONTS)
     names = [*(trained if turn % 2 else held)]
     rng = np.random.default_rng([number, 13])
@@ -188,14 +203,14 @@ def held_out(index: int, *, kind: str | None = None, hd: int | None = None) -> t
 
 
 def seen_size(page: DrawnPage, hd: int) -> float:
-    """Body font size in pixels after the `native` partition at a setting."""
+    """Return the body font size after the `native` partition at a setting, pixels."""
     place = partition(page.width, page.height, hd=hd, rule="native")
     sizes = [t.size for t in page.texts]
     return min(sizes) * place.resized_width / page.width
 
 
-def marked(page: DrawnPage, question: PageQuestion, said: str, *, hd: int) -> SyntheticCase:
-    """What was said to a question about a page that was seen at a setting."""
+def case_of(page: DrawnPage, question: PageQuestion, prediction: str, *, hd: int) -> SyntheticCase:
+    """Build the case of a prediction that was made at HD-`hd`."""
     return SyntheticCase(
         number=page.number,
         page=page.kind,
@@ -208,8 +223,8 @@ def marked(page: DrawnPage, question: PageQuestion, said: str, *, hd: int) -> Sy
         seen=round(seen_size(page, hd), 1),
         question=question.question,
         answer=question.answer,
-        prediction=said,
-        right=said == question.answer,
+        prediction=prediction,
+        right=prediction == question.answer,
     )
 
 
@@ -221,37 +236,39 @@ def ask(
     kind: str | None = None,
     hd: int | None = None,
 ) -> list[SyntheticCase]:
-    """The cases of one page: at its own setting and at `settings` (None: those of `ASKED_AT`). Others as `held_out`."""
+    """Ask one page at its own setting and at `settings` (None: those of `ASKED_AT`); other arguments as `held_out`."""
     page, question = held_out(index, kind=kind, hd=hd)
     image = paint(page)
     done = []
     more = ASKED_AT.get(page.hd, ()) if settings is None else settings
     for asked in sorted({page.hd, *more}):
-        said = answers(image, question.question, asked).strip()
-        done.append(marked(page, question, said, hd=asked))
+        prediction = answers(image, question.question, asked).strip()
+        done.append(case_of(page, question, prediction, hd=asked))
     return done
 
 
-def _ask_in_turn(
+def _ask_sequentially(
     answers: Answers, indices: range, *, kind: str | None, hd: int | None
 ) -> Iterator[list[SyntheticCase]]:
     return (ask(answers, index, kind=kind, hd=hd) for index in indices)
 
 
-def _whole_lines(path: Path, *, model: str) -> list[list[SyntheticCase]]:
-    """The finished pages of a file; a line that a kill tore is cut off, so that the next one begins on its own."""
+def _finished_pages(path: Path, *, model: str) -> list[list[SyntheticCase]]:
+    """Read the finished pages of a file and cut off a truncated last line, so that appending can continue."""
     text = path.read_text()
     lines = text[: text.rfind("\n") + 1]
     if lines != text:
         files.atomic_write(path, lines.encode())
     try:
         head, *pages = [json.loads(line) for line in lines.splitlines()] or [{"model": model}]
-        who = head["model"]
+        answered_by = head["model"]
         cases = [[SyntheticCase(**c) for c in page] for page in pages]
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} holds no cases of this command ({str(error)[:100]}); name another file") from error
-    if who != model:
-        raise DataError(f"{path} holds answers of {who or 'a model unnamed'}, not of {model}; name another file")
+    if answered_by != model:
+        raise DataError(
+            f"{path} holds answers of {answered_by or 'a model unnamed'}, not of {model}; name another file"
+        )
     return cases
 
 
@@ -263,22 +280,22 @@ def run(
     model: str = "",
     kind: str | None = None,
     hd: int | None = None,
-    crew: Crew | None = None,
-) -> Iterator[int | SyntheticReport]:
-    """Ask `count` pages; yields the number of pages done, and the report last.
+    parallel: AskPages | None = None,
+) -> Generator[int | SyntheticReport]:
+    """Ask `count` pages; yield the number of pages done, and the report last.
 
     Args:
-        answers: the model; None: the crew asks.
-        count: pages, at least 1.
-        keep: file of finished cases, one JSON line a page; a run that finds it goes on behind its last line.
-        model: who answers: name or fingerprint of the weights, the first line of `keep`.
-        kind: of page; None: the family's.
-        hd: setting the pages are drawn for; None: each in turn.
-        crew: who asks them instead, pages of the same kind and setting (`crew.ask_side_by_side`).
+        answers: the model; None where `parallel` is given.
+        count: pages, >= 1.
+        keep: file of finished cases, one JSON line per page; a run that finds the file resumes behind its last line.
+        model: name or fingerprint of the weights, recorded in the first line of `keep`.
+        kind: kind of page; None: each of `EVERY` in turn.
+        hd: HD the pages are drawn for; None: each in turn.
+        parallel: asks the pages instead of `answers`, with the same `kind` and `hd` (`parallel.ask_in_parallel`).
 
     Raises:
-        UsageError: count below 1, an unknown kind or setting. DataError: `keep` is a file of something else, or of
-        another model.
+        UsageError: count below 1, an unknown kind or setting. DataError: `keep` is another kind of file, or of another
+        model.
     """
     if count < 1:
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 500")
@@ -286,16 +303,16 @@ def run(
     cases: list[SyntheticCase] = []
     known: list[list[SyntheticCase]] = []
     if keep is not None and keep.exists():
-        known = _whole_lines(keep, model=model)
+        known = _finished_pages(keep, model=model)
     if keep is not None and not (keep.exists() and keep.stat().st_size):
         keep.write_text(json.dumps({"model": model}) + "\n")
-    if crew is None:
+    if parallel is None:
         assert answers is not None
-        crew = partial(_ask_in_turn, answers, kind=kind, hd=hd)
+        parallel = partial(_ask_sequentially, answers, kind=kind, hd=hd)
     for number, page in enumerate(known[:count], 1):
         cases += page
         yield number
-    for number, fresh in enumerate(crew(range(len(known), count)), len(known) + 1):
+    for number, fresh in enumerate(parallel(range(len(known), count)), len(known) + 1):
         cases += fresh
         if keep is not None:
             with keep.open("a") as file:

@@ -1,4 +1,4 @@
-"""Data sets and prediction files as the official reader reads them: the only file that knows pandas.
+"""Read data sets and prediction files as the official reader does; the only file that imports pandas.
 
     DATASET.tsv  --read_rows-->        [{"index": 1, "image": (b"PNG...",), "question": ..., "A": ..., ...}, ...]
     xlsx, tsv, jsonl --read_predictions--> {1: "answer", ...}
@@ -21,16 +21,16 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from ixc.errors import DataError, UsageError
-from ixc.evals.pictures import pictures
+from ixc.evals.image_cells import decode_images
 from ixc.evals.question import Index
 
 Row = dict[str, Any]
-"""One question: column -> cell; `image` is a tuple of encoded image files, None stands for a missing cell."""
+"""One question: column -> cell; `image` is a tuple of encoded image files, a missing cell is None."""
 FileFormat = Literal["xlsx", "tsv", "jsonl"]
-"""The file that predictions pass through before they are scored; jsonl leaves them as they are."""
+"""File format that predictions pass through before they are scored; jsonl leaves them unchanged."""
 
 CELL_LENGTH = 32767
-"""Longest text of a cell of a workbook; the official writer leaves a longer one out."""
+"""Longest text of a workbook cell, characters; the official writer drops a longer one."""
 NOT_A_TABLE = {
     b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself",
     b"<!DOCTYPE": "a web page; download the file again",
@@ -38,11 +38,11 @@ NOT_A_TABLE = {
     b"\x1f\x8b": "compressed (gzip); unpack it first",
     b"PK\x03\x04": "a zip archive or a workbook; give the tab-separated file",
 }
-"""First bytes of what stands where a table was expected -> what it is and what to do."""
+"""First bytes of a file that is not a table -> what it is, and the remedy."""
 
 
 def pandas() -> ModuleType:
-    """The pandas module.
+    """Import pandas.
 
     Raises:
         UsageError: it is not installed.
@@ -58,7 +58,7 @@ def pandas() -> ModuleType:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """The questions of a TSV file, images decoded and back-references resolved.
+    """Read the questions of a TSV file, with images decoded and back-references resolved.
 
     Args:
         path: a tab-separated file with columns `index`, `image` and `question` at least.
@@ -79,7 +79,7 @@ def read_rows(path: str | Path) -> list[Row]:
     rows = [dict(zip(kept.columns, map(_cell, values), strict=True)) for values in kept.itertuples(index=False)]
     numbers = [int(i) + 1 for i in kept.index]
     indices = _indices(rows, numbers, path)
-    images_of = pictures([str(row["index"]) for row in rows], [str(row["image"]) for row in rows], numbers, path)
+    images_of = decode_images([str(row["index"]) for row in rows], [str(row["image"]) for row in rows], numbers, path)
     for row, index, images, number in zip(rows, indices, images_of, numbers, strict=True):
         row |= {"index": index, "image": images}
         if row["question"] is None:
@@ -88,7 +88,7 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def _frame(path: Path) -> Any:
-    """The table as pandas reads it by default; DataErrors for what cannot be a table."""
+    """Read the table with pandas' defaults; raise DataError for what cannot be a table."""
     head = _head(path)
     if not head.strip():
         raise DataError(f"{path}: empty, {path.stat().st_size} bytes; give a table with a header line")
@@ -141,7 +141,7 @@ def _check_columns(frame: Any, path: Path) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """A pandas cell as a plain Python value; missing ones as None."""
+    """Convert a pandas cell to a plain Python value; a missing cell to None."""
     if isinstance(value, str):
         return value
     if value is None or value != value or type(value).__name__ in ("NAType", "NaTType"):
@@ -162,7 +162,7 @@ def _indices(rows: Sequence[Row], numbers: Sequence[int], path: Path) -> list[In
 
 
 def as_indices(texts: Sequence[str]) -> list[Index]:
-    """Indices as integers if all of them are, else all as strings."""
+    """Convert indices to integers if all of them are integers, else leave all of them strings."""
     return [int(text) for text in texts] if all(map(_is_int, texts)) else list(texts)
 
 
@@ -177,7 +177,7 @@ def _is_int(text: str) -> bool:
 
 
 def read_predictions(path: str | Path) -> dict[Index, str]:
-    """Predictions of a file as the official evaluation reads them: .xlsx and .tsv through pandas, .jsonl as written.
+    """Read predictions as the official evaluation does: .xlsx and .tsv through pandas, .jsonl as written.
 
     Args:
         path: columns (or keys of every line) `index` and `prediction`; others are ignored.
@@ -268,7 +268,7 @@ def _line(text: str, where: str) -> dict[str, Any]:
     return line
 
 
-# -- the way through a file -------------------------------------------------------------------------------------------
+# -- round trip through a prediction file -----------------------------------------------------------------------------
 
 
 def round_trip(
@@ -278,13 +278,15 @@ def round_trip(
     file_format: FileFormat = "xlsx",
     where: str = "the data set",
 ) -> list[Row]:
-    """Rows that have a prediction, in their order, as the official evaluation reads its own prediction file.
+    """Return the rows that have a prediction as the official evaluation reads them back from its prediction file.
+
+    The round trip changes scores: pandas turns "None" into a missing cell and "7.0" into a number.
 
     Args:
-        rows: of `read_rows`.
-        predictions: by index; a subset of the rows will do, as upstream.
-        file_format: what the official run writes: xlsx by default there, tsv by PRED_FORMAT; jsonl changes nothing.
-        where: name of the rows' file, for messages.
+        rows: as read by `read_rows`.
+        predictions: by index; a subset of the rows is enough, as upstream.
+        file_format: format of the official run: xlsx by default, tsv by its PRED_FORMAT; jsonl changes nothing.
+        where: file of the rows, for messages.
 
     Returns:
         Copies with `prediction` (a string: a missing one is "nan") and without `image`.
@@ -322,7 +324,7 @@ def _check_known(rows: Sequence[Row], predictions: Mapping[Index, str], where: s
 
 
 def _as_read(columns: list[str], cells: list[list[Any]], *, workbook: bool) -> list[Row]:
-    """Cells after a workbook or a TSV was written and read: pandas' own parser decides what is missing or a number."""
+    """Return the cells after writing and reading a file: pandas' own parser decides what is missing or a number."""
     from io import StringIO
 
     pd = pandas()
@@ -338,7 +340,7 @@ def _as_read(columns: list[str], cells: list[list[Any]], *, workbook: bool) -> l
 
 
 def _workbook_cell(cell: Any) -> Any:
-    """What a workbook gives back: whole floats as integers, nothing for a text that is too long."""
+    """Return what a workbook gives back: integral floats as integers, an empty cell for a text that is too long."""
     if cell is None or (isinstance(cell, str) and len(cell) > CELL_LENGTH):
         return ""
     if isinstance(cell, float) and cell.is_integer():

@@ -1,9 +1,9 @@
-"""A benchmark: where its data comes from, what is asked, how it is scored, what the paper has. Paper, table 3.
+"""A benchmark: data source, prompts, generation settings, scorer, and the paper's score (paper, table 3).
 
     rows --Task.questions(style)--> [Question]  --a model--> answers --Task.prediction--> predictions
     rows + predictions --Task.score--> Score(headline, table, per_row)
 
-The registry is `TASKS` in `evals/tasks/__init__.py`, also found here.
+The registry is `TASKS` in `evals/tasks/__init__.py`, also available here.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ from ixc.evals.table import FileFormat, Row
 from ixc.utils.lazy_imports import lookup
 
 Style = Literal["published", "clean"]
-"""published: the prompts, beams and limits behind the paper's numbers; clean: a user's words, greedy."""
+"""published: the prompts, beams and limits behind the paper's numbers; clean: plain user prompts, greedy."""
+
 CLEAN_BEAMS = 1
+"""Beam width of clean prompts: greedy decoding."""
 
 __getattr__ = lookup("ixc.evals", {"TASKS": "tasks"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What came out."""
+    """Score of one benchmark."""
 
     name: str
-    """Metric; the rule-based stand-in of a judged benchmark has another name."""
+    """Metric; the rule-based substitute of a judged benchmark has another name."""
     headline: float
-    """The figure comparable with the paper's table, on the paper's scale."""
+    """Score comparable with the paper's table, on the paper's scale."""
     table: list[dict[str, Any]]
     """Rows as the official evaluation returns them."""
     per_row: dict[Index, float]
@@ -51,7 +53,7 @@ class Task:
     """One benchmark with one split."""
 
     name: str
-    """What the command line calls it."""
+    """Name on the command line."""
     title: str
     """Name in the paper's tables."""
     dataset: str
@@ -59,52 +61,52 @@ class Task:
     split: str
     """Split that is scored; where the table has several, the headline is this one's."""
     url: str | None = None
-    """Where the TSV file can be downloaded; None where no single public file is known."""
+    """Address of the TSV file; None where no single public file is known."""
     md5: str | None = None
-    """Checksum of that file; None where it is not known for sure."""
+    """MD5 of that file; None where it is not known for sure."""
     columns: tuple[str, ...] = ("answer",)
-    """Columns needed beside index, image and question."""
+    """Columns required besides index, image and question."""
     check: Callable[[Sequence[Row], str], None] | None = None
-    """Looks for unusable cells: (rows, name of the file) -> nothing, or DataError."""
+    """Check for unusable cells: (rows, name of the file) -> None, or DataError."""
     hd: int = 25
-    """Most tiles of 336 px, as the published run."""
+    """HD-n of the published run: largest number of 336 px tiles."""
     num_beams: int = 3
-    """Beams of the published run."""
+    """Beam width of the published run."""
     max_new_tokens: int = 100
-    """Longest answer of the published run, in tokens."""
+    """Longest answer of the published run, tokens."""
     published: Callable[[Mapping[str, Any]], str]
     """Row -> whole prompt of the published run."""
-    finish: Callable[[str], str] = prompts.as_said
-    """Answer of the published run -> prediction: a primed choice keeps its letter only."""
+    finish: Callable[[str], str] = prompts.unchanged
+    """Output of the published run -> prediction: a primed multiple-choice answer keeps only its letter."""
     clean: Callable[[Mapping[str, Any]], str]
-    """Row -> the user's words."""
+    """Row -> user message."""
     clean_hd: int | None = None
-    """Tiles of a clean run where they differ: OCRBench was meant to have 55."""
+    """HD-n of a clean run where it differs: OCRBench was meant to have 55."""
     clean_max_new_tokens: int = 128
-    """Longest answer of a clean run, in tokens."""
+    """Longest answer of a clean run, tokens."""
     scorer: Scorer
-    """The rule behind the paper's figures, VLMEvalKit's."""
+    """The rule behind the paper's scores, VLMEvalKit's."""
     rules: Mapping[str, Scorer] = field(default_factory=dict)
     """Other official rules by name: "lmms" is lmms-eval's, "official" the benchmark's own, "notebook" the authors'."""
     unit: str = "%"
-    """Of the headline."""
+    """Unit of the headline."""
     maximum: float = 100.0
     """Best possible headline."""
     judged: bool = False
-    """The official score needs a judge."""
+    """Whether the official score needs a judge."""
     hidden: bool = False
-    """The answers are kept by a server."""
+    """Whether the answers are hidden on an evaluation server."""
     submission: str | None = None
-    """Kind of the file that server takes."""
+    """Format that the server takes, a key of `submission.KINDS`."""
     paper: float | None = None
     """Score of InternLM-XComposer2-4KHD in the paper; None beyond the paper."""
     paper_split: str = ""
-    """Split of that score, where it is another one than `split`."""
+    """Split of that score, where it differs from `split`."""
     source: str = ""
-    """Where settings and scores come from."""
+    """Source of settings and scores."""
 
     def read(self, path: str | Path) -> list[Row]:
-        """The questions of a file, or of `DATASET.tsv` in a folder, checked for this task.
+        """Read the questions of a file, or of `DATASET.tsv` in a folder, and check them for this task.
 
         Raises:
             DataError: no such file, no table, or cells that cannot be asked or scored.
@@ -116,7 +118,7 @@ class Task:
         return rows
 
     def check_rows(self, rows: Sequence[Row], *, where: str | None = None) -> None:
-        """Raises DataError where columns are missing or cells cannot be used."""
+        """Check columns and cells. Raises: DataError: a column is missing, or a cell is unusable."""
         where = where or f"{self.dataset}.tsv"
         if not rows:
             raise DataError(f"{where}: 0 rows; give at least 1")
@@ -127,7 +129,7 @@ class Task:
             self.check(rows, where)
 
     def question(self, row: Row, *, style: str = "published") -> Question:
-        """One row as it is put to the model.
+        """Build the question of one row.
 
         Raises:
             UsageError: an unknown style.
@@ -135,7 +137,7 @@ class Task:
         if style == "published":
             return Question(
                 index=row["index"],
-                images=row["image"][:1],  # the published run shows the first image of several
+                images=row["image"][:1],  # parity: the published run passes only the first of several images
                 text=self.published(row),
                 hd=self.hd,
                 num_beams=self.num_beams,
@@ -154,11 +156,11 @@ class Task:
         )
 
     def questions(self, rows: Sequence[Row], *, style: str = "published") -> list[Question]:
-        """All rows as they are put to the model; see `question`."""
+        """Build the questions of all rows; see `question`."""
         return [self.question(row, style=style) for row in rows]
 
     def prediction(self, answer: str, *, style: str = "published") -> str:
-        """What is kept of a model's answer: as the published run did, or all of it."""
+        """Return the part of a model's output that is scored: as in the published run, or all of it."""
         return self.finish(answer) if style == "published" else answer
 
     def score(
@@ -170,14 +172,14 @@ class Task:
         rule: str = VLMEVALKIT,
         file_format: FileFormat = "xlsx",
     ) -> Score:
-        """The official score.
+        """Compute the official score.
 
         Args:
-            rows: of `read`.
+            rows: as read by `read`.
             predictions: by index; a subset is scored on the subset, as upstream.
-            judge: for judged tasks, and for choices that the rules cannot read; None = rules only.
-            rule: "vlmevalkit", or one of `rules`; the score's name then says so.
-            file_format: the file predictions pass through, see `table.round_trip`.
+            judge: for judged tasks, and for choices that the rules cannot parse; None = rules only.
+            rule: "vlmevalkit", or one of `rules`, which is then appended to the score's name.
+            file_format: file that predictions pass through, see `table.round_trip`.
 
         Raises:
             UsageError: the answers are hidden, or no such rule. DataError: predictions or rows that cannot be scored.
@@ -195,5 +197,5 @@ class Task:
 
 
 def by_index(rows: Sequence[Row], values: Iterator[float]) -> dict[Index, float]:
-    """Scores in the order of the rows -> by index."""
+    """Map scores in the order of the rows to their indices."""
     return {row["index"]: float(value) for row, value in zip(rows, values, strict=True)}

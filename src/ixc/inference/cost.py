@@ -18,7 +18,6 @@ Sources: matrix shapes from spec (c) to (h) and (k); counting as in Kaplan et al
 causal halving as in Dao 2023 (arXiv 2307.08691, section 4.1). Pure arithmetic: no torch, no images.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from ixc.core.chat_format import CHAT_DEFAULTS
 from ixc.core.tiling import TILE, Partition, partition
 from ixc.core.token_layout import MERGE, PATCH, Layout
 from ixc.errors import UsageError
+from ixc.utils.files import read_json_object
 
 DTYPES: dict[str, tuple[float, int]] = {
     "float32": (4, 4),
@@ -166,15 +166,7 @@ def read_tiling(folder: str | Path) -> dict[str, Any]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"no file {path}; give the folder of a model") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); it must be a JSON file of a model") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} holds a {type(found).__name__}, a JSON object needed; give the folder of a model")
-    return found
+    return read_json_object(path, error=UsageError, remedy="give the folder of a model")
 
 
 _TEXT_KEYS = {

@@ -5,13 +5,13 @@ find_folder -> check_settings -> read_processor, loading.load -> check_agreement
 
 from __future__ import annotations
 
-import json
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixc.core.token_layout import MERGE
 from ixc.errors import WeightsError
+from ixc.utils.files import read_json_object
 
 if TYPE_CHECKING:
     from ixc.processing.processing import IxcProcessor
@@ -86,12 +86,7 @@ def check_settings(folder: Path) -> None:
     if not (folder / SETTINGS[0]).is_file():
         raise WeightsError(f"{folder} has no {SETTINGS[0]}; give the folder of a model")
     for path in (folder / name for name in SETTINGS if (folder / name).is_file()):
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"{path} is not JSON ({error}); fetch it again") from error
-        if not isinstance(settings, dict):
-            raise WeightsError(f"{path} holds a {type(settings).__name__}, a JSON object needed; fetch it again")
+        read_json_object(path, error=WeightsError, remedy="fetch it again")
 
 
 def check_tokenizer(folder: Path) -> None:

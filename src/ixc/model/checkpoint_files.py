@@ -15,6 +15,7 @@ from typing import Any
 
 from ixc.errors import WeightsError
 from ixc.model.key_mapping import published_name
+from ixc.utils.files import read_json_object
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -80,13 +81,7 @@ def _check_header(path: Path) -> None:
 
 def json_object(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises: WeightsError: the file is no JSON, or holds something else than an object."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not JSON ({error}); fetch it again") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__}, a JSON object needed; fetch it again")
-    return found
+    return read_json_object(path, error=WeightsError, remedy="fetch it again")
 
 
 def check_keys(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ixc.errors import UsageError, WeightsError
+from ixc.utils.files import read_json_object
 
 ADAPTER, MODEL = "adapter", "model"
 """Folders that a finished run holds: one of them."""
@@ -48,10 +48,4 @@ def base_of(adapter: Path) -> Path | None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """What a JSON file of an adapter holds. Raises: WeightsError: no JSON, or no object."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not JSON ({error}); copy the adapter again") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__}, a JSON object needed; copy the adapter again")
-    return found
+    return read_json_object(path, error=WeightsError, remedy="copy the adapter again")

@@ -1,18 +1,20 @@
-"""Atomic files and folders: written to a draft in the same folder, then renamed.
+"""Read JSON files, and write files and folders atomically: to a draft in the same folder, then renamed.
 
 Several processes may write the same file at once (the ranks of a run that end together): each has its own draft.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, IxcError, UsageError
 
 
 def draft_of(path: Path) -> Path:
@@ -47,6 +49,28 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     """
     with atomic_file(path) as draft:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def read_json_object(path: Path, *, remedy: str, error: type[IxcError] = DataError) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: the file.
+        remedy: what the user can do about a broken file, the end of the message: "fetch it again".
+        error: class of the exception.
+
+    Raises:
+        IxcError: of class `error`: the file is missing, cannot be read, is not JSON, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as reason:
+        raise error(f"no file {path}; {remedy}") from reason
+    except (OSError, ValueError, RecursionError) as reason:
+        raise error(f"{path} is not JSON ({str(reason)[:120]}); {remedy}") from reason
+    if not isinstance(found, dict):
+        raise error(f"{path} holds a {type(found).__name__}, a JSON object needed; {remedy}")
+    return found
 
 
 def check_free(folder: Path) -> None:

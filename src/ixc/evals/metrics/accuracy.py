@@ -1,6 +1,6 @@
-"""The table of multiple-choice benchmarks: share of right answers by split, over all and by category.
+"""Accuracy table of multiple-choice benchmarks: by split, over all rows and by category.
 
-Shares are 0 to 1; a table of per cent is made by the task. MMBench's six abilities are abbreviated wherever they occur.
+Accuracies are 0 to 1; the task converts them to per cent. MMBench's six abilities are abbreviated wherever they occur.
 VLMEvalKit's "Overall" is the mean over questions; lmms-eval reports MMStar as the mean over categories (`macro`).
 """
 
@@ -36,7 +36,7 @@ def _mean(hits: Sequence[int]) -> float | None:
 
 
 def accuracy(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
-    """Split -> {"Overall", l2-categories by name, categories by name} -> share; None where no row belongs.
+    """Compute split -> {"Overall", l2-categories by name, categories by name} -> accuracy; None for an empty group.
 
     Raises:
         DataError: no rows.
@@ -55,7 +55,7 @@ def accuracy(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
 
 
 def macro(rows: Sequence[Row]) -> float:
-    """Mean over l2-categories of their shares (0 to 1): lmms-eval's average of MMStar.
+    """Compute the mean over l2-categories of their accuracies (0 to 1), lmms-eval's average of MMStar.
 
     Raises:
         DataError: no rows with an l2-category.

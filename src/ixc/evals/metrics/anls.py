@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 THRESHOLD = 0.5
-"""Similarity below which an answer counts nothing; exactly this still counts."""
+"""Similarity below which an answer scores 0; exactly this value still counts."""
 
 
 def edits(left: str, right: str) -> int:
-    """Levenshtein distance: insertions, deletions, substitutions of one character each."""
+    """Compute the Levenshtein distance: insertions, deletions, substitutions of one character each."""
     before = list(range(len(right) + 1))
     for i, a in enumerate(left, start=1):
         now = [i]
@@ -23,21 +23,21 @@ def edits(left: str, right: str) -> int:
     return before[-1]
 
 
-def _folded(text: str) -> str:
+def _normalised(text: str) -> str:
     return " ".join(text.lower().split())
 
 
 def distance(prediction: str, answer: str) -> float:
-    """Normalised distance of one accepted answer, 0 (equal) to 1.
+    """Compute the normalised distance to one accepted answer, 0 (equal) to 1.
 
-    The edits are counted between folded texts (lower case, blanks collapsed) and divided by the length of the longer
-    *raw* text in upper case. Blanks around a wrong answer therefore raise its score, as upstream.
+    Parity with VLMEvalKit: edits are counted between normalised texts (lower case, whitespace collapsed) but divided by
+    the length of the longer *raw* text in upper case, so whitespace around a wrong answer raises its score.
     """
     length = max(len(answer.upper()), len(prediction.upper()))
-    return edits(_folded(answer), _folded(prediction)) / length if length else 0.0
+    return edits(_normalised(answer), _normalised(prediction)) / length if length else 0.0
 
 
 def anls(prediction: str, answers: Sequence[str]) -> float:
-    """Score of one question, 0 to 1: the best accepted answer, 0 below `THRESHOLD`."""
+    """Score one question, 0 to 1: similarity of the closest accepted answer, 0 below `THRESHOLD`."""
     best = 1 - min(distance(prediction, answer) for answer in answers)
     return best if best >= THRESHOLD else 0.0

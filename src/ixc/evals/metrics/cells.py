@@ -1,4 +1,4 @@
-"""Cells of a benchmark's table: the answer cell, which is a text or the text of a Python list."""
+"""Parse the answer cell of a data set: a text, or the text of a Python list."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ixc.errors import DataError
 
 
 def listed(cell: object) -> list[Any] | None:
-    """The list that a cell is or spells ("['a', 'b']", "[2002, 2003]"); None where it is neither.
+    """Return the list that a cell is or contains as text ("['a', 'b']", "[2002, 2003]"); None if it is neither.
 
-    Upstream evaluates the cell as Python; only literals are read here, so that a data file cannot run code.
+    Upstream evaluates the cell as Python; here only literals are parsed, so that a data file cannot run code.
     """
     if isinstance(cell, list):
         return cell
@@ -23,7 +23,7 @@ def listed(cell: object) -> list[Any] | None:
 
 
 def answers(cell: object) -> list[str]:
-    """The accepted answers of a cell: the items of its list, or the cell itself; every one as a text.
+    """Return the accepted answers of a cell: the items of its list, or the cell itself, all as strings.
 
     Raises:
         DataError: the list is empty.

@@ -23,13 +23,13 @@ VERBOSE = "vlmevalkit-verbose"
 RULES = (VLMEVALKIT, VERBOSE, *choice_lmms.RULES)
 
 NONE_OF_THEM = "Z"
-"""A refusal, or an answer that names no option: always wrong."""
+"""Letter of a refusal, or of an answer that names no option: always wrong."""
 
 LAST_WORDS = 4
-"""Words at the end among which the letter must first occur."""
+"""The letter must first occur among so many last words."""
 
 TRIES = 3
-"""Times a judge is asked about one answer. Upstream then draws an option at random; here the answer is wrong."""
+"""Requests to a judge about one answer. Upstream then guesses an option at random; here the answer is wrong."""
 
 REFUSALS = (
     "Sorry, I can't help with images of people yet.",
@@ -47,14 +47,15 @@ class ChoiceItem:
     """One multiple-choice question with its answer."""
 
     index: int | str
-    """Row index; rotations of MMBench are a million apart."""
+    """Row index; rotations of MMBench differ by 1,000,000."""
     choices: Mapping[str, Any]
-    """Letter -> text of the option, present options only."""
+    """Letter -> text of the option, for existing options only."""
     answer: str
     """The right letter."""
     prediction: str
+    """Answer of the model."""
     question: str = ""
-    """For the judge."""
+    """Question text, for the judge."""
 
 
 def _one_letter(words: list[str], choices: Mapping[str, Any]) -> str | None:
@@ -65,7 +66,7 @@ def _one_letter(words: list[str], choices: Mapping[str, Any]) -> str | None:
 
 
 def letter(prediction: str, choices: Mapping[str, Any], *, verbose: bool = False) -> str | None:
-    """The option letter an answer states, "Z" for a refusal, None where it states none."""
+    """Return the option letter that an answer states, "Z" for a refusal, None if it states none."""
     if API_FAILURE in prediction:
         return None
     if any(refusal in prediction for refusal in REFUSALS):
@@ -80,30 +81,30 @@ def letter(prediction: str, choices: Mapping[str, Any], *, verbose: bool = False
 
 
 def by_text(prediction: str, choices: Mapping[str, Any]) -> str | None:
-    """The only option whose text occurs in an answer of at most twice the length of all options together."""
+    """Return the only option whose text occurs in an answer of at most twice the total length of the options."""
     texts = {letter: str(text) for letter, text in choices.items()}
-    said = prediction.lower()
-    if len(said) > 2 * sum(map(len, texts.values())):
+    lowered = prediction.lower()
+    if len(lowered) > 2 * sum(map(len, texts.values())):
         return None
-    found = [letter for letter, text in texts.items() if text.lower() in said]
+    found = [letter for letter, text in texts.items() if text.lower() in lowered]
     return found[0] if len(found) == 1 else None
 
 
 def infer(prediction: object, choices: Mapping[str, Any], *, rule: str = VLMEVALKIT) -> str | None:
-    """The letter an answer names by a rule; "Z" for a refusal, None where the rule cannot tell.
+    """Return the letter that an answer names by a rule; "Z" for a refusal, None if the rule finds none.
 
     Raises:
         UsageError: unknown rule.
     """
     check(rule, RULES, metric="multiple choice")
-    said = str(prediction)
+    answer = str(prediction)
     if rule in choice_lmms.RULES:
-        return choice_lmms.infer(said, choices, rule=rule)
-    return letter(said, choices, verbose=rule == VERBOSE) or by_text(said, choices)
+        return choice_lmms.infer(answer, choices, rule=rule)
+    return letter(answer, choices, verbose=rule == VERBOSE) or by_text(answer, choices)
 
 
 def judge_prompt(item: ChoiceItem) -> str:
-    """What a judge is asked about an answer that names no option."""
+    """Write the judge's prompt for an answer that names no option."""
     options = "\n".join(f"{letter}. {text}" for letter, text in item.choices.items())
     return (
         "Somebody answered a question that has several options. Say which option the answer means.\n"
@@ -116,8 +117,8 @@ def judge_prompt(item: ChoiceItem) -> str:
     )
 
 
-def asked(item: ChoiceItem, judge: Judge) -> str:
-    """The letter a judge finds, read by the same rule; "Z" where `TRIES` replies say nothing."""
+def judged_letter(item: ChoiceItem, judge: Judge) -> str:
+    """Return the letter a judge finds, parsed by the same rule; "Z" if `TRIES` replies name none."""
     prompt = judge_prompt(item)
     for _ in range(TRIES):
         reply = judge(prompt)
@@ -127,13 +128,13 @@ def asked(item: ChoiceItem, judge: Judge) -> str:
 
 
 def decide(item: ChoiceItem, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> str:
-    """The letter of an answer, by rule and, where that fails, by the judge; "Z" where neither finds one."""
+    """Return the letter of an answer, by rule and, where that fails, by the judge; "Z" if neither finds one."""
     found = infer(item.prediction, item.choices, rule=rule)
     if found is None and judge is not None:
-        return asked(item, judge)
+        return judged_letter(item, judge)
     return found or NONE_OF_THEM
 
 
 def hit(item: ChoiceItem, *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> int:
-    """1 where the answer names the right option, else 0."""
+    """Return 1 if the answer names the right option, else 0."""
     return int(decide(item, judge=judge, rule=rule) == item.answer)

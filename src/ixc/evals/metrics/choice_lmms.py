@@ -27,28 +27,28 @@ _PHRASES = (
     *("answer is", "choice is", "correct choice is", "i choose", "i select", "i pick"),
     *("옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
 )
-"""What comes before a stated letter; longer phrases of the original that hold one of these find the same place."""
+"""Phrases before a stated letter; the original's longer phrases that contain one of these give the same position."""
 
 _BRACKETS = (
     *(("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ").")),
     *((":", ""), (":", ","), (":", "."), (":", ")"), (":", ").")),
 )
-"""What may stand around a letter that is a word by itself (MMBench), in the order tried."""
+"""Brackets around a letter that is a word by itself (MMBench), in the order tried."""
 
 _LONG_ANSWER = 5
-"""Words above which the text of an option counts (MMMU)."""
+"""Answers of more words are also searched for the text of an option (MMMU)."""
 
 
-def _trimmed(text: str, marks: str) -> str:
-    for mark in marks:
-        text = text.strip(mark)
+def _trimmed(text: str, punctuation: str) -> str:
+    for character in punctuation:
+        text = text.strip(character)
     return f" {text} "
 
 
 def _places(text: str) -> Iterator[tuple[int, int, str]]:
-    """(sureness, position, letter) of every mention."""
+    """Yield (priority, position, letter) of every mention."""
     for letter in _FOUR:
-        for sure, form in (
+        for priority, form in (
             (6, f"({letter})"),
             (5, f"{letter}."),
             (4, f"{letter}:"),
@@ -56,7 +56,7 @@ def _places(text: str) -> Iterator[tuple[int, int, str]]:
             (2, f"{letter} "),
         ):
             if form in text:
-                yield sure, text.rfind(form), letter
+                yield priority, text.rfind(form), letter
     for phrase in _PHRASES:
         start = text.lower().find(phrase)
         for letter in _FOUR if start >= 0 else "":
@@ -107,15 +107,15 @@ def _mmmu(prediction: str, choices: Mapping[str, Any]) -> str | None:
             return max(found, key=lambda letter: text.rfind(place.format(letter)))
     if len(text.split()) <= _LONG_ANSWER:
         return None
-    said = text.lower()
-    found = [letter for letter, option in choices.items() if str(option).lower() in said]
-    return max(found, key=lambda letter: said.rfind(str(choices[letter]).lower()), default=None)
+    lowered = text.lower()
+    found = [letter for letter, option in choices.items() if str(option).lower() in lowered]
+    return max(found, key=lambda letter: lowered.rfind(str(choices[letter]).lower()), default=None)
 
 
 def _ai2d(prediction: str, choices: Mapping[str, Any]) -> str | None:
     begins = re.match(r"\s*([A-Z])\.", prediction)
-    said = begins[1] if begins else prediction.upper()
-    return said if said in choices else None
+    letter = begins[1] if begins else prediction.upper()
+    return letter if letter in choices else None
 
 
 def _seed(prediction: str, choices: Mapping[str, Any]) -> str | None:
@@ -123,7 +123,7 @@ def _seed(prediction: str, choices: Mapping[str, Any]) -> str | None:
     return first if first in choices else None
 
 
-_READERS: dict[str, Callable[[str, Mapping[str, Any]], str | None]] = {
+_PARSERS: dict[str, Callable[[str, Mapping[str, Any]], str | None]] = {
     MMSTAR: _mmstar,
     MMBENCH: _mmbench,
     MMMU: _mmmu,
@@ -133,5 +133,5 @@ _READERS: dict[str, Callable[[str, Mapping[str, Any]], str | None]] = {
 
 
 def infer(prediction: str, choices: Mapping[str, Any], *, rule: str) -> str | None:
-    """The letter an answer names by one of `RULES`, None where it names none."""
-    return _READERS[rule](prediction, choices)
+    """Return the letter that an answer names by one of `RULES`, None if it names none."""
+    return _PARSERS[rule](prediction, choices)

@@ -20,12 +20,12 @@ RULES = (VLMEVALKIT, NOTEBOOK, LMMS)
 OVERALL = "Overall"
 
 PARTS = 6
-"""Of an index, joined by "_"."""
+"""Number of parts of an index, joined by "_"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HallusionRow:
-    """One question, judged."""
+    """One scored question."""
 
     index: str
     """n_category_subcategory_set_figure_question."""
@@ -34,9 +34,10 @@ class HallusionRow:
     subcategory: str | None
     """The column l2-category."""
     right: bool
+    """Whether the answer is right."""
 
     def part(self, position: int) -> str:
-        """One of set (3), figure (4), question (5)."""
+        """Return one part of the index: set (3), figure (4) or question (5)."""
         parts = self.index.split("_")
         if len(parts) < PARTS:
             raise DataError(f"HallusionBench index {self.index!r} has {len(parts)} parts joined by '_', {PARTS} needed")
@@ -51,7 +52,7 @@ def _all_right(rows: Sequence[HallusionRow], key: Callable[[HallusionRow], objec
 
 
 def shares(rows: Sequence[HallusionRow], *, rule: str = VLMEVALKIT) -> tuple[float, float, float]:
-    """(aAcc, fAcc, qAcc) in per cent."""
+    """Compute (aAcc, fAcc, qAcc), per cent."""
     check(rule, RULES, metric="HallusionBench")
 
     def group(row: HallusionRow, position: int) -> object:
@@ -62,7 +63,7 @@ def shares(rows: Sequence[HallusionRow], *, rule: str = VLMEVALKIT) -> tuple[flo
 
 
 def hallusion(rows: Sequence[HallusionRow], *, rule: str = VLMEVALKIT) -> dict[str, tuple[float, float, float]]:
-    """(aAcc, fAcc, qAcc) in per cent of "Overall", of each category and of each subcategory, by appearance.
+    """Compute (aAcc, fAcc, qAcc), per cent, of "Overall", of each category and subcategory, in order of appearance.
 
     Raises:
         DataError: no rows, or an index without its six parts. UsageError: unknown rule.

@@ -18,7 +18,7 @@ def _ratios(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]
 
 
 def llava(rows: Sequence[tuple[str, float, float]]) -> dict[str, tuple[float, float, float]]:
-    """Kind -> (model / reference in per cent, reference x 10, model x 10); "all" first.
+    """Compute kind -> (model / reference in per cent, reference x 10, model x 10); "all" first.
 
     Args:
         rows: (kind of question, reference's points, model's points).

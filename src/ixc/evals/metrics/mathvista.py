@@ -1,4 +1,4 @@
-"""MathVista (paper Table 3): a judge takes the answer out of the response, and the answer is compared exactly.
+"""MathVista (paper Table 3): a judge extracts the answer from the response, and the answer is compared exactly.
 
     prediction --prefetch()--> found, no judge needed
                \\--else judge, up to 5 times--> Extracted --correct()--> right or wrong
@@ -23,7 +23,7 @@ from ixc.evals.metrics.choice import infer
 from ixc.evals.metrics.rule import API_FAILURE, Judge
 
 TRIES = 5
-"""Times a judge is asked about one response."""
+"""Requests to a judge about one response."""
 
 PREFETCHED = "Prefetch succeed"
 SUCCEEDED = "Succeed"
@@ -33,44 +33,45 @@ OPTIONS, INTEGER, FLOAT = "multi_choice", "integer", "float"
 
 @dataclass(frozen=True, kw_only=True)
 class MathVistaProblem:
-    """One question with its gold answer and the response of a model."""
+    """One question with its ground truth and a model's response."""
 
     question_type: str
     """"multi_choice" or "free_form"."""
     answer_type: str
     """"text", "integer", "float" or "list"."""
     answer: Any
-    """Cell of the gold answer."""
+    """Ground-truth cell."""
     option: str | None
-    """Letter of the right option, where there are options."""
+    """Letter of the right option; None without options."""
     choices: Sequence[Any]
     """Options in order; empty without."""
     prediction: str
+    """Response of the model."""
     question: str = ""
-    """For the judge."""
+    """Question text, for the judge."""
 
     def lettered(self) -> dict[str, Any]:
-        """Letter -> option."""
+        """Return letter -> option."""
         return {chr(ord("A") + i): text for i, text in enumerate(self.choices)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
-    """The answer taken out of a response."""
+    """Answer extracted from a response."""
 
     result: Any
-    """Letter, number or the judge's words; "" where no try gave any."""
+    """Letter, number or the judge's reply; "" if no request gave any."""
     log: str
-    """"Prefetch succeed", or what the tries gave, in VLMEvalKit's words."""
+    """"Prefetch succeed", or the log of the requests, in VLMEvalKit's wording."""
 
     @property
     def prefetched(self) -> bool:
-        """Found without a judge."""
+        """Whether it was found without a judge."""
         return self.log == PREFETCHED
 
 
 def _read(problem: MathVistaProblem, response: Any, *, result: Any = None) -> tuple[Any, Any]:
-    """(answer found, answer wanted); what cannot be read as a number leaves the rest unread, as upstream."""
+    """Return (found answer, expected answer); an unparsable number leaves the expected one unparsed, as upstream."""
     wanted = problem.answer
     kind = {INTEGER: int, FLOAT: float}.get(problem.answer_type)
     if problem.question_type == OPTIONS:
@@ -86,7 +87,7 @@ def _read(problem: MathVistaProblem, response: Any, *, result: Any = None) -> tu
 
 
 def prefetch(problem: MathVistaProblem) -> Any:
-    """The answer found by rule alone, None where a judge is needed: any option letter, or a number that is right."""
+    """Extract by rule alone: any option letter, or a number that is right; None if a judge is needed."""
     found, wanted = _read(problem, problem.prediction)
     if problem.question_type == OPTIONS:
         return found
@@ -94,13 +95,13 @@ def prefetch(problem: MathVistaProblem) -> Any:
 
 
 def correct(problem: MathVistaProblem, result: Any) -> bool:
-    """Whether an extracted answer is right."""
+    """Decide whether an extracted answer is right."""
     found, wanted = _read(problem, result)
     return bool(found == wanted)
 
 
 def judge_prompt(problem: MathVistaProblem) -> str:
-    """What a judge is asked about a response."""
+    """Write the judge's prompt for a response."""
     return (
         "Read the examples. Then take the final answer out of the last response and reply with it alone.\n\n"
         "Hint: the answer is a whole number, such as 1, 2, 3.\nQuestion: How many boats lie in the harbour?\n"
@@ -121,7 +122,7 @@ def judge_prompt(problem: MathVistaProblem) -> str:
 
 
 def extract(problem: MathVistaProblem, *, judge: Judge | None = None) -> Extracted:
-    """The answer in a response: by rule, else by a judge; without one the response itself is taken as the answer."""
+    """Extract the answer of a response: by rule, else by a judge; without a judge the response itself is the answer."""
     found = prefetch(problem)
     if found:
         return Extracted(result=found, log=PREFETCHED)
@@ -141,15 +142,15 @@ def _nearest(text: str, options: Sequence[str]) -> str:
 
 
 def lmms_normal(problem: MathVistaProblem, result: Any, *, precision: int) -> str | None:
-    """An extracted answer as lmms-eval compares it: the option's text, a number's text, or the words themselves."""
-    said = str(result)
+    """Normalise an extracted answer as lmms-eval does: the option's text, a number's text, or the text itself."""
+    text = str(result)
     if problem.question_type == OPTIONS:
         options = [str(option) for option in problem.choices]
-        bracketed = re.search(r"\(([a-zA-Z])\)", said)
-        name = bracketed[1].upper() if bracketed else said.strip()
+        bracketed = re.search(r"\(([a-zA-Z])\)", text)
+        name = bracketed[1].upper() if bracketed else text.strip()
         return dict(zip(problem.lettered(), options, strict=True)).get(name) or _nearest(name, options)
     if problem.answer_type not in (INTEGER, FLOAT):
-        return said
+        return text
     try:
         value = float(result)
         return str(int(value)) if problem.answer_type == INTEGER else str(round(value, precision))
@@ -158,7 +159,7 @@ def lmms_normal(problem: MathVistaProblem, result: Any, *, precision: int) -> st
 
 
 def lmms_correct(problem: MathVistaProblem, result: Any, *, precision: int) -> bool:
-    """Whether an extracted answer is right by lmms-eval's rule.
+    """Decide whether an extracted answer is right by lmms-eval's rule.
 
     Args:
         precision: decimals of the data's column "precision".
@@ -167,7 +168,7 @@ def lmms_correct(problem: MathVistaProblem, result: Any, *, precision: int) -> b
 
 
 def skills(cell: object) -> list[str]:
-    """The skills of a cell; a cell that spells no list is one skill."""
+    """Return the skills of a cell; a cell that is no list is one skill."""
     found = listed(cell)
     return [str(cell)] if found is None else [str(item) for item in found]
 
@@ -177,22 +178,25 @@ class MathVistaRow:
     """One line of MathVista's table."""
 
     total: int
+    """Questions."""
     prefetched: int
+    """Answers found without a judge."""
     hits: int
+    """Right answers."""
 
     @property
     def prefetch_rate(self) -> float:
-        """Answers found without a judge, in per cent."""
+        """Share of answers found without a judge, per cent."""
         return self.prefetched / self.total * 100
 
     @property
     def accuracy(self) -> float:
-        """Right answers, in per cent."""
+        """Share of right answers, per cent."""
         return self.hits / self.total * 100
 
 
 def mathvista(rows: Iterable[tuple[str, object, bool, bool]]) -> dict[str, MathVistaRow]:
-    """Line by name: "Overall", then skills and tasks by appearance.
+    """Compute the table: "Overall", then skills and tasks in order of appearance.
 
     Args:
         rows: (task, cell of skills, found without a judge, right).

@@ -39,7 +39,7 @@ def _points(images: dict[str, list[bool]], category: str) -> float:
 
 
 def mme(rows: Iterable[Row]) -> dict[str, float]:
-    """Points: "perception", "reasoning", then each category (0 to 200) in order of appearance.
+    """Compute the points: "perception", "reasoning", then each category (0 to 200) in order of appearance.
 
     Raises:
         DataError: a category without questions, or an image with one question only.

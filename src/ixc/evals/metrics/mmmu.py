@@ -24,10 +24,10 @@ RULES = (VLMEVALKIT, OFFICIAL, LMMS)
 OTHER = "Other Answers"
 
 DECIMALS = 2
-"""Numbers are compared after rounding to these."""
+"""Decimals that numbers are rounded to before they are compared."""
 
 _INDICATORS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
-"""What comes before an answer; in the last sentence "=" does too."""
+"""Phrases before an answer; in the last line "=" counts too."""
 
 _TRIVIAL = (":", ",", ".", "!", "?", ";", "'")
 
@@ -39,11 +39,11 @@ _NUMBERS = tuple(
         r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])",
     )
 )
-"""With thousands' commas; scientific; plain."""
+"""Numbers with thousands separators; in scientific notation; plain."""
 
 
 def as_choice(item: choice.ChoiceItem) -> choice.ChoiceItem:
-    """An open question (no option A) as a choice of two; others as they are."""
+    """Turn an open question (no option A) into a choice of two; return others unchanged."""
     if "A" in item.choices:
         return item
     right = item.answer if item.answer in tuple(string.ascii_uppercase) else "A"
@@ -51,7 +51,7 @@ def as_choice(item: choice.ChoiceItem) -> choice.ChoiceItem:
 
 
 def _normal(text: str) -> list[str | float]:
-    """Forms in which a text is compared: a rounded number, or itself in lower case; one letter only with a blank."""
+    """Return the compared forms of a text: a rounded number, or lower case; a single letter only beside a space."""
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), DECIMALS)]
@@ -61,13 +61,13 @@ def _normal(text: str) -> list[str | float]:
 
 
 def _key_phrases(response: str) -> list[str]:
-    """What follows an indicator, the shortest of every line; the whole response where nothing does."""
+    """Return the shortest text after an indicator in each line; the whole response if there is none."""
     whole = response.strip().strip(".").lower()
     lines = whole.split("\n")
     phrases = []
     for number, line in enumerate(lines, start=1):
         indicators = (*_INDICATORS, "=") if number == len(lines) else _INDICATORS
-        tails = [tail for mark in indicators if mark in line and (tail := line.split(mark)[-1].strip())]
+        tails = [tail for word in indicators if word in line and (tail := line.split(word)[-1].strip())]
         if tails and (shortest := min(tails, key=len)) not in _TRIVIAL:
             phrases.append(shortest)
     return phrases or [whole]
@@ -80,26 +80,26 @@ def _candidates(response: str) -> list[str | float]:
 
 
 def official_open(prediction: str, accepted: Sequence[str]) -> int:
-    """1 where MMMU's own code accepts an answer to an open question, else 0."""
+    """Return 1 if MMMU's own code accepts an answer to an open question, else 0."""
     wanted = [form for answer in accepted for form in _normal(str(answer))]
-    for said in _candidates(prediction):
-        if isinstance(said, str):
-            if any(isinstance(form, str) and form in said for form in wanted):
+    for candidate in _candidates(prediction):
+        if isinstance(candidate, str):
+            if any(isinstance(form, str) and form in candidate for form in wanted):
                 return 1
-        elif said in wanted:
+        elif candidate in wanted:
             return 1
     return 0
 
 
 def official(prediction: str, answer: str | Sequence[str], choices: Mapping[str, Any]) -> int:
-    """1 where MMMU's own code accepts an answer, else 0; nothing found among options is wrong, not drawn at random."""
+    """Return 1 if MMMU's own code accepts an answer, else 0; 0 too if no option is found (upstream guesses)."""
     if choices:
         return int(choice.infer(prediction, choices, rule=choice_lmms.MMMU) == answer)
     return official_open(prediction, answers(answer) if isinstance(answer, str) else answer)
 
 
 def hit(item: choice.ChoiceItem, *, rule: str = VLMEVALKIT, judge: Judge | None = None) -> int:
-    """1 where an answer is right by a rule, else 0.
+    """Return 1 if an answer is right by a rule, else 0.
 
     Raises:
         UsageError: unknown rule.
@@ -113,7 +113,7 @@ def hit(item: choice.ChoiceItem, *, rule: str = VLMEVALKIT, judge: Judge | None 
 
 
 def official_table(rows: Sequence[tuple[str, str, int]]) -> dict[str, tuple[int, float]]:
-    """The official print-out: name -> (questions, share 0 to 1 with three decimals).
+    """Compute the official table: name -> (questions, accuracy 0 to 1 with three decimals).
 
     Args:
         rows: (domain, subject, 0 or 1). Names are "Overall-<domain>", subjects and "Overall".

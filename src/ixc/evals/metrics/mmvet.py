@@ -21,10 +21,10 @@ CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 """Recognition, OCR, knowledge, generation, spatial awareness, mathematics."""
 
 TRIES = 5
-"""Times a judge is asked about one answer; 0.0 where none of its replies is a number of 0 to 1."""
+"""Requests to a judge about one answer; the grade is 0.0 if no reply is a number from 0 to 1."""
 
 AND, OR = "<AND>", "<OR>"
-"""Joins of the elements of a gold answer."""
+"""Operators that join the elements of a ground-truth answer."""
 
 Means = dict[str, tuple[int, float]]
 """Name -> (questions, mean in per cent)."""
@@ -32,18 +32,19 @@ Means = dict[str, tuple[int, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Grade:
-    """What a judge gave one answer."""
+    """Grade that a judge gave one answer."""
 
     score: float
     """0 to 1. A judge that replies "nan" gives not-a-number, as upstream."""
     log: str
-    """What the tries gave, in VLMEvalKit's words."""
+    """Log of the requests, in VLMEvalKit's wording."""
     tries: int
+    """Requests made."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MmvetTable:
-    """Means of a benchmark."""
+    """Mean grades by capability and by combination of capabilities."""
 
     capability: Means
     """By capability, "Overall" ("total" by the official rule) last."""
@@ -52,7 +53,7 @@ class MmvetTable:
 
 
 def judge_prompt(question: str, answer: str, prediction: str) -> str:
-    """What a judge is asked about one answer."""
+    """Write the judge's prompt for one answer."""
     gold = answer.replace(AND, f" {AND} ").replace(OR, f" {OR} ")
     return (
         "Compare a model's prediction with the ground truth and grade how right it is: 0.0 (wrong), 0.1, 0.2 ... 0.9 "
@@ -73,7 +74,7 @@ def judge_prompt(question: str, answer: str, prediction: str) -> str:
 
 
 def grade(question: str, answer: str, prediction: str, *, judge: Judge) -> Grade:
-    """A judge's grade of one answer; replies that are no number of 0 to 1 are asked for again."""
+    """Ask the judge for a grade; repeat the request while the reply is no number from 0 to 1."""
     prompt, log = judge_prompt(question, answer, prediction), ""
     for number in range(TRIES):
         reply = judge(prompt)
@@ -132,7 +133,7 @@ def _official(rows: list[tuple[str, float]]) -> MmvetTable:
 
 
 def mmvet(rows: Iterable[tuple[str, float]], *, rule: str = VLMEVALKIT) -> MmvetTable:
-    """Means by capability and by combination.
+    """Compute the mean grades by capability and by combination.
 
     Args:
         rows: (capabilities joined by commas, grade 0 to 1).

@@ -36,29 +36,29 @@ TASKS = {
 """Task of the table -> categories of the data."""
 
 _WIDE = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
-"""Full-width character -> ASCII."""
+"""Full-width code point -> ASCII code point."""
 
 
-def _folded(text: str, *, formula: bool, rule: str) -> str:
+def _normalised(text: str, *, formula: bool, rule: str) -> str:
     text = text.translate(_WIDE) if rule == LMMS and not formula else text
     text = (text if formula else text.lower()).strip().replace("\n", " ")
     return text.replace(" ", "") if formula else text
 
 
 def hit(prediction: object, answers: Sequence[str], category: str, *, rule: str = VLMEVALKIT) -> int:
-    """1 where any accepted answer occurs in the prediction, else 0.
+    """Return 1 if any accepted answer occurs in the prediction, else 0.
 
     Raises:
         UsageError: unknown rule.
     """
     check(rule, RULES, metric="OCRBench")
     formula = category == FORMULAS
-    said = _folded(str(prediction), formula=formula, rule=rule)
-    return int(any(_folded(str(answer), formula=formula, rule=rule) in said for answer in answers))
+    text = _normalised(str(prediction), formula=formula, rule=rule)
+    return int(any(_normalised(str(answer), formula=formula, rule=rule) in text for answer in answers))
 
 
 def ocrbench(rows: Iterable[tuple[str, int]]) -> dict[str, float]:
-    """Right answers by task, "Final Score" (their sum) and "Final Score Norm" (a tenth of it, whatever the rows).
+    """Count right answers by task, with "Final Score" (their sum) and "Final Score Norm" (a tenth of it).
 
     Args:
         rows: (category of the data, 0 or 1).

@@ -5,23 +5,23 @@ from __future__ import annotations
 import re
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-"""Marks that vanish or become a blank, in the order of the original; ' : & $ % # * stay."""
+"""Punctuation that is removed or becomes a space, in the order of the original; ' : & $ % # * are kept."""
 
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 LONE_PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
-"""VLMEvalKit's period: no digit on either side."""
+"""VLMEvalKit removes a period without a digit on either side."""
 PERIOD_BEFORE_NO_DIGIT = re.compile(r"\.(?!\d)")
-"""lmms-eval's: its look-behind is misspelt and never holds, so "10." loses its period too."""
+"""lmms-eval's look-behind has a typo and never applies, so the period of "10." is removed too."""
 
 _PERIODS = 32
-"""Periods taken out at most: the original passes re.UNICODE (= 32) where `sub` expects a count."""
+"""Most periods removed: the original passes re.UNICODE (= 32) where `re.sub` expects a count."""
 
 
 def without_punctuation(text: str, *, period: re.Pattern[str] = LONE_PERIOD) -> str:
-    """A mark beside a blank vanishes, another becomes a blank; with any "1,000" in the text every mark vanishes."""
+    """Remove punctuation next to a space and replace other punctuation by a space; a text with a "1,000" loses all."""
     done = text
-    every = _COMMA_IN_NUMBER.search(text) is not None
-    for mark in PUNCTUATION:
-        beside_blank = f"{mark} " in text or f" {mark}" in text
-        done = done.replace(mark, "" if every or beside_blank else " ")
+    remove_all = _COMMA_IN_NUMBER.search(text) is not None
+    for character in PUNCTUATION:
+        beside_space = f"{character} " in text or f" {character}" in text
+        done = done.replace(character, "" if remove_all or beside_space else " ")
     return period.sub("", done, count=_PERIODS)

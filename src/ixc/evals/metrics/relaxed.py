@@ -22,7 +22,7 @@ RULES = (VLMEVALKIT, LMMS, NOTEBOOK)
 
 
 def number(text: str) -> float | None:
-    """The number a text spells, per cent as a share; None where it spells none."""
+    """Parse a text as a number, per cent as a share; None if it is not a number."""
     try:
         return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
     except ValueError:
@@ -30,7 +30,7 @@ def number(text: str) -> float | None:
 
 
 def close(prediction: str, target: str) -> bool:
-    """Whether a prediction is within the tolerance of one target."""
+    """Decide whether a prediction is within the tolerance of one target."""
     found, wanted = number(prediction), number(target)
     if found is not None and wanted:
         return abs(found - wanted) / abs(wanted) <= TOLERANCE
@@ -38,13 +38,13 @@ def close(prediction: str, target: str) -> bool:
 
 
 def relaxed(prediction: str, answers: Sequence[str], *, rule: str = VLMEVALKIT) -> float:
-    """Score of one question, 0.0 or 1.0.
+    """Score one question, 0.0 or 1.0.
 
     Raises:
         UsageError: unknown rule.
     """
     check(rule, RULES, metric="relaxed accuracy")
-    said = prediction if rule == LMMS else prediction.strip()
+    text = prediction if rule == LMMS else prediction.strip()
     if rule == NOTEBOOK:
-        return float(any(close(answer, said) for answer in answers))
-    return float(any(close(said, answer) for answer in answers))
+        return float(any(close(answer, text) for answer in answers))
+    return float(any(close(text, answer) for answer in answers))

@@ -1,4 +1,4 @@
-"""The names of rules, and the refusal of a name that a metric does not have."""
+"""Names of scoring rules, and the check that a metric has a rule."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from ixc.errors import UsageError
 
 Judge = Callable[[str], str]
-"""Prompt -> answer of a language model; asked again with the same prompt where an answer cannot be read."""
+"""Prompt -> reply of a language model; called again with the same prompt where a reply cannot be parsed."""
 
 VLMEVALKIT = "vlmevalkit"
 """VLMEvalKit at e8e78f05f308: the default everywhere."""
@@ -19,11 +19,11 @@ NOTEBOOK = "notebook"
 """The notebooks of InternLM-XComposer2 at 0f70c3e39111."""
 
 API_FAILURE = "Failed to obtain answer via API"
-"""What stands in the place of an answer that a server did not give."""
+"""Text that VLMEvalKit stores where a server gave no answer."""
 
 
 def check(rule: str, known: Collection[str], *, metric: str) -> None:
-    """Refuse a rule that `metric` does not have.
+    """Check that `metric` has a rule.
 
     Raises:
         UsageError: `rule` is not among `known`.

@@ -16,7 +16,7 @@ from ixc.evals.metrics.rule import LMMS, VLMEVALKIT, check
 RULES = (VLMEVALKIT, LMMS)
 
 ENOUGH = 3
-"""Equal annotators that make a whole point."""
+"""Agreeing annotators for the full score."""
 
 ARTICLES = frozenset({"a", "an", "the"})
 
@@ -32,13 +32,13 @@ _SIMPLE = (
     "when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all "
     "you'd you'll you're you've"
 )
-"""Written without the apostrophe, these get it back."""
+"""Contractions whose apostrophe is restored if missing."""
 
 _TWICE = (
     "couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've "
     "something'd've there'd've they'd've we'd've who'd've wouldn't've y'all'd've you'd've"
 )
-"""With two apostrophes at the end: either of the last two may be missing."""
+"""Contractions with two final apostrophes, either of which may be missing."""
 
 _ODD = {
     "ow's'at": "'ow's'at",
@@ -64,12 +64,12 @@ CONTRACTIONS = _contractions()
 
 
 def _words(text: str) -> str:
-    spoken = [NUMBERS.get(word, word) for word in text.lower().split()]
-    return " ".join(CONTRACTIONS.get(word, word) for word in spoken if word not in ARTICLES)
+    converted = [NUMBERS.get(word, word) for word in text.lower().split()]
+    return " ".join(CONTRACTIONS.get(word, word) for word in converted if word not in ARTICLES)
 
 
 def normalise(text: str, *, rule: str = VLMEVALKIT) -> str:
-    """A text as the score compares it."""
+    """Normalise a text for comparison."""
     if rule == LMMS:
         text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     text = text.replace("\n", " ").replace("\t", " ").strip()
@@ -78,13 +78,13 @@ def normalise(text: str, *, rule: str = VLMEVALKIT) -> str:
 
 
 def vqa(prediction: str, answers: Sequence[str], *, rule: str = VLMEVALKIT) -> float:
-    """Score of one question, 0 to 1: each annotator is left out once, and the others vote.
+    """Score one question, 0 to 1: the mean over annotators of the agreement with the other ones.
 
     Raises:
         UsageError: unknown rule.
     """
     check(rule, RULES, metric="the VQA score")
-    said = normalise(prediction, rule=rule)
-    equal = [normalise(answer, rule=rule) == said for answer in answers]
+    text = normalise(prediction, rule=rule)
+    equal = [normalise(answer, rule=rule) == text for answer in answers]
     votes = sum(equal)
     return sum(min(1.0, (votes - own) / ENOUGH) for own in equal) / len(equal)

@@ -15,7 +15,7 @@ RULES = (VLMEVALKIT, LMMS, NOTEBOOK)
 YES, NO, UNKNOWN = "Yes", "No", "Unknown"
 
 TRIES = 5
-"""Times a judge is asked about one answer."""
+"""Requests to a judge about one answer."""
 
 
 def _by_words(text: str) -> str:
@@ -26,10 +26,10 @@ def _by_words(text: str) -> str:
 
 
 def _by_beginning(text: str) -> str:
-    said = text.lower().strip().replace(".", "")
-    if len(said) == 1:
-        return {"y": YES, "n": NO}.get(said, UNKNOWN)
-    start = said[:4]
+    lowered = text.lower().strip().replace(".", "")
+    if len(lowered) == 1:
+        return {"y": YES, "n": NO}.get(lowered, UNKNOWN)
+    start = lowered[:4]
     if "yes" in start:
         return YES
     return NO if "no" in start else UNKNOWN
@@ -39,21 +39,21 @@ def _by_occurrence(text: str) -> str:
     return YES if "yes" in text.lower() else NO
 
 
-_READERS = {VLMEVALKIT: _by_words, LMMS: _by_beginning, NOTEBOOK: _by_occurrence}
+_PARSERS = {VLMEVALKIT: _by_words, LMMS: _by_beginning, NOTEBOOK: _by_occurrence}
 
 
 def yes_no(prediction: str, *, rule: str = VLMEVALKIT) -> str:
-    """ "Yes", "No" or "Unknown".
+    """Classify an answer as "Yes", "No" or "Unknown".
 
     Raises:
         UsageError: unknown rule.
     """
     check(rule, RULES, metric="yes or no")
-    return _READERS[rule](prediction)
+    return _PARSERS[rule](prediction)
 
 
 def judge_prompt(question: str, prediction: str) -> str:
-    """What a judge is asked about an answer that says neither or both."""
+    """Write the judge's prompt for an answer that says neither or both."""
     return (
         "Somebody answered a question that has only two answers, yes and no. Say which of the two the answer means.\n"
         "Reply with one word: Yes, No, or Unknown where it means neither.\n\n"
@@ -65,12 +65,12 @@ def judge_prompt(question: str, prediction: str) -> str:
 
 
 def decide(question: str, prediction: str, *, judge: Judge | None = None) -> str:
-    """ "Yes", "No" or "Unknown" by the default rule; a judge, where there is one, reads what the rule cannot."""
-    said = yes_no(prediction)
-    if judge is None or said != UNKNOWN:
-        return said
+    """Classify an answer by the default rule; ask the judge, if there is one, about "Unknown"."""
+    verdict = yes_no(prediction)
+    if judge is None or verdict != UNKNOWN:
+        return verdict
     for _ in range(TRIES):
-        said = yes_no(judge(judge_prompt(question, prediction)))
-        if said != UNKNOWN:
+        verdict = yes_no(judge(judge_prompt(question, prediction)))
+        if verdict != UNKNOWN:
             break
-    return said
+    return verdict

@@ -1,8 +1,8 @@
-"""The report of one or several runs: Markdown, JSON, and one HTML page that needs no network.
+"""Report of one or several runs: Markdown, JSON, and one HTML page that works offline.
 
-folder --gather--> Run --tables--> comparison, resolutions, pairs --+--> report.md
-                    (examine: intervals, small pictures, cases)      +--> report.json
-                                                                     +--> report.html
+folder --gather--> ReportRun --tables--> comparison, resolutions, pairs --+--> report.md
+                   (task_report: intervals, thumbnails, cases)             +--> report.json
+                                                                           +--> report.html
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from ixc.errors import UsageError
 from ixc.evals.report.gather import gather
 from ixc.evals.report.markdown import markdown
 from ixc.evals.report.page import page
-from ixc.evals.report.result import ReportRun, TaskReport
+from ixc.evals.report.run_report import ReportRun, TaskReport
 from ixc.evals.report.tables import comparison, pairs, resolutions
-from ixc.evals.result import plain
+from ixc.evals.task_score import plain
+from ixc.utils.files import atomic_write
 
-__all__ = ["Run", "as_dict", "gather", "markdown", "page", "write"]
+__all__ = ["ReportRun", "as_dict", "gather", "markdown", "page", "write"]
 
 NAME = "report"
-"""Of the three files, before their endings."""
+"""Name of the three files, without suffix."""
 
 
 def write(runs: Sequence[ReportRun], *, out: Path) -> tuple[Path, Path, Path]:
-    """Writes report.md, report.json and report.html into a folder, and says where.
+    """Write report.md, report.json and report.html into a folder; return their paths.
 
     Args:
-        runs: the first one is ours, the others are compared with it; at least one.
-        out: a folder, made if it is missing.
+        runs: at least one; the others are compared with the first.
+        out: folder, created if missing.
 
     Raises:
         UsageError: no runs, two of one name, or a folder that cannot be written.
@@ -47,22 +48,22 @@ def write(runs: Sequence[ReportRun], *, out: Path) -> tuple[Path, Path, Path]:
         "json": json.dumps(as_dict(runs), indent=1, ensure_ascii=False),
         "html": page(runs),
     }
-    paths = tuple(out / f"{NAME}.{ending}" for ending in contents)
+    paths = tuple(out / f"{NAME}.{suffix}" for suffix in contents)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path, content in zip(paths, contents.values(), strict=True):
-            path.write_bytes(content.encode("utf-8", "replace"))  # a model may write half a surrogate pair
+            atomic_write(path, content.encode("utf-8", "replace"))  # a model may write a lone surrogate
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror or error}; choose another --out") from error
     return paths[0], paths[1], paths[2]
 
 
 def as_dict(runs: Sequence[ReportRun]) -> dict[str, Any]:
-    """For JSON: every figure of the report, no pictures."""
+    """Return the JSON form: every number of the report, without images."""
     value = {
         "runs": [{"name": run.name, "notes": run.notes, "results": [_result(r) for r in run.results]} for run in runs],
         "comparison": [
-            {"benchmark": line.axis.title, "paper_split": line.axis.split, "marks": line.marks,
+            {"benchmark": line.axis.title, "paper_split": line.axis.split, "marks": line.footnotes,
              "published": line.published, "ours": [r.headline if r else None for r in line.ours]}
             for line in comparison(runs)
         ],

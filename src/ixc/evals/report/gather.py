@@ -1,14 +1,12 @@
-"""A folder of answers -> a `ReportRun`: its prediction files, their scores, and the data they were asked from.
+"""Collect a run's folder into a `ReportRun`: its prediction files, their scores, and the data they were made on.
 
-    RUN/<task>.jsonl  +  rows of the task (or None)  +  RUN/<task>.score.json (or scored here)  --examine-->  Result
+    RUN/<task>.jsonl  +  rows of the task (or None)  +  RUN/<task>.score.json (or scored here)  -->  TaskReport
 
-What is missing is said in the run's notes and leaves the rest as it is: a report with fifteen benchmarks and a line
-about the sixteenth is better than none.
+Missing parts are listed in the run's notes; the rest is reported all the same.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from math import isfinite
@@ -18,33 +16,34 @@ from typing import Any
 from ixc.core.tiling import RULES
 from ixc.errors import DataError, IxcError
 from ixc.evals import predictions
-from ixc.evals.report.examine import CASES, Rows, Scores, examine
-from ixc.evals.report.result import ReportRun, TaskReport
+from ixc.evals.report.run_report import ReportRun, TaskReport
 from ixc.evals.report.tables import order
-from ixc.evals.result import files_of, plain
+from ixc.evals.report.task_report import CASES, Rows, Scores, TaskRun, task_report
 from ixc.evals.task import Task
+from ixc.evals.task_score import files_of, plain
 from ixc.evals.tasks import TASKS
+from ixc.utils.files import read_json_object
 
 RowsOf = Callable[[Task], Rows | None]
-"""The rows of a task, as `Task.read` gives them; None where the data is not at hand."""
+"""Task -> its rows, as returned by `Task.read`; None where the data is missing."""
 Md5Of = Callable[[Task], str]
-"""MD5 of the data that `RowsOf` reads."""
+"""Task -> MD5 of the data that `RowsOf` reads."""
 
 
 def gather(
     folder: Path, *, rows_of: RowsOf, md5_of: Md5Of | None = None, name: str | None = None, cases: int = CASES
 ) -> ReportRun:
-    """Everything in a run's folder.
+    """Collect everything in a run's folder.
 
     Args:
-        folder: of `ixc eval`, one JSON Lines file a task.
-        rows_of: finds the data of a task.
-        md5_of: says which data that is; data of another MD5 than the answers were made on is not used. None: any is.
-        name: of the run, default: of its model.
-        cases: most of one benchmark that the browser shows.
+        folder: folder that `ixc eval` wrote, one JSON Lines file per task.
+        rows_of: reads the data of a task.
+        md5_of: identifies that data; data with another MD5 than that of the answers is not used. None: no check.
+        name: name of the run; default: that of its model.
+        cases: most cases of one benchmark in the browser.
 
     Raises:
-        DataError: no such folder, no finished file in it, or none that can be reported; a broken prediction file.
+        DataError: the folder is missing, holds no file that can be reported, or a prediction file is broken.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder of a run; give the --out folder of `ixc eval`")
@@ -52,9 +51,9 @@ def gather(
     results, notes = [], []
     for run in runs:
         try:
-            result, said = _result(run, folder, rows_of, md5_of, cases)
+            result, remarks = _result(run, folder, rows_of, md5_of, cases)
             results.append(result)
-            notes += said
+            notes += remarks
         except IxcError as error:
             notes.append(f"{run.header.task} is left out: {error}")
     if not results:
@@ -74,12 +73,12 @@ def _result(
     score = _score(folder / f"{task.name}.score.json", task, rows, run)
     if len(run.answered) < header.questions:
         notes.append(f"{task.name} has answers to {len(run.answered):,} of {header.questions:,} questions")
-    result = examine(
+    task_run = TaskRun(
         task=task.name,
         dataset=task.dataset,
         title=task.title,
         hd=_hd(header, task),
-        rule=_rule(header),
+        partition=_partition(header),
         scores=score,
         predictions=run.predictions,
         rows=rows,
@@ -88,14 +87,14 @@ def _result(
         data=header.data,
         settings={"model": header.model, "prompts": header.style, "version": header.version, **header.settings},
         cases=cases,
-        seen=1 if header.style == "published" else None,
+        shown=1 if header.style == "published" else None,
     )
-    return result, notes
+    return task_report(task_run), notes
 
 
 def _rows(task: Task, rows_of: RowsOf, md5_of: Md5Of | None, *, asked: str) -> tuple[Rows, list[str]]:
-    """The data that was asked, or none and why."""
-    why = f"{task.dataset}.tsv is not at hand; give --data the folder that holds it"
+    """Return the rows of the data that was asked, or none and the reason."""
+    why = f"{task.dataset}.tsv is missing; give --data the folder that holds it"
     try:
         if (found := rows_of(task)) is not None:
             here = md5_of(task) if md5_of and asked else asked
@@ -106,58 +105,48 @@ def _rows(task: Task, rows_of: RowsOf, md5_of: Md5Of | None, *, asked: str) -> t
             )
     except IxcError as error:
         why = str(error)
-    return (), [f"{task.name} has no cases and no picture sizes: {why}"]
+    return (), [f"{task.name} has no cases and no image sizes: {why}"]
 
 
 def _hd(header: predictions.Header, task: Task) -> int:
-    """Budget of tiles: the run's own, else the one of the task's prompts."""
+    """Return the HD of the run, else that of the task's prompts."""
     own = (task.clean_hd or task.hd) if header.style == "clean" else task.hd
     given = header.settings.get("hd")
     return given if isinstance(given, int) and given >= 1 else own
 
 
-def _rule(header: predictions.Header) -> str:
+def _partition(header: predictions.Header) -> str:
     given = header.settings.get("partition")
     return given if given in RULES else "original"
 
 
 def _score(path: Path, task: Task, rows: Rows, run: predictions.Run) -> Scores:
-    """The kept score if it is of these answers, else a new one by rule; a hidden split has none."""
+    """Return the stored score if it belongs to these answers, else compute one by rule; a hidden split has none."""
     if task.hidden:
         return Scores(metric="scored by a server", headline=None, table=(), per_row={})
-    kept = _kept(path) if path.exists() else None
-    if kept is not None and _is_of(kept, run):
+    stored = read_json_object(path, remedy="delete it and score again") if path.exists() else None
+    if stored is not None and _is_of(stored, run):
         try:
-            return _scores(kept, task)
+            return _scores(stored, task)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} holds no score ({str(error)[:80]}); delete it and score again") from error
     if not rows:
         what = f"no {path.name}"
-        if kept is not None:
-            count = kept.get("answered")
+        if stored is not None:
+            count = stored.get("answered")
             what = f"{path.name} is of {count} answers, not {len(run.answered)}, or of another run"
         raise DataError(f"{what}, and no data to score with; give --data, or run `ixc eval score` first")
     return _scores(asdict(task.score([dict(row) for row in rows], run.predictions)), task)
 
 
-def _is_of(kept: dict[str, Any], run: predictions.Run) -> bool:
-    """As far as a score says what it is of, it is of these answers."""
+def _is_of(stored: dict[str, Any], run: predictions.Run) -> bool:
+    """Whether a stored score belongs to these answers, as far as it says."""
     mine = {"answered": len(run.answered), "header": plain(asdict(run.header))}
-    return all(kept.get(key, value) == value for key, value in mine.items())
-
-
-def _kept(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSON ({str(error)[:80]}); delete it and score again") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} is a {type(value).__name__}, an object needed; delete it and score again")
-    return value
+    return all(stored.get(key, value) == value for key, value in mine.items())
 
 
 def _scores(value: dict[str, Any], task: Task) -> Scores:
-    """A figure that is no number (of nothing) is none."""
+    """Take what the report needs; NaN becomes None."""
     return Scores(
         metric=str(value["name"]),
         headline=_number(value["headline"]),
@@ -172,5 +161,5 @@ def _number(value: Any) -> float | None:
 
 
 def is_rule(metric: str) -> bool:
-    """Whether a judged benchmark was scored without its judge: such a score says so in its name."""
+    """Whether a judged benchmark was scored without its judge, which the metric's name says."""
     return "(no judge)" in metric

@@ -1,7 +1,7 @@
-"""The report as one HTML file: no network, no second file, works from the disk, light and dark, by keyboard.
+"""Report as one self-contained HTML file: works from disk, in light and dark mode, and by keyboard.
 
-The page forbids itself everything that could leave it: `default-src 'none'`, pictures from `data:` only, and exactly
-one style sheet and one script, by their hashes. What a model wrote can therefore never run, even if it were markup.
+Its Content-Security-Policy allows no network: `default-src 'none'`, images from `data:` only, and one style sheet and
+one script, each by its hash. Text written by a model therefore cannot run, even if it were markup.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from hashlib import sha256
 from importlib.resources import files
 
 from ixc.evals import paper_scores
-from ixc.evals.report import words
-from ixc.evals.report.browser import browser, said
+from ixc.evals.report import formatting
+from ixc.evals.report.case_browser import browser, count_of
 from ixc.evals.report.charts import bar, sizes
-from ixc.evals.report.pictures import LONG_SIDE
 from ixc.evals.report.radar import radar, series
-from ixc.evals.report.result import ReportRun, TaskReport
-from ixc.evals.report.tables import COMPARED, MARKS, Line, Pair, comparison, pairs, resolutions
+from ixc.evals.report.run_report import ReportRun, TaskReport
+from ixc.evals.report.tables import COMPARED, FOOTNOTES, Line, Pair, comparison, pairs, resolutions
+from ixc.evals.report.thumbnails import LONG_SIDE
 from ixc.utils.svg import escape, tag
 
 
 def page(runs: Sequence[ReportRun]) -> str:
-    """The whole document; `runs` has one run at least."""
+    """Render the whole document; `runs` holds at least one run."""
     style, script = (
         files("ixc.evals.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
     )
@@ -56,7 +56,7 @@ def _hash(content: str) -> str:
 
 
 Part = tuple[str, str, str] | None
-"""(id, name in the navigation, content), None where there is nothing to show."""
+"""(id, name in the navigation, content); None where there is nothing to show."""
 
 
 def _header(runs: Sequence[ReportRun]) -> str:
@@ -91,8 +91,8 @@ def _radar(runs: Sequence[ReportRun]) -> Part:
         "place of the judge, leaves a gap. Press a name to hide its line."
     )
     aside = tag("div", tag("ul", keys, class_="keys") + tag("p", note, class_="note"))
-    content = tag("h2", "At a glance") + tag("div", tag("div", radar(runs)) + aside, class_="front")
-    return "glance", "At a glance", content
+    content = tag("h2", "Overview") + tag("div", tag("div", radar(runs)) + aside, class_="front")
+    return "overview", "Overview", content
 
 
 def _table(runs: Sequence[ReportRun]) -> Part:
@@ -103,36 +103,38 @@ def _table(runs: Sequence[ReportRun]) -> Part:
         for i, name in enumerate(head)
     )
     body = "".join(_row(line) for line in lines)
-    marks = {mark: text for mark, text in MARKS.items() if any(mark in line.marks for line in lines)}
-    notes = [f"{mark} {text}." for mark, text in marks.items()]
+    symbols = {symbol: text for symbol, text in FOOTNOTES.items() if any(symbol in line.footnotes for line in lines)}
+    notes = [f"{symbol} {text}." for symbol, text in symbols.items()]
     notes.append(
-        "Brackets: 95 % bootstrap interval, pictures drawn anew with all their questions. The tick marks the published "
+        "Brackets: 95 % bootstrap interval, resampling images with all their questions. The tick marks the published "
         "4KHD. Underlined: the best published figure. Per cent; MME is a sum of at most 2,800, OCRBench points / 10."
     )
     content = tag("h2", "Against the paper") + tag("p", escape(paper_scores.TABLE_3.note), class_="note")
     content += _scroll(tag("thead", tag("tr", cells)) + tag("tbody", body))
     content += "".join(tag("p", escape(note), class_="note") for note in notes)
-    if further := words.further(runs):
-        content += tag("h3", "Further results") + _grid(words.FURTHER, further)
+    if further := formatting.further(runs):
+        content += tag("h3", "Further results") + _grid(formatting.FURTHER, further)
     content += "".join(_printed(table) for table in paper_scores.FURTHER)
     return "paper", "Against the paper", content
 
 
 def _row(line: Line) -> str:
     best = max((figure for figure in line.published if figure is not None), default=None)
-    name = f"{escape(line.axis.title)}{line.marks} " + tag("small", escape(line.axis.split))
+    name = f"{escape(line.axis.title)}{line.footnotes} " + tag("small", escape(line.axis.split))
     cells = [tag("th", name, scope="row")]
     cells += [tag("td", _figure(result), class_="ours") for result in line.ours]
     cells += [tag("td", bar(line))]
-    cells += [tag("td", words.score(f), class_="best" if f is not None and f == best else None) for f in line.published]
+    cells += [
+        tag("td", formatting.score(f), class_="best" if f is not None and f == best else None) for f in line.published
+    ]
     return tag("tr", "".join(cells), data_axis=line.axis.key)
 
 
 def _figure(result: TaskReport | None) -> str:
     if result is None:
-        return words.NONE
-    bracket = words.interval(result).removeprefix(words.score(result.headline)).strip()
-    return words.score(result.headline) + (" " + tag("small", bracket) if bracket else "")
+        return formatting.NONE
+    bracket = formatting.interval(result).removeprefix(formatting.score(result.headline)).strip()
+    return formatting.score(result.headline) + (" " + tag("small", bracket) if bracket else "")
 
 
 def _scroll(rows: str) -> str:
@@ -140,7 +142,7 @@ def _scroll(rows: str) -> str:
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of plain words."""
+    """Render a table of plain text."""
     top = tag("thead", tag("tr", "".join(tag("th", escape(name), scope="col") for name in head)))
     body = "".join(
         tag("tr", tag("th", escape(row[0]), scope="row") + "".join(tag("td", escape(cell)) for cell in row[1:]))
@@ -150,7 +152,7 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _printed(table: paper_scores.PaperTable) -> str:
-    rows = [[name, *map(words.score, figures)] for name, figures in table.rows.items()]
+    rows = [[name, *map(formatting.score, figures)] for name, figures in table.rows.items()]
     note = " ".join(part for part in (table.note, f"Source: {table.source}.") if part)
     return tag(
         "details",
@@ -166,15 +168,15 @@ def _sizes(runs: Sequence[ReportRun]) -> Part:
         "Distinct pictures of each data set, by area: smallest, median (large dot), largest; computed from the data of "
         "this report. Dashed: pixels of one tile and of the settings HD-25 and HD-55."
     )
-    content = tag("h2", "How large the pictures are") + tag("p", note, class_="note")
-    return "resolutions", "Picture sizes", content + sizes(lines) + _grid(words.SIZES, words.sizes(lines))
+    content = tag("h2", "Image sizes") + tag("p", note, class_="note")
+    return "resolutions", "Image sizes", content + sizes(lines) + _grid(formatting.SIZES, formatting.sizes(lines))
 
 
 def _pairs(runs: Sequence[ReportRun]) -> Part:
     lines = pairs(runs)
     if not lines:
         return None
-    top = tag("thead", tag("tr", "".join(tag("th", name, scope="col") for name in words.PAIRS)))
+    top = tag("thead", tag("tr", "".join(tag("th", name, scope="col") for name in formatting.PAIRS)))
     body = "".join(_pair(line) for line in lines)
     note = (
         "Second minus first on the questions that both answered; pictures are drawn in pairs. McNemar's test counts "
@@ -188,7 +190,7 @@ def _pair(line: Pair) -> str:
     names = f"{escape(line.title)} " + tag("small", escape(f"{line.first} → {line.second}"))
     if line.paired is None:
         return tag("tr", tag("th", names, scope="row") + tag("td", escape(line.why), colspan=5, class_="why"))
-    cells = "".join(tag("td", cell) for cell in words.pair(line.paired))
+    cells = "".join(tag("td", cell) for cell in formatting.pair(line.paired))
     return tag("tr", tag("th", names, scope="row") + cells)
 
 
@@ -196,8 +198,8 @@ def _cases(runs: Sequence[ReportRun]) -> Part:
     if not any(result.cases for run in runs for result in run.results):
         return None
     note = (
-        f"{said(runs)}, a sample with wrong, partly right and right ones in equal parts where there are enough, so the "
-        f"shares here are not the score. Pictures are reduced to {LONG_SIDE} px at most; the orange grid shows the "
+        f"{count_of(runs)}, a sample with wrong, partly right and right ones in equal parts where there are enough, so "
+        f"the shares here are not the score. Images are reduced to {LONG_SIDE} px at most; the orange grid shows the "
         "tiles that the model saw, drawn on its white canvas."
     )
     keys = "Keys: <kbd>j</kbd> and <kbd>k</kbd> walk through the cases, <kbd>/</kbd> searches."

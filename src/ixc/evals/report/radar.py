@@ -1,7 +1,7 @@
-"""The radar of the sixteen benchmarks (paper Fig. 1a) as inline SVG.
+"""Radar chart of the sixteen benchmarks (paper Fig. 1a) as inline SVG.
 
-Centre: 0. Rim: on each axis the best of the figures drawn, so that a long axis never hides a short one. A benchmark
-without a figure leaves a gap in its line: nothing is drawn as zero that was not measured.
+The centre is 0; the rim is the best score drawn on each axis, because the axes have different scales. A benchmark
+without a score leaves a gap in its line: what was not measured is not drawn as zero.
 """
 
 from __future__ import annotations
@@ -11,37 +11,38 @@ from dataclasses import dataclass
 from math import cos, pi, sin
 
 from ixc.evals.paper_scores import AXES, RADAR, value
-from ixc.evals.report import words
-from ixc.evals.report.result import ReportRun
+from ixc.evals.report import formatting
+from ixc.evals.report.run_report import ReportRun
 from ixc.evals.report.tables import comparison
 from ixc.utils.svg import escape, tag, text
 
 RADIUS = 200.0
-"""Of the rim, user units."""
+"""Radius of the rim, user units."""
 
 BOX = "-330 -262 660 524"
-"""View box: room for the labels."""
+"""View box, with space for the labels."""
 
 RINGS = (0.25, 0.5, 0.75, 1.0)
-"""Shares of the rim that are drawn."""
+"""Radii of the drawn rings, as shares of the rim."""
 
 MOST_RUNS = 3
-"""Our runs drawn; more would hide each other."""
+"""Most runs drawn; more would overlap."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line of the radar."""
+    """One line of the radar chart."""
 
     name: str
+    """Legend."""
     kind: str
-    """Class of `page.css`: `published-0` .. `published-2`, `run-0` .. `run-2`."""
+    """CSS class: `published-0` .. `published-2`, `run-0` .. `run-2`."""
     figures: tuple[float | None, ...]
-    """One for each of `AXES`."""
+    """One score for each of `AXES`."""
 
 
 def series(runs: Sequence[ReportRun]) -> list[Series]:
-    """GPT-4V, Gemini Pro, the published model, then our runs."""
+    """Return GPT-4V, Gemini Pro, the published model, then our runs."""
     lines = comparison(runs)
     printed = [
         Series(name=name, kind=f"published-{i}", figures=tuple(value(name, axis.key) for axis in AXES))
@@ -58,12 +59,12 @@ def series(runs: Sequence[ReportRun]) -> list[Series]:
 
 
 def rims(drawn: Sequence[Series]) -> list[float]:
-    """The best figure on each axis."""
+    """Return the best score on each axis."""
     return [max((s.figures[k] or 0.0 for s in drawn), default=0.0) or axis.most for k, axis in enumerate(AXES)]
 
 
 def radar(runs: Sequence[ReportRun]) -> str:
-    """The chart, 16 axes; `<title>` of every mark says its figure."""
+    """Render the chart; the `<title>` of every point gives its score."""
     drawn = series(runs)
     rim = rims(drawn)
     parts = [_ring(share) for share in RINGS]
@@ -96,26 +97,26 @@ def _axis(k: int, drawn: Sequence[Series], rim: float) -> str:
     ours = next((one.figures[k] for one in drawn if one.kind == "run-0"), None)
     lift = -12.0 if y < -RADIUS * 0.9 else 6.0 if y > RADIUS * 0.9 else -2.0
     label = text(AXES[k].title, x=at, y=low + lift, text_anchor=anchor, class_="axis-name")
-    figure = text(words.score(ours), x=at, y=low + lift + 14, text_anchor=anchor, class_="axis-figure")
+    figure = text(formatting.score(ours), x=at, y=low + lift + 14, text_anchor=anchor, class_="axis-figure")
     spoke = tag("line", x1=0, y1=0, x2=x, y2=y, class_="spoke")
-    hint = tag("title", f"{AXES[k].title}: the rim is {words.score(rim)}")
+    hint = tag("title", f"{AXES[k].title}: the rim is {formatting.score(rim)}")
     return tag("g", hint + spoke + label + figure, class_="axis", data_axis=AXES[k].key)
 
 
 def _line(one: Series, rim: Sequence[float]) -> str:
     shares = [(k, figure / rim[k]) for k, figure in enumerate(one.figures) if figure is not None]
-    whole = len(shares) == len(AXES)
-    shape = tag("polygon", points=_corners(shares), class_="shape") if whole else _pieces(shares)
+    complete = len(shares) == len(AXES)
+    shape = tag("polygon", points=_corners(shares), class_="shape") if complete else _pieces(shares)
     dots = ""
     for k, share in shares:
         x, y = _point(k, share)
-        hint = f"{one.name}, {AXES[k].title}: {words.score(one.figures[k])}"
+        hint = f"{one.name}, {AXES[k].title}: {formatting.score(one.figures[k])}"
         dots += tag("circle", tag("title", escape(hint)), cx=x, cy=y, r=3.4, class_="dot")
     return tag("g", shape + dots, class_=f"series {one.kind}", data_series=one.kind)
 
 
 def _pieces(shares: Sequence[tuple[int, float]]) -> str:
-    """Neighbouring axes joined, gaps left open."""
+    """Join neighbouring axes; leave gaps open."""
     have = dict(shares)
     joined = [(k, (k + 1) % len(AXES)) for k in have if (k + 1) % len(AXES) in have]
     return "".join(tag("polyline", points=_corners([(a, have[a]), (b, have[b])]), class_="shape") for a, b in joined)

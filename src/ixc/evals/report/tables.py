@@ -1,5 +1,6 @@
-"""The tables of a report as values: comparison with the paper, resolutions, pairs of runs. Markdown, JSON and the page
-print the same ones.
+"""Tables of a report as values: comparison with the paper, image sizes, pairs of runs.
+
+Markdown, JSON and the page print the same tables.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from statistics import median
 from ixc.core.tiling import TILE
 from ixc.evals.intervals import Paired, compare
 from ixc.evals.paper_scores import AXES, TABLE_3, Axis, axis_of
-from ixc.evals.report.result import ReportRun, TaskReport
+from ixc.evals.report.run_report import ReportRun, TaskReport
 
 COMPARED = tuple(TABLE_3.rows)
-"""Rows of Table 3, our columns follow them."""
+"""Rows of Table 3 that are shown as columns beside our runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +23,15 @@ class Line:
     """One benchmark of the comparison."""
 
     axis: Axis
+    """The benchmark."""
     published: tuple[float | None, ...]
-    """One figure for each of `COMPARED`."""
+    """One score for each of `COMPARED`."""
     ours: tuple[TaskReport | None, ...]
-    """One for each run."""
+    """One result for each run."""
 
     @property
-    def marks(self) -> str:
-        """What makes our figures differ in kind: the keys of `MARKS`."""
+    def footnotes(self) -> str:
+        """Reasons why our scores are not directly comparable: keys of `FOOTNOTES`."""
         found = [r for r in self.ours if r]
         other = any(r.dataset != self.axis.datasets[0] for r in found)
         part = any(r.answered < r.total for r in found)
@@ -37,16 +39,16 @@ class Line:
         return "*" * other + "°" * any(r.stand_in for r in found) + "†" * part + "‡" * mixed
 
 
-MARKS = {
+FOOTNOTES = {
     "*": "measured on another split than the paper's (the paper's one is scored by a server)",
     "°": "scored by a rule where the paper asked a judge: not comparable",
-    "†": "only a part of the questions is answered",
+    "†": "only some of the questions are answered",
     "‡": "the runs were asked on different data files: not comparable with each other",
 }
 
 
 def comparison(runs: Sequence[ReportRun]) -> list[Line]:
-    """The sixteen lines of Table 3, in its order."""
+    """Return the sixteen lines of Table 3, in its order."""
     return [
         Line(
             axis=axis,
@@ -58,39 +60,43 @@ def comparison(runs: Sequence[ReportRun]) -> list[Line]:
 
 
 def _on(run: ReportRun, axis: Axis) -> TaskReport | None:
-    """The run's result on an axis, the paper's own split first; a split without a figure only if there is no other."""
+    """Return the run's result on an axis, preferring the paper's split; results without a score are skipped."""
     found = sorted((r for r in run.results if r.dataset in axis.datasets), key=lambda r: axis.datasets.index(r.dataset))
     return next((r for r in found if r.headline is not None), None)
 
 
 def beyond(run: ReportRun) -> list[TaskReport]:
-    """Results that the comparison does not print: further benchmarks, and second splits."""
+    """Return the results outside the comparison: further benchmarks, and second splits."""
     printed = {id(line.ours[0]) for line in comparison([run])}
     return [r for r in run.results if id(r) not in printed]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolutionRow:
-    """Sizes of a benchmark's pictures (Fig. 1b); areas in pixels."""
+    """Image sizes of a benchmark (Fig. 1b)."""
 
     title: str
+    """Name of the benchmark."""
     dataset: str
+    """Official name of the data set."""
     pictures: int
+    """Distinct images."""
     least: tuple[int, int]
-    """(width, height) of the picture with the smallest area."""
+    """(width, height) of the image with the smallest area, pixels."""
     middle: float
-    """Median area."""
+    """Median area, pixels."""
     most: tuple[int, int]
+    """(width, height) of the image with the largest area, pixels."""
     above_4k: float
-    """Share of pictures with more pixels than HD-55 holds, 0..1."""
+    """Share of images with more pixels than HD-55 has, 0..1."""
 
 
 HD_25, HD_55 = 25 * TILE**2, 55 * TILE**2
-"""Pixels of the two settings the model was trained with."""
+"""Pixels of the two HD settings the model was trained with."""
 
 
 def resolutions(runs: Sequence[ReportRun]) -> list[ResolutionRow]:
-    """One line a data set, smallest median first; the first run that has the data speaks."""
+    """Return one line per data set, smallest median first, from the first run that has the data."""
     found: dict[str, ResolutionRow] = {}
     for result in (r for run in runs for r in run.results if r.sizes):
         ordered = sorted(result.sizes, key=lambda size: size[0] * size[1])
@@ -110,43 +116,49 @@ def resolutions(runs: Sequence[ReportRun]) -> list[ResolutionRow]:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two runs on one benchmark, or why they cannot be compared."""
+    """Two runs on one benchmark, or the reason why they cannot be compared."""
 
     title: str
+    """Name of the benchmark."""
     dataset: str
+    """Official name of the data set."""
     first: str
+    """First run."""
     second: str
+    """Second run."""
     paired: Paired | None
+    """Paired comparison; None if impossible."""
     why: str = ""
+    """Reason why there is no comparison."""
 
 
 def pairs(runs: Sequence[ReportRun]) -> list[Pair]:
-    """The first run against each other one, on every benchmark both answered."""
+    """Compare the first run with each other run, on every benchmark both answered."""
     return [
-        _pair(runs[0], other, mine, theirs)
+        _pair(runs[0], other, first, second)
         for other in runs[1:]
-        for mine in runs[0].results
-        if (theirs := other.result(mine.task)) is not None
+        for first in runs[0].results
+        if (second := other.result(first.task)) is not None
     ]
 
 
-def _pair(one: ReportRun, two: ReportRun, mine: TaskReport, theirs: TaskReport) -> Pair:
-    names = {"title": mine.title, "dataset": mine.dataset, "first": one.name, "second": two.name}
-    if not mine.same_data(theirs):
-        return Pair(**names, paired=None, why=f"asked on different data, MD5 {mine.data} and {theirs.data}")
-    if mine.metric != theirs.metric:
-        return Pair(**names, paired=None, why=f"scored by {mine.metric} and by {theirs.metric}")
-    shared = [n for n, (_, rows) in mine.units.items() if n in theirs.units and theirs.units[n][1] == rows]
+def _pair(one: ReportRun, two: ReportRun, first: TaskReport, second: TaskReport) -> Pair:
+    names = {"title": first.title, "dataset": first.dataset, "first": one.name, "second": two.name}
+    if not first.same_data(second):
+        return Pair(**names, paired=None, why=f"asked on different data, MD5 {first.data} and {second.data}")
+    if first.metric != second.metric:
+        return Pair(**names, paired=None, why=f"scored by {first.metric} and by {second.metric}")
+    shared = [n for n, (_, rows) in first.units.items() if n in second.units and second.units[n][1] == rows]
     if not shared:
-        return Pair(**names, paired=None, why="no picture with the same questions answered by both")
-    asked = [(mine.per_row[i], theirs.per_row[i]) for n in shared for i in mine.units[n][1]]
+        return Pair(**names, paired=None, why="no image with the same questions answered by both")
+    asked = [(first.per_row[i], second.per_row[i]) for n in shared for i in first.units[n][1]]
     paired = compare(
-        [mine.units[n][0] for n in shared], [theirs.units[n][0] for n in shared], asked, scale=mine.scale
+        [first.units[n][0] for n in shared], [second.units[n][0] for n in shared], asked, scale=first.scale
     )  # fmt: skip
     return Pair(**names, paired=paired)
 
 
 def order(result: TaskReport) -> tuple[int, str]:
-    """The paper's order of benchmarks, further ones behind by name."""
+    """Sort key: the paper's order of benchmarks, then further ones by name."""
     axis = axis_of(result.dataset)
     return (AXES.index(axis) if axis else len(AXES)), result.dataset

@@ -1,4 +1,4 @@
-"""The score of a predictions file, beside it: RUN/<task>.score.json. No model is needed for it.
+"""Score a predictions file and write the score beside it, as RUN/<task>.score.json; no model is needed.
 
 RUN/docvqa_val.jsonl + DATA/DocVQA_VAL.tsv --score--> RUN/docvqa_val.score.json
 RUN/textvqa.jsonl + DATA/TextVQA_VAL.tsv --score, rule lmms--> RUN/textvqa.score.lmms.json
@@ -23,22 +23,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """A scored file."""
+class TaskScore:
+    """A scored predictions file."""
 
     task: Task
+    """The task."""
     run: Run
+    """The predictions that were scored."""
     score: Score
+    """Headline, table and per-row scores."""
     path: Path
-    """Where the score was written."""
+    """File that the score was written to."""
 
     @property
-    def part(self) -> bool:
-        """Only some of the data set's questions are answered."""
+    def partial(self) -> bool:
+        """Whether some of the data set's questions are unanswered."""
         return len(self.run.answered) < self.run.header.questions
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; a number that is none is null."""
+        """Return the JSON form; NaN and infinities become null."""
         found = {
             "task": self.task.name,
             "title": self.task.title,
@@ -55,10 +58,10 @@ class Result:
 
 
 def task_of(run: Run) -> Task:
-    """The task a file was made for.
+    """Look up the task that a file was made for.
 
     Raises:
-        DataError: there is none of this name.
+        DataError: no task has this name.
     """
     from ixc.evals.tasks import TASKS
 
@@ -69,8 +72,8 @@ def task_of(run: Run) -> Task:
     return TASKS[run.header.task]
 
 
-def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> Result:
-    """Scores a file and writes the result beside it; each rule has a file of its own, reports read the default's.
+def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None, rule: str = VLMEVALKIT) -> TaskScore:
+    """Score a file and write the result beside it; each rule has its own file, and reports read the default rule's.
 
     Raises:
         DataError: the file and the data do not belong together. UsageError: the answers are hidden.
@@ -82,17 +85,17 @@ def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None, rule: st
     path = score_path(run.path)
     if rule != VLMEVALKIT:
         path = path.with_suffix(f".{rule}.json")
-    result = Result(task=task, run=run, score=found, path=path)
+    result = TaskScore(task=task, run=run, score=found, path=path)
     text = json.dumps(result.as_dict(), ensure_ascii=False, indent=1) + "\n"
-    files.atomic_write(result.path, text.encode("utf-8", "replace"))  # a model may write half a surrogate pair
+    files.atomic_write(result.path, text.encode("utf-8", "replace"))  # a model may write a lone surrogate
     return result
 
 
 def files_of(given: Path) -> list[Path]:
-    """A predictions file, or those of a run's folder; files of single ranks wait until they are merged.
+    """List the predictions files of a path: the file itself, or those of a run's folder without files of single ranks.
 
     Raises:
-        DataError: the folder holds none. UsageError: neither file nor folder.
+        DataError: the folder holds none. UsageError: the path does not exist.
     """
     if not given.exists():
         raise UsageError(f"no file or folder {given}; give RUN or RUN/docvqa_val.jsonl")
@@ -105,7 +108,7 @@ def files_of(given: Path) -> list[Path]:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can hold: NaN as null, numbers of arrays as Python's."""
+    """Convert to what JSON can hold: NaN becomes null, array scalars become Python numbers, keys become strings."""
     if isinstance(value, dict):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""Pictures of a data set: their sizes for Fig. 1b, and small copies for the page. Pillow; nothing is enlarged.
+"""Images of a data set: their sizes for Fig. 1b, and thumbnails for the page. Uses Pillow; images are never enlarged.
 
-A header gives the size, so counting the pictures of a benchmark decodes none of them. A picture that cannot be read
-is None here: a report on a finished run is worth more than an error about one of its pictures.
+Sizes come from image headers, so no image is decoded for them. An unreadable image gives None: one broken image must
+not prevent the report of a finished run.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from hashlib import blake2b
 from PIL import Image
 
 from ixc.errors import IxcError
-from ixc.evals.report.result import Picture
+from ixc.evals.report.run_report import Picture
 from ixc.processing.image_io import open_image, read_size
 
 LONG_SIDE = 640
-"""Longest side of a picture on the page, pixels."""
+"""Long side of a thumbnail, pixels."""
 
 QUALITY = 72
-"""Of WebP: small print stays legible in about 30 KB."""
+"""WebP quality: small print stays legible in about 30 KB."""
 
 
 def digest(data: bytes) -> str:
-    """Name of the bytes of a picture."""
+    """Hash the bytes of an image."""
     return blake2b(data, digest_size=12).hexdigest()
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:
-    """(width, height) in pixels from the header, None if it cannot be read."""
+    """Read (width, height) in pixels from the header; None if it cannot be read."""
     try:
         return read_size(data)
     except IxcError:
         return None
 
 
-def small(data: bytes) -> Picture | None:
-    """A copy of at most `LONG_SIDE` on its long side, as the model saw it; None if it cannot be read."""
+def thumbnail(data: bytes) -> Picture | None:
+    """Make a thumbnail of the image as the model saw it, at most `LONG_SIDE` on its long side; None if unreadable."""
     try:
         copy = open_image(data)
     except IxcError:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ixc.bench import machine, speed, work
+from ixc.bench import machine, roofline, speed
 from ixc.bench.report import line_fit
 from ixc.bench.result import BenchResult, BenchRow, read
 from ixc.bench.run import BenchOptions
@@ -31,16 +31,18 @@ def test_flops_of_a_prefill_are_those_torch_counts() -> None:
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         types = torch.ones(1, count, dtype=torch.long)
         engine.model(inputs_embeds=embeds, mm_token_type_ids=types, logits_to_keep=1)
-    whole = work.prefill_flops(planned)
+    whole = roofline.prefill_flops(planned)
     # torch counts all of attention (QK and PV, not halved); ours the causal half
     assert whole + planned.flops()["attention"] == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
 def test_bytes_of_a_step_are_the_weights_a_decoder_reads() -> None:
     sizes = Subject(geometry="7b", layers=2).sizes
-    assert work.step_bytes(sizes, bits=32, tokens=0) == 4 * (2 * sizes.matrices_per_layer + sizes.width * sizes.vocab)
+    assert roofline.step_bytes(sizes, bits=32, tokens=0) == 4 * (
+        2 * sizes.matrices_per_layer + sizes.width * sizes.vocab
+    )
     # two bfloat16 for 128 weights of half a byte: 4.25 bits
-    four, whole = (work.step_bytes(sizes, bits=bits, tokens=0) for bits in (4, 32))
+    four, whole = (roofline.step_bytes(sizes, bits=bits, tokens=0) for bits in (4, 32))
     assert four / whole == pytest.approx(4.25 / 32)
 
 

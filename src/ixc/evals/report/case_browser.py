@@ -1,7 +1,7 @@
-"""The browser of cases: every question with its picture under the tile grid the model saw, and what was said of it.
+"""Case browser of the page: each question with its image, the tile grid the model saw, the answer and the prediction.
 
-Pictures are defined once as SVG symbols and shown by `<use>`: ten questions about a page cost one copy of it. The grid
-is drawn by SVG over the picture, at the place and size that `ixc.core.tiling.partition` gives it on the white canvas.
+Images are defined once as SVG symbols and shown by `<use>`: ten questions about one page embed it once. The grid is an
+SVG overlay at the position and size that `ixc.core.tiling.partition` computes on the white canvas.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Sequence
 
 from ixc.core.tiling import Partition, partition
 from ixc.errors import GeometryError
-from ixc.evals.report import words
-from ixc.evals.report.pictures import digest
-from ixc.evals.report.result import PARTLY, RIGHT, UNSCORED, WRONG, Picture, ReportCase, ReportRun, TaskReport
+from ixc.evals.report import formatting
+from ixc.evals.report.run_report import PARTLY, RIGHT, UNSCORED, WRONG, Picture, ReportCase, ReportRun, TaskReport
 from ixc.evals.report.tables import order
+from ixc.evals.report.thumbnails import digest
 from ixc.utils.svg import escape, number, tag, text
 
 VERDICTS = (RIGHT, PARTLY, WRONG, UNSCORED)
 
 MOST_NUMBERED = 60
-"""Grids of more tiles carry no numbers."""
+"""Most tiles of a grid that shows tile numbers."""
 
 
 def browser(runs: Sequence[ReportRun]) -> str:
-    """Filters, count and cards."""
+    """Render filters, count and cards."""
     shown = [(run, r, c) for run in runs for r in sorted(run.results, key=order) for c in r.cases]
     cards = "".join(_card(n, run, result, case, several=len(runs) > 1) for n, (run, result, case) in enumerate(shown))
     return (
@@ -34,8 +34,8 @@ def browser(runs: Sequence[ReportRun]) -> str:
     )
 
 
-def said(runs: Sequence[ReportRun]) -> str:
-    """How many of the questions the page shows."""
+def count_of(runs: Sequence[ReportRun]) -> str:
+    """Describe how many of the questions the page shows."""
     shown = sum(len(r.cases) for run in runs for r in run.results)
     answered = sum(r.answered for run in runs for r in run.results)
     return f"{shown:,} of {answered:,} answered questions"
@@ -46,7 +46,7 @@ def _symbols(cases: Sequence[ReportCase]) -> str:
     images = "".join(
         tag(
             "symbol",
-            # 1 x 1: the symbol is stretched to the place of the picture on the canvas
+            # 1 x 1: <use> stretches the symbol to the image's place on the canvas
             tag("image", href=_uri(p), width=1, height=1, preserveAspectRatio="none"),
             id=f"p-{name}",
             viewBox="0 0 1 1",
@@ -84,8 +84,10 @@ _SEARCH = '<input type="search" id="find" placeholder="question, answer, predict
 
 
 def _radio(value: str, label: str, *, checked: bool = False) -> str:
-    mark = " checked" if checked else ""
-    return f'<label class="verdict {value}"><input type="radio" name="verdict" value="{value}"{mark}>{label}</label>'
+    attribute = " checked" if checked else ""
+    return (
+        f'<label class="verdict {value}"><input type="radio" name="verdict" value="{value}"{attribute}>{label}</label>'
+    )
 
 
 def _card(place: int, run: ReportRun, result: TaskReport, case: ReportCase, *, several: bool) -> str:
@@ -104,15 +106,15 @@ def _card(place: int, run: ReportRun, result: TaskReport, case: ReportCase, *, s
 
 def _figure(picture: Picture | None, case: ReportCase, place: int) -> str:
     if picture is None:
-        return tag("p", "This picture cannot be read.", class_="lost")
+        return tag("p", "This image cannot be read.", class_="lost")
     try:
-        part = partition(picture.width, picture.height, hd=case.hd, rule=case.rule)
-    except GeometryError as error:  # too long and thin for any grid: the picture still says what was asked
+        part = partition(picture.width, picture.height, hd=case.hd, rule=case.partition)
+    except GeometryError as error:  # aspect ratio outside every grid; the case is shown without tiles
         return tag("p", escape(str(error)), class_="lost")
-    unseen = case.seen is not None and place >= case.seen
-    tiles = f"HD-{case.hd}: {part.grid_w} × {part.grid_h} tiles, drawn at {words.size(_drawn(part))}"
-    caption = f"{words.size((picture.width, picture.height))} px, {'not shown to the model' if unseen else tiles}"
-    return tag("figure", _canvas(picture, part, caption, grid=not unseen) + tag("figcaption", caption))
+    omitted = case.shown is not None and place >= case.shown
+    tiles = f"HD-{case.hd}: {part.grid_w} × {part.grid_h} tiles, drawn at {formatting.size(_drawn(part))}"
+    caption = f"{formatting.size((picture.width, picture.height))} px, {'not shown to the model' if omitted else tiles}"
+    return tag("figure", _canvas(picture, part, caption, grid=not omitted) + tag("figcaption", caption))
 
 
 def _drawn(part: Partition) -> tuple[int, int]:
@@ -120,7 +122,7 @@ def _drawn(part: Partition) -> tuple[int, int]:
 
 
 def _canvas(picture: Picture, part: Partition, caption: str, *, grid: bool) -> str:
-    """The white canvas, the picture on it, the tiles over it."""
+    """Draw the white canvas, the image on it, and the tile grid over it."""
     wide, high, tile = part.canvas_width, part.canvas_height, part.tile
     lines = "".join(f"M{c * tile} 0V{high}" for c in range(1, part.grid_w))
     lines += "".join(f"M0 {r * tile}H{wide}" for r in range(1, part.grid_h))

@@ -1,7 +1,7 @@
-"""Image cells of a data set -> encoded image files: base64, a list of base64, or the index of another row.
+"""Decode the image cells of a data set: base64, a list of base64 strings, or the index of another row.
 
 VLMEvalKit's TSV format: a cell of at most 64 characters is the index of another row, before or behind, that holds the
-picture; references do not chain, save backwards, where the row referred to has been resolved already.
+image; references do not chain, except backwards, where the row referred to is already resolved.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ from ixc.processing.image_formats import FORMATS, HEAD_BYTES, format_of
 from ixc.utils.data_url import DataUrlError, decode_base64
 
 REFERENCE_LENGTH = 64
-"""An image cell of at most so many characters is the index of another row."""
+"""Longest image cell that is read as the index of another row, characters."""
 
 
-def pictures(
+def decode_images(
     indices: Sequence[str], cells: Sequence[str], numbers: Sequence[int], path: Path
 ) -> list[tuple[bytes, ...]]:
-    """Image files of every row; equal cells share theirs.
+    """Decode the image files of every row; equal cells share one tuple.
 
     Args:
-        indices: of the rows that have an image, each different.
+        indices: indices of the rows that have an image, all different.
         cells: their image cells.
-        numbers: their places in the file from 1, for messages.
-        path: that file, for messages.
+        numbers: their row numbers in the file, from 1, for messages.
+        path: the file, for messages.
 
     Raises:
         DataError: a cell that is no image, no list of images and no index of a row with an image.
     """
-    whole = dict(zip(indices, cells, strict=True))
+    resolved = dict(zip(indices, cells, strict=True))
     decoded: dict[str, tuple[bytes, ...]] = {}
     found = []
     for index, number in zip(indices, numbers, strict=True):
         where = f"{path} row {number} (index {index})"
-        if len(whole[index]) <= REFERENCE_LENGTH:
-            whole[index] = _referred(whole[index], whole, where)
-        cell = whole[index]
+        if len(resolved[index]) <= REFERENCE_LENGTH:
+            resolved[index] = _referred(resolved[index], resolved, where)
+        cell = resolved[index]
         if cell not in decoded:
             decoded[cell] = tuple(_decode(text, where) for text in _texts(cell, where))
         found.append(decoded[cell])
     return found
 
 
-def _referred(index: str, whole: Mapping[str, str], where: str) -> str:
-    if index not in whole:
+def _referred(index: str, resolved: Mapping[str, str], where: str) -> str:
+    if index not in resolved:
         raise DataError(
             f"{where}: its image is {index[:20]!r} ({len(index)} characters, so the index of another row), and no row "
             "with an image has that index; give the image itself"
         )
-    if len(whole[index]) <= REFERENCE_LENGTH:
+    if len(resolved[index]) <= REFERENCE_LENGTH:
         raise DataError(f"{where}: its image refers to row {index}, which only refers on; refer to a row with an image")
-    return whole[index]
+    return resolved[index]
 
 
 def _texts(cell: str, where: str) -> list[str]:

@@ -1,11 +1,11 @@
-"""Rows of a data set -> the units that a bootstrap draws, for each way a benchmark makes its figure.
+"""Group the rows of a data set into bootstrap units, for each way a benchmark computes its score.
 
-    mean           questions of one picture together; most benchmarks
-    mme            acc + acc+ in every category; a unit is a picture with its two questions
-    hallusion      mean of aAcc, fAcc, qAcc; a unit is a set of figures and questions, which never share rows
+    mean           all questions of one image; most benchmarks
+    mme            acc + acc+ in every category; a unit is an image with its two questions
+    hallusion      mean of aAcc, fAcc, qAcc; a unit is a set of figures and questions, disjoint from the others
 
-Only rows of the split that makes the headline are drawn, and of MMBench the base rows: a rotation counts through its
-base. A unit's sums must give the benchmark's figure back to 1e-6, else there is no interval: a wrong interval is worse.
+Only rows of the headline's split are resampled, and of MMBench only base rows: a rotation counts through its base. The
+units must reproduce the benchmark's score to 1e-6, else no interval is given: a wrong interval is worse than none.
 """
 
 from __future__ import annotations
@@ -16,27 +16,34 @@ from typing import Any
 
 from ixc.evals.intervals import Unit, figure
 from ixc.evals.metrics.circular import ROTATION
-from ixc.evals.report.result import Index
+from ixc.evals.report.run_report import Index
 
 Units = dict[str, tuple[Unit, tuple[Index, ...]]]
+"""Name of a unit -> the unit and the indices of its questions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """One row with its score, and what groups it."""
+    """One scored row with its grouping keys."""
 
     index: Index
+    """Index of the row."""
     score: float
+    """0 to 1."""
     picture: str
-    """Digest of its pictures."""
+    """Digest of its images."""
     row: Mapping[str, Any]
+    """Columns of the row."""
 
 
 def units_of(dataset: str, scored: Sequence[Scored], headline: float | None, *, split: str = "") -> tuple[Units, float]:
-    """(units, what a ratio of 1 is worth); no units where they do not give the headline back.
+    """Build (units, scale of a ratio of 1); no units where they do not reproduce the headline.
 
     Args:
-        split: the one that makes the headline, where the rows have several.
+        dataset: official name.
+        scored: rows with scores.
+        headline: the benchmark's score.
+        split: split of the headline, where the rows have several.
     """
     kept = _kept(dataset, scored, split)
     make: Callable[[Sequence[Scored]], Units] = {"MME": _mme, "HallusionBench": _hallusion}.get(dataset, _mean)
@@ -73,7 +80,7 @@ def _mean(scored: Sequence[Scored]) -> Units:
 def _mme(scored: Sequence[Scored]) -> Units:
     units: Units = {}
     for name, group in _grouped(scored, lambda s: f"{s.row.get('category')}/{s.row.get('image_path')}").items():
-        both = len(group) > 1 and all(s.score >= 1 for s in group[:2])  # acc+ looks at the first two questions
+        both = len(group) > 1 and all(s.score >= 1 for s in group[:2])  # parity: acc+ uses the first two questions
         unit = Unit(
             stratum=str(group[0].row.get("category")),
             sums=(sum(s.score for s in group), float(both)),
@@ -88,18 +95,18 @@ def _hallusion(scored: Sequence[Scored]) -> Units:
     for name, group in _grouped(scored, lambda s: "/".join(_place(s)[:2])).items():
         figures = _grouped(group, lambda s: _place(s)[2]).values()
         questions = _grouped(group, lambda s: _place(s)[3]).values()
-        sums = (sum(s.score for s in group), _whole(figures), _whole(questions))
+        sums = (sum(s.score for s in group), _count_all_right(figures), _count_all_right(questions))
         unit = Unit(sums=sums, counts=(len(group), len(figures), len(questions)))
         units[name] = (unit, tuple(s.index for s in group))
     return units
 
 
 def _place(one: Scored) -> tuple[str, str, str, str]:
-    """(category without VD / VS, set, figure, question) from `number_category_subcategory_set_figure_question`."""
+    """Parse `number_category_subcategory_set_figure_question`: (category without VD / VS, set, figure, question)."""
     parts = (str(one.index).split("_") + [""] * 6)[3:6]
     kind = str(one.row.get("l2-category") or one.row.get("l2_category")).replace("VD_", "").replace("VS_", "")
     return kind, parts[0], parts[1], parts[2]
 
 
-def _whole(groups: Any) -> float:
+def _count_all_right(groups: Any) -> float:
     return float(sum(all(s.score >= 1 for s in group) for group in groups))

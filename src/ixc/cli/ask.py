@@ -1,0 +1,247 @@
+"""The commands `ixc ask` and `ixc chat`: questions about images and pages of PDFs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ixc.cli.checks import check_fits, check_model, check_run, check_setting
+from ixc.cli.options import (
+    Compile,
+    Device,
+    Dpi,
+    Dtype,
+    Hd,
+    Json,
+    Model,
+    NewTokens,
+    PageNumber,
+    Partition,
+    Plora,
+    PrefixCache,
+    ScanPixels,
+    TileCache,
+    engine_options,
+    load_engine,
+    takes,
+)
+from ixc.cli.terminal import existing, lines, note, read_standard_input, report, write_pieces
+from ixc.errors import IxcError, UsageError
+
+if TYPE_CHECKING:
+    from ixc.inference.engine import Engine
+    from ixc.inference.request import Answer, Request
+    from ixc.inference.standalone import StandaloneEngine
+    from ixc.processing.pages import Rendering
+
+ASK_EXAMPLES = (
+    'ixc ask page.png "What is the title?"',
+    'ixc ask scan.jpg "What is the Total?" --hd 9 --json',
+    'ixc ask left.png right.png "What differs?" --model ./internlm-xcomposer2-4khd-7b --hd 25',
+    'ixc ask report.pdf#3 "What is the title?"',
+    'curl -s https://example.org/page.png | ixc ask - "What is the title?"',
+)
+
+CHAT_EXAMPLES = (
+    "ixc chat page.png",
+    "ixc chat scan.jpg --hd 9",
+    'printf "What is the title?\\nWhat is the Total?\\n" | ixc chat receipt.png',
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskOptions:
+    """Options of `ixc ask`; the help of each field says what it does."""
+
+    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Image files; - is standard input.")] = (
+        None
+    )
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question, last, in quotes.")]
+    page: PageNumber = None
+    dpi: Dpi = 200
+    scan_pixels: ScanPixels = False
+    model: Model = None
+    hd: Hd = None
+    partition: Partition = None
+    max_new_tokens: NewTokens = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    plora: Plora = "separate"
+    compile: Compile = False
+    as_json: Json = False
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """Options of `Engine.ask` and `Engine.stream`."""
+        return {"hd": self.hd, "partition": self.partition, "max_new_tokens": self.max_new_tokens}
+
+    @property
+    def suits_standalone(self) -> bool:
+        """Whether the standalone engine has all of these options."""
+        return (
+            self.plora == "separate"
+            and not self.compile
+            and self.dtype in ("auto", "float32")
+            and self.device in ("auto", "cpu")
+        )
+
+
+@takes(AskOptions)
+def ask(options: AskOptions) -> None:
+    """Answer a question about one or more images or pages of PDFs; the answer is printed while it is generated."""
+    from ixc.processing.pages import Rendering
+
+    names = options.images or []
+    _check_question(names, options.question)
+    check_run(device=options.device, dtype=options.dtype, plora=options.plora, compile=options.compile)
+    check_setting(options.hd, options.partition, options.max_new_tokens)
+    # Images are opened before the model is loaded: an unreadable file must not cost seconds first.
+    pictures = _open_pages(names, options.page, Rendering(dpi=options.dpi, scan_pixels=options.scan_pixels))
+    folder = check_model(options.model)
+    check_fits(folder, [picture.size for picture in pictures], hd=options.hd, partition=options.partition)
+    ready = _standalone(folder, pictures, options) if options.suits_standalone else None
+    if ready is not None:
+        standalone, request = ready
+        _print(options, lambda: standalone.answer(request), lambda: standalone.stream(request))
+        return
+    wanted = engine_options(plora=options.plora, compile=options.compile)
+    engine = load_engine(options.model, device=options.device, dtype=options.dtype, **wanted)
+    asked = pictures, options.question
+    _print(
+        options,
+        lambda: engine.ask(*asked, **options.generation),
+        lambda: engine.stream(*asked, **options.generation),
+    )
+
+
+def _print(options: AskOptions, answer: Callable[[], Answer], stream: Callable[[], Iterator[str]]) -> None:
+    """Print the whole answer as JSON, or its text piece by piece."""
+    if not options.as_json:
+        write_pieces(stream())
+        return
+    found = {"question": options.question, "images": options.images or [], **answer().as_dict()}
+    print(json.dumps(found, ensure_ascii=False))
+
+
+def _standalone(folder: Path, pictures: list[Any], options: AskOptions) -> tuple[StandaloneEngine, Request] | None:
+    """Prepare the question without importing transformers; None where the full engine must answer."""
+    from ixc.inference.standalone import open_folder
+
+    found = open_folder(folder)
+    if found is None:
+        return None
+    request = found.prepare(pictures, options.question, **options.generation)
+    return (found, request) if found.load(device=options.device) else None
+
+
+def _open_pages(names: list[str], page: int | None, rendering: Rendering | None = None) -> list[Any]:
+    """Open the named images, - being standard input; warnings about them go to stderr."""
+    from ixc.processing.pages import PageReference, open_page, reference_of
+
+    found = []
+    for name in names:
+        if name == "-":
+            reference = PageReference(source=read_standard_input(), page=page)
+        else:
+            reference = reference_of(name, page)
+            existing(str(reference.source))
+        opened = open_page(reference, rendering)
+        for warning in opened.warnings:
+            note(warning)
+        found.append(opened.image)
+    return found
+
+
+def _check_question(images: list[str], question: str) -> None:
+    """Check that the last argument is a question: the parser takes it for one even if the question was forgotten."""
+    if question == "-" or os.path.isfile(question):
+        raise UsageError(
+            f"the last argument {question!r} is an image, and a question must follow: "
+            f'ixc ask {" ".join([*images, question])} "What is the title?"'
+        )
+    if not images:
+        raise UsageError(f'0 images before the question {question!r}, at least 1 needed: ixc ask page.png "..."')
+    if not question.strip():
+        raise UsageError("the question is empty; write it last, in quotes")
+    if images.count("-") > 1:
+        raise UsageError(f"standard input is named {images.count('-')} times and can be read once; save it to a file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions:
+    """Options of `ixc chat`; the help of each field says what it does."""
+
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images of the first turn.")]
+    page: PageNumber = None
+    model: Model = None
+    hd: Hd = None
+    partition: Partition = None
+    max_new_tokens: NewTokens = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    plora: Plora = "separate"
+    compile: Compile = False
+    tile_cache: TileCache = None
+    prefix_cache: PrefixCache = None
+
+
+@takes(ChatOptions)
+def chat(options: ChatOptions) -> None:
+    """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
+    speed = {"plora": options.plora, "compile": options.compile, "prefix_cache": options.prefix_cache}
+    check_run(device=options.device, dtype=options.dtype, **speed)
+    check_setting(options.hd, options.partition, options.max_new_tokens)
+    pictures = _open_pages(options.images, options.page)
+    sizes = [picture.size for picture in pictures]
+    check_fits(check_model(options.model), sizes, hd=options.hd, partition=options.partition)
+    wanted = engine_options(**speed, tile_cache=options.tile_cache)
+    engine = load_engine(options.model, device=options.device, dtype=options.dtype, **wanted)
+    conversation = _Conversation(engine, pictures, options)
+    for line in lines():
+        try:
+            if not conversation.turn(line):
+                return
+        except IxcError as error:
+            if not sys.stdin.isatty():
+                raise
+            report(error)
+
+
+class _Conversation:
+    """State of one `ixc chat`: images, settings and the turns so far."""
+
+    def __init__(self, engine: Engine, images: list[Any], options: ChatOptions) -> None:
+        self.engine, self.images = engine, images
+        self.settings: dict[str, Any] = {
+            "hd": options.hd,
+            "partition": options.partition,
+            "max_new_tokens": options.max_new_tokens,
+        }
+        self.history: list[tuple[str, str]] = []
+
+    def turn(self, line: str) -> bool:
+        """Answer a question or carry out a command; return False at the end of the conversation."""
+        if line.startswith("/"):
+            return self._command(*line.split())
+        if question := line.strip():
+            answer = self.engine.stream(self.images, question, history=tuple(self.history), **self.settings)
+            self.history.append((question, write_pieces(answer)))
+        return True
+
+    def _command(self, command: str, *values: str) -> bool:
+        if command in ("/quit", "/exit") and not values:
+            return False
+        if command == "/clear" and not values:
+            self.history.clear()
+        elif command == "/hd" and len(values) == 1 and values[0].isdecimal() and int(values[0]) > 0:
+            self.settings["hd"] = int(values[0])
+        else:
+            raise UsageError(f"no command {' '.join([command, *values])!r}; use /hd 25 (1 and more), /clear or /quit")
+        return True
