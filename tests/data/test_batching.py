@@ -46,7 +46,7 @@ def processor(tiny_folder: Path) -> IxcProcessor:
 
 @pytest.fixture(scope="module")
 def encoder(processor: IxcProcessor) -> Encoder:
-    return Encoder(processor, context=2048)
+    return Encoder(processor, max_seq_length=2048)
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +89,16 @@ def test_encoding_equals_the_processors(talks: JsonLines, processor: IxcProcesso
     other = IxcProcessor(processor.image_processor, processor.tokenizer, published_quirks=quirks)
     for i in range(4):
         wanted = other.encode_training(talks[i].messages, hd=4, partition="native", return_tensors="pt")
-        found = collate([Encoder(other, context=2048).encode(talks[i], hd=4, rule="native")])
+        found = collate([Encoder(other, max_seq_length=2048).encode(talks[i], hd=4, partition="native")])
         assert set(found) == set(wanted) - {"attention_mask"} | {"position_ids"}
         for key in set(found) & set(wanted):
             assert torch.equal(found[key], torch.as_tensor(wanted[key])), key
 
 
 def test_check_counts(talks: JsonLines, encoder: Encoder) -> None:
-    report = check(talks, encoder, hd=4, rule="native")
+    report = check(talks, encoder, hd=4, partition="native")
     assert (report.records, report.images, report.problems) == (8, 8, [])
-    assert report.tokens[4] == [encoder.text(talks[i], hd=4, rule="native").tokens for i in range(8)]
+    assert report.tokens[4] == [encoder.text(talks[i], hd=4, partition="native").tokens for i in range(8)]
     assert sum(report.histogram(55)) == 8
     assert sum(report.tokens[55]) > sum(report.tokens[4])
     assert json.loads(json.dumps(report.as_dict()))["tokens"]["HD-4"]["sum"] == sum(report.tokens[4])
@@ -125,7 +125,7 @@ START = StreamPosition()
 
 
 def drawn(mixture: Mixture, count: int, place: StreamPosition = START) -> list[tuple[str, int]]:
-    return [(draw.source.name, draw.index) for _, draw in islice(mixture.walk(place), count)]
+    return [(draw.source.name, draw.index) for _, draw in islice(mixture.iterate(place), count)]
 
 
 def test_a_round_holds_every_record_as_often_as_its_weight_says() -> None:
@@ -152,7 +152,7 @@ def test_it_goes_on_from_two_integers() -> None:
     assert whole != drawn(Mixture(sources, seed=2), 100)
     for stop in (0, 1, 13, 14, 15, 77):
         mixture = Mixture(sources, seed=1)
-        place = mixture.after(StreamPosition(), stop)
+        place = mixture.advance(StreamPosition(), stop)
         assert place == StreamPosition(*divmod(stop, 14))
         assert whole[stop:] == drawn(mixture, 100 - stop, place)
 
@@ -165,19 +165,21 @@ def test_an_unshuffled_source_keeps_its_order() -> None:
 
 
 def test_kept_records_only_and_wrong_sources() -> None:
-    mixture = Mixture([Source(name="a", records=Numbers(9), hd=9, keep=[2, 5])])
+    mixture = Mixture([Source(name="a", records=Numbers(9), hd=9, indices=[2, 5])])
     assert {i for _, i in drawn(mixture, 6)} == {2, 5}
     with pytest.raises(UsageError, match="weight 0, above 0 needed"):
         Mixture([Source(name="a", records=Numbers(9), hd=9, weight=0)])
     with pytest.raises(UsageError, match="2 sources have 1 names"):
         Mixture([Source(name="a", records=Numbers(9), hd=9)] * 2)
     with pytest.raises(DataError, match="0 usable records"):
-        Mixture([Source(name="a", records=Numbers(9), hd=9, keep=[])])
+        Mixture([Source(name="a", records=Numbers(9), hd=9, indices=[])])
 
 
 def test_dynamic_settings_lie_between_the_picture_and_the_hd(talks: JsonLines, encoder: Encoder) -> None:
     mixture = Mixture([Source(name="a", records=talks, hd=9, dynamic=True)])
-    batches = Batches(mixture, encoder, settings=BatchSettings(samples=8, budget=2048), rule="original")
+    batches = Batches(
+        mixture, encoder, settings=BatchSettings(global_batch_size=8, max_tokens_per_batch=2048), partition="original"
+    )
     settings = [
         s.hd for number in range(6) for packs in batches.step(StreamPosition(number, 0)).packs[0] for s in packs
     ]
@@ -190,24 +192,26 @@ def test_dynamic_settings_lie_between_the_picture_and_the_hd(talks: JsonLines, e
 
 def batches_of(talks: JsonLines, encoder: Encoder, *, ranks: int = 1, budget: int = 2048, samples: int = 8) -> Batches:
     mixture = Mixture([Source(name="a", records=talks, hd=4)])
-    settings = BatchSettings(samples=samples, budget=budget, ranks=ranks)
-    return Batches(mixture, encoder, settings=settings, rule="native")
+    settings = BatchSettings(global_batch_size=samples, max_tokens_per_batch=budget, world_size=ranks)
+    return Batches(mixture, encoder, settings=settings, partition="native")
 
 
 def test_packs_keep_the_budget_and_lose_nothing(talks: JsonLines, encoder: Encoder) -> None:
     for ranks in (1, 2, 4):
-        step = batches_of(talks, encoder, ranks=ranks).step(StreamPosition())
+        step = batches_of(talks, encoder, world_size=ranks).step(StreamPosition())
         assert len({len(packs) for packs in step.packs}) == 1
         packs = [pack for mine in step.packs for pack in mine]
         assert sorted(s.draw.index for pack in packs for s in pack) == list(range(8))
         assert all(sum(s.text.tokens for s in pack) <= 2048 for pack in packs)
         assert max(step.tiles()) - min(step.tiles()) <= 4  # no more than the tiles of one picture
-        assert step.place == StreamPosition(1, 0)
+        assert step.position == StreamPosition(1, 0)
 
 
 def test_two_settings_are_never_in_one_pack(talks: JsonLines, encoder: Encoder) -> None:
     sources = [Source(name="a", records=talks, hd=1), Source(name="b", records=talks, hd=3)]
-    batches = Batches(Mixture(sources), encoder, settings=BatchSettings(samples=16, budget=2048))
+    batches = Batches(
+        Mixture(sources), encoder, settings=BatchSettings(global_batch_size=16, max_tokens_per_batch=2048)
+    )
     packs = batches.step(StreamPosition()).packs[0]
     assert all(len({s.hd for s in pack}) == 1 for pack in packs)
     assert {s.hd for pack in packs for s in pack} == {1, 3}
@@ -215,9 +219,9 @@ def test_two_settings_are_never_in_one_pack(talks: JsonLines, encoder: Encoder) 
 
 def test_one_packed_step_is_the_mean_of_single_steps(talks: JsonLines, encoder: Encoder, tiny_folder: Path) -> None:
     model = load(tiny_folder).eval()
-    wide = Encoder(encoder.processor, context=8192)
-    encoded = [wide.encode(talks[i], hd=4, rule="native") for i in range(8)]
-    items = sum(one.text.learned for one in encoded)
+    wide = Encoder(encoder.processor, max_seq_length=8192)
+    encoded = [wide.encode(talks[i], hd=4, partition="native") for i in range(8)]
+    items = sum(one.text.num_labels for one in encoded)
 
     def gradients(batches: list[dict[str, torch.Tensor]]) -> tuple[float, list[torch.Tensor]]:
         model.zero_grad()
@@ -236,7 +240,7 @@ def test_one_packed_step_is_the_mean_of_single_steps(talks: JsonLines, encoder: 
 
 
 def test_the_first_label_of_a_conversation_is_never_learned(talks: JsonLines, encoder: Encoder) -> None:
-    batch = collate([encoder.encode(talks[i], hd=1, rule="native") for i in range(3)])
+    batch = collate([encoder.encode(talks[i], hd=1, partition="native") for i in range(3)])
     starts = batch["position_ids"][0] == 0
     assert int(starts.sum()) == 3
     assert (batch["labels"][0][starts] == IGNORED).all()
@@ -244,11 +248,11 @@ def test_the_first_label_of_a_conversation_is_never_learned(talks: JsonLines, en
 
 
 def test_errors_of_batches(talks: JsonLines, encoder: Encoder) -> None:
-    with pytest.raises(DataError, match=r"talks\.jsonl line \d+: .* a pack holds 300; raise the budget"):
-        batches_of(talks, encoder, budget=300).step(StreamPosition())
+    with pytest.raises(DataError, match=r"talks\.jsonl line \d+: .* a pack holds 300; raise max_tokens_per_batch"):
+        batches_of(talks, encoder, max_tokens_per_batch=300).step(StreamPosition())
     with pytest.raises(UsageError, match="2 samples a step for 4 ranks"):
-        BatchSettings(samples=2, budget=2048, ranks=4)
-    one = encoder.encode(talks[0], hd=1, rule="native")
+        BatchSettings(global_batch_size=2, max_tokens_per_batch=2048, world_size=4)
+    one = encoder.encode(talks[0], hd=1, partition="native")
     one.text.labels[:] = [IGNORED] * one.text.tokens
     with pytest.raises(DataError, match="labels of a batch of 1 conversations are learned from"):
         collate([one])
@@ -285,11 +289,11 @@ def test_tables_and_streams(tmp_path: Path, encoder: Encoder) -> None:
     ):
         assert len(table) == 5
         for i in (0, 1, 4, 2):
-            wanted = collate([encoder.encode(lines[i], hd=4, rule="native")])
-            found = collate([encoder.encode(table[i], hd=4, rule="native")])
+            wanted = collate([encoder.encode(lines[i], hd=4, partition="native")])
+            found = collate([encoder.encode(table[i], hd=4, partition="native")])
             assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     mixture = Mixture([Source(name="s", records=stream, hd=4, shuffle=False)])
-    assert [draw.index for _, draw in islice(mixture.walk(), 7)] == [0, 1, 2, 3, 4, 0, 1]
+    assert [draw.index for _, draw in islice(mixture.iterate(), 7)] == [0, 1, 2, 3, 4, 0, 1]
     with pytest.raises(DataError, match="5 rows, 6 were promised"):
         StreamingDataset(tmp_path / "parquet", count=6)[5]
     with pytest.raises(UsageError, match=r"is no parquet.*; leave out --stream"):

@@ -49,6 +49,7 @@ from ixc.cli.options import (
     examples,
     load_engine,
     quiet_libraries,
+    renamed,
 )
 from ixc.cli.read import READ_EXAMPLES, read
 from ixc.cli.serve import SERVE_EXAMPLES, serve
@@ -63,7 +64,15 @@ from ixc.cli.terminal import (
     report,
     write_pieces,
 )
-from ixc.cli.train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, merge, plan_train, train
+from ixc.cli.train import (
+    MERGE_EXAMPLES,
+    OLD_TRAIN_OPTIONS,
+    PLAN_TRAIN_EXAMPLES,
+    TRAIN_EXAMPLES,
+    merge,
+    plan_train,
+    train,
+)
 from ixc.errors import IxcError, UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +93,7 @@ app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 app.command(name="quantize", epilog=examples(*QUANTIZE_EXAMPLES))(quantize)
 app.command(name="synth", epilog=examples(*SYNTH_EXAMPLES))(synth)
-app.command(name="train", epilog=examples(*TRAIN_EXAMPLES))(train)
+app.command(name="train", epilog=examples(*TRAIN_EXAMPLES), cls=renamed(OLD_TRAIN_OPTIONS))(train)
 app.command(name="merge", epilog=examples(*MERGE_EXAMPLES))(merge)
 app.command(name="plan-train", epilog=examples(*PLAN_TRAIN_EXAMPLES))(plan_train)
 app.command(name="read", epilog=examples(*READ_EXAMPLES))(read)

@@ -5,20 +5,80 @@ Part of the command line, beside `cli` and `cli_eval`.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperCommand
+
+from ixc.cli.terminal import note
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
+
+Options = TypeVar("Options")
 
 
 def examples(*lines: str) -> str:
     """The epilog of a command's help: blank lines keep one example a line."""
     return "\n\n".join(["Examples:", *lines])
+
+
+def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Turn a function of one options object into a typer command with one parameter per field of that object.
+
+    Args:
+        options: frozen keyword-only dataclass; every field is annotated with a `typer.Option` or `typer.Argument`.
+            Arguments keep the order of the fields.
+    """
+    hints = get_type_hints(options, include_extras=True)
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        def command(**values: Any) -> None:
+            function(options(**values))
+
+        parameters = [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if each.default is MISSING else each.default,
+                annotation=hints[each.name],
+            )
+            for each in fields(options)  # pyright: ignore[reportArgumentType] - a dataclass, which no bound can say
+        ]
+        command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess] - read by typer
+        command.__annotations__ = {name: hints[name] for name in (each.name for each in parameters)}
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        return command
+
+    return decorate
+
+
+def renamed(old: Mapping[str, str]) -> type[TyperCommand]:
+    """Return a command class that accepts the old spellings of options, with a note, for one release.
+
+    Args:
+        old: old spelling -> new spelling, both with their dashes.
+    """
+
+    class RenamedOptions(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            return super().parse_args(ctx, [_new_spelling(word, old) for word in args])
+
+    return RenamedOptions
+
+
+def _new_spelling(word: str, old: Mapping[str, str]) -> str:
+    name, equals, value = word.partition("=")
+    if name not in old:
+        return word
+    note(f"{name} is now {old[name]}; the old spelling goes with the next release")
+    return f"{old[name]}{equals}{value}"
 
 
 Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]

@@ -1,7 +1,6 @@
-"""What a command needs of its terminal: lines in, pieces and progress out, errors as one line and an exit code.
+"""Terminal input and output of the commands: lines, streamed text, progress bars, errors as one line and an exit code.
 
-Part of the command line: besides `cli` and `cli_eval` the only file that reads standard input or writes to standard
-output and error.
+Besides the command modules the only file that reads standard input or writes to standard output and error.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ import typer
 from ixc.errors import IxcError, UsageError
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
 
-# Typer has carried its own copy of click since 0.2x; the class of its usage errors is found through what it exports.
+# Typer has vendored click since 0.2x; its class of usage errors is reachable only through what it exports.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def read_standard_input() -> bytes:
-    """The bytes of an image.
+    """Return the bytes of an image on standard input.
 
     Raises:
-        UsageError: somebody is typing, or there is nothing.
+        UsageError: standard input is a terminal, or empty.
     """
     if sys.stdin.isatty():
         raise UsageError('- reads an image from standard input: ixc ask - "What is the title?" < page.png')
@@ -40,7 +39,11 @@ def read_standard_input() -> bytes:
 
 
 def existing(name: str) -> Path:
-    """The path, seen before seconds are spent on loading a model."""
+    """Return the path of an existing file; checked before seconds are spent on loading a model.
+
+    Raises:
+        UsageError: it does not exist, or it is a folder.
+    """
     path = Path(name)
     if os.path.isdir(path):
         raise UsageError(f"{name} is a folder; give an image file: {name.rstrip('/')}/page.png")
@@ -50,10 +53,10 @@ def existing(name: str) -> Path:
 
 
 def lines() -> Iterator[str]:
-    """Lines of standard input, with a prompt when somebody is typing.
+    """Yield the lines of standard input, with a prompt if it is a terminal.
 
     Raises:
-        UsageError: bytes that are no text.
+        UsageError: bytes that are not text.
     """
     while True:
         try:
@@ -72,12 +75,12 @@ def lines() -> Iterator[str]:
 
 
 def note(text: str) -> None:
-    """One line on stderr, beside an answer that comes all the same."""
+    """Print one line on stderr that does not stop the command."""
     print(f"note: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def write_pieces(pieces: Iterable[str]) -> str:
-    """Prints pieces as they come; returns the whole text."""
+    """Print pieces of text as they arrive; return the whole text."""
     text = ""
     for piece in pieces:
         sys.stdout.write(piece)
@@ -89,7 +92,7 @@ def write_pieces(pieces: Iterable[str]) -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, told (done, total); no bar where nobody is looking."""
+    """Show a progress bar on stderr, updated by calls of (done, total); none if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -100,8 +103,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def board() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr, told (what, done, total) with ever new words; no bar where nobody is looking."""
+def described_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar on stderr, updated by calls of (text, done, total); none if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -112,34 +115,39 @@ def board() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
 
 
+board = described_progress  # the name that `cli.eval` imports
+
+
 @contextmanager
 def ticker(*, every: float = 10.0) -> Iterator[Callable[[str, int, int], None]]:
-    """`board`; where nobody is looking, the words as lines on stderr.
+    """`described_progress`; if stderr is not a terminal, print the text as lines on it instead.
 
     Args:
-        every: least seconds between two such lines; the last one (done = total) always comes.
+        every: least seconds between two such lines; the last one (done = total) is always printed.
     """
     last = float("-inf")
-    with board() as show:
+    with described_progress() as show:
 
-        def tell(what: str, done: int, total: int) -> None:
+        def update(what: str, done: int, total: int) -> None:
             nonlocal last
             show(what, done, total)
             if not sys.stderr.isatty() and (done == total or time.monotonic() - last >= every):
                 last = time.monotonic()
                 print(what, file=sys.stderr, flush=True)
 
-        yield tell
+        yield update
 
 
 def watch(done: Generator[Any], *, total: int, what: str) -> Any:
-    """Runs an iterator to its end behind a progress bar.
+    """Run a generator to its end with a progress bar.
 
     Args:
-        done: a generator of counts (1 .. total); it may yield a result last.
+        done: yields counts (1 .. total), and a result last if it has one.
+        total: last count.
+        what: text before the bar.
 
     Returns:
-        What was yielded last.
+        The last value.
     """
     last: Any = None
     with closing(done), progress(what) as show:
@@ -149,19 +157,19 @@ def watch(done: Generator[Any], *, total: int, what: str) -> Any:
 
 
 def report(error: object) -> None:
-    """One line on standard error."""
+    """Print an error as one line on stderr."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def _leave_quietly() -> NoReturn:
-    """The reader of our output has gone: nothing more can be said, at exit neither."""
+    """Exit without output after the pipe's reader has closed it; flushing at exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(1)
 
 
 @contextmanager
 def errors_to_exit_codes() -> Iterator[None]:
-    """Every way a command can end badly, as SystemExit."""
+    """Turn every failure of a command into one line on stderr and a SystemExit with its exit code."""
     try:
         yield
     except IxcError as error:
@@ -176,6 +184,6 @@ def errors_to_exit_codes() -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         _leave_quietly()
-    except (OSError, UnicodeError) as error:  # a full disk, a folder that may not be written, a terminal of few letters
+    except (OSError, UnicodeError) as error:  # full disk, folder not writable, terminal encoding
         report(error)
         raise SystemExit(IxcError.exit_code) from None
