@@ -26,6 +26,7 @@ from ixc.errors import UsageError, WeightsError
 from ixc.inference.engine import load as load_engine
 from ixc.model.loading import load, read_config
 from ixc.runlog.jsonl import JsonlLog, read
+from ixc.runlog.progress import ProgressLogger, StepProgress, StepResult
 from ixc.train.adapter_files import find_adapter
 from ixc.train.config import Adapter, TrainConfig, read_train_config
 from ixc.train.export import load_adapter
@@ -269,6 +270,39 @@ def test_jsonl_log_has_every_step_once(tmp_path: Path) -> None:
     assert [line["step"] for line in read(path)] == [1, 2, 3, 4]
     assert path.read_text().count("\n") == 4
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_jsonl_log_reads_fields_of_an_older_version(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0, "norm": 0.5, "rate": 0.001, "held_out_loss": 1.5}\n')
+    assert list(read(path)) == [{"step": 1, "loss": 2.0, "grad_norm": 0.5, "learning_rate": 0.001, "eval_loss": 1.5}]
+    JsonlLog(path).add({"step": 2, "loss": 1.0})
+    assert [line["step"] for line in read(path)] == [1, 2]
+
+
+def test_progress_logger_uses_the_estimator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 6.0])
+    monkeypatch.setattr("ixc.runlog.progress.time.monotonic", lambda: next(clock))
+    seen: list[StepProgress] = []
+    logger = ProgressLogger(JsonlLog(tmp_path / "log.jsonl"), 10, [seen.append])
+    for step in (1, 2):
+        logger(StepResult(step=step, loss=1.0, grad_norm=1.0, learning_rate=1e-3, tokens=300, labels=3))
+    assert [one.seconds_left for one in seen] == [18.0, 24.0]  # 9 steps of 2 s; 8 steps of 3 s on average
+    assert seen[-1].tokens_per_second == 100.0
+    assert "step 2 of 10, loss 1.0000, rate 1.00e-03, 100 tokens/s, 24 s left" in seen[-1].text()
+
+
+def test_train_command_accepts_old_option_spellings_with_a_note(run: Run, tmp_path: Path) -> None:
+    old = {"--skip-broken": "--skip-invalid", "--recompute": "--gradient-checkpointing",
+           "--no-recompute": "--no-gradient-checkpointing", "--held-out=x": "--eval-data",
+           "--track=tensorboard": "--report-to"}  # fmt: skip
+    for given, new in old.items():
+        code, _, err = run("train", RECIPES / "lora_nano.py", given, "--out", tmp_path / "run")
+        assert code in (1, 2)  # no --data, or no file x: refused only after the option was understood
+        assert f"note: {given.partition('=')[0]} is now {new}" in err
+        assert "No such option" not in err
+    code, _, err = run("train", RECIPES / "lora_nano.py", "--skip-invalid", "--out", tmp_path / "run")
+    assert (code, "note:" in err) == (2, False)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -115,6 +116,28 @@ def test_checkpoint_latest_skips_damaged_ones(
         (folder / checkpoint.MANIFEST).unlink()
     with pytest.raises(DataError, match="2 checkpoints and 0 are whole"):
         run_of(tiny_folder, batches).run(tmp_path, resume=True)
+
+
+def test_checkpoint_of_an_older_version_is_resumed(tiny_folder: Path, batches: Batches, tmp_path: Path) -> None:
+    whole = run_of(tiny_folder, batches)
+    whole.run(tmp_path, save_every=3)
+    first, last = checkpoint.folders_in(tmp_path)
+    shutil.rmtree(last)
+    progress = json.loads((first / checkpoint.PROGRESS).read_text())
+    progress["place"] = progress.pop("position")
+    settings = progress["settings"]
+    settings["stage"], settings["samples"] = settings.pop("recipe"), settings.pop("global_batch_size")
+    assert set(progress) == {"step", "place", "settings"}  # as version 0.x wrote it
+    assert set(settings) == {"stage", "steps", "seed", "samples", "sources"}
+    (first / checkpoint.PROGRESS).write_text(json.dumps(progress))
+    manifest = json.loads((first / checkpoint.MANIFEST).read_text())
+    manifest[checkpoint.PROGRESS] = hashlib.sha256((first / checkpoint.PROGRESS).read_bytes()).hexdigest()
+    (first / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    again = run_of(tiny_folder, batches)
+    results: list[StepResult] = []
+    assert again.run(tmp_path, resume=True, callbacks=[results.append]).finished
+    assert [one.step for one in results] == [4]
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(whole).items())
 
 
 def test_trainer_refuses_checkpoints_of_another_run(tiny_folder: Path, batches: Batches, tmp_path: Path) -> None:
