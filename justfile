@@ -3,11 +3,11 @@
 check: format lint types test
 
 format:
-    ruff format src tests recipes dev examples
+    ruff format src tests recipes dev examples studies
 
 lint:
-    ruff check src tests recipes dev examples
-    ruff format --check src tests recipes dev examples
+    ruff check src tests recipes dev examples studies
+    ruff format --check src tests recipes dev examples studies
 
 types:
     pyright --pythonpath "$(command -v python)"
@@ -39,4 +39,4 @@ release *args:
 # The tables of README and model card, and the page of the studies, from the result files.
 figures:
     python dev/figures.py
-    ixc bench ablate --report
+    python -m studies.resolution --report

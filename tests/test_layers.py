@@ -29,7 +29,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "inference": MODEL,
     "train": MODEL | {"data", "runlog"},
     "nano": MODEL | {"synth", "runlog"},
-    "evals": BASE | {"synth"},
+    "evals": BASE | {"processing", "synth"},
     "apps": BASE | {"processing", "inference"},
     "serving": MODEL | {"inference"},
     "bench": MODEL | {"inference"},
@@ -43,10 +43,22 @@ HEAVY = {"torch", "PIL", "transformers", "numpy", "tokenizers", "safetensors", "
 PURE = frozenset({"errors", "core"})
 """Packages without any of them."""
 
+WITHOUT_TORCH = frozenset({"torch", "transformers", "numpy"})
 LIGHT_FILES = {
-    "inference/cost.py": {"torch", "transformers", "numpy"},
-    "inference/tiling_figure.py": {"torch", "transformers"},
+    "apps/read_documents.py": {"torch", "transformers"},
+    "bench/names.py": WITHOUT_TORCH,
+    "inference/cost.py": WITHOUT_TORCH,
+    "inference/lazy.py": HEAVY,
     "inference/settings.py": HEAVY,
+    "inference/tiling_figure.py": {"torch", "transformers"},
+    "model/checkpoint_files.py": WITHOUT_TORCH,
+    "model/image_encoder.py": {"transformers"},
+    "model/sizes.py": WITHOUT_TORCH,
+    "model/standalone.py": {"transformers"},
+    "processing/standalone.py": {"torch", "transformers"},
+    "runlog/recipe_file.py": WITHOUT_TORCH,
+    "serving/backend.py": WITHOUT_TORCH,
+    "train/adapter_files.py": WITHOUT_TORCH,
     "utils/device_names.py": HEAVY,
     "utils/files.py": HEAVY,
 }

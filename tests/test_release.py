@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -31,6 +32,8 @@ tool, figures = script("release"), script("figures")
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A repository of two folders."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not here")
     found = tmp_path / "project"
     for name in ("src", "tests"):
         (found / name).mkdir(parents=True)

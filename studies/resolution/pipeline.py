@@ -187,9 +187,11 @@ def do(job: Job, plan: Plan, out: Path, results: Path) -> str:
     kind, *what = job
     began = process_time()
     if kind == "eyes":
-        words = f"{vision_encoder.run(plan.eyes, out)[1]:.1%} of characters named"
+        words = f"{vision_encoder.run(plan.vision_encoder, out)[1]:.1%} of characters named"
     elif kind == "hand":
-        words = " ".join(f"{share:.0%}" for share in language_model.run(plan.hand, out).exact) + " of each lesson"
+        words = (
+            " ".join(f"{share:.0%}" for share in language_model.run(plan.language_model, out).exact) + " of each lesson"
+        )
     elif kind == "pool":
         collection, rule, hd = what
         shelf = Shelf(root=out, collection=plan.collection(collection), view=View(hd=int(hd), rule=rule))
@@ -212,7 +214,7 @@ def _add_cost(path: Path, seconds: float) -> None:
 
 def _tower(plan: Plan, out: Path) -> Any:
     """The start's tower, trained to its end."""
-    spotter, _ = vision_encoder.run(plan.eyes, out)
+    spotter, _ = vision_encoder.run(plan.vision_encoder, out)
     return spotter.tower.eval()
 
 
@@ -221,7 +223,7 @@ def _fit_file(out: Path, merge: str, seed: int) -> Path:
 
 
 def _learner(plan: Plan, out: Path, variant: Variant, seed: int) -> Learner:
-    start, pages = language_model.run(plan.hand, out), plan.collection("training")
+    start, pages = language_model.run(plan.language_model, out), plan.collection("training")
     return Learner(variant, seed, recipe=plan.learner, hand=start, root=out, training=pages)
 
 

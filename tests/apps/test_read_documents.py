@@ -69,6 +69,20 @@ def test_pages_are_answered_as_their_pictures(tmp_path: Path, engine: Engine, pa
     assert sorted(os.listdir(tmp_path)) == ["b.pdf", "out.json"]  # nobody needs the state any more
 
 
+def test_a_tiff_of_several_pages_is_a_document(tmp_path: Path, engine: Engine) -> None:
+    drawn = [Image.new("RGB", (600, 400), "white") for _ in range(3)]
+    for number, image in enumerate(drawn, start=1):
+        ImageDraw.Draw(image).text((40, 40 * number), f"Page {number}", fill="black", font_size=30)
+    file = tmp_path / "scan.tif"
+    drawn[0].save(file, save_all=True, append_images=drawn[1:])
+    found = json.loads(run(file, *QUESTIONS, "--format", "json").stdout)
+    assert [each["page"] for each in found["pages"]] == [1, 2, 3]
+    expected = [[engine.ask([image], question).text for question in found["questions"]] for image in drawn]
+    assert [each["answers"] for each in found["pages"]] == expected
+    found = json.loads(run(file, *QUESTIONS, "--pages", "2-9", "--format", "json").stdout)
+    assert [each["page"] for each in found["pages"]] == [2, 3]
+
+
 def test_a_broken_page_does_not_stop_the_others(tmp_path: Path, page: Path) -> None:
     broken, out = tmp_path / "broken.png", tmp_path / "out.md"
     broken.write_bytes(page.read_bytes()[:200])

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from ixc import __version__
-from ixc.cli.main import main
+from ixc.cli import main
 from ixc.synth.dataset_folder import QUESTIONS, write_folder
 
 QUESTION = "What is the title?"
@@ -36,7 +36,7 @@ COMMANDS = (
     "eval synth",
 )
 
-GOLDEN_CHECKPOINT = Path(__file__).parent / "goldens" / "reference" / "checkpoint"
+GOLDEN_CHECKPOINT = Path(__file__).parents[1] / "goldens" / "reference" / "checkpoint"
 
 ATTEMPTS = 12
 """Runs of a timed command: other tests may be running beside it, and one quick run proves the speed."""
@@ -92,7 +92,7 @@ def test_help_lists_the_commands(run: Run) -> None:
 def test_light_commands_import_nothing_heavy(arguments: list[str], page: Path) -> None:
     arguments = [str(page) if argument == "PAGE" else argument for argument in arguments]
     code = (
-        "import sys\nfrom ixc.cli import main\nsys.argv[0] = 'ixc'\n"
+        "import sys\nfrom ixc.cli.main import main\nsys.argv[0] = 'ixc'\n"
         "try:\n    main()\nexcept SystemExit as left:\n    assert left.code == 0, left.code\n"
         "print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)), file=sys.stderr)\n"
     )

@@ -60,13 +60,13 @@ import sys, time
 sys.path.insert(0, {here!r})
 from pathlib import Path
 from run_fakes import echo, header, questions
-from ixc.evals import run
+from ixc.evals import runner
 
 def slow(batch):
     time.sleep(0.02)
     return echo(batch)
 
-list(run.run(questions(200), slow, header=header(200), folder=Path(sys.argv[1]), batch=2))
+list(runner.run(questions(200), slow, header=header(200), folder=Path(sys.argv[1]), batch=2))
 """
 
 

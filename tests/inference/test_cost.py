@@ -116,8 +116,8 @@ def test_geometry_of_a_nested_folder(tmp_path: Path) -> None:
         (None, "no file"),
         ("{", "cannot be read"),
         ("[]", "holds a list"),
-        ('{"hidden_size": -4}', "width = -4"),
-        ('{"hidden_size": "4"}', "width = '4'"),
+        ('{"hidden_size": -4}', "hidden_size = -4"),
+        ('{"hidden_size": "4"}', "hidden_size = '4'"),
     ],
 )
 def test_bad_folders_are_refused(content: str | None, words: str, tmp_path: Path) -> None:

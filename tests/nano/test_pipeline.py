@@ -327,9 +327,8 @@ def test_begin_without_whole_glyph_tokens_is_refused(tmp_path: Path, content: by
 
 def test_begin_from_the_embedded_model() -> None:
     """As `recipes/nano_more.py` and `ixc bench ablate` begin."""
-    from studies.resolution.hand import embedded
-
     from ixc.inference.model_folder import EMBEDDED
+    from studies.resolution.language_model import embedded
 
     found, learned = embedded(), load_file(training_folder(EMBEDDED) / GLYPH_TOKENS)
     assert learned.keys() == {"rows", "marks"}

@@ -12,6 +12,7 @@ import pytest
 from ixc.errors import CapacityError, UsageError
 from ixc.inference.cost import ModelGeometry
 from ixc.inference.model_folder import EMBEDDED
+from ixc.serving import backend
 from ixc.serving.image_input import Limits
 from ixc.serving.vllm import launch
 from ixc.serving.vllm.launch import Launch, VllmConfig, settings
@@ -70,13 +71,13 @@ def test_free_memory(tmp_path: Path) -> None:
 
 
 def test_which_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "has_vllm", lambda: False)
-    assert launch.choose("auto") == "light"
+    monkeypatch.setattr(backend, "has_vllm", lambda: False)
+    assert backend.choose("auto") == "light"
     for wrong in ("vllm", "tgi"):
         with pytest.raises(UsageError):
-            launch.choose(wrong)
-    monkeypatch.setattr(launch, "has_vllm", lambda: True)
-    assert [launch.choose(name) for name in launch.ENGINES] == ["vllm", "light", "vllm"]
+            backend.choose(wrong)
+    monkeypatch.setattr(backend, "has_vllm", lambda: True)
+    assert [backend.choose(name) for name in backend.ENGINES] == ["vllm", "light", "vllm"]
 
 
 def test_a_folder_that_is_none(order: VllmConfig) -> None:

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from bench.ablate.tiny import made_up
+from studies.tiny import made_up
 
 from ixc.errors import DataError
 from studies.resolution import paper, report
 from studies.resolution.results import estimate
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_interval_is_students() -> None:

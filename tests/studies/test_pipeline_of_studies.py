@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench.ablate.tiny import PLAN, made_up
+from studies.tiny import PLAN, made_up
 
 from ixc.errors import DataError, UsageError
 from studies.resolution import language_model, pages, pipeline
@@ -20,6 +20,8 @@ from studies.resolution.language_model import LESSONS, Lesson
 from studies.resolution.learner import LearnerRecipe
 from studies.resolution.pipeline import Plan
 from studies.resolution.variants import VARIANTS
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +113,14 @@ def test_seeds_come_one_after_the_other() -> None:
 def test_a_killed_set_ends_with_the_same_results(tmp_path: Path) -> None:
     code = """import sys
 from pathlib import Path
-from bench.ablate.tiny import PLAN
-from studies.resolution import hand, pages, whole
-from studies.resolution.language_model import LESSONS, Lesson
+from studies.tiny import PLAN
+from studies.resolution import pipeline
 if __name__ == "__main__":
-    whole.run(Path(sys.argv[1]), Path(sys.argv[1]) / "results", plan=PLAN, workers=1)
+    pipeline.run(Path(sys.argv[1]), Path(sys.argv[1]) / "results", plan=PLAN, workers=1)
 """
     script = tmp_path / "set.py"
     script.write_text(code)
-    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "src")))}
     whole_run, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([sys.executable, script, whole_run], check=True, env=path)
     for seconds in (6.0, 10.0):

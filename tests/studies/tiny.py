@@ -12,8 +12,8 @@ from studies.resolution.vision_encoder import EyesRecipe
 
 FOUR = View(hd=4)
 PLAN = Plan(
-    eyes=EyesRecipe(steps=1, second=1, canvases=(1, 1), pages=1, decay_from=1),
-    hand=HandRecipe(steps=1, decay_from=1),
+    vision_encoder=EyesRecipe(steps=1, second=1, canvases=(1, 1), pages=1, decay_from=1),
+    language_model=HandRecipe(steps=1, decay_from=1),
     learner=LearnerRecipe(fit_steps=2, fit_pictures=8, steps=2, pages=2, questions=4, test_questions=3),
     training_each=2,
     test_each=1,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ixc.core.chat_format import CHAT_DEFAULTS
-from ixc.errors import UsageError
+from ixc.errors import UsageError, WeightsError
 from ixc.inference.settings import check_plora, check_prefix_cache, check_tiling
 from ixc.utils.device_names import check_device, check_dtype
 
@@ -20,7 +20,7 @@ def check_model(model: Path | None) -> Path:
     """The model folder: there, its settings are JSON objects, its weight files whole, its sizes numbers.
 
     Raises:
-        WeightsError: something is missing or damaged. UsageError: a size that is no positive whole number.
+        WeightsError: something is missing or damaged, or a size is no positive whole number.
     """
     from ixc.inference.cost import read_geometry
     from ixc.inference.model_folder import check_settings, check_tokenizer, found
@@ -30,7 +30,12 @@ def check_model(model: Path | None) -> Path:
     check_settings(folder)
     check_tokenizer(folder)
     check_headers(folder)
-    read_geometry(folder)
+    try:
+        read_geometry(folder)
+    except UsageError as error:
+        raise WeightsError(
+            f"{folder / 'config.json'} describes no model of ours ({error}); correct it or fetch it again"
+        ) from error
     return folder
 
 
@@ -72,16 +77,13 @@ def check_setting(hd: int | None, partition: str | None, max_new_tokens: int | N
         raise UsageError(f"--max-new-tokens is {max_new_tokens}, at least 1 needed")
 
 
-def check_fits(
-    folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None, partition: str | None, answer: int | None
-) -> None:
-    """Whether pictures of these sizes leave room in the model's context.
+def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None, partition: str | None) -> None:
+    """Whether pictures of these sizes leave room in the model's context; texts are counted when they are tokenised.
 
     Args:
         folder: of the model.
         sizes: (width, height), pixels.
         hd, partition: None = the folder's.
-        answer: most tokens of the answer; None = the folder's.
 
     Raises:
         GeometryError: a picture has no partition. ContextError: more tokens than positions.
@@ -100,4 +102,4 @@ def check_fits(
         part = partition_of(width, height, hd=hd, rule=rule)
         tokens += num_image_tokens(part.grid_h, part.grid_w, side=sizes_of_model.side, **layout)
     rules = Rules(processor=None, context=sizes_of_model.max_positions, max_new_tokens=1)
-    answer_length(rules, tokens, answer)
+    answer_length(rules, tokens, None)

@@ -99,7 +99,8 @@ def run(
 
     tasks = room.tasks_of(names)
     folder_of_data, ranks = _data(data), _rank(rank)
-    check_tiling(hd, partition)
+    check_tiling(None, partition)
+    room.check_hd(hd)
     room.check_style(prompts)
     if endpoint is None:
         _refuse({"--plain": plain, "--parallel": parallel is not None}, "without --endpoint")
@@ -110,7 +111,7 @@ def run(
         name, answers, settings = _served(endpoint, model, plain=plain, parallel=parallel)
     folder = out or Path("runs", "eval", name.replace("/", "_"))
     common = {"data": folder_of_data, "style": prompts, "limit": limit, "rank": ranks, "hd": hd}
-    plan = room.Plan(model=name, version=__version__, folder=folder, settings=settings, **common)
+    plan = room.SuitePlan(model=name, version=__version__, folder=folder, settings=settings, **common)
     asked = _judge(judge, judge_model, folder)
     with board() as show:
         progress = partial(show, "data")
@@ -355,6 +356,9 @@ def eval_synth(
     """Exact match on held-out documents, half of them in held-out fonts, by kind of question and by HD."""
     check_run(device=device, dtype=dtype)
     check_model(model)
+    from ixc.synth.page_sampling import check_drawn
+
+    check_drawn(kind, hd)
     from ixc.evals import synthetic as room
     from ixc.evals.parallel import ask_side_by_side
     from ixc.inference.model_folder import fingerprint, found

@@ -151,7 +151,7 @@ def ask(
     # Opened here: what cannot be read is told before seconds are spent on loading a model.
     pictures = _open_pages(names, page, Rendering(dpi=dpi, scan_pixels=scan_pixels))
     folder = check_model(model)
-    check_fits(folder, [picture.size for picture in pictures], hd=hd, partition=partition, answer=max_new_tokens)
+    check_fits(folder, [picture.size for picture in pictures], hd=hd, partition=partition)
     options: dict[str, Any] = {"hd": hd, "partition": partition, "max_new_tokens": max_new_tokens}
     usual = (plora, compile, dtype in ("auto", "float32"), device in ("auto", "cpu")) == ("low_rank", False, True, True)
     answer = _standalone(folder, pictures, question, device=device, whole=as_json, **options) if usual else None
@@ -239,7 +239,7 @@ def chat(
     check_setting(hd, partition, max_new_tokens)
     pictures = _open_pages(images, page)
     sizes = [picture.size for picture in pictures]
-    check_fits(check_model(model), sizes, hd=hd, partition=partition, answer=max_new_tokens)
+    check_fits(check_model(model), sizes, hd=hd, partition=partition)
     wanted = engine_options(plora=plora, compile=compile, tile_cache=tile_cache, prefix_cache=prefix_cache)
     engine = load_engine(model, device=device, dtype=dtype, **wanted)
     talk = _Talk(engine, pictures, hd, partition, max_new_tokens)

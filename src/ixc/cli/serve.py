@@ -83,7 +83,7 @@ def serve(
 
     SIGTERM finishes what was taken in.
     """
-    from ixc.serving.vllm.launch import choose
+    from ixc.serving.backend import choose
 
     check_tiling(hd, partition)
     check_run(device=device, dtype=dtype, plora=plora, compile=compile, prefix_cache=prefix_cache)

@@ -34,7 +34,7 @@ from urllib.request import Request, urlopen
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
 from ixc.errors import EndpointError, UsageError
-from ixc.evals.pictures import kind_of
+from ixc.processing.image_formats import HEAD_BYTES, format_of
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question
@@ -178,10 +178,11 @@ def _turns(text: str) -> list[tuple[str, str]]:
 
 
 def _picture(image: bytes) -> dict[str, Any]:
-    kind = kind_of(image) or "PNG"  # of another kind the server looks at the content
+    found = format_of(image[:HEAD_BYTES])
+    mime = "image/png" if found is None else found.mime  # of another kind the server looks at the content
     return {
         "type": "image_url",
-        "image_url": {"url": f"data:image/{kind.lower()};base64,{base64.b64encode(image).decode()}"},
+        "image_url": {"url": f"data:{mime};base64,{base64.b64encode(image).decode()}"},
     }
 
 

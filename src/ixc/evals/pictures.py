@@ -13,24 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ixc.errors import DataError
+from ixc.processing.image_formats import FORMATS, HEAD_BYTES, format_of
 
 REFERENCE_LENGTH = 64
 """An image cell of at most so many characters is the index of another row."""
-MAGIC = {
-    b"\x89PNG": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF8": "GIF",
-    b"RIFF": "WebP",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-}
-"""First bytes of the image files found in public data sets -> kind."""
-
-
-def kind_of(data: bytes) -> str | None:
-    """The kind of an image file by its first bytes, a value of `MAGIC`."""
-    return next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), None)
 
 
 def pictures(
@@ -91,8 +77,8 @@ def _decode(text: str, where: str) -> bytes:
         raise DataError(
             f"{where}: its image is no base64 ({len(text)} characters: {error}); encode it again"
         ) from error
-    if kind_of(data) is None:
-        kinds = ", ".join(sorted(set(MAGIC.values())))
+    if format_of(data[:HEAD_BYTES]) is None:
+        kinds = ", ".join(each.name for each in FORMATS)
         raise DataError(f"{where}: its {len(data)} bytes begin with {data[:4].hex()}, no image; give one of {kinds}")
     if data.startswith(b"\x89PNG") and data.rfind(b"IEND") < 0:
         raise DataError(f"{where}: its PNG of {len(data)} bytes is cut off (it has no IEND); encode it again")

@@ -137,12 +137,17 @@ def check_style(style: str) -> None:
         raise UsageError(f"unknown prompts {style!r}; take one of {', '.join(get_args(Style))}")
 
 
+def check_hd(hd: int | None) -> None:
+    """Raises: UsageError: less than one tile."""
+    if hd is not None and hd < 1:
+        raise UsageError(f"hd is {hd}, at least 1 needed; leave it out for each benchmark's own")
+
+
 def _check(plan: SuitePlan, tasks: Sequence[Task]) -> None:
     if plan.data.is_file() and len(tasks) > 1:
         raise UsageError(f"--data is one file and {len(tasks)} benchmarks are named; give the folder of their files")
     check_style(plan.style)
-    if plan.hd is not None and plan.hd < 1:
-        raise UsageError(f"hd is {plan.hd}, at least 1 needed; leave it out for each benchmark's own")
+    check_hd(plan.hd)
     if plan.limit is not None and plan.limit < 1:
         raise UsageError(f"limit is {plan.limit}, at least 1 needed; leave it out for all questions")
 

@@ -198,11 +198,11 @@ _VISION_KEYS = {
 
 
 def _known(config: Mapping[str, Any], keys: Mapping[str, str], path: Path) -> dict[str, int]:
-    found = {name: config[key] for key, name in keys.items() if config.get(key) is not None}
-    for name, value in found.items():
+    found = {key: config[key] for key in keys if config.get(key) is not None}
+    for key, value in found.items():
         if not isinstance(value, int) or value < 1:
-            raise UsageError(f"{path} says {name} = {value!r}, a whole number of at least 1 needed; repair the file")
-    return found
+            raise UsageError(f"{path} says {key} = {value!r}, a whole number of at least 1 needed; repair the file")
+    return {keys[key]: value for key, value in found.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

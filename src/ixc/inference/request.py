@@ -108,17 +108,17 @@ def prepare(
         check_text(text)
     processor = rules.processor
     pictures = [_open(image) for image in images]
-    hd = processor.image_processor.hd if hd is None else hd
-    rule = processor.image_processor.partition if partition is None else partition
+    most: int = processor.image_processor.hd if hd is None else hd
+    rule: str = processor.image_processor.partition if partition is None else partition
     # Counted before a canvas is made: a huge hd would ask for a canvas of gigabytes.
-    parts = [partition_of(picture.width, picture.height, hd=hd, rule=rule) for picture in pictures]
+    parts = [partition_of(picture.width, picture.height, hd=most, rule=rule) for picture in pictures]
     answer_length(rules, sum(processor.num_image_tokens(part.grid_h, part.grid_w) for part in parts), None)
     turns = conversation(pictures, question, history)
-    inputs = dict(processor.encode(turns, hd=hd, partition=rule, return_tensors=return_tensors))
+    inputs = dict(processor.encode(turns, hd=most, partition=rule, return_tensors=return_tensors))
     length = inputs["input_ids"].shape[1]
     return Request(
         inputs=inputs,
-        hd=hd,
+        hd=most,
         partition=rule,
         prompt_tokens=length,
         max_new_tokens=answer_length(rules, length, max_new_tokens),

@@ -26,6 +26,6 @@ def check_prefix_cache(value: int | None, *, compile: bool) -> None:
 def check_tiling(hd: int | None, partition: str | None) -> None:
     """Raises: UsageError: fewer tiles than one, or no such rule."""
     if hd is not None and hd < 1:
-        raise UsageError(f"--hd is {hd}, at least 1 needed; use 25 (default) or 55 (4K)")
+        raise UsageError(f"hd counts tiles and must be at least 1, got {hd}; use 25 (default) or 55 (4K)")
     if partition is not None and partition not in RULES:
         raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")

@@ -114,7 +114,8 @@ class Decoder(IxcPreTrainedModel):
                 **{CACHE_NAME: cache},
                 **kwargs,
             )
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), **{CACHE_NAME: cache})
+        named: dict[str, Any] = {CACHE_NAME: cache}
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), **named)
 
 
 def _positions(embeds: torch.Tensor, cache: Cache | None) -> torch.Tensor:

@@ -36,6 +36,8 @@ class ImageFormat:
 
     name: str
     """For messages and documents."""
+    mime: str
+    """In a data: address."""
     pillow: tuple[str, ...]
     """Names of Pillow's plugins that may read it."""
     suffixes: tuple[str, ...]
@@ -43,17 +45,17 @@ class ImageFormat:
 
 
 FORMATS = (
-    ImageFormat(name="PNG", pillow=("PNG",), suffixes=(".png", ".apng")),
+    ImageFormat(name="PNG", mime="image/png", pillow=("PNG",), suffixes=(".png", ".apng")),
     # MPO, what phones and stereo cameras write, is a JPEG followed by further JPEGs; Pillow's JPEG plugin opens it.
-    ImageFormat(name="JPEG", pillow=("JPEG",), suffixes=(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
-    ImageFormat(name="WebP", pillow=("WEBP",), suffixes=(".webp",)),
-    ImageFormat(name="GIF", pillow=("GIF",), suffixes=(".gif",)),
-    ImageFormat(name="BMP", pillow=("BMP",), suffixes=(".bmp",)),
-    ImageFormat(name="TIFF", pillow=("TIFF",), suffixes=(".tif", ".tiff")),
-    ImageFormat(name="AVIF", pillow=("AVIF",), suffixes=(".avif",)),
-    ImageFormat(name="JPEG 2000", pillow=("JPEG2000",), suffixes=(".jp2", ".j2k", ".jpx", ".jpf", ".j2c")),
-    ImageFormat(name="PNM", pillow=("PPM",), suffixes=(".ppm", ".pgm", ".pbm", ".pnm")),
-    ImageFormat(name="HEIC", pillow=("HEIF",), suffixes=(".heic", ".heif", ".hif")),
+    ImageFormat(name="JPEG", mime="image/jpeg", pillow=("JPEG",), suffixes=(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
+    ImageFormat(name="WebP", mime="image/webp", pillow=("WEBP",), suffixes=(".webp",)),
+    ImageFormat(name="GIF", mime="image/gif", pillow=("GIF",), suffixes=(".gif",)),
+    ImageFormat(name="BMP", mime="image/bmp", pillow=("BMP",), suffixes=(".bmp",)),
+    ImageFormat(name="TIFF", mime="image/tiff", pillow=("TIFF",), suffixes=(".tif", ".tiff")),
+    ImageFormat(name="AVIF", mime="image/avif", pillow=("AVIF",), suffixes=(".avif",)),
+    ImageFormat(name="JPEG 2000", mime="image/jp2", pillow=("JPEG2000",), suffixes=(".jp2", ".j2k", ".jpx")),
+    ImageFormat(name="PNM", mime="image/x-portable-anymap", pillow=("PPM",), suffixes=(".ppm", ".pgm", ".pbm", ".pnm")),
+    ImageFormat(name="HEIC", mime="image/heic", pillow=("HEIF",), suffixes=(".heic", ".heif", ".hif")),
 )
 """Formats that are read; HEIC needs the extra `heic`."""
 

@@ -333,7 +333,7 @@ def _format(file: IO[bytes], name: str) -> ImageFormat:
 
 def _heic(file: IO[bytes], name: str) -> Image.Image:
     try:
-        from pillow_heif import HeifImageFile
+        from pillow_heif import HeifImageFile  # pyright: ignore[reportMissingImports]  # of the extra heic
     except ImportError as error:
         raise UsageError(
             f"{name} is a HEIC picture, which {error.name} reads; pip install 'ixc-4khd[heic]', or save it as JPEG"

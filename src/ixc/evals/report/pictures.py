@@ -7,21 +7,19 @@ is None here: a report on a finished run is worth more than an error about one o
 from __future__ import annotations
 
 import io
-import warnings
 from hashlib import blake2b
 
 from PIL import Image
 
+from ixc.errors import IxcError
 from ixc.evals.report.result import Picture
+from ixc.processing.image_io import open_image, read_size
 
 LONG_SIDE = 640
 """Longest side of a picture on the page, pixels."""
 
 QUALITY = 72
 """Of WebP: small print stays legible in about 30 KB."""
-
-MOST_PIXELS = 512 * 2**20
-"""Largest picture that is decoded; beyond, only its size is used."""
 
 
 def digest(data: bytes) -> str:
@@ -30,38 +28,21 @@ def digest(data: bytes) -> str:
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:
-    """(width, height) in pixels from the header, None if it is no picture."""
+    """(width, height) in pixels from the header, None if it cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return read_size(data)
+    except IxcError:
         return None
 
 
 def small(data: bytes) -> Picture | None:
-    """A copy of at most `LONG_SIDE` on its long side, on white; None if it cannot be read."""
-    size = size_of(data)
-    if size is None or size[0] * size[1] > MOST_PIXELS:
-        return None
+    """A copy of at most `LONG_SIDE` on its long side, as the model saw it; None if it cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                image.draft("RGB", (LONG_SIDE, LONG_SIDE))  # JPEG: decode at a fraction of the size
-                copy = _on_white(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        copy = open_image(data)
+    except IxcError:
         return None
+    width, height = copy.size
     copy.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     copy.save(out, format="WEBP", quality=QUALITY)
-    return Picture(width=size[0], height=size[1], data=out.getvalue())
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    white = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(white, layer).convert("RGB")
+    return Picture(width=width, height=height, data=out.getvalue())

@@ -19,11 +19,10 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from ixc.core.chat_format import CHAT_DEFAULTS
-from ixc.errors import CapacityError, UsageError
+from ixc.errors import CapacityError
 from ixc.inference.cost import ModelGeometry, Plan, plan, read_geometry, read_tiling
 from ixc.serving.image_input import Limits
 from ixc.serving.vllm.settings import KEY, MIDDLEWARE, SETTINGS, settings_text
@@ -39,8 +38,6 @@ REQUESTS = 32
 
 STEP = 1024
 """Contexts are rounded up to a multiple."""
-
-ENGINES = ("auto", "light", "vllm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,24 +84,6 @@ class Launch:
     """Variables beside the inherited ones."""
     lines: tuple[str, ...]
     """The arithmetic, to be printed."""
-
-
-def has_vllm() -> bool:
-    """vLLM can be imported here; it is not."""
-    return find_spec("vllm") is not None
-
-
-def choose(engine: str) -> str:
-    """ "auto" -> "vllm" where it is installed, else "light".
-
-    Raises:
-        UsageError: no such engine, or vLLM is asked for and missing.
-    """
-    if engine not in ENGINES:
-        raise UsageError(f"no engine {engine!r}; use one of {', '.join(ENGINES)}")
-    if engine == "vllm" and not has_vllm():
-        raise UsageError("vllm is missing; pip install 'ixc-4khd[vllm]' on Linux, or use --engine light")
-    return engine if engine != "auto" else "vllm" if has_vllm() else "light"
 
 
 def settings(order: VllmConfig) -> Launch:
