@@ -1,8 +1,10 @@
-"""Before and after of recipes/lora_boarding.py, as benchmarks/lora_boarding.json: `python dev/boarding.py RUN MERGED
-BEFORE.jsonl AFTER.jsonl CPU_SECONDS STEPS`; CPU_SECONDS and STEPS: `time` of a part of the run on two free cores.
+"""Measure recipes/lora_boarding.py before and after, into benchmarks/lora_boarding.json.
 
-The two .jsonl are kept by `ixc eval synth --kind boarding --hd 1 -n 200 --keep`, before of the embedded model. The
-merged model is asked beside the unmerged one: logits and answers on the first pages.
+    python dev/boarding.py RUN MERGED BEFORE.jsonl AFTER.jsonl CPU_SECONDS STEPS
+
+CPU_SECONDS and STEPS are from `time` of a part of the run on two idle cores. The two .jsonl files are written by
+`ixc eval synth --kind boarding --hd 1 -n 200 --keep`, the first with the embedded model. The merged model is compared
+with the unmerged one: logits and answers on the first pages.
 """
 
 import json
@@ -20,48 +22,48 @@ from ixc.model.loading import load
 from ixc.runlog.jsonl import LOG, read
 from ixc.synth.render import paint
 from ixc.train.adapter_files import find_adapter
-from ixc.train.export_adapter import with_adapter
+from ixc.train.export import load_adapter
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "lora_boarding.json"
 COMPARED = 20
-"""Pages on which merged and unmerged are compared."""
-FREE = 2.0
-"""Seconds of a step beyond which others had the cores."""
+"""Pages on which merged and unmerged model are compared."""
+MAX_IDLE_SECONDS = 2.0
+"""Steps that took longer, in seconds, shared the cores with other work and are left out of the mean."""
 
 
 def cases(path: str) -> list[SyntheticCase]:
-    """Cases of a kept file."""
+    """Return the cases of a file of predictions."""
     return [SyntheticCase(**case) for line in Path(path).read_text().splitlines()[1:] for case in json.loads(line)]
 
 
 def equality(run: Path, merged: Path) -> dict[str, Any]:
-    """Largest difference of a logit, and pages with the same answer."""
+    """Return the largest difference of a logit, and the number of pages with the same answer."""
     engine = load_engine(merged)
-    beside = with_adapter(load(EMBEDDED, dtype=torch.float32), find_adapter(run)).eval()
+    unmerged = load_adapter(load(EMBEDDED, dtype=torch.float32), find_adapter(run)).eval()
     largest, same = 0.0, 0
     for index in range(COMPARED):
-        page, asked = held_out(index, kind="boarding", hd=1)
-        talk = [{"role": "user", "content": [{"type": "image", "image": paint(page)}, asked.question]}]
-        batch = engine.processor.encode([talk], hd=1)
+        page, question = held_out(index, kind="boarding", hd=1)
+        messages = [{"role": "user", "content": [{"type": "image", "image": paint(page)}, question.question]}]
+        batch = engine.processor.encode([messages], hd=1)
         with torch.no_grad():
-            one, two = engine.model(**batch).logits, beside(**batch).logits
+            one, two = engine.model(**batch).logits, unmerged(**batch).logits
             largest = max(largest, float((one - two).abs().max()))
-            both = [m.generate(**batch, max_new_tokens=24, do_sample=False) for m in (engine.model, beside)]
+            both = [m.generate(**batch, max_new_tokens=24, do_sample=False) for m in (engine.model, unmerged)]
         same += int(torch.equal(both[0], both[1]))
     return {"pages": COMPARED, "same_answer": same, "largest_logit_difference": largest}
 
 
 def main(run: str, merged: str, before: str, after: str, cpu: str, steps: str) -> None:
-    """Writes the file."""
+    """Write the result file."""
     lines = list(read(Path(run) / LOG))
-    free = [line["seconds"] for line in lines if line["seconds"] < FREE]
+    idle = [line["seconds"] for line in lines if line["seconds"] < MAX_IDLE_SECONDS]
     record = json.loads((find_adapter(Path(run)) / "training.json").read_text())
     result = {
         "rows": [asdict(row(name, cases(path))) for name, path in (("before", before), ("after", after))],
         "steps": record["steps"],
         "pages": sum(one["records"] for one in record["data"].values()),
-        "seconds_a_step": sum(free) / len(free),
-        "steps_timed": len(free),
+        "seconds_a_step": sum(idle) / len(idle),
+        "steps_timed": len(idle),
         "cpu_seconds_a_step": float(cpu) / int(steps),
         "cores": 2,
         "merged": equality(Path(run), Path(merged)),

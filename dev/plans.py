@@ -1,6 +1,6 @@
-"""What the recipes of the 7B need, for docs/training.md: `python dev/plans.py` writes benchmarks/plans_7b.json.
+"""Write the plans of the 7B's recipes to benchmarks/plans_7b.json, for docs/training.md: `python dev/plans.py`.
 
-Nothing is measured: it is the arithmetic of `ixc plan-train`, kept so that the document can be made without torch.
+Nothing is measured: it is the arithmetic of `ixc plan-train`, stored so that the document can be made without torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEVICES = {"pretrain_4khd": (8, 80), "sft_4khd": (8, 80), "lora": (1, 24), "qlor
 
 
 def plan(name: str) -> dict[str, Any]:
-    """Parts, groups, memory and devices of one recipe."""
+    """Return parts, groups, memory and devices of one recipe."""
     gpus, memory = DEVICES[name]
     found = train_plan(read_train_config(ROOT / "recipes" / f"{name}.py"), gpus=gpus, gpu_memory=memory * 1e9).as_dict()
     return {key: found[key] for key in ("parts", "groups", "memory", "needed", "gpus", "gpu_memory", "fits")}

@@ -1,9 +1,9 @@
-"""The memory of the whole 7B in 4 bits, random weights at true widths and depth.
+"""Measure the memory of the whole 7B in 4 bits, with random weights at true widths and depth.
 
     python dev/whole_7b.py FOLDER HD [LAYERS]
 
 FOLDER is written if it does not exist (6 GB), then loaded like any other by a process of its own, which answers one
-question on one picture. Prints one JSON line; the high-water mark is that process's VmHWM, mapped files included.
+question on one image. Prints one JSON line; the peak is that process's VmHWM, mapped files included.
 """
 
 import json
@@ -18,7 +18,7 @@ NEW_TOKENS = 8
 
 
 def write(folder: Path, layers: int | None) -> None:
-    """Random weights, in 4 bits from the start."""
+    """Write a model with random weights, in 4 bits from the start."""
     from ixc.bench.subject import Subject
     from ixc.model.quantization.layers import Quantization
 
@@ -29,13 +29,13 @@ def write(folder: Path, layers: int | None) -> None:
 
 
 def resident(what: str) -> int:
-    """Bytes of this process: VmHWM (most so far), RssAnon or RssFile (now)."""
+    """Return bytes of this process: VmHWM (peak so far), RssAnon or RssFile (now)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def answer(folder: Path, hd: int) -> dict[str, Any]:
-    """Loads and answers."""
+    """Load the folder, answer one question, return times and memory."""
     import torch
 
     from ixc.bench.speed import QUESTIONS, picture
@@ -68,7 +68,7 @@ def answer(folder: Path, hd: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Writes, then answers in a fresh process."""
+    """Write the folder if needed, then measure in a fresh process."""
     folder, hd = Path(sys.argv[1]), int(sys.argv[2])
     if sys.argv[-1] == "--answer":
         print(json.dumps(answer(folder, hd)))

@@ -1,32 +1,16 @@
-"""The embedded model learns your documents: LoRA beside its frozen weights, on a laptop.
+"""LoRA beside the frozen embedded model on your documents, on a laptop.
 
-ixc train recipes/lora_nano.py --data talks.jsonl --out runs/mine
-ixc merge runs/mine ./my-reader
+ixc train recipes/lora_nano.py --data conversations.jsonl --out runs/mine
+ixc merge runs/mine ./my-model
 """
 
 from pathlib import Path
 
 import ixc
 from ixc.model.loading import read_config
-from ixc.train.config import Adapter, Resolution, TrainConfig, Trained
+from ixc.train.config import Adapter, Resolution, TrainConfig, TrainedPart
 
 EMBEDDED = Path(ixc.__file__).parent / "pretrained" / "nano"
-
-SOURCES = {
-    "trained": "[F] LoRA alone, the base frozen",
-    "adapter": "[F] on wqkv, wo, w1, w2, w3, alpha = r; [O] r 8, a 32nd of the width 256; no dropout, as the base",
-    "resolutions": "[O] HD-4, up to four tiles of 336 pixels",
-    "samples": "[O] 8: an eighth of theirs, for data of hundreds of pages",
-    "epochs": "[O] 3: small data may be seen more than their once",
-    "peak_rate": "[O] 2e-3, 40 times theirs, for a model a 16th as wide; not searched",
-    "warmup": "[O] 5 %: some steps even of short runs; [F] 1 % of long ones",
-    "final_rate": "[F] cosine to 0",
-    "weight_decay": "[O] 0: an adapter that begins at zero needs no pull towards it",
-    "betas": "[F] beta2 0.95; [O] beta1 0.9, AdamW's own",
-    "clip": "[O] 1.0, the default of the original's trainer",
-    "context": "[O] 2048: an HD-4 page takes 757 tokens, an HD-9 page 1489; a letter is a token",
-    "budget": "[O] as the context: attention of one pack stays below 70 MB a layer",
-}
 
 
 def recipe() -> TrainConfig:
@@ -34,18 +18,30 @@ def recipe() -> TrainConfig:
     return TrainConfig(
         name="lora-nano",
         model=read_config(EMBEDDED),
-        trained=(Trained(part="LoRA"),),
+        # [F] LoRA alone, the base frozen
+        trained=(TrainedPart(part="LoRA"),),
+        # [F] on wqkv, wo, w1, w2, w3, alpha = r; [O] r 8, a 32nd of the width 256; no dropout, as the base
         adapter=Adapter(r=8, alpha=8, dropout=0.0),
-        resolutions=(Resolution(hd=4, dynamic=False, datasets=("your own",)),),
-        samples=8,
+        # [O] HD-4, up to four tiles of 336 pixels
+        resolutions=(Resolution(hd=4, dynamic=False),),
+        # [O] 8: an eighth of theirs, for data of hundreds of pages
+        global_batch_size=8,
+        # [O] 3: small data may be seen more than their once
         epochs=3,
-        peak_rate=2e-3,
-        warmup=0.05,
-        final_rate=0.0,
+        # [O] 2e-3, 40 times theirs, for a model a 16th as wide; not searched
+        learning_rate=2e-3,
+        # [O] 5 %: some steps even of short runs; [F] 1 % of long ones
+        warmup_ratio=0.05,
+        # [F] cosine to 0
+        min_learning_rate=0.0,
+        # [O] 0: an adapter starts at zero and needs no pull towards it
         weight_decay=0.0,
+        # [F] beta2 0.95; [O] beta1 0.9, AdamW's own
         betas=(0.9, 0.95),
-        clip=1.0,
-        context=2048,
-        budget=2048,
-        sources=SOURCES,
+        # [O] 1.0, the default of the original's trainer
+        max_grad_norm=1.0,
+        # [O] 2048: an HD-4 page takes 757 tokens, an HD-9 page 1489; a character is a token
+        max_seq_length=2048,
+        # [O] as max_seq_length: attention of one pack stays below 70 MB a layer
+        max_tokens_per_batch=2048,
     )

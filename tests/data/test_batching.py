@@ -13,10 +13,10 @@ from PIL import Image
 
 from ixc.core.chat_format import IGNORED
 from ixc.data.batching import Batches, BatchSettings, collate
-from ixc.data.encoding import Encoder
+from ixc.data.encoding import Encoder, TokenCache, TokenizedRecord
 from ixc.data.mixture import Mixture, Source, StreamPosition
 from ixc.data.records import JsonLines, Record
-from ixc.data.validation import check
+from ixc.data.validation import DataReport, check, validate
 from ixc.errors import DataError, UsageError
 from ixc.model.loading import load
 from ixc.processing.processing import IxcProcessor
@@ -46,7 +46,7 @@ def processor(tiny_folder: Path) -> IxcProcessor:
 
 @pytest.fixture(scope="module")
 def encoder(processor: IxcProcessor) -> Encoder:
-    return Encoder(processor, context=2048)
+    return Encoder(processor, max_seq_length=2048)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> JsonLines:
 # -- records ----------------------------------------------------------------------------------------------------------
 
 
-def test_both_forms_and_a_list_read_the_same(tmp_path: Path) -> None:
+def test_json_lines_both_forms_and_a_list_read_the_same(tmp_path: Path) -> None:
     original = {
         "image": ["a.png"],
         "conversations": [{"from": "human", "value": "<ImageHere>Why?"}, {"from": "gpt", "value": "So."}],
@@ -85,20 +85,20 @@ def test_both_forms_and_a_list_read_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("quirks", [True, False])
-def test_encoding_equals_the_processors(talks: JsonLines, processor: IxcProcessor, quirks: bool) -> None:
+def test_encoder_equals_processor_encode_training(talks: JsonLines, processor: IxcProcessor, quirks: bool) -> None:
     other = IxcProcessor(processor.image_processor, processor.tokenizer, published_quirks=quirks)
     for i in range(4):
         wanted = other.encode_training(talks[i].messages, hd=4, partition="native", return_tensors="pt")
-        found = collate([Encoder(other, context=2048).encode(talks[i], hd=4, rule="native")])
+        found = collate([Encoder(other, max_seq_length=2048).encode(talks[i], hd=4, partition="native")])
         assert set(found) == set(wanted) - {"attention_mask"} | {"position_ids"}
         for key in set(found) & set(wanted):
             assert torch.equal(found[key], torch.as_tensor(wanted[key])), key
 
 
-def test_check_counts(talks: JsonLines, encoder: Encoder) -> None:
-    report = check(talks, encoder, hd=4, rule="native")
+def test_validation_check_counts(talks: JsonLines, encoder: Encoder) -> None:
+    report = check(talks, encoder, hd=4, partition="native")
     assert (report.records, report.images, report.problems) == (8, 8, [])
-    assert report.tokens[4] == [encoder.text(talks[i], hd=4, rule="native").tokens for i in range(8)]
+    assert report.tokens[4] == [encoder.text(talks[i], hd=4, partition="native").tokens for i in range(8)]
     assert sum(report.histogram(55)) == 8
     assert sum(report.tokens[55]) > sum(report.tokens[4])
     assert json.loads(json.dumps(report.as_dict()))["tokens"]["HD-4"]["sum"] == sum(report.tokens[4])
@@ -125,10 +125,10 @@ START = StreamPosition()
 
 
 def drawn(mixture: Mixture, count: int, place: StreamPosition = START) -> list[tuple[str, int]]:
-    return [(draw.source.name, draw.index) for _, draw in islice(mixture.walk(place), count)]
+    return [(draw.source.name, draw.index) for _, draw in islice(mixture.iterate(place), count)]
 
 
-def test_a_round_holds_every_record_as_often_as_its_weight_says() -> None:
+def test_mixture_round_samples_records_by_weight() -> None:
     mixture = Mixture(
         [
             Source(name="a", records=Numbers(10), hd=25),
@@ -146,38 +146,40 @@ def test_a_round_holds_every_record_as_often_as_its_weight_says() -> None:
     assert [three["c", i] for i in range(9)] == [1] * 9
 
 
-def test_it_goes_on_from_two_integers() -> None:
+def test_mixture_resumes_from_two_integers() -> None:
     sources = [Source(name="a", records=Numbers(7), hd=9), Source(name="b", records=Numbers(5), hd=9, weight=1.4)]
     whole = drawn(Mixture(sources, seed=1), 100)
     assert whole != drawn(Mixture(sources, seed=2), 100)
     for stop in (0, 1, 13, 14, 15, 77):
         mixture = Mixture(sources, seed=1)
-        place = mixture.after(StreamPosition(), stop)
+        place = mixture.advance(StreamPosition(), stop)
         assert place == StreamPosition(*divmod(stop, 14))
         assert whole[stop:] == drawn(mixture, 100 - stop, place)
 
 
-def test_an_unshuffled_source_keeps_its_order() -> None:
+def test_mixture_unshuffled_source_keeps_its_order() -> None:
     mixture = Mixture(
         [Source(name="a", records=Numbers(5), hd=9), Source(name="b", records=Numbers(6), hd=9, shuffle=False)]
     )
     assert [i for name, i in drawn(mixture, 33) if name == "b"] == list(range(6)) * 3
 
 
-def test_kept_records_only_and_wrong_sources() -> None:
-    mixture = Mixture([Source(name="a", records=Numbers(9), hd=9, keep=[2, 5])])
+def test_mixture_usable_records_and_wrong_sources() -> None:
+    mixture = Mixture([Source(name="a", records=Numbers(9), hd=9, indices=[2, 5])])
     assert {i for _, i in drawn(mixture, 6)} == {2, 5}
     with pytest.raises(UsageError, match="weight 0, above 0 needed"):
         Mixture([Source(name="a", records=Numbers(9), hd=9, weight=0)])
     with pytest.raises(UsageError, match="2 sources have 1 names"):
         Mixture([Source(name="a", records=Numbers(9), hd=9)] * 2)
     with pytest.raises(DataError, match="0 usable records"):
-        Mixture([Source(name="a", records=Numbers(9), hd=9, keep=[])])
+        Mixture([Source(name="a", records=Numbers(9), hd=9, indices=[])])
 
 
-def test_dynamic_settings_lie_between_the_picture_and_the_hd(talks: JsonLines, encoder: Encoder) -> None:
+def test_batches_dynamic_hd_lies_between_image_size_and_hd(talks: JsonLines, encoder: Encoder) -> None:
     mixture = Mixture([Source(name="a", records=talks, hd=9, dynamic=True)])
-    batches = Batches(mixture, encoder, settings=BatchSettings(samples=8, budget=2048), rule="original")
+    batches = Batches(
+        mixture, encoder, settings=BatchSettings(global_batch_size=8, max_tokens_per_batch=2048), partition="original"
+    )
     settings = [
         s.hd for number in range(6) for packs in batches.step(StreamPosition(number, 0)).packs[0] for s in packs
     ]
@@ -188,36 +190,40 @@ def test_dynamic_settings_lie_between_the_picture_and_the_hd(talks: JsonLines, e
 # -- batches ----------------------------------------------------------------------------------------------------------
 
 
-def batches_of(talks: JsonLines, encoder: Encoder, *, ranks: int = 1, budget: int = 2048, samples: int = 8) -> Batches:
+def batches_of(
+    talks: JsonLines, encoder: Encoder, *, world_size: int = 1, max_tokens: int = 2048, samples: int = 8
+) -> Batches:
     mixture = Mixture([Source(name="a", records=talks, hd=4)])
-    settings = BatchSettings(samples=samples, budget=budget, ranks=ranks)
-    return Batches(mixture, encoder, settings=settings, rule="native")
+    settings = BatchSettings(global_batch_size=samples, max_tokens_per_batch=max_tokens, world_size=world_size)
+    return Batches(mixture, encoder, settings=settings, partition="native")
 
 
-def test_packs_keep_the_budget_and_lose_nothing(talks: JsonLines, encoder: Encoder) -> None:
-    for ranks in (1, 2, 4):
-        step = batches_of(talks, encoder, ranks=ranks).step(StreamPosition())
+def test_batches_packs_keep_max_tokens_and_lose_nothing(talks: JsonLines, encoder: Encoder) -> None:
+    for world_size in (1, 2, 4):
+        step = batches_of(talks, encoder, world_size=world_size).step(StreamPosition())
         assert len({len(packs) for packs in step.packs}) == 1
         packs = [pack for mine in step.packs for pack in mine]
-        assert sorted(s.draw.index for pack in packs for s in pack) == list(range(8))
+        assert sorted(s.sampled.index for pack in packs for s in pack) == list(range(8))
         assert all(sum(s.text.tokens for s in pack) <= 2048 for pack in packs)
         assert max(step.tiles()) - min(step.tiles()) <= 4  # no more than the tiles of one picture
-        assert step.place == StreamPosition(1, 0)
+        assert step.position == StreamPosition(1, 0)
 
 
-def test_two_settings_are_never_in_one_pack(talks: JsonLines, encoder: Encoder) -> None:
+def test_pack_never_mixes_hd_settings(talks: JsonLines, encoder: Encoder) -> None:
     sources = [Source(name="a", records=talks, hd=1), Source(name="b", records=talks, hd=3)]
-    batches = Batches(Mixture(sources), encoder, settings=BatchSettings(samples=16, budget=2048))
+    batches = Batches(
+        Mixture(sources), encoder, settings=BatchSettings(global_batch_size=16, max_tokens_per_batch=2048)
+    )
     packs = batches.step(StreamPosition()).packs[0]
     assert all(len({s.hd for s in pack}) == 1 for pack in packs)
     assert {s.hd for pack in packs for s in pack} == {1, 3}
 
 
-def test_one_packed_step_is_the_mean_of_single_steps(talks: JsonLines, encoder: Encoder, tiny_folder: Path) -> None:
+def test_collate_packed_step_is_the_mean_of_single_steps(talks: JsonLines, encoder: Encoder, tiny_folder: Path) -> None:
     model = load(tiny_folder).eval()
-    wide = Encoder(encoder.processor, context=8192)
-    encoded = [wide.encode(talks[i], hd=4, rule="native") for i in range(8)]
-    items = sum(one.text.learned for one in encoded)
+    wide = Encoder(encoder.processor, max_seq_length=8192)
+    encoded = [wide.encode(talks[i], hd=4, partition="native") for i in range(8)]
+    items = sum(one.text.num_labels for one in encoded)
 
     def gradients(batches: list[dict[str, torch.Tensor]]) -> tuple[float, list[torch.Tensor]]:
         model.zero_grad()
@@ -235,29 +241,97 @@ def test_one_packed_step_is_the_mean_of_single_steps(talks: JsonLines, encoder: 
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)  # sums of 8 parts in another order, float32
 
 
-def test_the_first_label_of_a_conversation_is_never_learned(talks: JsonLines, encoder: Encoder) -> None:
-    batch = collate([encoder.encode(talks[i], hd=1, rule="native") for i in range(3)])
+def test_collate_first_label_of_a_conversation_is_ignored(talks: JsonLines, encoder: Encoder) -> None:
+    batch = collate([encoder.encode(talks[i], hd=1, partition="native") for i in range(3)])
     starts = batch["position_ids"][0] == 0
     assert int(starts.sum()) == 3
     assert (batch["labels"][0][starts] == IGNORED).all()
     assert (batch["labels"][0][batch["mm_token_type_ids"][0] == 1] == IGNORED).all()
 
 
-def test_errors_of_batches(talks: JsonLines, encoder: Encoder) -> None:
-    with pytest.raises(DataError, match=r"talks\.jsonl line \d+: .* a pack holds 300; raise the budget"):
-        batches_of(talks, encoder, budget=300).step(StreamPosition())
+def test_batches_errors(talks: JsonLines, encoder: Encoder) -> None:
+    with pytest.raises(DataError, match=r"talks\.jsonl line \d+: .* a pack holds 300; raise max_tokens_per_batch"):
+        batches_of(talks, encoder, max_tokens=300).step(StreamPosition())
     with pytest.raises(UsageError, match="2 samples a step for 4 ranks"):
-        BatchSettings(samples=2, budget=2048, ranks=4)
-    one = encoder.encode(talks[0], hd=1, rule="native")
+        BatchSettings(global_batch_size=2, max_tokens_per_batch=2048, world_size=4)
+    one = encoder.encode(talks[0], hd=1, partition="native")
     one.text.labels[:] = [IGNORED] * one.text.tokens
     with pytest.raises(DataError, match="labels of a batch of 1 conversations are learned from"):
         collate([one])
 
 
+# -- tokenised once --
+
+
+class CountingEncoder(Encoder):
+    """Counts how often each record is tokenised."""
+
+    def __init__(self, processor: IxcProcessor, *, max_seq_length: int) -> None:
+        super().__init__(processor, max_seq_length=max_seq_length)
+        self.counts: Counter[str] = Counter()
+
+    def tokenize(self, record: Record) -> TokenizedRecord:
+        self.counts[record.where] += 1
+        return super().tokenize(record)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_token_cache_tokenizes_a_record_once_in_a_run(talks: JsonLines, processor: IxcProcessor, dynamic: bool) -> None:
+    encoder, cache = CountingEncoder(processor, max_seq_length=2048), TokenCache()
+    *_, report = validate(talks, encoder, hd=9, token_cache=cache)
+    assert isinstance(report, DataReport)
+    source = Source(name="a", records=talks, hd=9, dynamic=dynamic, indices=report.usable, token_cache=cache)
+    settings = BatchSettings(global_batch_size=4, max_tokens_per_batch=2048)
+    batches, position, lengths = Batches(Mixture([source]), encoder, settings=settings), StreamPosition(), []
+    for _ in range(4):  # two epochs: validation, planning, tensors
+        step = batches.step(position)
+        position = step.position
+        for one in step.packs[0]:
+            assert batches.tensors(one)["input_ids"].shape[1] == sum(each.text.tokens for each in one)
+            for each in one:
+                lengths.append(each.text)
+                assert each.text == Encoder(processor, max_seq_length=2048).text(talks[each.sampled.index], hd=each.hd)
+    assert len(lengths) == 16
+    assert set(encoder.counts.values()) == {1}
+    assert len(encoder.counts) == 8
+
+
+def test_token_cache_full_or_with_another_tokenizer(talks: JsonLines, processor: IxcProcessor) -> None:
+    encoder = CountingEncoder(processor, max_seq_length=2048)
+    length = len(encoder.tokenize(talks[1]).ids)
+    cache = TokenCache(max_tokens=length)
+    for index in (1, 1, 2, 2):
+        cache.tokenized(index, talks[index], encoder)
+    assert (encoder.counts[talks[1].where], encoder.counts[talks[2].where]) == (2, 2)  # 1: once here, once above
+    assert cache.tokens == length
+    quirks = IxcProcessor(processor.image_processor, processor.tokenizer, published_quirks=True)
+    other = Encoder(quirks, max_seq_length=2048)
+    found = cache.tokenized(1, talks[1], other)
+    assert found.ids.tolist() == other.tokenize(talks[1]).ids.tolist()
+
+
+@pytest.mark.parametrize("quirks", [True, False])
+def test_encoder_adjacent_images_equal_processor_encode_training(
+    tmp_path: Path, processor: IxcProcessor, quirks: bool
+) -> None:
+    for i in range(3):
+        Image.effect_noise(SIZES[i], 60).convert("RGB").save(tmp_path / f"{i}.png")
+    turns = [("human", "<ImageHere><ImageHere>Which?<ImageHere>"), ("gpt", "So."), ("human", "Sure?"), ("gpt", "Yes.")]
+    record = {"image": ["0.png", "1.png", "2.png"]}
+    record["conversations"] = [{"from": who, "value": text} for who, text in turns]  # type: ignore[assignment]
+    (tmp_path / "three.jsonl").write_text(json.dumps(record))
+    records = JsonLines(tmp_path / "three.jsonl")
+    other = IxcProcessor(processor.image_processor, processor.tokenizer, published_quirks=quirks)
+    wanted = other.encode_training(records[0].messages, hd=4, partition="native", return_tensors="pt")
+    found = collate([Encoder(other, max_seq_length=8192).encode(records[0], hd=4, partition="native")])
+    for key in set(found) & set(wanted):
+        assert torch.equal(found[key], torch.as_tensor(wanted[key])), key
+
+
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def test_tables_and_streams(tmp_path: Path, encoder: Encoder) -> None:
+def test_table_and_streaming_datasets_equal_json_lines(tmp_path: Path, encoder: Encoder) -> None:
     datasets = pytest.importorskip("datasets")
     from ixc.data.hf_datasets import StreamingDataset, TableDataset
 
@@ -285,11 +359,11 @@ def test_tables_and_streams(tmp_path: Path, encoder: Encoder) -> None:
     ):
         assert len(table) == 5
         for i in (0, 1, 4, 2):
-            wanted = collate([encoder.encode(lines[i], hd=4, rule="native")])
-            found = collate([encoder.encode(table[i], hd=4, rule="native")])
+            wanted = collate([encoder.encode(lines[i], hd=4, partition="native")])
+            found = collate([encoder.encode(table[i], hd=4, partition="native")])
             assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     mixture = Mixture([Source(name="s", records=stream, hd=4, shuffle=False)])
-    assert [draw.index for _, draw in islice(mixture.walk(), 7)] == [0, 1, 2, 3, 4, 0, 1]
+    assert [draw.index for _, draw in islice(mixture.iterate(), 7)] == [0, 1, 2, 3, 4, 0, 1]
     with pytest.raises(DataError, match="5 rows, 6 were promised"):
         StreamingDataset(tmp_path / "parquet", count=6)[5]
     with pytest.raises(UsageError, match=r"is no parquet.*; leave out --stream"):

@@ -18,7 +18,7 @@ from ixc.data.records import JsonLines
 from ixc.model.key_mapping import published_name
 from ixc.model.loading import load
 from ixc.processing import IxcImageProcessorPil, IxcProcessor, IxcTokenizer
-from ixc.train.loss import Learner
+from ixc.train.loss import LossModule
 from parity.model_goldens import FOLDER, IMAGE_ID, RECORD, REFERENCE, ROUNDING, TENSORS, assert_close
 
 CASES = RECORD["training_cases"]
@@ -30,7 +30,7 @@ def encoded(published_tokenizer: IxcTokenizer, tmp_path_factory: pytest.TempPath
     path = tmp_path_factory.mktemp("talks") / "talks.jsonl"
     path.write_text("\n".join(json.dumps(record_of(case)) for case in CASES))
     records = JsonLines(path, images=REFERENCE)
-    encoder = Encoder(IxcProcessor(IxcImageProcessorPil(), published_tokenizer), context=1024)
+    encoder = Encoder(IxcProcessor(IxcImageProcessorPil(), published_tokenizer), max_seq_length=1024)
     found = [encoder.encode(records[i], hd=2) for i in range(len(CASES))]
     ids: dict[int, int] = {}
     for case, one in zip(CASES, found, strict=True):
@@ -57,9 +57,9 @@ def translated(text: Any, ids: dict[int, int]) -> Any:
 def step(encoded: Sequence[Encoded], *, chunk: int = 1024) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of conversations packed into one pass; no dropout."""
     model: nn.Module = load(FOLDER)
-    learner = Learner(model, chunk=chunk).eval()
-    divisor = sum(one.text.learned for one in encoded)
-    loss = learner(collate(encoded), divisor=divisor)
+    loss_module = LossModule(model, chunk=chunk).eval()
+    divisor = sum(one.text.num_labels for one in encoded)
+    loss = loss_module(collate(encoded), divisor=divisor)
     loss.backward()
     return loss.item(), {published_name(k): v.grad for k, v in model.named_parameters() if v.grad is not None}
 
@@ -68,7 +68,7 @@ def step(encoded: Sequence[Encoded], *, chunk: int = 1024) -> tuple[float, dict[
 def test_loss_and_gradients_of_the_goldens(encoded: list[Encoded], number: int) -> None:
     case, one = CASES[number], encoded[number]
     name = case["name"]
-    assert one.text.learned == case["num_label_tokens"]
+    assert one.text.num_labels == case["num_label_tokens"]
     assert one.text.labels == TENSORS[f"{name}.labels"].tolist()
     loss, gradients = step([one], chunk=3)  # several chunks
     assert loss == pytest.approx(case["loss"], rel=1e-5)
@@ -90,16 +90,16 @@ def test_a_pack_of_eight_is_the_mean_of_eight_steps(encoded: list[Encoded]) -> N
     for eight in (even, uneven):
         packed_loss, packed = step(eight)
         singles = {id(one): step([one]) for one in eight}
-        labels = sum(one.text.learned for one in eight)
-        shares = [(one.text.learned / labels, *singles[id(one)]) for one in eight]
+        labels = sum(one.text.num_labels for one in eight)
+        shares = [(one.text.num_labels / labels, *singles[id(one)]) for one in eight]
         assert packed_loss == pytest.approx(sum(share * loss for share, loss, _ in shares), rel=1e-5)
         for key, found in packed.items():
             parts = [share * gradients[key] for share, _, gradients in shares if key in gradients]
             wanted = torch.stack(parts).sum(0)
             # Biases of keys shift every score alike: their gradients are zero but for rounding, hence the floor.
             assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max() + 1e-7, key
-    assert [one.text.learned for one in even] == [7] * 8
-    assert len({one.text.learned for one in uneven}) == 3
+    assert [one.text.num_labels for one in even] == [7] * 8
+    assert len({one.text.num_labels for one in uneven}) == 3
 
 
 def with_labels(one: Encoded, count: int) -> Encoded:

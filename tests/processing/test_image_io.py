@@ -43,7 +43,7 @@ def _record(source: Any, engine: Engine) -> np.ndarray:
         "image": source,
         "conversations": [{"from": "user", "value": "<ImageHere>a"}, {"from": "assistant", "value": "b"}],
     }
-    encoder = Encoder(engine.processor, context=engine.context)
+    encoder = Encoder(engine.processor, max_seq_length=engine.context)
     found = encoder.encode(parse_record(talk, where="here", images=Path("/")), hd=HD)
     assert found.pixel_values is not None
     return found.pixel_values
@@ -120,7 +120,7 @@ def _planned(path: Path, engine: Engine) -> tuple[int, int]:
 def _checked(path: Path, engine: Engine) -> tuple[int, int]:
     talk = {"image": str(path), "conversations": [{"from": "user", "value": "<ImageHere>a"}]}
     talk["conversations"].append({"from": "assistant", "value": "b"})
-    encoder = Encoder(engine.processor, context=engine.context)
+    encoder = Encoder(engine.processor, max_seq_length=engine.context)
     return encoder.sizes(parse_record(talk, where="here", images=Path("/")))[0]
 
 

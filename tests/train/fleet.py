@@ -1,4 +1,4 @@
-"""Runs of `run_training` in forked processes: several ranks that train together, or one that is killed at any moment.
+"""Runs of `run` in forked processes: several ranks that train together, or one that is killed at any moment.
 
 A program of its own, for tests: it imports torch once and never trains itself, because a process that went backward
 through a graph cannot fork others that do.
@@ -42,13 +42,14 @@ from ixc.data.records import JsonLines
 from ixc.model.loading import read_config
 from ixc.processing.processing import IxcProcessor
 from ixc.runlog.jsonl import read
-from ixc.train.config import Adapter, Part, Resolution, TrainConfig, Trained, read_train_config
-from ixc.train.distributed import joined, shard, whole
-from ixc.train.evaluation import NAME, Evaluation
-from ixc.train.loss import Learner
+from ixc.train.config import Adapter, Part, Resolution, TrainConfig, TrainedPart, read_train_config
+from ixc.train.distributed import full_tensor, join_process_group, shard
+from ixc.train.evaluation import EVAL_LOSS, Evaluation
+from ixc.train.loss import LossModule
 from ixc.train.param_groups import freeze
-from ixc.train.run_stage import SEED, build, encoder, run_training
-from ixc.train.sharded_loading import bare, fill
+from ixc.train.run import RunConfig, run
+from ixc.train.setup import SEED, build_model, make_encoder
+from ixc.train.sharded_loading import empty_model, load_shards
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SIZES = [(300, 200), (700, 400), (336, 1000), (1200, 300), (40, 40), (500, 900)]
@@ -59,7 +60,7 @@ CODE_OF_FAILURE = 3
 def main() -> None:
     torch.set_num_threads(1)
     what, folder, *more = sys.argv[1:]
-    made = {"losses": losses, "kills": kills, "shards": shards, "ended": told_to_end}[what](
+    made = {"losses": losses, "kills": kills, "shards": shards, "ended": stopped_by_sigterm}[what](
         Path(folder), *map(int, more)
     )
     print(json.dumps(made))
@@ -80,26 +81,25 @@ def prepare(
     config["text_config"]["plora_dropout"] = 0.0  # drawn by rank: with it two ranks are another run than one
     (folder / "tiny" / "config.json").write_text(json.dumps(config))
     written(folder / "talks.jsonl")
-    stage = stage_of(folder / "tiny", steps=steps, samples=samples, hd=hd)
+    train_config = config_of(folder / "tiny", steps=steps, samples=samples, hd=hd)
     if parts:
-        stage = replace(stage, trained=tuple(Trained(part=part) for part in parts))
+        train_config = replace(train_config, trained=tuple(TrainedPart(part=part) for part in parts))
     processor = IxcProcessor.from_pretrained(folder / "tiny")
 
     source = Source(name="talks", records=JsonLines(folder / "talks.jsonl"), hd=hd)
 
     def train(out: Path, **options: Any) -> None:
-        run_training(
-            stage,
-            [source],
-            base=folder / "tiny",
-            processor=processor,
-            out=out,
-            resume=out.exists(),
-            device="cpu",
-            **options,
+        callbacks, evaluate = options.pop("callbacks", ()), options.pop("evaluate", None)
+        config = RunConfig(
+            train=train_config, base=folder / "tiny", out=out, resume=out.exists(), device="cpu", **options
         )
+        run(config, [source], processor=processor, callbacks=callbacks, evaluate=evaluate)
 
-    return train, Evaluation([source], encoder(stage, processor), budget=stage.budget)
+    return train, Evaluation(
+        [source],
+        make_encoder(train_config, processor),
+        max_tokens_per_batch=train_config.max_tokens_per_batch,
+    )
 
 
 def written(path: Path) -> None:
@@ -117,19 +117,19 @@ def written(path: Path) -> None:
     path.write_text("\n".join(lines))
 
 
-def stage_of(base: Path, *, steps: int, samples: int, hd: int) -> TrainConfig:
+def config_of(base: Path, *, steps: int, samples: int, hd: int) -> TrainConfig:
     paper = read_train_config(RECIPES / "sft_4khd.py")
-    one = Resolution(hd=hd, dynamic=False, datasets=())
+    one = Resolution(hd=hd, dynamic=False)
     return replace(
         paper,
         model=read_config(base),
         resolutions=(one,),
-        samples=samples,
+        global_batch_size=samples,
         steps=steps,
-        peak_rate=5e-3,
-        warmup=0.1,
-        context=2048,
-        budget=2560,
+        learning_rate=5e-3,
+        warmup_ratio=0.1,
+        max_seq_length=2048,
+        max_tokens_per_batch=2560,
     )
 
 
@@ -161,8 +161,8 @@ def launch(work: Callable[[], None], *, ranks: int) -> list[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [forked(work, RANK=rank, LOCAL_RANK=rank, **told) for rank in range(ranks)]
+    environment = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [forked(work, RANK=rank, LOCAL_RANK=rank, **environment) for rank in range(ranks)]
 
 
 def sum_of(path: Path) -> str:
@@ -175,62 +175,61 @@ def sum_of(path: Path) -> str:
 def losses(folder: Path) -> dict[str, Any]:
     """Name -> losses of its steps by the log, and last the loss of all the data under the last weights."""
     alone, test = prepare(folder, steps=20, samples=4, hd=4)
-    train = partial(alone, evaluate=test, evaluate_every=20)
+    train = partial(alone, evaluate=test, eval_every=20)
     runs = {name: folder / name for name in ("one", "two", "two-then-one", "two-then-four")}
     together(lambda: train(runs["one"]), ranks=1)
     together(lambda: train(runs["two"]), ranks=2)
 
     def half() -> None:
-        train(runs["two-then-one"], save_every=10, watch=stop_after_10)
+        train(runs["two-then-one"], save_every=10, callbacks=[stop_after_10])
 
     together(half, ranks=2)
     shutil.copytree(runs["two-then-one"], runs["two-then-four"])
     together(lambda: train(runs["two-then-one"]), ranks=1)
     together(lambda: train(runs["two-then-four"]), ranks=4)
     logs = {name: list(read(out / "log.jsonl")) for name, out in runs.items()}
-    return {name: [line["loss"] for line in lines] + [lines[-1][NAME]] for name, lines in logs.items()}
+    return {name: [line["loss"] for line in lines] + [lines[-1][EVAL_LOSS]] for name, lines in logs.items()}
 
 
-def stop_after_10(glance: Any) -> None:
-    if glance.done.step == 10:
+def stop_after_10(progress: Any) -> None:
+    if progress.result.step == 10:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def shards(folder: Path) -> dict[str, Any]:
     """Name -> (tensors, tensors of which a rank holds fewer rows, tensors that differ from those read whole)."""
     prepare(folder, steps=1, samples=2, hd=1)
-    stage = stage_of(folder / "tiny", steps=1, samples=2, hd=1)
-    lora = replace(stage, trained=(Trained(part="LoRA"),), adapter=Adapter(r=4, alpha=4, dropout=0.0),
-                   sources={**stage.sources, "adapter": "[O]"})  # fmt: skip
-    for name, one in (("all", stage), ("lora", lora)):
+    train_config = config_of(folder / "tiny", steps=1, samples=2, hd=1)
+    lora = replace(train_config, trained=(TrainedPart(part="LoRA"),), adapter=Adapter(r=4, alpha=4, dropout=0.0))
+    for name, one in (("all", train_config), ("lora", lora)):
         together(partial(compare, one, folder / "tiny", folder / f"{name}.json"), ranks=2)
     return {name: json.loads((folder / f"{name}.json").read_text()) for name in ("all", "lora")}
 
 
-def compare(stage: TrainConfig, base: Path, report: Path) -> None:
-    with joined("cpu") as team:
-        model, drawn = bare(base, stage.adapter, seed=SEED)
-        freeze(model, stage)
-        shard(Learner(model), team, half=False)
-        fill(model, base, drawn, device=team.device)
-        read_whole = dict(build(stage, base, team.device).named_parameters())
+def compare(config: TrainConfig, base: Path, report: Path) -> None:
+    with join_process_group("cpu") as group:
+        model, adapter_weights = empty_model(base, config.adapter, seed=SEED)
+        freeze(model, config)
+        shard(LossModule(model), group, bfloat16=False)
+        load_shards(model, base, adapter_weights, device=group.device)
+        read_whole = dict(build_model(config, base, group.device).named_parameters())
         mine: dict[str, Any] = dict(model.named_parameters())
         cut = sum(value.to_local().numel() < value.numel() for value in mine.values())
-        wrong = [name for name, value in mine.items() if not torch.equal(whole(value.detach()), read_whole[name])]
+        wrong = [name for name, value in mine.items() if not torch.equal(full_tensor(value.detach()), read_whole[name])]
         assert mine.keys() == read_whole.keys()
-        if team.leads:
+        if group.is_main:
             report.write_text(json.dumps([len(mine), cut, wrong]))
 
 
-def told_to_end(folder: Path) -> dict[str, Any]:
+def stopped_by_sigterm(folder: Path) -> dict[str, Any]:
     """SIGTERM from outside at both ranks, as a launcher passes it on; their exit codes, and the steps of the log."""
     train, _ = prepare(folder, steps=40, samples=2, hd=1, parts=("projector",))
     out = folder / "ended"
-    told = launch(lambda: train(out, save_every=1000), ranks=2)
+    children = launch(lambda: train(out, save_every=1000), ranks=2)
     appears(out / "log.jsonl")
-    for child in told:
+    for child in children:
         os.kill(child, signal.SIGTERM)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in told]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     before = len(list(read(out / "log.jsonl")))
     checkpoints = [path.name for path in out.glob("step-*")]
     together(lambda: train(out, save_every=1000), ranks=2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,9 @@ from ixc.errors import UsageError
 from ixc.model.configuration import IxcTextConfig
 from ixc.model.decoder import Decoder
 from ixc.model.rope import rotary
-from ixc.train.config import TrainConfig, Trained, read_train_config
+from ixc.train.config import Adapter, Resolution, TrainConfig, TrainedPart, read_train_config
 from ixc.train.memory_estimate import _BLOCK_D, _BLOCK_F, estimate
-from ixc.train.param_groups import counts, groups, part_of, skeleton
+from ixc.train.param_groups import count_weights, meta_model, param_groups, part_of
 from ixc.train.plan import train_plan
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -27,17 +29,17 @@ ALL = 8_597_499_904
 """Weights of the published file (spec k)."""
 
 
-def stage(name: str) -> TrainConfig:
+def config_of(name: str) -> TrainConfig:
     return read_train_config(RECIPES / f"{name}.py")
 
 
 @pytest.fixture(scope="module")
 def everything() -> torch.nn.Module:
-    return skeleton(stage("sft_4khd"))
+    return meta_model(config_of("sft_4khd"))
 
 
-def test_pretraining_leaves_the_language_model_alone() -> None:
-    found = counts(skeleton(stage("pretrain_4khd")))
+def test_count_weights_of_pretraining_freezes_the_llm() -> None:
+    found = count_weights(meta_model(config_of("pretrain_4khd")))
     assert {part for part, (some, _) in found.items() if some} == {
         "vision tower",
         "projector",
@@ -50,15 +52,15 @@ def test_pretraining_leaves_the_language_model_alone() -> None:
     assert found["LLM"] == (0, 6_979_588_096)
 
 
-def test_fine_tuning_trains_everything_once(everything: torch.nn.Module) -> None:
-    made = groups(everything, stage("sft_4khd"))
-    assert sum(group.numbers for group in made) == ALL
+def test_param_groups_hold_every_parameter_once(everything: torch.nn.Module) -> None:
+    made = param_groups(everything, config_of("sft_4khd"))
+    assert sum(group.num_weights for group in made) == ALL
     parameters = [id(p) for group in made for p in group.parameters]
     assert len(parameters) == len(set(parameters)) == len(list(everything.parameters()))
 
 
-def test_rates_of_fine_tuning(everything: torch.nn.Module) -> None:
-    rates = {group.name: group.rate for group in groups(everything, stage("sft_4khd"))}
+def test_param_groups_learning_rates_of_fine_tuning(everything: torch.nn.Module) -> None:
+    rates = {group.name: group.learning_rate for group in param_groups(everything, config_of("sft_4khd"))}
     assert rates["LLM"] == rates["head"] == rates["embeddings"] == pytest.approx(1e-5)  # 0.2 of 5e-5
     assert rates["PLoRA"] == rates["projector"] == 5e-5
     assert rates["vision tower, block 23"] == pytest.approx(5e-5 * 0.9)
@@ -66,14 +68,14 @@ def test_rates_of_fine_tuning(everything: torch.nn.Module) -> None:
     assert rates["vision tower, embeddings"] == pytest.approx(5e-5 * 0.9**25)
 
 
-def test_vectors_do_not_decay(everything: torch.nn.Module) -> None:
-    for group in groups(everything, stage("sft_4khd")):
+def test_param_groups_vectors_have_no_weight_decay(everything: torch.nn.Module) -> None:
+    for group in param_groups(everything, config_of("sft_4khd")):
         assert (group.weight_decay == 0) == group.name.endswith("vectors")
         assert all((max(p.shape) == p.numel()) == (group.weight_decay == 0) for p in group.parameters)
 
 
-def test_lora_and_plora_are_distinct() -> None:
-    found = counts(skeleton(stage("lora")))
+def test_part_of_tells_lora_from_plora() -> None:
+    found = count_weights(meta_model(config_of("lora")))
     assert {part for part, (some, _) in found.items() if some} == {"LoRA"}
     # rank * (in + out) of wqkv, wo, w1, w2, w3, in 32 layers
     assert found["LoRA"][0] == 16 * 32 * ((4096 + 6144) + 2 * 4096 + 3 * (4096 + 14336))
@@ -83,18 +85,18 @@ def test_lora_and_plora_are_distinct() -> None:
         part_of("something.weight")
 
 
-def test_the_schedule() -> None:
-    paper = stage("pretrain_4khd")
-    rates = [paper.rate(step, steps=1000) for step in range(1000)]
+def test_learning_rate_at_warmup_and_cosine() -> None:
+    paper = config_of("pretrain_4khd")
+    rates = [paper.learning_rate_at(step, total_steps=1000) for step in range(1000)]
     assert max(rates) == rates[9] == rates[10] == 2e-4
     assert rates[0] == pytest.approx(2e-5)
     assert rates[505] == pytest.approx(1e-4)
     assert rates[-1] == pytest.approx(0, abs=1e-9)
 
 
-def test_memory_is_a_sum_of_its_lines() -> None:
-    paper = stage("sft_4khd")
-    parts = counts(skeleton(paper))
+def test_estimate_is_the_sum_of_its_items() -> None:
+    paper = config_of("sft_4khd")
+    parts = count_weights(meta_model(paper))
     lines = {item.what: item.size for item in estimate(paper, parts)}
     assert lines["what learns"] == ALL * 16 / 8
     assert lines["inputs of decoder blocks"] == 32 * 16384 * 4096 * 2
@@ -136,7 +138,7 @@ def kept_values(width: int, mlp: int, *, tokens: int = 32) -> float:
     return sum(value.untyped_storage().nbytes() for at, value in kept.items() if at not in weights) / tokens / 2
 
 
-def test_the_counts_inside_a_block_are_measured() -> None:
+def test_block_constants_match_saved_tensors() -> None:
     narrow, wide = kept_values(256, 512), kept_values(256, 1024)
     per_mlp = (wide - narrow) / 512
     assert per_mlp == pytest.approx(_BLOCK_F, abs=0.1)
@@ -144,33 +146,91 @@ def test_the_counts_inside_a_block_are_measured() -> None:
 
 
 @pytest.mark.parametrize("name", ["lora", "qlora"])
-def test_adapters_fit_one_card_of_24_gb(name: str) -> None:
-    found = train_plan(stage(name), gpus=1, gpu_memory=24e9)
+def test_train_plan_adapters_fit_one_gpu_of_24_gb(name: str) -> None:
+    found = train_plan(config_of(name), gpus=1, gpu_memory=24e9)
     assert found.fits
     assert found.needed == WRITTEN[name]["needed"]
 
 
-@pytest.mark.parametrize("name", ["pretrain_4khd", "sft_4khd", "lora", "qlora", "lora_nano"])
-def test_every_number_has_a_source(name: str) -> None:
-    made = stage(name)
-    assert all(source.startswith(("[P]", "[F]", "[C]", "[O]")) for source in made.sources.values())
-    with pytest.raises(UsageError, match="1 numbers have no source: samples"):
-        replace(made, sources={key: text for key, text in made.sources.items() if key != "samples"})
+@pytest.mark.parametrize("name", ["pretrain_4khd", "sft_4khd", "lora", "qlora", "lora_nano", "lora_boarding"])
+def test_recipe_names_the_source_of_every_number(name: str) -> None:
+    lines = (RECIPES / f"{name}.py").read_text().partition("def recipe()")[2].splitlines()
+    fields = [i for i, line in enumerate(lines) if re.match(r" {8}(?!name=|model=)\w+=", line)]
+    assert len(fields) >= 6
+    for i in fields:
+        before = [line for line in lines[:i] if line.strip()]
+        comment = list(takewhile(lambda line: line.strip().startswith("#"), reversed(before)))
+        assert comment, lines[i]
+        assert re.match(r"\s+# \[[PFCO]\] ", comment[-1]), lines[i]
 
 
-def test_wrong_stages() -> None:
-    made = stage("sft_4khd")
+OLD_FIELDS = {
+    "samples": "global_batch_size",
+    "peak_rate": "learning_rate",
+    "warmup": "warmup_ratio",
+    "final_rate": "min_learning_rate",
+    "clip": "max_grad_norm",
+    "context": "max_seq_length",
+    "budget": "max_tokens_per_batch",
+}
+
+
+def test_train_config_names_the_successors_of_old_fields(tmp_path: Path) -> None:
+    for old, new in OLD_FIELDS.items():
+        with pytest.raises(UsageError, match=rf"^TrainConfig has 1 fields .* older version: {old} is {new}$"):
+            replace(config_of("lora"), **{old: 1})
+    for cls, old in ((Resolution, "datasets"), (Adapter, "targets"), (TrainedPart, "scale")):
+        with pytest.raises(UsageError, match=f"^{cls.__name__} has 1 fields .*: {old} is "):
+            cls(**{old: 1})
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(OLD_RECIPE.format(lora=str(RECIPES / "lora.py")))
+    with pytest.raises(UsageError) as caught:
+        read_train_config(recipe)
+    assert str(caught.value) == (
+        f"{recipe}: TrainConfig has 2 fields under the names of an older version: peak_rate is learning_rate; "
+        "sources is no field any more: delete it, or keep it as a comment"
+    )
+
+
+OLD_RECIPE = """
+from dataclasses import replace
+from pathlib import Path
+from ixc.train.config import read_train_config
+
+def recipe():
+    return replace(read_train_config(Path({lora!r})), peak_rate=1e-4, sources={{"peak_rate": "[O] mine"}})
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("from ixc.train.stage import Stage", "the module ixc.train.stage is now ixc.train.config, where Stage is"),
+        ("from ixc.train.config import Trained", "Trained of ixc.train.config is now TrainedPart; rename it"),
+    ],
+)
+def test_read_train_config_names_where_old_imports_are_now(line: str, words: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(f"{line}\n\ndef recipe():\n    return None\n")
+    with pytest.raises(UsageError) as caught:
+        read_train_config(recipe)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(f"{recipe}: ")
+
+
+def test_train_config_refuses_contradictions() -> None:
+    made = config_of("sft_4khd")
     with pytest.raises(UsageError, match="exactly one"):
         replace(made, epochs=1)
-    with pytest.raises(UsageError, match="raise budget"):
-        replace(made, budget=4096)
+    with pytest.raises(UsageError, match="raise max_tokens_per_batch"):
+        replace(made, max_tokens_per_batch=4096)
     with pytest.raises(UsageError, match="come together"):
-        replace(made, trained=(Trained(part="LoRA"),))
+        replace(made, trained=(TrainedPart(part="LoRA"),))
     with pytest.raises(UsageError, match="a TrainConfig needed"):
         read_train_config(RECIPES / "nano.py")
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_train_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert not app(["plan-train", str(RECIPES / "sft_4khd.py")], standalone_mode=False)
     out = capsys.readouterr().out
     assert "vision tower, block 7" in out

@@ -21,7 +21,7 @@ FLEET = Path(__file__).with_name("fleet.py")
 MINUTES = 20
 
 
-def told(*arguments: object, folder: Path, tiny_folder: Path) -> dict[str, Any]:
+def fleet_result(*arguments: object, folder: Path, tiny_folder: Path) -> dict[str, Any]:
     shutil.copytree(tiny_folder, folder / "tiny")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(FLEET), str(arguments[0]), str(folder), *map(str, arguments[1:])]
@@ -31,8 +31,8 @@ def told(*arguments: object, folder: Path, tiny_folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_two_ranks_are_one(tiny_folder: Path, tmp_path: Path) -> None:
-    curves = told("losses", folder=tmp_path, tiny_folder=tiny_folder)
+def test_run_on_two_ranks_equals_one_rank(tiny_folder: Path, tmp_path: Path) -> None:
+    curves = fleet_result("losses", folder=tmp_path, tiny_folder=tiny_folder)
     assert {name: len(losses) for name, losses in curves.items()} == dict.fromkeys(curves, 21)
     for name in ("two", "two-then-one", "two-then-four"):
         assert curves[name] == pytest.approx(curves["one"], abs=1e-4), name
@@ -46,8 +46,8 @@ def test_two_ranks_are_one(tiny_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fifty_killed_runs_end_as_the_unbroken_one(tiny_folder: Path, tmp_path: Path) -> None:
-    found = told("kills", 50, folder=tmp_path, tiny_folder=tiny_folder)
+def test_run_killed_fifty_times_ends_like_an_unbroken_one(tiny_folder: Path, tmp_path: Path) -> None:
+    found = fleet_result("kills", 50, folder=tmp_path, tiny_folder=tiny_folder)
     assert [run["run"] for run in found["runs"] if not run["same"]] == []
     assert len(found["runs"]) == 50
     assert len({run["stopped"] for run in found["runs"]}) > 3  # at many moments
@@ -55,16 +55,16 @@ def test_fifty_killed_runs_end_as_the_unbroken_one(tiny_folder: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_ranks_read_no_more_than_their_shards(tiny_folder: Path, tmp_path: Path) -> None:
-    found = told("shards", folder=tmp_path, tiny_folder=tiny_folder)
+def test_load_shards_reads_only_own_rows(tiny_folder: Path, tmp_path: Path) -> None:
+    found = fleet_result("shards", folder=tmp_path, tiny_folder=tiny_folder)
     for name, (tensors, cut, wrong) in found.items():
         assert (cut, wrong) == (tensors - 2, []), name  # newline and separator, of one row, stay whole
     assert found["lora"][0] == found["all"][0] + 20  # A and B of five linear maps in two blocks
 
 
 @pytest.mark.slow
-def test_ranks_told_to_end_write_a_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:
-    found = told("ended", folder=tmp_path, tiny_folder=tiny_folder)
+def test_run_stopped_by_sigterm_on_all_ranks_writes_a_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:
+    found = fleet_result("ended", folder=tmp_path, tiny_folder=tiny_folder)
     assert found["codes"] == [0, 0]
     assert 0 < found["steps"] < 40
     assert found["checkpoints"] == [f"step-{found['steps']:08d}"]
@@ -80,7 +80,7 @@ def test_ranks_told_to_end_write_a_checkpoint(tiny_folder: Path, tmp_path: Path)
     ],
     ids=["torchrun", "accelerate"],
 )
-def test_launchers(tiny_folder: Path, tmp_path: Path, launcher: list[str]) -> None:
+def test_train_command_under_launchers(tiny_folder: Path, tmp_path: Path, launcher: list[str]) -> None:
     """The command of one device, behind a launcher: a model under published names, one log, one line printed."""
     recipe, talks, out = tmp_path / "recipe.py", tmp_path / "talks.jsonl", tmp_path / "run"
     recipe.write_text(RECIPE.format(fleet=str(FLEET.parent), base=str(tiny_folder)))
@@ -100,8 +100,8 @@ RECIPE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {fleet!r})
-from fleet import stage_of
+from fleet import config_of
 
 def recipe():
-    return stage_of(Path({base!r}), steps=3, samples=2, hd=1)
+    return config_of(Path({base!r}), steps=3, samples=2, hd=1)
 """

@@ -17,27 +17,27 @@ from ixc.train.param_groups import add_adapter
 FOUR = Adapter(r=4, alpha=4, dropout=0.0, weight_bits=4)
 
 
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_qlora_without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(UsageError, match=r"need the package bitsandbytes; install it: .*qlora.*, or take recipes/lora"):
-        qlora.check(FOUR, device=torch.device("cuda"))
-    qlora.check(Adapter(r=4, alpha=4, dropout=0.0), device=torch.device("cpu"), ranks=8)
+        qlora.check_qlora(FOUR, device=torch.device("cuda"))
+    qlora.check_qlora(Adapter(r=4, alpha=4, dropout=0.0), device=torch.device("cpu"), world_size=8)
 
 
-def test_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_qlora_on_cpu_and_on_several_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", object())  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"need a GPU, this is cpu .*take recipes/lora\.py"):
-        qlora.check(FOUR, device=torch.device("cpu"))
+        qlora.check_qlora(FOUR, device=torch.device("cpu"))
     with pytest.raises(UsageError, match="not sharded over 2 devices"):
-        qlora.check(FOUR, device=torch.device("cuda"), ranks=2)
+        qlora.check_qlora(FOUR, device=torch.device("cuda"), world_size=2)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_an_adapter_learns_beside_nf4() -> None:
+def test_quantize_targets_then_adapter_gets_gradients() -> None:
     pytest.importorskip("bitsandbytes", reason="not installed: pip install -c constraints.txt -e '.[qlora]'")
     whole, model = load(EMBEDDED, dtype=torch.bfloat16), load(EMBEDDED, dtype=torch.bfloat16)
-    names = qlora.quantise(model, FOUR.targets)
+    names = qlora.quantize_targets(model, FOUR.target_modules)
     assert len(names) == 5 * 4  # wqkv, wo, w1, w2, w3 of four blocks
     model.to("cpu")
     weight = model.get_submodule(names[0]).weight

@@ -1,4 +1,4 @@
-"""The commands `ixc data ...`: is a file of conversations fit to learn from. As everywhere, each calls one room."""
+"""The commands `ixc data ...`: validate a file of conversations, turn PDFs into training pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ixc.data.encoding import Encoder
     from ixc.data.validation import Records
 
-data = typer.Typer(help="Conversations to learn from.", no_args_is_help=True, rich_markup_mode="rich")
+data = typer.Typer(help="Conversations to train on.", no_args_is_help=True, rich_markup_mode="rich")
 
 
 Stream = Annotated[
@@ -34,8 +34,8 @@ def _root() -> None:
 @data.command(
     name="check",
     epilog=examples(
-        "ixc data check talks.jsonl",
-        "ixc data check talks.jsonl --model ./ixc-4khd-7b --hd 25 --context 4096",
+        "ixc data check conversations.jsonl",
+        "ixc data check conversations.jsonl --model ./ixc-4khd-7b --hd 25 --context 4096",
         "ixc data check ./parquet --images ./pictures --json",
         "ixc data check ./parquet --stream",
     ),
@@ -43,7 +43,7 @@ def _root() -> None:
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines, a JSON list, or a folder of parquet.")],
     images: Annotated[
-        Path | None, typer.Option("--images", help="Where paths of images begin; default: FILE's.")
+        Path | None, typer.Option("--images", help="Folder that image paths start from; default: FILE's.")
     ] = None,
     model: Model = None,
     hd: Hd = None,
@@ -54,15 +54,15 @@ def check(
     stream: Stream = False,
     as_json: Json = False,
 ) -> None:
-    """Read every record and image header; say by line what is wrong. Exit code 1 where something is."""
+    """Read every record and image header; report errors by line. Exit code 1 if there are any."""
     check_tiling(hd, partition)
     check_model(model)
     records = read_records(file, images, stream=stream)
     quiet_libraries()
     from ixc.data.validation import validate
 
-    encoder, usual = _encoder(model, context)
-    steps = validate(records, encoder, hd=usual if hd is None else hd, rule=partition)
+    encoder, default_hd = _encoder(model, context)
+    steps = validate(records, encoder, hd=default_hd if hd is None else hd, partition=partition)
     report = watch(steps, total=len(records), what="checking")
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else "\n".join(report.text()))
     if report.problems:
@@ -81,36 +81,36 @@ def pages(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SOURCE...", help="PDFs, or folders of them; a folder is one package.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pages; one that is there is gone on with.")],
-    pages: Annotated[int, typer.Option("--pages", min=1, help="Most pages of a document, drawn at random.")] = 4,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pages; an existing one is continued.")],
+    pages: Annotated[int, typer.Option("--pages", min=1, help="Most pages per document, chosen at random.")] = 4,
     em: Annotated[
-        str, typer.Option("--em", metavar="MIN:MAX", help="Pixels of a page's em; its resolution is drawn to fit.")
+        str, typer.Option("--em", metavar="MIN:MAX", help="Em of a page's text in px; its resolution is chosen to fit.")
     ] = "8:48",
     keep_out: Annotated[
         Path | None, typer.Option("--keep-out", help="List of PACKAGE: FOLDER whose documents are left out.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of pages and sizes.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the choice of pages and sizes.")] = 0,
 ) -> None:
-    """Turn PDFs with a text layer into pictures with every character's box, lines and reading order."""
+    """Turn PDFs with a text layer into images with every character's box, lines and reading order."""
     from ixc.nano.data.page_folder import FolderConfig, write_pages
     from ixc.nano.data.pdf_pages import PageConfig
     from ixc.nano.data.pdf_sources import find_documents, read_keep_out
 
     documents = find_documents(sources, read_keep_out(keep_out) if keep_out else None)
     config = FolderConfig(page=PageConfig(em=_span(em)), pages_per_document=pages, seed=seed)
-    taken = broken = 0
+    pages_written = broken = 0
     with closing(write_pages(documents, out, config)) as outcomes, progress("reading documents") as show:
         for number, outcome in enumerate(outcomes, 1):
-            taken, broken = taken + outcome.pages, broken + (outcome.status == "broken")
+            pages_written, broken = pages_written + outcome.pages, broken + (outcome.status == "broken")
             show(number, len(documents))
-    print(f"{out}: {taken} pages new, {broken} documents broken (index.jsonl)")
+    print(f"{out}: {pages_written} pages new, {broken} documents broken (index.jsonl)")
 
 
 def _span(text: str) -> tuple[float, float]:
-    """MIN:MAX as two numbers.
+    """Parse MIN:MAX.
 
     Raises:
-        UsageError: no such thing.
+        UsageError: not two numbers, or out of range.
     """
     from ixc.errors import UsageError
 
@@ -124,7 +124,7 @@ def _span(text: str) -> tuple[float, float]:
 
 
 def read_records(file: Path, images: Path | None, *, stream: bool = False) -> Records:
-    """A file of conversations, or a table, held or read as it goes."""
+    """Open a file of conversations or a table, with random access or as a stream."""
     from ixc.data import hf_datasets
     from ixc.data.hf_datasets import TableDataset
     from ixc.data.records import JsonLines
@@ -139,7 +139,7 @@ def read_records(file: Path, images: Path | None, *, stream: bool = False) -> Re
 
 
 def _encoder(model: Path | None, context: int | None) -> tuple[Encoder, int]:
-    """The rules of a model folder, and its usual HD."""
+    """Return the encoder of a model folder, and its default HD."""
     from ixc.data.encoding import Encoder
     from ixc.inference.cost import read_geometry
     from ixc.inference.model_folder import find_folder, read_processor
@@ -147,4 +147,4 @@ def _encoder(model: Path | None, context: int | None) -> tuple[Encoder, int]:
     folder = find_folder(model)
     processor = read_processor(folder)
     most = read_geometry(folder).max_positions if context is None else context
-    return Encoder(processor, context=most), processor.image_processor.hd
+    return Encoder(processor, max_seq_length=most), processor.image_processor.hd

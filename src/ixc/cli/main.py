@@ -23,13 +23,21 @@ from ixc.cli.ask import ASK_EXAMPLES, CHAT_EXAMPLES, ask, chat
 from ixc.cli.bench import bench
 from ixc.cli.data import data
 from ixc.cli.eval import evals
-from ixc.cli.options import examples
+from ixc.cli.options import examples, renamed
 from ixc.cli.plan import PLAN_EXAMPLES, plan
 from ixc.cli.read import READ_EXAMPLES, read
 from ixc.cli.serve import SERVE_EXAMPLES, serve
 from ixc.cli.synth import SYNTH_EXAMPLES, synth
 from ixc.cli.terminal import errors_to_exit_codes
-from ixc.cli.train import MERGE_EXAMPLES, PLAN_TRAIN_EXAMPLES, TRAIN_EXAMPLES, merge, plan_train, train
+from ixc.cli.train import (
+    MERGE_EXAMPLES,
+    OLD_TRAIN_OPTIONS,
+    PLAN_TRAIN_EXAMPLES,
+    TRAIN_EXAMPLES,
+    merge,
+    plan_train,
+    train,
+)
 from ixc.cli.weights import IMPORT_EXAMPLES, QUANTIZE_EXAMPLES, import_weights, quantize
 
 app = typer.Typer(
@@ -66,7 +74,7 @@ app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 app.command(name="quantize", epilog=examples(*QUANTIZE_EXAMPLES))(quantize)
 app.command(name="synth", epilog=examples(*SYNTH_EXAMPLES))(synth)
-app.command(name="train", epilog=examples(*TRAIN_EXAMPLES))(train)
+app.command(name="train", epilog=examples(*TRAIN_EXAMPLES), cls=renamed(OLD_TRAIN_OPTIONS))(train)
 app.command(name="merge", epilog=examples(*MERGE_EXAMPLES))(merge)
 app.command(name="plan-train", epilog=examples(*PLAN_TRAIN_EXAMPLES))(plan_train)
 app.command(name="read", epilog=examples(*READ_EXAMPLES))(read)

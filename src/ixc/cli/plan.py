@@ -103,7 +103,7 @@ def _draw(options: PlanOptions, planned: Plan, out: Path) -> None:
 
 def _as_dict(planned: Plan) -> dict[str, Any]:
     """Return the JSON form of a plan: sizes in px and tokens, work in FLOP, memory in bytes."""
-    from ixc.inference.cost import SMALL
+    from ixc.inference.cost import QUANTIZED_DTYPES
 
     return asdict(planned.partition) | {
         "tiles": planned.partition.tiles,
@@ -114,7 +114,7 @@ def _as_dict(planned: Plan) -> dict[str, Any]:
         "flops": planned.flops(),
         "dtype": planned.dtype,
         "weight_bytes": planned.weight_bytes(),
-        "folded_bytes": None if planned.dtype in SMALL else planned.merged_bytes,  # key of earlier releases
+        "folded_bytes": None if planned.dtype in QUANTIZED_DTYPES else planned.merged_bytes,  # key of earlier releases
         "kv_bytes": planned.kv_bytes,
         "activation_bytes": planned.activation_bytes,
     }

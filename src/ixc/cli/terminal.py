@@ -1,6 +1,6 @@
-"""Terminal input and output of the commands: lines, streamed text, progress bars, errors and exit codes.
+"""Terminal input and output of the commands: lines, streamed text, progress bars, errors as one line and an exit code.
 
-Only the package `cli` reads standard input or writes to standard output and error.
+Besides the command modules the only file that reads standard input or writes to standard output and error.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import typer
 from ixc.errors import IxcError, UsageError
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
 
-# Typer has carried its own copy of click since 0.2x; the class of its usage errors is found through what it exports.
+# Typer has vendored click since 0.2x; its class of usage errors is reachable only through what it exports.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def read_standard_input() -> bytes:
-    """Read an image from standard input.
+    """Return the bytes of an image on standard input.
 
     Raises:
         UsageError: standard input is a terminal, or empty.
@@ -39,7 +39,11 @@ def read_standard_input() -> bytes:
 
 
 def existing(name: str) -> Path:
-    """Check that a file exists; called before a model is loaded, which takes seconds."""
+    """Return the path of an existing file; checked before seconds are spent on loading a model.
+
+    Raises:
+        UsageError: it does not exist, or it is a folder.
+    """
     path = Path(name)
     if os.path.isdir(path):
         raise UsageError(f"{name} is a folder; give an image file: {name.rstrip('/')}/page.png")
@@ -49,7 +53,7 @@ def existing(name: str) -> Path:
 
 
 def lines() -> Iterator[str]:
-    """Yield lines of standard input, with a prompt on a terminal.
+    """Yield the lines of standard input, with a prompt if it is a terminal.
 
     Raises:
         UsageError: bytes that are not text.
@@ -71,7 +75,7 @@ def lines() -> Iterator[str]:
 
 
 def note(text: str) -> None:
-    """Print a note of one line on stderr."""
+    """Print one line on stderr that does not stop the command."""
     print(f"note: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
@@ -88,7 +92,7 @@ def write_pieces(pieces: Iterable[str]) -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr, updated with (done, total); no bar unless stderr is a terminal."""
+    """Show a progress bar on stderr, updated by calls of (done, total); none if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -99,8 +103,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def board() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar on stderr, updated with (text, done, total); no bar unless stderr is a terminal."""
+def described_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar on stderr, updated by calls of (text, done, total); none if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -111,15 +115,18 @@ def board() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
 
 
+board = described_progress  # the name that `cli.eval` imports
+
+
 @contextmanager
 def ticker(*, every: float = 10.0) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a `board`; where stderr is no terminal, print the texts as lines instead.
+    """`described_progress`; if stderr is not a terminal, print the text as lines on it instead.
 
     Args:
-        every: shortest time between two such lines, seconds; the last one (done = total) is always printed.
+        every: least seconds between two such lines; the last one (done = total) is always printed.
     """
     last = float("-inf")
-    with board() as show:
+    with described_progress() as show:
 
         def update(what: str, done: int, total: int) -> None:
             nonlocal last
@@ -135,9 +142,9 @@ def watch(done: Generator[Any], *, total: int, what: str) -> Any:
     """Run a generator to its end with a progress bar.
 
     Args:
-        done: yields counts (1 .. total); it may yield a result last.
+        done: yields counts (1 .. total), and a result last if it has one.
         total: last count.
-        what: text beside the bar.
+        what: text before the bar.
 
     Returns:
         The last value.
@@ -155,14 +162,14 @@ def report(error: object) -> None:
 
 
 def _leave_quietly() -> NoReturn:
-    """Exit after the reader of a pipe has closed it; Python's flush at exit must not fail a second time."""
+    """Exit without output after the pipe's reader has closed it; flushing at exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(1)
 
 
 @contextmanager
 def errors_to_exit_codes() -> Iterator[None]:
-    """Turn every exception that may end a command into SystemExit, with one line on stderr."""
+    """Turn every failure of a command into one line on stderr and a SystemExit with its exit code."""
     try:
         yield
     except IxcError as error:
@@ -177,6 +184,6 @@ def errors_to_exit_codes() -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         _leave_quietly()
-    except (OSError, UnicodeError) as error:  # a full disk, a folder that may not be written, a terminal of few letters
+    except (OSError, UnicodeError) as error:  # full disk, folder not writable, terminal encoding
         report(error)
         raise SystemExit(IxcError.exit_code) from None

@@ -1,5 +1,5 @@
-"""Data: what conversations to learn from look like, whether they are fit, how they become batches; `synth/` draws some.
+"""Training data: read and validate conversations, mix sources, encode records, pack them into batches.
 
-file or table --conversations, tables--> Record --check--> usable --mixture--> Draw --batches--> packs of a step
-                                            encode: ids, labels, tiles
+file or table --records, hf_datasets--> Record --validation--> usable records --mixture--> SampledRecord
+SampledRecord --encoding--> ids, labels, tiles --batching--> packs of an optimiser step
 """

@@ -1,62 +1,63 @@
-"""The batches of a training step: conversations packed to a token budget, pictures shared out evenly over the ranks.
+"""Pack the conversations of an optimiser step into batches of a token budget, shared out evenly over the ranks.
 
     samples of one step (a fixed number of the mixture)            state: the mixture's two integers, nothing else
-        |  measured by text and picture headers
+        |  measured from text and image headers
         v
-    packs of <= budget tokens, one HD setting a pack               an HD-55 pack holds fewer conversations
-        |  shared out by tiles, the same number for every rank
+    packs of <= max_tokens_per_batch tokens, one HD setting each   an HD-55 pack holds fewer conversations
+        |  shared out by tiles, the same number of packs for every rank
         v
     rank: [ pack, pack, ... ] -> tensors
 
-In a pack every conversation begins anew at position 0, and there is no `attention_mask`: that is how transformers knows
-a pack, and takes variable-length attention where it is installed and a block mask otherwise.
+In a pack the positions of every conversation begin at 0, and there is no `attention_mask`. transformers detects packing
+by that: it uses variable-length attention where it is installed, and a block-diagonal packing mask otherwise.
 
-Shapes: S tokens of a pack, N tiles and n pictures of all its conversations.
+Shapes: S tokens of a pack, N tiles and n images of all its conversations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
+from ixc.core import tiling
 from ixc.core.chat_format import IGNORED
-from ixc.core.tiling import partition
-from ixc.data.encoding import EncodedText, Encoder
+from ixc.data.encoding import Encoded, EncodedText, Encoder
 from ixc.data.mixture import Mixture, SampledRecord, StreamPosition
 from ixc.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
-    """How the samples of a step become batches."""
+    """Sizes of an optimiser step and of its packs."""
 
-    samples: int
-    """Conversations of an optimiser step, all ranks together (the paper's batch size)."""
-    budget: int
-    """Most tokens of a pack: what one forward pass takes on one device."""
-    ranks: int = 1
-    """Devices that share a step."""
+    global_batch_size: int
+    """Conversations per optimiser step, summed over all ranks (the paper's batch size)."""
+    max_tokens_per_batch: int
+    """Most tokens of a pack, which is one forward pass on one device."""
+    world_size: int = 1
+    """Ranks that share a step."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "budget", "ranks"):
+        for name in ("global_batch_size", "max_tokens_per_batch", "world_size"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, at least 1 needed")
-        if self.samples < self.ranks:
-            raise UsageError(f"{self.samples} samples a step for {self.ranks} ranks; take at least one for each")
+        if self.global_batch_size < self.world_size:
+            raise UsageError(
+                f"{self.global_batch_size} samples a step for {self.world_size} ranks; take at least one for each"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRecord:
-    """A draw, measured."""
+    """A sample with its token and tile counts."""
 
-    draw: SampledRecord
+    sampled: SampledRecord
     """The conversation and its source."""
     hd: int
-    """Its setting."""
+    """HD setting of this sample."""
     text: EncodedText
     """Ids and labels."""
 
@@ -67,79 +68,88 @@ Pack = tuple[MeasuredRecord, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class StepBatch:
-    """What all ranks do in one optimiser step."""
+    """The packs of all ranks in one optimiser step."""
 
     packs: tuple[tuple[Pack, ...], ...]
-    """rank -> its packs, the same number for every rank."""
-    place: StreamPosition
-    """Where the mixture stands behind this step: to be saved with the checkpoint."""
+    """Packs by rank, the same number for every rank."""
+    position: StreamPosition
+    """Position in the mixture after this step; saved with the checkpoint."""
 
     @property
-    def num_items(self) -> int:
-        """Labels of the whole step over all ranks: the divisor that makes accumulation exact."""
-        return sum(sample.text.learned for packs in self.packs for pack in packs for sample in pack)
+    def num_labels(self) -> int:
+        """Labels of the step over all ranks: the divisor that makes gradient accumulation exact."""
+        return sum(sample.text.num_labels for packs in self.packs for pack in packs for sample in pack)
 
     @property
     def tokens(self) -> int:
-        """Tokens over all ranks."""
+        """Tokens of the step over all ranks."""
         return sum(sample.text.tokens for packs in self.packs for pack in packs for sample in pack)
 
     def tiles(self) -> list[int]:
-        """Tiles by rank."""
+        """Return the number of tiles by rank."""
         return [sum(sample.text.tiles for pack in packs for sample in pack) for packs in self.packs]
 
 
 class Batches:
-    """The steps of a mixture.
+    """The optimiser steps of a mixture.
 
     Args:
-        rule: partition rule; None: the processor's.
+        mixture: the data.
+        encoder: encoder of the conversations.
+        settings: sizes.
+        partition: partition rule; None: the processor's.
     """
 
-    def __init__(self, mixture: Mixture, encoder: Encoder, *, settings: BatchSettings, rule: str | None = None) -> None:
-        self.mixture, self.encoder, self.settings, self.rule = mixture, encoder, settings, rule
+    def __init__(
+        self, mixture: Mixture, encoder: Encoder, *, settings: BatchSettings, partition: str | None = None
+    ) -> None:
+        self.mixture, self.encoder, self.settings, self.partition = mixture, encoder, settings, partition
 
-    def step(self, place: StreamPosition) -> StepBatch:
-        """The step at a place: the same on every rank, from headers only.
+    def step(self, position: StreamPosition) -> StepBatch:
+        """Plan the step at a position: the same on every rank, from image headers only.
 
         Raises:
-            RecordError: a broken record. DataError: a conversation longer than the budget; no label in the step.
+            RecordError: a broken record. DataError: a conversation longer than a pack; no label in the step.
         """
-        samples = [
-            self.measure(self.mixture.draw(self.mixture.after(place, number)))
-            for number in range(self.settings.samples)
-        ]
-        packs = pack(samples, budget=self.settings.budget, ranks=self.settings.ranks)
-        step = StepBatch(
-            packs=share_out(packs, ranks=self.settings.ranks), place=self.mixture.after(place, self.settings.samples)
-        )
-        if not step.num_items:
+        size, world_size = self.settings.global_batch_size, self.settings.world_size
+        samples = [self.measure(self.mixture.sample(self.mixture.advance(position, number))) for number in range(size)]
+        packs = pack(samples, max_tokens=self.settings.max_tokens_per_batch, world_size=world_size)
+        step = StepBatch(packs=share_out(packs, world_size=world_size), position=self.mixture.advance(position, size))
+        if not step.num_labels:
             raise DataError(f"0 of {step.tokens:,} labels of the step are learned from; see ixc data check")
         return step
 
-    def measure(self, draw: SampledRecord) -> MeasuredRecord:
-        """Its setting, ids and labels."""
-        hd = draw.source.hd
-        if draw.source.dynamic and draw.record.images:
-            sizes = self.encoder.sizes(draw.record)
-            hd = draw.hd(max(partition(*size, hd=hd, rule="native").tiles for size in sizes))
-        return MeasuredRecord(draw=draw, hd=hd, text=self.encoder.text(draw.record, hd=hd, rule=self.rule))
+    def measure(self, sampled: SampledRecord) -> MeasuredRecord:
+        """Choose the HD setting of a sample and encode its text."""
+        source, record = sampled.source, sampled.record
+        tokenized = source.token_cache.tokenized(sampled.index, record, self.encoder)
+        hd = source.hd
+        if source.dynamic and tokenized.image_sizes:
+            sizes = tokenized.image_sizes
+            hd = sampled.hd(max(tiling.partition(*size, hd=hd, rule="native").tiles for size in sizes))
+        text = self.encoder.text(record, hd=hd, partition=self.partition, tokenized=tokenized)
+        return MeasuredRecord(sampled=sampled, hd=hd, text=text)
 
     def tensors(self, samples: Pack) -> dict[str, torch.Tensor]:
-        """A pack as the model takes it, on the CPU.
+        """Return a pack as the model takes it, on the CPU.
 
         Returns:
-            input_ids, position_ids, mm_token_type_ids, labels (1, S) int64; with pictures pixel_values
+            input_ids, position_ids, mm_token_type_ids, labels (1, S) int64; with images pixel_values
             (N, 3, 336, 336) uint8 and image_grids (n, 2) int64.
 
         Raises:
-            RecordError: a picture whose pixels are broken. DataError: no label in the pack.
+            RecordError: an image whose pixels are broken. DataError: no label in the pack.
         """
-        return collate([self.encoder.encode(s.draw.record, hd=s.hd, rule=self.rule) for s in samples])
+        return collate(
+            [
+                self.encoder.encode(one.sampled.record, hd=one.hd, partition=self.partition, text=one.text)
+                for one in samples
+            ]
+        )
 
 
-def collate(encoded: Sequence[Any]) -> dict[str, torch.Tensor]:
-    """Encoded conversations -> one pack. Shapes and errors as `Batches.tensors`."""
+def collate(encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    """Concatenate encoded conversations into one pack. Shapes and errors as `Batches.tensors`."""
     texts = [one.text for one in encoded]
     data = {
         "input_ids": [token for text in texts for token in text.ids],
@@ -153,61 +163,62 @@ def collate(encoded: Sequence[Any]) -> dict[str, torch.Tensor]:
             "see ixc data check"
         )
     batch = {name: torch.tensor([row]) for name, row in data.items()}
-    seen = [one for one in encoded if one.pixel_values is not None]
-    if seen:
-        batch["pixel_values"] = torch.from_numpy(np.concatenate([one.pixel_values for one in seen]))
-        batch["image_grids"] = torch.from_numpy(np.concatenate([one.image_grids for one in seen]))
+    tiles = [one.pixel_values for one in encoded if one.pixel_values is not None]
+    grids = [one.image_grids for one in encoded if one.image_grids is not None]
+    if tiles:
+        batch["pixel_values"] = torch.from_numpy(np.concatenate(tiles))
+        batch["image_grids"] = torch.from_numpy(np.concatenate(grids))
     return batch
 
 
-def pack(samples: Sequence[MeasuredRecord], *, budget: int, ranks: int = 1) -> list[Pack]:
-    """As few packs as first fit needs, then the conversations levelled over them by tiles; one source setting a pack.
+def pack(samples: Sequence[MeasuredRecord], *, max_tokens: int, world_size: int = 1) -> list[Pack]:
+    """Pack conversations into as few packs as first fit needs, balanced by tiles; one source setting per pack.
 
     Returns:
-        A multiple of `ranks` packs.
+        A multiple of `world_size` packs.
 
     Raises:
-        DataError: a conversation longer than the budget; fewer conversations than packs are due.
+        DataError: a conversation longer than a pack; fewer conversations than packs are needed.
     """
     groups: dict[int, list[MeasuredRecord]] = {}
     for sample in sorted(samples, key=lambda one: (one.text.tokens, one.text.tiles), reverse=True):
-        _check_budget(sample, budget)
-        groups.setdefault(sample.draw.source.hd, []).append(sample)
-    counts = {hd: _first_fit(group, budget) for hd, group in groups.items()}
+        _check_length(sample, max_tokens)
+        groups.setdefault(sample.sampled.source.hd, []).append(sample)
+    counts = {hd: _first_fit_count(group, max_tokens) for hd, group in groups.items()}
     while True:
-        if sum(counts.values()) % ranks:
+        if sum(counts.values()) % world_size:
             _add_one(counts, groups)
             continue
-        levelled = {hd: _level(group, counts[hd], budget) for hd, group in groups.items()}
-        full = [hd for hd, packs in levelled.items() if packs is None]
-        if not full:
-            return [tuple(one) for hd in sorted(groups, reverse=True) for one in levelled[hd] or ()]
-        for hd in full:
+        balanced = {hd: _balance(group, counts[hd], max_tokens) for hd, group in groups.items()}
+        failed = [hd for hd, packs in balanced.items() if packs is None]
+        if not failed:
+            return [tuple(one) for hd in sorted(groups, reverse=True) for one in balanced[hd] or ()]
+        for hd in failed:
             counts[hd] += 1
 
 
-def _check_budget(sample: MeasuredRecord, budget: int) -> None:
-    if sample.text.tokens > budget:
+def _check_length(sample: MeasuredRecord, max_tokens: int) -> None:
+    if sample.text.tokens > max_tokens:
         raise DataError(
-            f"{sample.draw.record.where}: {sample.text.tokens:,} tokens at HD-{sample.hd}, a pack holds {budget:,}; "
-            "raise the budget or lower the hd of its source"
+            f"{sample.sampled.record.where}: {sample.text.tokens:,} tokens at HD-{sample.hd}, a pack holds "
+            f"{max_tokens:,}; raise max_tokens_per_batch or lower the hd of its source"
         )
 
 
-def _first_fit(samples: Sequence[MeasuredRecord], budget: int) -> int:
-    """Packs that first fit by falling length needs."""
-    room: list[int] = []
+def _first_fit_count(samples: Sequence[MeasuredRecord], max_tokens: int) -> int:
+    """Return the number of packs that first fit by falling length needs."""
+    free: list[int] = []  # tokens left by pack
     for sample in samples:
-        at = next((i for i, left in enumerate(room) if sample.text.tokens <= left), None)
-        if at is None:
-            room.append(budget - sample.text.tokens)
+        index = next((i for i, left in enumerate(free) if sample.text.tokens <= left), None)
+        if index is None:
+            free.append(max_tokens - sample.text.tokens)
         else:
-            room[at] -= sample.text.tokens
-    return len(room)
+            free[index] -= sample.text.tokens
+    return len(free)
 
 
 def _add_one(counts: dict[int, int], groups: dict[int, list[MeasuredRecord]]) -> None:
-    """One pack more, where packs are fullest: every rank must run as many passes as the others."""
+    """Add a pack to the setting with the most conversations per pack: every rank must run as many passes."""
     fullest = max(counts, key=lambda hd: len(groups[hd]) / counts[hd])
     if counts[fullest] >= len(groups[fullest]):
         raise DataError(
@@ -217,29 +228,29 @@ def _add_one(counts: dict[int, int], groups: dict[int, list[MeasuredRecord]]) ->
     counts[fullest] += 1
 
 
-def _level(samples: Sequence[MeasuredRecord], count: int, budget: int) -> list[list[MeasuredRecord]] | None:
-    """Longest first, each to the pack with the fewest tiles that has room; None where one finds no room."""
+def _balance(samples: Sequence[MeasuredRecord], count: int, max_tokens: int) -> list[list[MeasuredRecord]] | None:
+    """Put each sample, longest first, into the pack with the fewest tiles that it fits; None where one fits nowhere."""
     packs: list[list[MeasuredRecord]] = [[] for _ in range(count)]
-    load = [(0, 0)] * count
+    load = [(0, 0)] * count  # (tiles, tokens) by pack
     for sample in samples:
         tiles, tokens = sample.text.tiles, sample.text.tokens
-        open_packs = [i for i in range(count) if load[i][1] + tokens <= budget]
-        if not open_packs:
+        fitting = [i for i in range(count) if load[i][1] + tokens <= max_tokens]
+        if not fitting:
             return None
-        at = min(open_packs, key=load.__getitem__)
-        packs[at].append(sample)
-        load[at] = (load[at][0] + tiles, load[at][1] + tokens)
+        index = min(fitting, key=load.__getitem__)
+        packs[index].append(sample)
+        load[index] = (load[index][0] + tiles, load[index][1] + tokens)
     return packs if all(packs) else None
 
 
-def share_out(packs: Sequence[Pack], *, ranks: int) -> tuple[tuple[Pack, ...], ...]:
-    """Packs to ranks, the same number each, by falling number of tiles to the rank with the fewest so far."""
-    each = len(packs) // ranks
-    mine: list[list[Pack]] = [[] for _ in range(ranks)]
-    load = [(0, 0)] * ranks
+def share_out(packs: Sequence[Pack], *, world_size: int) -> tuple[tuple[Pack, ...], ...]:
+    """Assign packs to ranks, the same number each: by falling number of tiles to the rank with the fewest so far."""
+    per_rank = len(packs) // world_size
+    assigned: list[list[Pack]] = [[] for _ in range(world_size)]
+    load = [(0, 0)] * world_size
     sizes = [(sum(s.text.tiles for s in one), sum(s.text.tokens for s in one)) for one in packs]
     for number in sorted(range(len(packs)), key=lambda i: sizes[i], reverse=True):
-        rank = min((r for r in range(ranks) if len(mine[r]) < each), key=lambda r: load[r])
-        mine[rank].append(packs[number])
+        rank = min((r for r in range(world_size) if len(assigned[r]) < per_rank), key=lambda r: load[r])
+        assigned[rank].append(packs[number])
         load[rank] = (load[rank][0] + sizes[number][0], load[rank][1] + sizes[number][1])
-    return tuple(map(tuple, mine))
+    return tuple(map(tuple, assigned))

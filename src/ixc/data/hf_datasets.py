@@ -1,8 +1,8 @@
-"""Conversations in Hugging Face `datasets`: a saved folder, parquet or JSON files, or parquet read as a stream.
+"""Read conversations from Hugging Face `datasets`: a saved folder, parquet or JSON files, or parquet as a stream.
 
-    rows with the columns of `conversations.py` (image or images; conversations or messages)  -->  Record
+    rows with the columns of `records.py` (image or images; conversations or messages)  -->  Record
 
-Pictures stay undecoded bytes until a batch needs them. Extra `train`: pip install 'ixc-4khd[train]'.
+Images stay undecoded bytes until a batch needs them. Extra `train`: pip install 'ixc-4khd[train]'.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ixc.data.records import IMAGE_KEYS, Record, parse_record
 from ixc.errors import DataError, UsageError
 
 SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".jsonl": "json"}
-"""Files a folder is searched for -> the builder that reads them."""
+"""Suffix of data files -> the builder of `datasets` that reads them."""
 
 
 def _library() -> Any:
@@ -29,7 +29,7 @@ def _library() -> Any:
 
 
 def _undecoded(data: Any) -> Any:
-    """Pictures as bytes or paths: opening them is this package's own, careful work."""
+    """Keep images as bytes or paths: `processing.image_io` opens them, with its limits and error messages."""
     library = _library()
     for name, feature in (data.features or {}).items():
         if name not in IMAGE_KEYS:
@@ -42,7 +42,11 @@ def _undecoded(data: Any) -> Any:
 
 
 def _files(path: Path) -> tuple[str, list[str]]:
-    """The builder and the files of a file or folder. Raises: DataError: none there."""
+    """Return the builder and the files of a file or folder.
+
+    Raises:
+        DataError: there is none.
+    """
     if not path.exists():
         raise DataError(f"no data set {path}; check the path")
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -54,12 +58,12 @@ def _files(path: Path) -> tuple[str, list[str]]:
 
 
 class TableDataset:
-    """A data set of rows, by number.
+    """A data set with random access to its rows.
 
     Args:
-        path: what `Dataset.save_to_disk` wrote, or a file or folder of parquet.
-        images: folder that relative paths of pictures begin from; None: the data's own.
-        cache: folder where `datasets` keeps its converted files; None: its own.
+        path: folder of `Dataset.save_to_disk`, or a file or folder of parquet.
+        images: folder that relative image paths start from; None: the data's own.
+        cache: folder for the converted files of `datasets`; None: its default.
 
     Raises:
         UsageError: the package `datasets` is missing. DataError: nothing to read, or nothing in it.
@@ -69,7 +73,9 @@ class TableDataset:
         self.path = path
         self.images = images or (path if path.is_dir() else path.parent)
         saved = (path / "state.json").is_file()
-        builder, files = ("", []) if saved else _files(path)  # before the seconds that importing datasets takes
+        builder, files = (
+            ("", []) if saved else _files(path)
+        )  # importing datasets takes seconds: find a missing file before
         library = _library()
         try:
             if saved:
@@ -88,12 +94,12 @@ class TableDataset:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
-        """Row `index`, 0 .. len - 1; errors as `parse_record`, rows counted from 1."""
+        """Return row `index`, 0 .. len - 1; errors as `parse_record`, rows counted from 1."""
         return _record(self._rows[index], self.path, index, self.images)
 
 
 def _rows_of(path: Path, builder: str, files: Sequence[str]) -> int:
-    """Rows of all files, from their heads."""
+    """Return the number of rows of all files, from their footers."""
     if builder != "parquet":
         raise UsageError(f"{path} is no parquet, which alone can be read as a stream here; leave out --stream")
     from pyarrow import ArrowInvalid
@@ -106,12 +112,13 @@ def _rows_of(path: Path, builder: str, files: Sequence[str]) -> int:
 
 
 class StreamingDataset:
-    """A parquet data set too large to hold: read in its own order, once through after once through.
+    """A parquet data set too large to convert: read in its own order, epoch after epoch.
 
     Args:
         path: file or folder of parquet.
-        count: rows of one pass; a mixture must know it beforehand; None: what the heads of the parquet files say. Mix
-            it with `Source(shuffle=False)`.
+        count: rows per epoch, which a mixture must know beforehand; None: from the footers of the parquet files. Mix it
+            with `Source(shuffle=False)`.
+        images: as `TableDataset`.
 
     Raises:
         As `TableDataset`.
@@ -133,10 +140,10 @@ class StreamingDataset:
         return self.count
 
     def __getitem__(self, index: int) -> Record:
-        """Row `index`; a jump ahead reads on to it, a jump back begins anew.
+        """Return row `index`; a jump ahead reads up to it, a jump back starts from the beginning.
 
         Raises:
-            RecordError: the row breaks a rule. DataError: fewer rows than promised.
+            RecordError: the row violates a rule. DataError: fewer rows than promised.
         """
         if not 0 <= self._next <= index:
             self._rows = iter(self._data.skip(index))
@@ -149,12 +156,11 @@ class StreamingDataset:
 
 
 def _record(row: Any, path: Path, index: int, images: Path) -> Record:
-    # Columns a row does not use come as None.
     return parse_record(_without_none(row), where=f"{path} row {index + 1}", images=images)
 
 
 def _without_none(value: Any) -> Any:
-    """Arrow gives every row and every part all keys of the column; those without a value were never written."""
+    """Drop keys without a value: Arrow gives every row and every part all keys of the column, unused ones as None."""
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return [_without_none(item) for item in value] if isinstance(value, list) else value

@@ -1,28 +1,29 @@
-"""Several data sets as one endless, deterministic stream. Paper: weighted by data count, an HD for each.
+"""Mix several data sets into one endless, deterministic stream: weighted by record count, with an HD setting for each.
 
-    round r:  [ slot 0 .. slot R-1 ]      R = sum of count * weight, every slot belongs to one source
-               |  shuffled by (seed, r): which source is due
+    round r:  [ slot 0 .. slot R-1 ]      R = sum of count * weight; every slot belongs to one source
+               |  permuted by (seed, r): which source comes next
                v
-              the k-th draw of source s  ->  its pass k // count, shuffled by (seed, s, pass): which record
+              the k-th sample of source s  ->  its epoch k // count, permuted by (seed, s, epoch): which record
 
-Where the stream stands is two integers, (round, slot): a run that goes on with them repeats and loses no sample.
-No record of a source comes twice before every other has come once.
+The position in the stream is two integers, (round, slot): a run resumed from them repeats and loses no sample. No
+record of a source comes twice before every other record has come once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
+from ixc.data.encoding import TokenCache
 from ixc.data.records import Record
 from ixc.data.validation import Records
 from ixc.errors import DataError, UsageError
 
 _SLOTS, _RECORDS, _HD = 1, 2, 3
-"""Purposes of random numbers: one stream each."""
+"""Random streams: the order of slots, the order of records, dynamic HD settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,38 +33,40 @@ class Source:
     name: str
     """For messages and logs."""
     records: Records
-    """Its records."""
+    """The records."""
     hd: int
-    """Most tiles a picture: 25, or 55 for the documents (paper, 4KHD fine-tuning)."""
+    """Most tiles per image: 25, or 55 for documents (paper, 4KHD fine-tuning)."""
     weight: float = 1.0
-    """Times each record is drawn in a round, above 0; 1 = weighted by count."""
-    keep: Sequence[int] | None = None
-    """Numbers of the usable records (`check.usable`); None: all."""
+    """How often each record is sampled per round, above 0; 1 weights sources by record count."""
+    indices: Sequence[int] | None = None
+    """Numbers of the usable records (`validation.usable`); None: all."""
     dynamic: bool = False
-    """Draw the setting of each picture between its own size and `hd`, as the paper did for all but HD-OCR data. The
-    paper gives no rule; here each number of tiles between is equally probable."""
+    """Draw the setting of each sample between its image's own size and `hd`, as the paper does for all but HD-OCR data.
+    The paper gives no distribution; here every number of tiles between them is equally probable."""
     shuffle: bool = True
-    """False: in the order of the file, for streams that cannot jump."""
+    """False: in the order of the file, for streams without random access."""
+    token_cache: TokenCache = field(default_factory=TokenCache, repr=False, compare=False)
+    """Tokenised records; validation fills it and planning reads it."""
 
     @property
     def count(self) -> int:
-        """Usable records."""
-        return len(self.records) if self.keep is None else len(self.keep)
+        """Number of usable records."""
+        return len(self.records) if self.indices is None else len(self.indices)
 
     @property
-    def draws(self) -> int:
-        """Slots of a round."""
+    def slots(self) -> int:
+        """Slots per round."""
         return round(self.count * self.weight)
 
 
 @dataclass(frozen=True)
 class StreamPosition:
-    """Where a mixture stands: all there is to save."""
+    """Position in a mixture's stream; saved with every checkpoint."""
 
     round: int = 0
-    """Rounds gone through."""
+    """Rounds completed."""
     slot: int = 0
-    """Slots of this round gone through."""
+    """Slots of this round completed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +76,17 @@ class SampledRecord:
     record: Record
     """The conversation."""
     source: Source
-    """Where it is from."""
+    """Its source."""
     index: int
     """Its number in the source."""
     dynamic_share: float
-    """0 <= x < 1: where between a picture's own size and the source's hd its setting lies; 1 where not dynamic."""
+    """0 <= x < 1: where the setting lies between the image's own size and the source's hd; 1 where not dynamic."""
 
     def hd(self, native: int) -> int:
-        """The setting of this sample.
+        """Return the HD setting of this sample.
 
         Args:
-            native: tiles of its largest picture at its own size, 1 .. the source's hd.
+            native: tiles of its largest image at its own size, 1 .. the source's hd.
         """
         if not self.source.dynamic:
             return self.source.hd
@@ -91,7 +94,7 @@ class SampledRecord:
 
 
 class Mixture:
-    """The stream of several sources.
+    """An endless stream of samples from several sources.
 
     Raises:
         UsageError: no source, two of one name, a weight or an hd out of range.
@@ -107,63 +110,65 @@ class Mixture:
         if len(set(names)) < len(names):
             raise UsageError(f"{len(names)} sources have {len(set(names))} names; give each one of its own")
         self.sources, self.seed = tuple(sources), seed
-        self._ends = np.cumsum([source.draws for source in sources])
-        self._order = lru_cache(maxsize=2)(self._slots)
-        self._record_order = lru_cache(maxsize=2 * len(sources))(self._records)
+        self._ends = np.cumsum([source.slots for source in sources])
+        self._slot_order = lru_cache(maxsize=2)(self._permuted_slots)
+        self._record_order = lru_cache(maxsize=2 * len(sources))(self._permuted_records)
 
     @property
     def round_length(self) -> int:
-        """Samples of a round."""
+        """Samples per round."""
         return int(self._ends[-1])
 
     def shares(self) -> dict[str, float]:
-        """Part of the samples by source."""
-        return {source.name: source.draws / self.round_length for source in self.sources}
+        """Return source name -> share of the samples."""
+        return {source.name: source.slots / self.round_length for source in self.sources}
 
-    def after(self, place: StreamPosition, samples: int) -> StreamPosition:
-        """The place so many samples further on."""
-        rounds, slot = divmod(place.slot + samples, self.round_length)
-        return StreamPosition(place.round + rounds, slot)
+    def advance(self, position: StreamPosition, samples: int) -> StreamPosition:
+        """Return the position a number of samples further on."""
+        rounds, slot = divmod(position.slot + samples, self.round_length)
+        return StreamPosition(position.round + rounds, slot)
 
-    def draw(self, place: StreamPosition) -> SampledRecord:
-        """The sample at a place.
+    def sample(self, position: StreamPosition) -> SampledRecord:
+        """Return the sample at a position.
 
         Raises:
             RecordError: the record is broken.
         """
-        number, index = self.locate(place)
+        number, index = self.locate(position)
         source = self.sources[number]
-        kept = index if source.keep is None else source.keep[index]
-        share = self._random(_HD, place.round, place.slot).random() if source.dynamic else 1.0
-        return SampledRecord(record=source.records[kept], source=source, index=kept, dynamic_share=share)
+        record_number = index if source.indices is None else source.indices[index]
+        share = self._random(_HD, position.round, position.slot).random() if source.dynamic else 1.0
+        return SampledRecord(
+            record=source.records[record_number], source=source, index=record_number, dynamic_share=share
+        )
 
-    def locate(self, place: StreamPosition) -> tuple[int, int]:
-        """(number of the source, number among its usable records) of the sample at a place."""
-        slot = int(self._order(place.round)[place.slot])
+    def locate(self, position: StreamPosition) -> tuple[int, int]:
+        """Return (number of the source, number among its usable records) of the sample at a position."""
+        slot = int(self._slot_order(position.round)[position.slot])
         number = int(np.searchsorted(self._ends, slot, side="right"))
         source = self.sources[number]
-        drawn = place.round * source.draws + slot - int(self._ends[number]) + source.draws
-        turn, index = divmod(drawn, source.count)
-        return number, int(self._record_order(number, turn)[index]) if source.shuffle else index
+        nth_sample = position.round * source.slots + slot - int(self._ends[number]) + source.slots
+        epoch, index = divmod(nth_sample, source.count)
+        return number, int(self._record_order(number, epoch)[index]) if source.shuffle else index
 
-    def walk(self, place: StreamPosition = StreamPosition()) -> Iterator[tuple[StreamPosition, SampledRecord]]:
-        """Endless: every sample with the place behind it."""
+    def iterate(self, position: StreamPosition = StreamPosition()) -> Iterator[tuple[StreamPosition, SampledRecord]]:
+        """Yield every sample from a position on, with the position after it; without end."""
         while True:
-            draw, place = self.draw(place), self.after(place, 1)
-            yield place, draw
+            sampled, position = self.sample(position), self.advance(position, 1)
+            yield position, sampled
 
-    def _slots(self, turn: int) -> np.ndarray:
-        """Slots of a round in the order they come; those of unshuffled sources keep theirs among themselves."""
-        order = self._random(_SLOTS, turn).permutation(self.round_length)
+    def _permuted_slots(self, round_number: int) -> np.ndarray:
+        """Return the slots of a round in random order; those of unshuffled sources stay in order among themselves."""
+        order = self._random(_SLOTS, round_number).permutation(self.round_length)
         owners = np.searchsorted(self._ends, order, side="right")
         for number, source in enumerate(self.sources):
             if not source.shuffle:
-                mine = owners == number
-                order[mine] = np.sort(order[mine])
+                own = owners == number
+                order[own] = np.sort(order[own])
         return order
 
-    def _records(self, number: int, turn: int) -> np.ndarray:
-        return self._random(_RECORDS, number, turn).permutation(self.sources[number].count)
+    def _permuted_records(self, number: int, epoch: int) -> np.ndarray:
+        return self._random(_RECORDS, number, epoch).permutation(self.sources[number].count)
 
     def _random(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *key])
@@ -176,7 +181,7 @@ def _check(source: Source) -> None:
         raise UsageError(f"source {source.name} has hd {source.hd}, at least 1 needed; use 25 or 55")
     if not source.count:
         raise DataError(f"source {source.name} has 0 usable records, at least 1 needed; see ixc data check")
-    if not source.draws:
+    if not source.slots:
         raise UsageError(
             f"source {source.name}: {source.count} records of weight {source.weight} give 0 draws; raise the weight"
         )

@@ -1,12 +1,12 @@
-"""Conversations to learn from, one JSON object a line: the original's form and that of chat APIs. Spec (j).
+"""Read conversations, one JSON object per line, in the original's form or that of chat APIs. Spec (j).
 
     {"image": ["a.png"], "conversations": [{"from": "user", "value": "<ImageHere>What is the total?"},
                                            {"from": "assistant", "value": "12.50"}]}
     {"images": ["a.png"], "messages": [{"role": "user", "content": [{"type": "image"}, "What is the total?"]},
                                        {"role": "assistant", "content": "12.50"}]}
 
-A file may also be one JSON list of such objects, as the original's were. A record that breaks a rule is a `RecordError`
-whose one line names file, line and remedy; the rules about pictures, tokens and context are in `check.py`.
+A file may also be one JSON list of such objects, as the original's were. A record that violates a rule raises a
+`RecordError` of one line with file, line and remedy; the rules about images, tokens and context are in `encoding.py`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ FROM: dict[str, Role] = {
     **dict.fromkeys(("assistant", "gpt", "bot"), "assistant"),
     "system": "system",
 }
-"""Speakers of the original's form. The original takes every name but human and user for the assistant's; here a name
-that is not in this table is refused."""
+"""Speaker in the original's form -> role. The original treats every name but human and user as the assistant; here a
+name outside this table is refused, because it is more likely a mistake."""
 
 IMAGE_KEYS = ("image", "images")
-"""Where the pictures of a record stand, in both forms."""
+"""Keys of a record's images, in both forms."""
 
 OTHER_PLACEHOLDERS = ("<image>", "<img>", "<|image|>")
-"""How other projects write `<ImageHere>`; named in the message where they are found instead."""
+"""How other projects write `<ImageHere>`; the error message names one that is found instead."""
 
 
 _GAP = re.compile(r"[\s,]*")
@@ -42,10 +42,10 @@ _GAP = re.compile(r"[\s,]*")
 
 
 class RecordError(DataError):
-    """A record that cannot be learned from.
+    """A record that cannot be used for training.
 
     Args:
-        kind: short name of the rule it breaks, for counting.
+        kind: short name of the violated rule, for counting.
         where: file and line.
         message: both numbers and the remedy.
     """
@@ -60,29 +60,29 @@ class RecordError(DataError):
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One conversation, ended by an answer."""
+    """One conversation that ends with an answer."""
 
     where: str
     """File and line, for messages: `pages.jsonl line 12`."""
     messages: tuple[Message, ...]
-    """Turns; every `Image` has its source: a path, bytes or a PIL image."""
+    """Turns; every `Image` has a source: a path, bytes or a PIL image."""
 
     @property
     def images(self) -> list[Any]:
-        """Sources of the pictures, in order."""
+        """Sources of the images, in order."""
         return [part.source for turn in self.messages for part in turn.content if isinstance(part, Image)]
 
 
 def parse_record(value: Any, *, where: str, images: Path) -> Record:
-    """An object of either form -> a record.
+    """Parse an object of either form into a record.
 
     Args:
-        value: what the line holds.
+        value: the parsed JSON of the line.
         where: file and line.
-        images: folder that relative paths of pictures begin from.
+        images: folder that relative image paths start from.
 
     Raises:
-        RecordError: a rule is broken.
+        RecordError: a rule is violated.
     """
     if not isinstance(value, Mapping):
         raise RecordError("not an object", where, f"holds a {_kind(value)}, a JSON object needed; write {{...}}")
@@ -108,7 +108,7 @@ def parse_record(value: Any, *, where: str, images: Path) -> Record:
 
 
 def _sources(value: Mapping[str, Any], where: str, images: Path) -> list[Any]:
-    """The pictures named beside the turns."""
+    """Return the images given beside the turns."""
     keys = [key for key in IMAGE_KEYS if value.get(key) is not None]
     if len(keys) > 1:
         raise RecordError("image and images", where, "has both image and images, 1 of them needed; delete one")
@@ -119,7 +119,7 @@ def _sources(value: Mapping[str, Any], where: str, images: Path) -> list[Any]:
 
 
 def _source(source: Any, where: str, images: Path) -> Any:
-    """A path made whole; bytes of a data set's row; a picture. Nothing is opened here."""
+    """Return a full path, the bytes of a data set's row, or a PIL image. Nothing is opened."""
     if isinstance(source, Mapping):  # a row of Hugging Face datasets with pictures left undecoded
         source = source.get("bytes") or source.get("path")
     if isinstance(source, str) and source.startswith(("http://", "https://")):
@@ -138,7 +138,7 @@ def _source(source: Any, where: str, images: Path) -> Any:
 
 
 def _filled(messages: list[Message], sources: list[Any], where: str, images: Path) -> list[Message]:
-    """Places without a picture take the next of those named beside the turns."""
+    """Give placeholders without an image the images given beside the turns, in order."""
     parts = [part for turn in messages for part in turn.content if isinstance(part, Image)]
     places = sum(part.source is None for part in parts)
     if places != len(sources):
@@ -164,7 +164,7 @@ def _placeholders(messages: list[Message], places: int, images: int) -> str:
 
 
 def _original(turns: Any, where: str) -> list[Message]:
-    """Turns with `from` and `value`; `<ImageHere>` in a value is a picture."""
+    """Parse turns with `from` and `value`; `<ImageHere>` in a value is an image."""
     return [_original_turn(turn, number, where) for number, turn in enumerate(turns, 1)]
 
 
@@ -190,7 +190,7 @@ def _original_turn(turn: Any, number: int, where: str) -> Message:
 
 
 def _messages(turns: Any, where: str) -> list[Message]:
-    """Turns with `role` and `content`, where a text is text throughout."""
+    """Parse turns with `role` and `content`, where texts hold no placeholders."""
     try:
         messages = parse_messages(turns)
     except UsageError as error:
@@ -207,7 +207,7 @@ def _messages(turns: Any, where: str) -> list[Message]:
 
 
 def _check_turns(messages: list[Message], where: str) -> None:
-    """Question, answer, question, answer; an optional system turn first."""
+    """Check that user and assistant alternate, after an optional system turn."""
     for number, turn in enumerate(messages, 1):
         _check_content(turn, number, where)
     talk = messages[1:] if messages[0].role == "system" else messages
@@ -266,11 +266,11 @@ def _short(value: Any) -> str:
 
 
 class JsonLines:
-    """A file of records, read one by one: opening it finds where the lines begin, `self[i]` reads record i.
+    """A file of records with random access: opening it indexes the lines, `self[i]` reads record i.
 
     Args:
         path: JSON Lines, or one JSON list.
-        images: folder that relative paths of pictures begin from; None: the file's own.
+        images: folder that relative image paths start from; None: the file's own.
 
     Raises:
         DataError: no such file, or no record in it.
@@ -290,14 +290,14 @@ class JsonLines:
         return len(self._spans)
 
     def where(self, index: int) -> str:
-        """File and line of a record."""
+        """Return file and line of a record."""
         return f"{self.path} line {self._spans[index][0]}"
 
     def __getitem__(self, index: int) -> Record:
-        """Record `index`, 0 .. len - 1.
+        """Return record `index`, 0 .. len - 1.
 
         Raises:
-            RecordError: it breaks a rule.
+            RecordError: it violates a rule.
         """
         _, start, end = self._spans[index]
         with self.path.open("rb") as file:
@@ -312,7 +312,7 @@ class JsonLines:
             return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
     def _find(self) -> Iterator[tuple[int, int, int]]:
-        """(line from 1, first byte, byte behind the last) of every record."""
+        """Yield (line from 1, first byte, end byte) of every record."""
         if self._is_list:
             yield from _list_spans(self.path)
             return
@@ -325,7 +325,7 @@ class JsonLines:
 
 
 def _list_spans(path: Path) -> Iterator[tuple[int, int, int]]:
-    """The items of a JSON list, which may run over many lines each."""
+    """Yield the items of a JSON list, each of which may span many lines; as `JsonLines._find`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,8 +1,8 @@
-"""Is this data fit to learn from: every record and the header of every picture, before hours are spent.
+"""Validate training data: every record and the header of every image, before hours are spent.
 
-    file --JsonLines--> records --Encoder--> tokens at every HD  --> Report: what is wrong by line, totals, a histogram
+    file --JsonLines--> records --Encoder--> tokens at every HD --> DataReport: errors by line, totals, histograms
 
-Training asks `usable` first: data that fails is refused, or, if told to, its broken records are skipped and counted.
+Training calls `usable` first: data with invalid records is refused, or on request they are skipped and counted.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ixc.core.tiling import partition
-from ixc.data.encoding import Encoder
+from ixc.core import tiling
+from ixc.data.encoding import EncodedText, Encoder, TokenCache
 from ixc.data.records import Record, RecordError
 from ixc.errors import DataError, GeometryError
 
 log = logging.getLogger(__name__)
 
 HDS = (9, 16, 25, 55)
-"""Settings the histogram shows: those of the paper (figure 5)."""
+"""HD settings with a histogram: those of the paper (figure 5)."""
 
 EDGES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 """Upper edges of the histogram's first bins, tokens."""
 
 BAR = 30
-"""Characters of the longest bar."""
+"""Length of the longest bar, characters."""
 
 LOGGED = 5
-"""Problems told where training refuses or skips; `ixc data check` tells all."""
+"""Problems that are logged where training refuses or skips records; `ixc data check` lists all."""
 
 
 class Records(Protocol):
-    """What can be checked and mixed: a file, a table, a list."""
+    """Records by number: a file, a table, a list."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Record: ...
@@ -42,12 +42,12 @@ class Records(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DataProblem:
-    """One broken record."""
+    """One invalid record."""
 
     where: str
     """File and line."""
     kind: str
-    """Short name of the rule it breaks."""
+    """Short name of the violated rule."""
     message: str
     """What is wrong, and the remedy."""
 
@@ -57,49 +57,49 @@ class DataProblem:
 
 @dataclass(kw_only=True)
 class DataReport:
-    """What a check found; it grows while the records are read."""
+    """Result of a validation; it grows while the records are read."""
 
     hd: int
-    """Setting the records were checked under."""
-    context: int
+    """HD setting the records were validated under."""
+    max_seq_length: int
     """Most tokens of a conversation."""
     records: int = 0
-    """Records read."""
+    """Number of records read."""
     usable: list[int] = field(default_factory=list)
-    """Numbers of the good ones, from 0."""
+    """Numbers of the valid records, from 0."""
     problems: list[DataProblem] = field(default_factory=list)
-    """One for each broken one, in order."""
+    """One per invalid record, in order."""
     images: int = 0
-    """Pictures of the good records."""
+    """Images of the valid records."""
     tiles: int = 0
-    """Their tiles at this hd."""
-    learned: int = 0
-    """Labels learned from, good records."""
+    """Tiles of those images at this hd."""
+    labels: int = 0
+    """Labels of the valid records."""
     tokens: dict[int, list[int]] = field(default_factory=dict)
-    """HD -> tokens of every good record; the setting itself is among them."""
+    """HD -> tokens of every valid record; `hd` is one of the keys."""
 
     @property
     def kinds(self) -> dict[str, int]:
-        """Kind of problem -> how often, most frequent first."""
+        """Kind of problem -> count, most frequent first."""
         return dict(Counter(problem.kind for problem in self.problems).most_common())
 
     def histogram(self, hd: int) -> list[int]:
-        """Good records by tokens at `hd`: up to each of `EDGES`, and above the last."""
+        """Count valid records by tokens at `hd`: up to each of `EDGES`, and above the last."""
         counts = [0] * (len(EDGES) + 1)
         for tokens in self.tokens[hd]:
             counts[sum(tokens > edge for edge in EDGES)] += 1
         return counts
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report for JSON."""
         return {
             "hd": self.hd,
-            "context": self.context,
+            "context": self.max_seq_length,
             "records": self.records,
             "usable": len(self.usable),
             "images": self.images,
             "tiles": self.tiles,
-            "labels": self.learned,
+            "labels": self.labels,
             "problems": [vars(problem) for problem in self.problems],
             "kinds": self.kinds,
             "edges": EDGES,
@@ -110,7 +110,7 @@ class DataReport:
         return sorted(self.tokens.items())
 
     def text(self, *, most: int = 20) -> list[str]:
-        """Lines for people: problems (at most so many), totals, histograms."""
+        """Return lines of text: problems (at most `most`), totals, histograms."""
         lines = [str(problem) for problem in self.problems[:most]]
         if len(self.problems) > most:
             lines.append(f"... and {len(self.problems) - most:,} more problems")
@@ -118,25 +118,37 @@ class DataReport:
             lines.append("problems: " + ", ".join(f"{kind} {count:,}" for kind, count in self.kinds.items()))
         lines.append(
             f"{self.records:,} records, {len(self.usable):,} usable; {self.images:,} images, {self.tiles:,} tiles, "
-            f"{sum(self.tokens.get(self.hd, [])):,} tokens at HD-{self.hd}, {self.learned:,} of them learned"
+            f"{sum(self.tokens.get(self.hd, [])):,} tokens at HD-{self.hd}, {self.labels:,} of them learned"
         )
         for hd, found in self._rows() if self.usable else []:
-            lines += ["", *_drawn(hd, found, self.histogram(hd))]
+            lines += ["", *_histogram_lines(hd, found, self.histogram(hd))]
         return lines
 
 
-def validate(records: Records, encoder: Encoder, *, hd: int, rule: str | None = None) -> Generator[int | DataReport]:
-    """Checks every record; yields how many were read, for a progress bar, and the report last.
+def validate(
+    records: Records,
+    encoder: Encoder,
+    *,
+    hd: int,
+    partition: str | None = None,
+    token_cache: TokenCache | None = None,
+) -> Generator[int | DataReport]:
+    """Validate every record; yield the number read so far, for a progress bar, and the report last.
 
     Args:
-        hd: most tiles a picture.
-        rule: partition rule; None: the processor's.
+        records: the data.
+        encoder: encoder of the run.
+        hd: most tiles per image.
+        partition: partition rule; None: the processor's.
+        token_cache: filled with the tokenised records, for training to read; None: they are not kept.
     """
-    report = DataReport(hd=hd, context=encoder.context, tokens={n: [] for n in sorted({*HDS, hd})})
+    report = DataReport(hd=hd, max_seq_length=encoder.max_seq_length, tokens={n: [] for n in sorted({*HDS, hd})})
     for index in range(len(records)):
         report.records += 1
         try:
-            _count(report, records[index], encoder, hd=hd, rule=rule)
+            record = records[index]
+            tokenized = None if token_cache is None else token_cache.tokenized(index, record, encoder)
+            _count(report, encoder.text(record, hd=hd, partition=partition, tokenized=tokenized), encoder)
             report.usable.append(index)
         except RecordError as error:
             report.problems.append(DataProblem(where=error.where, kind=error.kind, message=error.message))
@@ -144,33 +156,40 @@ def validate(records: Records, encoder: Encoder, *, hd: int, rule: str | None = 
     yield report
 
 
-def check(records: Records, encoder: Encoder, *, hd: int, rule: str | None = None) -> DataReport:
-    """The whole report. Arguments as `validate`."""
-    *_, report = validate(records, encoder, hd=hd, rule=rule)
+def check(records: Records, encoder: Encoder, *, hd: int, partition: str | None = None) -> DataReport:
+    """Validate every record and return the report. Arguments as `validate`."""
+    *_, report = validate(records, encoder, hd=hd, partition=partition)
     assert isinstance(report, DataReport)
     return report
 
 
-def usable(records: Records, encoder: Encoder, *, hd: int, rule: str | None = None, skip: bool = False) -> list[int]:
-    """Numbers of the records training may use.
+def usable(
+    records: Records, encoder: Encoder, *, hd: int, partition: str | None = None, skip: bool = False
+) -> list[int]:
+    """Return the numbers of the records training may use.
 
     Args:
-        skip: leave broken records out instead of refusing the data.
+        records: the data.
+        encoder: encoder of the run.
+        hd: most tiles per image.
+        partition: partition rule; None: the processor's.
+        skip: leave invalid records out instead of refusing the data.
 
     Raises:
-        DataError: broken records and no skip, or nothing left.
+        DataError: invalid records and no skip, or nothing left.
     """
-    return usable_records(check(records, encoder, hd=hd, rule=rule), skip=skip)
+    return usable_records(check(records, encoder, hd=hd, partition=partition), skip=skip)
 
 
 def usable_records(report: DataReport, *, skip: bool = False) -> list[int]:
-    """Numbers of the records training may use, by a report; the first problems are logged.
+    """Return the numbers of the records training may use; the first problems are logged.
 
     Args:
-        skip: leave broken records out instead of refusing the data.
+        report: result of the validation.
+        skip: leave invalid records out instead of refusing the data.
 
     Raises:
-        DataError: broken records and no skip, or nothing left.
+        DataError: invalid records and no skip, or nothing left.
     """
     broken = len(report.problems)
     for problem in report.problems[:LOGGED]:
@@ -178,7 +197,7 @@ def usable_records(report: DataReport, *, skip: bool = False) -> list[int]:
     if broken and not skip:
         raise DataError(
             f"{broken:,} of {report.records:,} records are broken, 0 may be; the first: {report.problems[0]} "
-            "(see all: ixc data check; train without them: --skip-broken)"
+            "(see all: ixc data check; train without them: --skip-invalid)"
         )
     if not report.usable:
         raise DataError(f"0 of {report.records:,} records are usable; the first: {report.problems[0]}")
@@ -187,18 +206,18 @@ def usable_records(report: DataReport, *, skip: bool = False) -> list[int]:
     return report.usable
 
 
-def _count(report: DataReport, record: Record, encoder: Encoder, *, hd: int, rule: str | None) -> None:
-    text = encoder.text(record, hd=hd, rule=rule)
-    words = text.tokens - sum(text.types)
-    report.images += len(text.parts)
+def _count(report: DataReport, text: EncodedText, encoder: Encoder) -> None:
+    """Add a valid record to the totals and to the token counts of every HD setting."""
+    text_tokens = text.tokens - sum(text.types)
+    report.images += len(text.partitions)
     report.tiles += text.tiles
-    report.learned += text.learned
-    for other, found in report.tokens.items():
+    report.labels += text.num_labels
+    for hd, counts in report.tokens.items():
         try:
-            parts = [partition(part.width, part.height, hd=other, rule=part.rule) for part in text.parts]
-            found.append(words + sum(map(encoder.image_tokens, parts)))
-        except GeometryError:  # too long and thin for a smaller setting: no figure there
+            grids = [tiling.partition(one.width, one.height, hd=hd, rule=one.rule) for one in text.partitions]
+        except GeometryError:  # an aspect ratio without a partition under a smaller setting is not counted there
             continue
+        counts.append(text_tokens + sum(map(encoder.image_tokens, grids)))
 
 
 def _summary(tokens: Sequence[int]) -> dict[str, float]:
@@ -214,7 +233,7 @@ def _summary(tokens: Sequence[int]) -> dict[str, float]:
     }
 
 
-def _drawn(hd: int, tokens: Sequence[int], counts: Sequence[int]) -> list[str]:
+def _histogram_lines(hd: int, tokens: Sequence[int], counts: Sequence[int]) -> list[str]:
     found = _summary(tokens)
     title = f"HD-{hd}: " + ", ".join(f"{name} {int(value):,}" for name, value in found.items()) + " tokens"
     names = [f"<= {edge:,}" for edge in EDGES] + [f"> {EDGES[-1]:,}"]

@@ -1,1 +1,1 @@
-"""The record of a run: JSONL log, progress, trackers, recipe files."""
+"""What a run writes down: JSONL log, progress and ETA, trackers; and the reader of recipe files."""

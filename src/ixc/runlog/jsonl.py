@@ -1,7 +1,7 @@
-"""OUT/log.jsonl: one line a step, each step once, however often a run is stopped and resumed.
+"""The JSONL log of a run: one line per step, each step once, however often the run is stopped and resumed.
 
-A run goes on from its last checkpoint, so lines behind it are of steps that are done again: they are taken back before
-the first new line, as is a line that a power cut tore.
+A run goes on from its last checkpoint, so log lines of later steps belong to steps that will be run again. They are
+removed before the first new line, as is a line cut off by a power failure.
 """
 
 from __future__ import annotations
@@ -13,35 +13,39 @@ from pathlib import Path
 from typing import Any
 
 from ixc.errors import DataError
+from ixc.utils.files import atomic_write
 
 LOG = "log.jsonl"
-"""Its name."""
+"""Name of the file in a run's folder."""
+
+RENAMED_FIELDS = {"norm": "grad_norm", "rate": "learning_rate", "held_out_loss": "eval_loss"}
+"""Field in logs of version 0.x -> field of today."""
 
 
 class JsonlLog:
     """The log of a run.
 
     Args:
-        path: the file; made with the first line.
+        path: the file; created with the first line.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._begun = False
+        self._started = False
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Writes a line onto the disk; the first one takes back those of its own step and later ones.
+        """Append a line and flush it to the disk; the first call removes the lines of its own step and later ones.
 
         Args:
             line: with `step`, from 1.
 
         Raises:
-            DataError: the disk refuses.
+            DataError: the file cannot be written.
         """
         try:
-            if not self._begun:
-                self._take_back(line["step"])
-                self._begun = True
+            if not self._started:
+                self._truncate(line["step"])
+                self._started = True
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
                 file.flush()
@@ -51,16 +55,15 @@ class JsonlLog:
                 f"{self.path} cannot be written ({error.strerror or error}); free space, then resume"
             ) from error
 
-    def _take_back(self, step: int) -> None:
-        kept = [json.dumps(line) + "\n" for line in read(self.path) if line["step"] < step]
+    def _truncate(self, step: int) -> None:
+        """Keep the lines before a step."""
+        lines = [json.dumps(line) + "\n" for line in read(self.path) if line["step"] < step]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f".{self.path.name}.partial")
-        beside.write_text("".join(kept), encoding="utf-8")
-        os.replace(beside, self.path)
+        atomic_write(self.path, "".join(lines))
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Whole lines of rising steps."""
+    """Yield the intact lines with rising steps; fields of older versions under today's names."""
     last = 0
     for text in path.read_bytes().splitlines() if path.is_file() else []:
         try:
@@ -69,4 +72,4 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(line, dict) and isinstance(line.get("step"), int) and line["step"] > last:
             last = line["step"]
-            yield line
+            yield {RENAMED_FIELDS.get(str(name), str(name)): value for name, value in line.items()}

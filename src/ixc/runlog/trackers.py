@@ -1,8 +1,8 @@
-"""Curves beside the log: TensorBoard event files, Weights & Biases, trackio; each only if it is named and installed.
+"""Trackers of a run's scalars beside the log: TensorBoard, Weights & Biases, trackio.
 
-tracker("tensorboard", OUT, settings) -> Tracker; tracker(step, {"loss": 0.2, ...}) at every step; tracker.close()
+tracker("tensorboard", OUT, settings) -> Tracker; tracker(step, {"loss": 0.2, ...}) after every step; tracker.close()
 
-A run of several stages, each with steps of its own, names the stage at every step.
+A tracker is used only if it is named and installed. A run of several stages, each with its own steps, passes the stage.
 """
 
 from __future__ import annotations
@@ -15,66 +15,65 @@ from typing import Any, Protocol
 from ixc.errors import UsageError
 
 EVENTS = "events"
-"""Folder of TensorBoard's files in the run."""
+"""Folder of TensorBoard's event files in the run."""
 
 PROJECT = "ixc-4khd"
-"""Where the other two put their runs."""
+"""Project name at the hosted trackers."""
 
 
 class Tracker(Protocol):
-    """Takes the numbers of a step."""
+    """Records scalars by step."""
 
-    def __call__(self, step: int, numbers: Mapping[str, float], *, stage: str = "") -> None: ...
+    def __call__(self, step: int, scalars: Mapping[str, float], *, stage: str = "") -> None: ...
     def close(self) -> None: ...
 
 
 class TensorBoard:
-    """Event files in OUT/events; of a stage in a folder of its own there, which TensorBoard shows as a run."""
+    """Event files in OUT/events, of a stage in a subfolder, which TensorBoard shows as a run."""
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
             raise _missing("tensorboard") from error
-        # Steps that a resumed run does again replace those a kill left behind.
-        self._begin: Callable[[str, int], Any] = lambda stage, step: SummaryWriter(
+        # purge_step: steps that a resumed run repeats replace those written before it was killed.
+        self._open: Callable[[str, int], Any] = lambda stage, step: SummaryWriter(
             str(out / EVENTS / stage), purge_step=step
         )
         self._writers: dict[str, Any] = {}
 
-    def __call__(self, step: int, numbers: Mapping[str, float], *, stage: str = "") -> None:
-        """One point of each curve."""
+    def __call__(self, step: int, scalars: Mapping[str, float], *, stage: str = "") -> None:
         if stage not in self._writers:
-            self._writers[stage] = self._begin(stage, step)
-        for name, value in numbers.items():
+            self._writers[stage] = self._open(stage, step)
+        for name, value in scalars.items():
             self._writers[stage].add_scalar(f"train/{name}", value, step)
 
     def close(self) -> None:
-        """Onto the disk."""
+        """Flush all event files to the disk."""
         for writer in self._writers.values():
             writer.close()
 
 
 class HostedTracker:
-    """Weights & Biases or trackio, which have the same three calls."""
+    """Weights & Biases or trackio, which share the calls init, log and finish."""
 
     def __init__(self, name: str, out: Path, settings: Mapping[str, Any]) -> None:
         try:
-            self._room: Any = __import__(name)
+            self._module: Any = __import__(name)
         except ImportError as error:
             raise _missing(name) from error
-        self._room.init(project=PROJECT, name=out.name, config=dict(settings))
+        self._module.init(project=PROJECT, name=out.name, config=dict(settings))
 
-    def __call__(self, step: int, numbers: Mapping[str, float], *, stage: str = "") -> None:
-        """One point of each curve; stages have steps of their own, so theirs are numbered by a curve instead."""
+    def __call__(self, step: int, scalars: Mapping[str, float], *, stage: str = "") -> None:
+        # Steps must rise within a run, and every stage begins at 1: with stages the step is a scalar of its own.
         if stage:
-            self._room.log({f"{stage}/{name}": value for name, value in {"step": step, **numbers}.items()})
+            self._module.log({f"{stage}/{name}": value for name, value in {"step": step, **scalars}.items()})
         else:
-            self._room.log(dict(numbers), step=step)
+            self._module.log(dict(scalars), step=step)
 
     def close(self) -> None:
-        """The run is over."""
-        self._room.finish()
+        """Finish the run."""
+        self._module.finish()
 
 
 TRACKERS: dict[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
@@ -85,7 +84,7 @@ TRACKERS: dict[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
 
 
 def check(names: Sequence[str]) -> None:
-    """All of them are known.
+    """Check that all trackers are known.
 
     Raises:
         UsageError: one is not.
@@ -97,20 +96,25 @@ def check(names: Sequence[str]) -> None:
 
 @contextmanager
 def trackers(names: Sequence[str], out: Path, settings: Mapping[str, Any]) -> Iterator[list[Tracker]]:
-    """Those named, closed at the end.
+    """Open the named trackers and close them at the end.
+
+    Args:
+        names: keys of `TRACKERS`; a repeated one counts once.
+        out: folder of the run.
+        settings: shown beside the run by hosted trackers.
 
     Raises:
         UsageError: unknown, or not installed.
     """
     check(names)
     with ExitStack() as stack:
-        made = []
+        opened = []
         for name in dict.fromkeys(names):
-            made.append(TRACKERS[name](out, settings))
-            stack.callback(made[-1].close)
-        yield made
+            opened.append(TRACKERS[name](out, settings))
+            stack.callback(opened[-1].close)
+        yield opened
 
 
 def _missing(name: str) -> UsageError:
     extra = " it comes with pip install 'ixc-4khd[train]'" if name == "tensorboard" else f" pip install {name}"
-    return UsageError(f"the package {name} is not installed;{extra}, or leave out --track {name}")
+    return UsageError(f"the package {name} is not installed;{extra}, or leave out --report-to {name}")

@@ -1,11 +1,7 @@
-"""Training of the embedded model: `run.run(recipe)`.
+"""Full-size training: the paper's two stages, LoRA and QLoRA of any model folder.
 
-    language (lessons, symbols)  ->  hand  \\
-                                            align  ->  spelling  ->  joint  ->  export  ->  OUT/model
-    sight (dense letters)        ->  eyes  /
+    config.TrainConfig (a recipe file)  --plan.train_plan-->  what would learn, memory of one device
+    run.run(RunConfig, sources, ...)    --trainer.Trainer-->  OUT/log.jsonl, OUT/step-N, OUT/adapter or OUT/model
 
-Both first stages are independent and run side by side where there are two cores. Every stage writes its state every
-few hundred steps and draws its data from (seed, step), so a killed run goes on as if it had never stopped.
-
-Fine-tuning of any model folder is `tune.tune(stage, sources)`, drawn there.
+The embedded model is trained from nothing by `ixc.nano`, which this package does not know.
 """

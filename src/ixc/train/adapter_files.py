@@ -1,4 +1,4 @@
-"""Files of an adapter's folder, found and read without torch."""
+"""Find and read the files of an adapter's folder, without torch."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from pathlib import Path
 from typing import Any
 
 from ixc.errors import UsageError, WeightsError
-from ixc.utils.files import read_json_object
+from ixc.utils.files import read_json_object as read_object
 
-ADAPTER, MODEL = "adapter", "model"
-"""Folders that a finished run holds: one of them."""
+ADAPTER_FOLDER, MODEL_FOLDER = "adapter", "model"
+"""Folders of a finished run; it holds one of them, or both after a merge."""
 
-SETTINGS, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "training.json"
+CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE = "adapter_config.json", "adapter_model.safetensors", "training.json"
 """Files of an adapter; the first two are PEFT's."""
 
-BASE = "base_model_name_or_path"
-"""PEFT's key for the model an adapter was trained beside; here null for the embedded one."""
+BASE_KEY = "base_model_name_or_path"
+"""PEFT's key for the base model of an adapter; here null means the embedded model."""
 
 
 def find_adapter(path: Path) -> Path:
-    """The adapter that a path names: its own folder, or that of a finished run.
+    """Return the adapter folder that a path names: the path itself, or the adapter of a finished run.
 
     Raises:
         UsageError: there is none.
     """
-    for folder in (path, path / ADAPTER):
-        if (folder / SETTINGS).is_file():
+    for folder in (path, path / ADAPTER_FOLDER):
+        if (folder / CONFIG_FILE).is_file():
             return folder
     if any(path.glob("step-*")):
         raise UsageError(f"{path} holds checkpoints and no adapter: the run is not finished; go on with --resume")
-    raise UsageError(f"{path} has no {SETTINGS}; name a run of an adapter stage, or an adapter's folder")
+    raise UsageError(f"{path} has no {CONFIG_FILE}; name a run of a recipe with an adapter, or an adapter's folder")
 
 
-def base_of(adapter: Path) -> Path | None:
-    """The model folder an adapter was trained beside; None: the embedded model.
+def base_model_of(adapter: Path) -> Path | None:
+    """Return the folder of an adapter's base model; None: the embedded model.
 
     Raises:
-        UsageError: it is not on this machine. WeightsError: the settings cannot be read.
+        UsageError: it is not on this machine. WeightsError: the configuration cannot be read.
     """
-    name = read_json(adapter / SETTINGS).get(BASE)
+    name = read_json_object(adapter / CONFIG_FILE).get(BASE_KEY)
     if not name:
         return None
     if not Path(name).is_dir():
@@ -46,6 +46,10 @@ def base_of(adapter: Path) -> Path | None:
     return Path(name)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file of an adapter holds. Raises: WeightsError: no JSON, or no object."""
-    return read_json_object(path, error=WeightsError, remedy="copy the adapter again")
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file of an adapter.
+
+    Raises:
+        WeightsError: not JSON, or not an object.
+    """
+    return read_object(path, error=WeightsError, remedy="copy the adapter again")

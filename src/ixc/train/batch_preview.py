@@ -1,9 +1,9 @@
-"""The first batch as a person sees it: every conversation with its pictures, what is learned in colour.
+"""The first batch as an HTML page: every conversation with its images, label tokens in colour.
 
-    Batches.step(Place()) --Batches.tensors--> ids, labels, tiles of each pack --> one HTML page that needs no network
+    Batches.step(StreamPosition()) --Batches.tensors--> ids, labels, tiles of each pack --> one page without links
 
-Text is drawn from the ids and the pictures from the tiles, as the model gets them: a label in the wrong place or a
-picture cut wrongly shows here, whatever the data file says.
+Text is decoded from the ids and images are assembled from the tiles, as the model gets them, so that a label in the
+wrong place or an image cut wrongly is visible whatever the data file says.
 """
 
 from __future__ import annotations
@@ -25,43 +25,43 @@ from ixc.data.mixture import StreamPosition
 from ixc.errors import DataError
 
 FIRST = "first-batch.html"
-"""End of its name."""
+"""End of the page's file name."""
 
-MOST = 32
-"""Conversations drawn; a step of the paper's stages has thousands."""
+MAX_CONVERSATIONS = 32
+"""Most conversations in the page; a step of the paper's stages has thousands."""
 
-WIDEST = 672
-"""Pixels of a picture in the page."""
+MAX_IMAGE_SIZE = 672
+"""Longest side of an image in the page, px."""
 
 STYLE = """body{font:16px/1.5 sans-serif;margin:2em;max-width:60em}
 article{border:1px solid #ccc;padding:1em;margin:1em 0}
 img{max-width:100%;border:1px solid #999} p{white-space:pre-wrap;font-family:monospace;overflow-wrap:anywhere}
 .learned{background:#bdf0c4;color:#063b12} .image{color:#999} .given{color:#333} small{color:#666}"""
 
-LEARNED, GIVEN, SEEN = "learned", "given", "image"
-"""Classes of a run of tokens."""
+LABEL, CONTEXT, IMAGE = "learned", "given", "image"
+"""CSS classes of a run of tokens."""
 
 
-def draw(batches: Batches, path: Path) -> Path:
-    """Writes the page of the first step.
+def write_preview(batches: Batches, path: Path) -> Path:
+    """Write the page of the first step.
 
     Args:
-        path: an HTML file; one that is there is replaced.
+        path: an HTML file; an existing one is replaced.
 
     Raises:
-        RecordError: broken data. DataError: the disk refuses.
+        RecordError: broken data. DataError: the file cannot be written.
     """
     step = batches.step(StreamPosition())
     packs = [pack for packs in step.packs for pack in packs]
     title = (
         f"{sum(map(len, packs))} conversations in {len(packs)} packs: {step.tokens:,} tokens, "
-        f"{step.num_items:,} of them learned"
+        f"{step.num_labels:,} of them learned"
     )
     body = "".join(_conversations(batches, packs))
     page = (
         f'<!doctype html><meta charset="utf-8"><title>First batch</title><style>{STYLE}</style><h1>The first batch</h1>'
-        f'<p>{title}\n<span class="{LEARNED}">learned</span> <span class="{GIVEN}">given</span> '
-        f'<span class="{SEEN}">pictures</span></p>{body}'
+        f'<p>{title}\n<span class="{LABEL}">learned</span> <span class="{CONTEXT}">given</span> '
+        f'<span class="{IMAGE}">pictures</span></p>{body}'
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,24 +72,24 @@ def draw(batches: Batches, path: Path) -> Path:
 
 
 def _conversations(batches: Batches, packs: list[Pack]) -> Iterator[str]:
-    """Conversations of the packs, at most `MOST`."""
+    """Yield the conversations of the packs, at most `MAX_CONVERSATIONS`."""
     shown = 0
     for number, pack in enumerate(packs, 1):
         for sample in pack:
-            if shown == MOST:
+            if shown == MAX_CONVERSATIONS:
                 return
             shown += 1
             yield _conversation(batches, sample, number)
 
 
 def _conversation(batches: Batches, sample: MeasuredRecord, pack: int) -> str:
-    """One conversation, encoded exactly as for training."""
+    """Return one conversation, encoded exactly as for training."""
     tensors = batches.tensors((sample,))
     text = sample.text
     pictures = _pictures(tensors.get("pixel_values"), tensors.get("image_grids"))
     where = (
-        f"{sample.draw.record.where}, pack {pack}, HD-{sample.hd}: {text.tokens:,} tokens, {sum(text.types):,} of "
-        f"pictures, {text.learned:,} learned"
+        f"{sample.sampled.record.where}, pack {pack}, HD-{sample.hd}: {text.tokens:,} tokens, {sum(text.types):,} of "
+        f"pictures, {text.num_labels:,} learned"
     )
     ids, types, labels = (tensors[name][0].tolist() for name in ("input_ids", "mm_token_type_ids", "labels"))
     runs = "".join(_runs(batches.encoder.processor.tokenizer, ids, types, labels))
@@ -98,34 +98,36 @@ def _conversation(batches: Batches, sample: MeasuredRecord, pack: int) -> str:
 
 
 def _runs(tokenizer: Any, ids: list[int], types: list[int], labels: list[int]) -> Iterator[str]:
-    """Tokens of one class after another."""
+    """Yield the runs of tokens of one class."""
     classes = [
-        SEEN if kind else GIVEN if label == IGNORED else LEARNED for kind, label in zip(types, labels, strict=True)
+        IMAGE if kind else CONTEXT if label == IGNORED else LABEL for kind, label in zip(types, labels, strict=True)
     ]
     for name, group in groupby(zip(classes, ids, labels, strict=True), key=lambda one: one[0]):
         run = list(group)
-        if name == SEEN:
-            yield f'<span class="{SEEN}">[picture: {len(run):,} tokens]</span>'
+        if name == IMAGE:
+            yield f'<span class="{IMAGE}">[picture: {len(run):,} tokens]</span>'
         else:
-            told = [label if name == LEARNED else token for _, token, label in run]
-            yield f'<span class="{name}">{escape(tokenizer.decode(told, skip_special_tokens=False))}</span>'
+            shown = [label if name == LABEL else token for _, token, label in run]
+            yield f'<span class="{name}">{escape(tokenizer.decode(shown, skip_special_tokens=False))}</span>'
 
 
 def _pictures(tiles: Any, grids: Any) -> Iterator[str]:
-    """Each picture put together again from its tiles, as base64 PNG.
+    """Yield each image, assembled from its tiles, as base64 PNG.
 
     Args:
-        tiles: (tiles, 3, 336, 336) uint8, of each picture row by row; None without.
+        tiles: (tiles, 3, 336, 336) uint8, of each image row by row; None without images.
         grids: (images, 2) int64, rows and columns.
     """
-    at = 0
+    start = 0
     for rows, columns in [] if grids is None else grids.tolist():
-        mine = tiles[at : at + rows * columns].numpy()
-        at += rows * columns
-        side = mine.shape[-1]
-        whole = mine.reshape(rows, columns, 3, side, side).transpose(0, 3, 1, 4, 2)  # (rows, side, columns, side, 3)
-        picture = Image.fromarray(np.ascontiguousarray(whole.reshape(rows * side, columns * side, 3)))
-        picture.thumbnail((WIDEST, WIDEST))
+        image_tiles = tiles[start : start + rows * columns].numpy()
+        start += rows * columns
+        side = image_tiles.shape[-1]
+        image = image_tiles.reshape(rows, columns, 3, side, side).transpose(
+            0, 3, 1, 4, 2
+        )  # (rows, side, columns, side, 3)
+        picture = Image.fromarray(np.ascontiguousarray(image.reshape(rows * side, columns * side, 3)))
+        picture.thumbnail((MAX_IMAGE_SIZE, MAX_IMAGE_SIZE))
         out = BytesIO()
         picture.save(out, "PNG")
         yield base64.b64encode(out.getvalue()).decode("ascii")

@@ -1,127 +1,160 @@
-"""What a full-size run is: the paper's two stages, LoRA, QLoRA. A recipe file's `recipe()` returns a `TrainConfig`.
+"""The configuration of a full-size training run: the paper's two stages, LoRA, QLoRA.
 
-Every number carries its source in `TrainConfig.sources`: [P] the paper (arXiv 2404.06512), [F] the original's published
-fine-tuning scripts, [C] the published checkpoint, [O] our own choice where none of them says anything.
+A recipe file's `recipe()` returns a `TrainConfig`. The recipes of this package name the source of every number in
+comments: [P] the paper (arXiv 2404.06512), [F] the original's published fine-tuning scripts, [C] the published
+checkpoint's configuration, [O] our own choice where none of them says anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ixc.errors import UsageError
 from ixc.model.configuration import IxcConfig
-from ixc.runlog.recipe_file import read
+from ixc.runlog.recipe_file import read, refuse_old_fields
 
 Part = Literal[
     "vision tower", "merge", "projector", "newline and separator", "PLoRA", "LLM", "embeddings", "head", "LoRA"
 ]  # fmt: skip
-"""Parts of the model; `groups.part_of` says which parameter belongs to which. LLM: decoder blocks and last norm."""
+"""Parts of the model; `param_groups.part_of` maps a parameter's name to its part. LLM means the decoder blocks and the
+last norm."""
+
+REMOVED_SOURCES = "no field any more: delete it, or keep it as a comment"
 
 
+@refuse_old_fields({"scale": "lr_scale"})
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """How a part learns."""
+class TrainedPart:
+    """One part of the model that is trained, and its learning rate."""
 
     part: Part
-    """Which."""
-    scale: float = 1.0
-    """Its rate, as a part of the peak."""
+    """The part."""
+    lr_scale: float = 1.0
+    """Its learning rate, as a multiple of the run's."""
     layer_decay: float | None = None
-    """Vision tower only: the rate falls by this factor a layer, from the last one down."""
+    """Vision tower only: factor by which the learning rate falls from each block to the one below it, last block
+    first (layer-wise learning-rate decay)."""
 
 
+@refuse_old_fields({"datasets": REMOVED_SOURCES})
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """A setting, and the data sets read under it."""
+    """An HD setting under which a data file can be read."""
 
     hd: int
-    """Most tiles a picture."""
+    """Most tiles per image."""
     dynamic: bool
-    """Settings drawn between a picture's own size and `hd`."""
-    datasets: tuple[str, ...]
-    """By the paper's names."""
+    """Draw the setting of each sample between the image's own size and `hd`."""
 
 
+@refuse_old_fields({"targets": "target_modules"})
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """LoRA through PEFT: beside the frozen weights, for every token; PLoRA is a part of the model, for image tokens."""
+    """LoRA through PEFT: an update beside the frozen weights, applied to every token.
+
+    Unlike LoRA, PLoRA is a part of the model and applies to image tokens only.
+    """
 
     r: int
     """Rank."""
     alpha: float
-    """Numerator of its scale, alpha / r."""
+    """Numerator of the scale, alpha / r."""
     dropout: float
-    """Probability on its input."""
-    targets: str = r".*language_model\..*\.base"
-    """The linear maps that carry one, as a pattern: wqkv, wo, w1, w2, w3 of the decoder, without their PLoRA."""
+    """Dropout probability on the adapter's input."""
+    target_modules: str = r".*language_model\..*\.base"
+    """Pattern of the linear maps that carry an adapter, matched against whole module names. Default: wqkv, wo, w1, w2,
+    w3 of the decoder, without their PLoRA."""
     weight_bits: int = 16
-    """Of the frozen decoder: 16, or 4 (nf4 of bitsandbytes)."""
+    """Bits of the frozen decoder weights: 16, or 4 (nf4 of bitsandbytes)."""
 
 
+@refuse_old_fields(
+    {
+        "samples": "global_batch_size",
+        "peak_rate": "learning_rate",
+        "warmup": "warmup_ratio",
+        "final_rate": "min_learning_rate",
+        "clip": "max_grad_norm",
+        "context": "max_seq_length",
+        "budget": "max_tokens_per_batch",
+        "sources": REMOVED_SOURCES,
+    }
+)
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One run."""
+    """One training run."""
 
     name: str
-    """For logs."""
+    """Name for logs and checkpoints."""
     model: IxcConfig
-    """Sizes of the model."""
-    trained: tuple[Trained, ...]
-    """Parts that learn; the others are frozen."""
+    """Configuration of the model."""
+    trained: tuple[TrainedPart, ...]
+    """Parts that are trained; all others are frozen."""
     resolutions: tuple[Resolution, ...]
-    """Settings of the data."""
-    samples: int
-    """Conversations of an optimiser step, all devices together."""
+    """HD settings of the data."""
+    global_batch_size: int
+    """Conversations per optimiser step, summed over all devices."""
     steps: int | None = None
-    """Optimiser steps; None: `epochs` over the data."""
+    """Optimiser steps; None: given by `epochs`."""
     epochs: float | None = None
-    """Times over the data; None: `steps`."""
-    peak_rate: float
-    """Learning rate behind the warm-up."""
-    warmup: float
-    """Share of the steps in which the rate rises in a line from 0."""
-    final_rate: float
-    """Where the cosine ends."""
+    """Passes over the data; None: given by `steps`."""
+    learning_rate: float
+    """Peak learning rate, reached at the end of the warm-up."""
+    warmup_ratio: float
+    """Share of the steps, 0 to 1, in which the learning rate rises linearly from 0."""
+    min_learning_rate: float
+    """Learning rate at the end of the cosine decay."""
     weight_decay: float
-    """On matrices; vectors (norms, biases, newline, separator) have none."""
+    """AdamW's weight decay on matrices; vectors (norms, biases, newline, separator) have none."""
     betas: tuple[float, float]
-    """Of AdamW."""
-    clip: float
-    """Most norm of the gradient."""
-    context: int
-    """Most tokens of a conversation."""
-    budget: int
-    """Most tokens of a pack: one forward pass on one device."""
+    """AdamW's betas."""
+    max_grad_norm: float
+    """Gradient norm above which gradients are scaled down."""
+    max_seq_length: int
+    """Most tokens of one conversation, image tokens included."""
+    max_tokens_per_batch: int
+    """Most tokens of one pack, which is one forward pass on one device."""
     adapter: Adapter | None = None
-    """LoRA beside the frozen model."""
-    sources: Mapping[str, str] = field(default_factory=dict)
-    """Field -> where its number is from."""
+    """LoRA beside the frozen model; None: no adapter."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise UsageError(f"steps is {self.steps} and epochs is {self.epochs}; give exactly one of them")
-        if self.budget < self.context:
-            raise UsageError(f"a pack holds {self.budget:,} tokens and a conversation {self.context:,}; raise budget")
+        if self.max_tokens_per_batch < self.max_seq_length:
+            raise UsageError(
+                f"a pack holds {self.max_tokens_per_batch:,} tokens and a conversation {self.max_seq_length:,}; "
+                "raise max_tokens_per_batch"
+            )
         if (self.adapter is not None) != any(one.part == "LoRA" for one in self.trained):
             raise UsageError("an adapter and the trained part LoRA come together; give both or none")
-        names = {one.name for one in fields(self)} - {"name", "model", "sources"}
-        missing = sorted(name for name in names - set(self.sources) if getattr(self, name) is not None)
-        if missing:
-            raise UsageError(f"{len(missing)} numbers have no source: {', '.join(missing)}; name it in sources")
 
-    def rate(self, step: int, *, steps: int) -> float:
-        """Learning rate of a part of scale 1 at a step, 0 .. steps - 1: linear warm-up, then a cosine to the end."""
-        rise = max(1, round(self.warmup * steps))
-        if step < rise:
-            return self.peak_rate * (step + 1) / rise
-        done = (step - rise) / max(1, steps - rise)
-        return self.final_rate + (self.peak_rate - self.final_rate) * (1 + cos(pi * done)) / 2
+    def learning_rate_at(self, step: int, *, total_steps: int) -> float:
+        """Learning rate of a part with lr_scale 1: linear warm-up, then cosine decay.
+
+        Args:
+            step: 0 .. total_steps - 1.
+            total_steps: optimiser steps of the whole run.
+        """
+        warmup_steps = max(1, round(self.warmup_ratio * total_steps))
+        if step < warmup_steps:
+            return self.learning_rate * (step + 1) / warmup_steps
+        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+        return self.min_learning_rate + (self.learning_rate - self.min_learning_rate) * (1 + cos(pi * progress)) / 2
 
 
 def read_train_config(path: Path) -> TrainConfig:
-    """The stage that `recipe()` of a Python file returns. Errors as `reading.read`."""
+    """Return the `TrainConfig` that `recipe()` of a Python file returns. Errors as `recipe_file.read`."""
     return read(path, TrainConfig)
+
+
+_RENAMED = {"Stage": "TrainConfig", "Trained": "TrainedPart", "read_stage": "read_train_config"}
+
+
+def __getattr__(name: str) -> Any:
+    """Name the successor of a class that recipes written for an older version import from here."""
+    if name in _RENAMED:
+        raise UsageError(f"{name} of ixc.train.config is now {_RENAMED[name]}; rename it in the recipe")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,14 @@
-"""Several devices as one: FSDP2 of torch, started by torchrun or accelerate launch; alone it costs nothing.
+"""Several ranks as one: FSDP2 of torch, started by torchrun or accelerate launch; one process alone needs none of it.
 
-    torchrun --nproc-per-node 2 -m ixc train RECIPE      every rank plans the same step, runs its own packs
-    blocks of the decoder   gathered one at a time, in the forward pass and again in the backward pass
-    all the rest            gathered once a pass: tower (0.3 B), projector, embeddings and head
+    torchrun --nproc-per-node 2 -m ixc train RECIPE      every rank plans the same step and runs its own packs
+    decoder blocks      gathered one at a time, in the forward pass and again in the backward pass
+    everything else     gathered once per pass: vision tower (0.3 B), projector, embeddings and head
 
-The tower stays whole because ranks look at different numbers of pictures: it runs once for every 16 of them, and ranks
-that ran it more often than others would wait for an exchange that never comes.
+The vision tower is not sharded by block because ranks encode different numbers of images: it runs once for every 16 of
+them, and a rank that runs it more often than the others would wait for a collective that never comes.
 
-Every rank's loss is its share of the sum over all labels; FSDP2 averages gradients, so the share is first multiplied by
-the number of ranks. gloo carries the exchange on CPUs, nccl on GPUs.
+Each rank's loss is its share of the sum over all labels. FSDP2 averages gradients over the ranks, so the share is
+multiplied by their number first. gloo communicates on CPUs, nccl on GPUs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ixc.errors import UsageError
-from ixc.train.loss import Learner
+from ixc.train.loss import LossModule
 
-PATIENCE = timedelta(minutes=30)
-"""How long a rank waits for the others: reading 17 GB of weights from a slow disk takes minutes."""
+TIMEOUT = timedelta(minutes=30)
+"""How long a rank waits in a collective: reading 17 GB of weights from a slow disk takes minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,137 +37,142 @@ class ProcessGroup:
     """The ranks that train together, seen from one of them."""
 
     rank: int = 0
-    """Its number."""
-    ranks: int = 1
-    """How many there are."""
+    """Number of this rank, 0 .. world_size - 1."""
+    world_size: int = 1
+    """Number of ranks."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    """Its own."""
+    """Device of this rank."""
 
     @property
-    def leads(self) -> bool:
-        """True for the one that writes and speaks."""
+    def is_main(self) -> bool:
+        """True for rank 0, which writes files and prints."""
         return self.rank == 0
 
-    def sums(self, *values: float) -> list[float]:
-        """Each value summed over all ranks."""
-        if self.ranks == 1:
+    def all_reduce_sum(self, *values: float) -> list[float]:
+        """Sum each value over all ranks, in float64."""
+        if self.world_size == 1:
             return list(values)
         summed = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(summed)
         return summed.tolist()
 
-    def wait(self) -> None:
-        """Until all ranks are here."""
-        self.sums(0.0)
+    def barrier(self) -> None:
+        """Wait until all ranks have called it."""
+        self.all_reduce_sum(0.0)
 
-    def gathered(self, value: Any) -> list[Any]:
-        """What every rank gave, by rank."""
-        if self.ranks == 1:
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return the value of every rank, by rank."""
+        if self.world_size == 1:
             return [value]
-        found: list[Any] = [None] * self.ranks
-        dist.all_gather_object(found, value)
-        return found
+        gathered: list[Any] = [None] * self.world_size
+        dist.all_gather_object(gathered, value)
+        return gathered
 
 
-def present(device: torch.device) -> ProcessGroup:
-    """The team this process is in at the moment.
+SINGLE_PROCESS = ProcessGroup()
+"""One process on the CPU."""
+
+
+def current_group(device: torch.device) -> ProcessGroup:
+    """Return the group this process is in at the moment.
 
     Args:
-        device: its own.
+        device: device of this rank.
     """
     if not dist.is_initialized():
         return ProcessGroup(device=device)
-    return ProcessGroup(rank=dist.get_rank(), ranks=dist.get_world_size(), device=device)
+    return ProcessGroup(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
 
 
-def launched() -> tuple[int, int, int]:
-    """(rank, ranks, number among those of this machine), as torchrun and accelerate tell it; (0, 1, 0) without them."""
-    number = {name: int(os.environ.get(name) or default) for name, default in _TOLD.items()}
+def launch_environment() -> tuple[int, int, int]:
+    """Return (rank, world size, local rank) as torchrun and accelerate set them; (0, 1, 0) without a launcher."""
+    number = {name: int(os.environ.get(name) or default) for name, default in _LAUNCH_DEFAULTS.items()}
     return number["RANK"], number["WORLD_SIZE"], number["LOCAL_RANK"]
 
 
-_TOLD = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
-"""Variable -> what it is without a launcher."""
+_LAUNCH_DEFAULTS = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
+"""Environment variable -> its value without a launcher."""
 
 
 @contextmanager
-def joined(name: str) -> Iterator[ProcessGroup]:
-    """The team this process was launched into; it is left again at the end.
+def join_process_group(device_name: str) -> Iterator[ProcessGroup]:
+    """Join the group this process was launched into; leave it at the end.
 
     Args:
-        name: auto, cpu or cuda.
+        device_name: auto, cpu or cuda.
 
     Raises:
-        UsageError: no such device, or fewer than ranks on this machine.
+        UsageError: no such device, or fewer GPUs than ranks on this machine.
     """
-    rank, ranks, local = launched()
-    device = _device(name, local)
-    if ranks == 1 or dist.is_initialized():
-        yield ProcessGroup(rank=rank, ranks=ranks, device=device)
+    rank, world_size, local_rank = launch_environment()
+    device = _device(device_name, local_rank)
+    group = ProcessGroup(rank=rank, world_size=world_size, device=device)
+    if world_size == 1 or dist.is_initialized():
+        yield group
         return
     cuda = device.type == "cuda"
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
     try:
-        yield ProcessGroup(rank=rank, ranks=ranks, device=device)
+        yield group
     finally:
         dist.destroy_process_group()
 
 
-def _device(name: str, local: int) -> torch.device:
+def _device(name: str, local_rank: int) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
         raise UsageError(f"no device {name!r} to train on; use auto, cpu or cuda")
     if name == "cpu":
         return torch.device("cpu")
-    found = torch.cuda.device_count()
-    if found <= local:
-        wanted = f"rank {local} of this machine needs {local + 1}" if local else "1 is needed"
+    count = torch.cuda.device_count()
+    if count <= local_rank:
+        needed = f"rank {local_rank} of this machine needs {local_rank + 1}" if local_rank else "1 is needed"
         raise UsageError(
-            f"device cuda asked for, {found} cuda devices found, {wanted}; use --device cpu or fewer ranks"
+            f"device cuda asked for, {count} cuda devices found, {needed}; use --device cpu or fewer ranks"
         )
-    torch.cuda.set_device(local)
-    return torch.device("cuda", local)
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
-def shard(learner: Learner, team: ProcessGroup, *, half: bool) -> None:
-    """Spreads the weights over the ranks in place; what learns and what is frozen must be settled before.
+def shard(loss_module: LossModule, group: ProcessGroup, *, bfloat16: bool) -> None:
+    """Shard the weights over the ranks in place; which parameters are frozen must be settled before.
 
     Args:
-        half: gather and compute in bfloat16; gradients are summed in float32 all the same.
+        bfloat16: gather and compute in bfloat16; gradients are reduced in float32 in any case.
     """
-    if team.ranks == 1:
+    if group.world_size == 1:
         return
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    mesh = init_device_mesh(team.device.type, (team.ranks,))
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if half else None
-    settings: dict[str, Any] = {"mesh": mesh} | ({"mp_policy": policy} if policy else {})
-    for block in learner.core.model.language_model.layers:
-        fully_shard(block, **settings)
-    fully_shard(learner, **settings)
+    mesh = init_device_mesh(group.device.type, (group.world_size,))
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if bfloat16 else None
+    options: dict[str, Any] = {"mesh": mesh} | ({"mp_policy": policy} if policy else {})
+    for block in loss_module.core.model.language_model.layers:
+        fully_shard(block, **options)
+    fully_shard(loss_module, **options)
 
 
 @contextmanager
-def callable_alone(learner: Learner, team: ProcessGroup) -> Iterator[None]:
-    """The model below may be called by itself, by all ranks alike: what is no block of the decoder is gathered."""
-    gather: Any = learner
-    if team.ranks > 1:
-        gather.unshard()
+def unsharded_root(loss_module: LossModule, group: ProcessGroup) -> Iterator[None]:
+    """Gather everything outside the decoder blocks, so that all ranks may call the inner model directly."""
+    fsdp_module: Any = loss_module
+    if group.world_size > 1:
+        fsdp_module.unshard()
     try:
         yield
     finally:
-        if team.ranks > 1:
-            gather.reshard()
+        if group.world_size > 1:
+            fsdp_module.reshard()
 
 
-def whole(value: Tensor) -> Tensor:
-    """A tensor with the shards of all ranks, which must all ask; as it is, if it never was sharded."""
+def full_tensor(value: Tensor) -> Tensor:
+    """Gather a sharded tensor, which all ranks must do together; return a plain tensor as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def clip(model: nn.Module, most: float) -> float:
-    """Scales all gradients down to a norm; returns the norm they had."""
-    found = [weight for weight in model.parameters() if weight.grad is not None]
-    return float(whole(nn.utils.clip_grad_norm_(found, most)))
+def clip_grad_norm(model: nn.Module, max_norm: float) -> float:
+    """Scale all gradients down to a maximum norm; return the norm before."""
+    parameters = [weight for weight in model.parameters() if weight.grad is not None]
+    return float(full_tensor(nn.utils.clip_grad_norm_(parameters, max_norm)))

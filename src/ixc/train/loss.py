@@ -1,15 +1,15 @@
-"""What a step lowers: the mean cross entropy over its labels, whatever packs, passes and devices they came in.
+"""The training loss: mean cross entropy over all labels of a step, independent of packing, accumulation and sharding.
 
     loss of a step = sum over all packs and ranks of -log p(label) / labels of the whole step
 
-So a label counts the same wherever it stands, and packing, accumulation and sharding change nothing: a packed batch of
-equally long answers gives the mean of its single steps, one of unequal answers their mean weighted by labels. The
-original's loss is the mean over the labels of a batch too (training cases of the goldens); a mean over conversations
-would let a word of a short answer pull harder than one of a long answer.
+Every label has the same weight wherever it stands: a packed batch of equally long answers gives the mean of its single
+steps, one of unequal answers their mean weighted by labels. The original's loss is the mean over the labels of a batch
+too (training cases of the goldens). A mean over conversations would give a word of a short answer more weight than one
+of a long answer.
 
-    hidden states --where a label follows--> (L, C) --CHUNK rows at a time--> logits (CHUNK, V) --> sum
+    hidden states --positions with a label after them--> (L, C) --CHUNK rows at a time--> logits (CHUNK, V) --> sum
 
-Logits are made again in the backward pass, so that no more than one chunk of them is ever there (V = 92,544).
+Logits are computed again in the backward pass, so that never more than one chunk of them is in memory (V = 92,544).
 """
 
 from __future__ import annotations
@@ -28,88 +28,93 @@ from ixc.train.memory_estimate import CHUNK
 
 
 def cross_entropy(hidden: Tensor, labels: Tensor, head: nn.Module, *, divisor: float, chunk: int = CHUNK) -> Tensor:
-    """Cross entropy of every label with the position before it, summed and divided.
+    """Sum the cross entropy of every label, predicted from the position before it, and divide.
 
     Args:
-        hidden: (B, T, C), behind the last norm.
-        labels: (B, T) long, not shifted; `chat.IGNORED` where nothing is learned.
+        hidden: (B, T, C), after the last norm.
+        labels: (B, T) int64, not shifted; `chat_format.IGNORED` where there is no label.
         head: (L, C) -> logits (L, V).
         divisor: labels of the whole step, over all packs and ranks, > 0.
-        chunk: rows whose logits are there at once, >= 1.
+        chunk: rows whose logits are in memory at once, >= 1.
 
     Returns:
-        A float32 number.
+        The loss, a float32 scalar.
 
     Raises:
-        DataError: no label is learned from.
+        DataError: the batch has no label.
     """
     targets = labels[:, 1:].to(hidden.device)
-    learned = targets != IGNORED
-    if not bool(learned.any()):
+    has_label = targets != IGNORED
+    if not bool(has_label.any()):
         raise DataError(
             f"0 of the {labels.numel():,} labels of a batch are learned from; see ixc data check for cut answers"
         )
-    rows, wanted = hidden[:, :-1][learned], targets[learned]  # (L, C), (L,)
+    rows, row_targets = hidden[:, :-1][has_label], targets[has_label]  # (L, C), (L,)
     if len(rows) <= chunk:
-        return _summed(head, rows, wanted) / divisor
-    parts = zip(rows.split(chunk), wanted.split(chunk), strict=True)
-    sums = [checkpoint(_summed, head, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        return _sum_chunk(head, rows, row_targets) / divisor
+    chunks = zip(rows.split(chunk), row_targets.split(chunk), strict=True)
+    sums = [checkpoint(_sum_chunk, head, *part, use_reentrant=False, preserve_rng_state=False) for part in chunks]
     return torch.stack(sums).sum() / divisor
 
 
-def _summed(head: nn.Module, rows: Tensor, wanted: Tensor) -> Tensor:
-    """Of one chunk; the softmax in float32."""
-    return F.cross_entropy(head(rows).float(), wanted, reduction="sum")
+def _sum_chunk(head: nn.Module, rows: Tensor, targets: Tensor) -> Tensor:
+    """Sum the cross entropy of one chunk; the softmax is in float32."""
+    return F.cross_entropy(head(rows).float(), targets, reduction="sum")
 
 
-class Learner(nn.Module):
-    """A model with its loss: the root of everything that is sharded, so that the head is gathered where it is used.
+class LossModule(nn.Module):
+    """A model together with its loss.
+
+    It is the root of everything that is sharded, so that the language-model head is gathered where it is used.
 
     Args:
         model: the model, with its adapter if it has one.
         chunk: as `cross_entropy`.
-        anchored: gradients reach the first block whatever learns and whatever a pack holds. Ranks need it: blocks are
-            gathered by all in the backward pass or by none, and where only the projector learns, a pack without
-            pictures would send nothing back through them.
+        grad_to_embeddings: let gradients reach the first block whatever is trained and whatever a pack holds. Ranks
+            need it: in the backward pass a block is gathered by all ranks or by none, and where only the projector is
+            trained a pack without images would otherwise send no gradient through the blocks.
     """
 
-    def __init__(self, model: nn.Module, *, chunk: int = CHUNK, anchored: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, chunk: int = CHUNK, grad_to_embeddings: bool = False) -> None:
         super().__init__()
         self.model, self.chunk = model, chunk
-        if anchored:
-            self.core.get_input_embeddings().register_forward_hook(_anchored)
+        if grad_to_embeddings:
+            self.core.get_input_embeddings().register_forward_hook(_require_grad)
 
     @property
     def core(self) -> Any:
-        """The model itself, below PEFT's wrapper."""
-        below = getattr(self.model, "get_base_model", None)
-        return self.model if below is None else below()
+        """The model itself, without PEFT's wrapper."""
+        unwrap = getattr(self.model, "get_base_model", None)
+        return self.model if unwrap is None else unwrap()
 
-    def forward(self, batch: Mapping[str, Tensor], *, divisor: float, with_tower: bool = False) -> Tensor:
-        """The share of one pack in the loss of its step.
+    def forward(self, batch: Mapping[str, Tensor], *, divisor: float, images_elsewhere: bool = False) -> Tensor:
+        """Return the share of one pack in the loss of its step.
 
         Args:
             batch: as `Batches.tensors` gives it.
             divisor: labels of the whole step.
-            with_tower: another rank looks at pictures now: without any of its own this one gives zeros as gradients,
-                because every rank must bring the same parameters to the exchange.
+            images_elsewhere: another rank encodes images in this pass. A rank without images then contributes zero
+                gradients, because all ranks must reduce gradients of the same parameters.
         """
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         core = self.core
         hidden = core.model(**inputs, use_cache=False).last_hidden_state
         loss = cross_entropy(hidden, batch["labels"], core.output, divisor=divisor, chunk=self.chunk)
-        if with_tower and "pixel_values" not in batch:
-            loss = loss + sum(weight.flatten()[0] * 0.0 for weight in seeing(core) if weight.requires_grad)
+        if images_elsewhere and "pixel_values" not in batch:
+            loss = loss + sum(weight.flatten()[0] * 0.0 for weight in image_parameters(core) if weight.requires_grad)
         return loss
 
 
-def _anchored(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
-    """The same values, with a gradient; a leaf could not have pictures written into it."""
+def _require_grad(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
+    """Return the same values with a gradient.
+
+    They are made a sum because image features are written into them in place, which autograd refuses for a leaf.
+    """
     if embedded.requires_grad or not torch.is_grad_enabled():
         return embedded
     return embedded + torch.zeros((), dtype=embedded.dtype, device=embedded.device, requires_grad=True)
 
 
-def seeing(core: Any) -> list[nn.Parameter]:
-    """Parameters that only a batch with pictures uses: tower, merge, projector, newline and separator."""
+def image_parameters(core: Any) -> list[nn.Parameter]:
+    """Return the parameters that only batches with images use: vision tower, merge, projector, newline, separator."""
     return [weight for name, weight in core.model.named_parameters() if not name.startswith("language_model.")]

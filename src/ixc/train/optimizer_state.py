@@ -1,13 +1,15 @@
-"""All tensors the next step depends on, under flat names: weights that learn, and what the optimiser keeps of each.
+"""Optimiser state as flat tensors: trained weights, and what the optimiser keeps for each of them.
 
     weights/NAME        moments/NAME/KEY        KEY: exp_avg, exp_avg_sq, step of AdamW
-                        scales/RANK-of-RANKS/NAME/KEY        of moments of 8 bit: the scale of every block
+                        scales/RANK-of-RANKS/NAME/KEY        of 8-bit moments: the scale of every block
 
-A weight that never had a gradient has no moments (the tower before the first picture); what a checkpoint holds is
-therefore asked from the checkpoint, never guessed. Moments of 8 bit are written as the float32 they stand for, since
-their blocks are cut by shard and another number of ranks has other shards. Rounding those once more would not give the
-same moments: torchao's map ends at 1 and at -0.993, so a block whose largest value is negative comes back under another
-scale. Its scale is therefore written too, and the same number of ranks goes on bit by bit; others round.
+A weight that never had a gradient has no moments (the vision tower before the first image), so which tensors exist is
+read from the checkpoint.
+
+8-bit moments are written as the float32 values they stand for, because their blocks follow the shards and another
+number of ranks has other shards. Quantising those values again would not give the same codes: torchao's code table ends
+at 1 and at -0.993, so a block whose largest value is negative would get another scale. The scale is therefore written
+too: on the same number of ranks a resumed run is bit-identical, on others moments are rounded once more.
 """
 
 from __future__ import annotations
@@ -19,103 +21,101 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from ixc.train.checkpoint import ALONE, FoundCheckpoint
-from ixc.train.distributed import ProcessGroup
+from ixc.train.checkpoint import FoundCheckpoint
+from ixc.train.distributed import SINGLE_PROCESS, ProcessGroup
 
 WEIGHTS, MOMENTS, SCALES = "weights/", "moments/", "scales/"
 
 
-def taken(
-    trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, *, team: ProcessGroup = ALONE
+def state_tensors(
+    trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, *, group: ProcessGroup = SINGLE_PROCESS
 ) -> dict[str, Tensor]:
-    """The tensors of a run, not copied where they need not be.
+    """Return the tensors of a run to be saved, without copying where possible.
 
     Args:
-        trained: name -> parameter that learns.
-        team: the ranks that train together.
+        trained: name -> trained parameter.
+        group: the ranks that train together.
     """
     tensors = {f"{WEIGHTS}{name}": weight.detach() for name, weight in trained.items()}
     for name, weight in trained.items():
         for key, value in optimizer.state.get(weight, {}).items():
-            tensors[f"{MOMENTS}{name}/{key}"] = _plain(value)
-            if _is_small(value):
-                tensors[f"{_own_scales(team)}{name}/{key}"] = _small(value).scale
+            tensors[f"{MOMENTS}{name}/{key}"] = _dequantized(value)
+            if _is_eight_bit(value):
+                local: Any = _local(value)
+                tensors[f"{_scales_prefix(group)}{name}/{key}"] = local.scale
     return tensors
 
 
-def _own_scales(team: ProcessGroup) -> str:
-    return f"{SCALES}{team.rank}-of-{team.ranks}/"
+def _scales_prefix(group: ProcessGroup) -> str:
+    return f"{SCALES}{group.rank}-of-{group.world_size}/"
 
 
-def fits(found: FoundCheckpoint, trained: Mapping[str, nn.Parameter]) -> bool:
-    """True if it holds exactly these weights in these shapes."""
-    theirs = {name: size for name, (size, _) in found.tensors.items() if name.startswith(WEIGHTS)}
-    return theirs == {f"{WEIGHTS}{name}": weight.shape for name, weight in trained.items()}
+def matches(found: FoundCheckpoint, trained: Mapping[str, nn.Parameter]) -> bool:
+    """Return whether a checkpoint holds exactly these weights in these shapes."""
+    saved = {name: size for name, (size, _) in found.tensors.items() if name.startswith(WEIGHTS)}
+    return saved == {f"{WEIGHTS}{name}": weight.shape for name, weight in trained.items()}
 
 
-def room_for(
-    found: FoundCheckpoint, trained: Mapping[str, nn.Parameter], *, team: ProcessGroup = ALONE
+def empty_state(
+    found: FoundCheckpoint, trained: Mapping[str, nn.Parameter], *, group: ProcessGroup = SINGLE_PROCESS
 ) -> dict[str, Tensor]:
-    """Tensors to be filled from a checkpoint: the weights themselves, and fresh ones for the moments."""
+    """Return tensors for a checkpoint to be read into: the weights themselves, and new ones for the moments."""
     tensors = {f"{WEIGHTS}{name}": weight.detach() for name, weight in trained.items()}
     for name, (size, dtype) in found.tensors.items():
         if name.startswith(MOMENTS):
             weight = trained[name.removeprefix(MOMENTS).rpartition("/")[0]]
             tensors[name] = _empty(weight, size, dtype)
-        elif name.startswith(_own_scales(team)):
+        elif name.startswith(_scales_prefix(group)):
             tensors[name] = torch.zeros(size, dtype=dtype)
     return tensors
 
 
-def put_back(
+def restore(
     tensors: Mapping[str, Tensor],
     trained: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     *,
-    team: ProcessGroup = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
-    """Gives the filled moments to the optimiser, in the form it keeps them in."""
+    """Give the moments read from a checkpoint to the optimiser, in the form it keeps them in."""
     for name, value in tensors.items():
         if name.startswith(MOMENTS):
             owner, _, key = name.removeprefix(MOMENTS).rpartition("/")
             weight = trained[owner]
-            scale = tensors.get(f"{_own_scales(team)}{owner}/{key}")
-            optimizer.state[weight][key] = _kept(value, weight, key, optimizer, scale)
+            scale = tensors.get(f"{_scales_prefix(group)}{owner}/{key}")
+            optimizer.state[weight][key] = _as_kept(value, weight, key, optimizer, scale)
 
 
-def _kept(value: Tensor, weight: nn.Parameter, key: str, optimizer: Any, scale: Tensor | None) -> Tensor:
-    """As it is; in 8 bit where this optimiser of torchao would keep it so."""
-    make = getattr(optimizer, "_new_buffer", None)
-    if make is None or value.shape != weight.shape or not value.ndim:
+def _as_kept(value: Tensor, weight: nn.Parameter, key: str, optimizer: Any, scale: Tensor | None) -> Tensor:
+    """Return a moment as it is, or quantised where torchao's optimiser keeps this one in 8 bit."""
+    new_buffer = getattr(optimizer, "_new_buffer", None)
+    if new_buffer is None or value.shape != weight.shape or not value.ndim:
         return value
-    buffer = make(weight, key == "exp_avg")  # only the first moment has a sign
-    if scale is None or not _is_small(buffer):
+    buffer = new_buffer(weight, key == "exp_avg")  # only the first moment is signed
+    if scale is None or not _is_eight_bit(buffer):
         _local(buffer).copy_(_local(value))
     else:
-        _round(_small(buffer), _local(value), scale.to(value.device))
+        _quantize(_local(buffer), _local(value), scale.to(value.device))
     return buffer
 
 
-def _round(small: Any, value: Tensor, scale: Tensor) -> None:
-    """Values into codes, under a scale for every block that is known: those that came from codes find them again."""
-    between = (small.qmap[1:] + small.qmap[:-1]) / 2
-    small.codes.copy_(torch.bucketize(value.reshape(len(scale), -1) / scale[:, None], between).view(value.shape))
-    small.scale.copy_(scale)
+def _quantize(buffer: Any, value: Tensor, scale: Tensor) -> None:
+    """Quantise values under given block scales; values that were dequantised from codes get the same codes back."""
+    boundaries = (buffer.qmap[1:] + buffer.qmap[:-1]) / 2
+    buffer.codes.copy_(torch.bucketize(value.reshape(len(scale), -1) / scale[:, None], boundaries).view(value.shape))
+    buffer.scale.copy_(scale)
 
 
-def _is_small(value: Tensor) -> bool:
-    """True in 8 bit: a tensor of torchao's."""
+def _is_eight_bit(value: Tensor) -> bool:
+    """Return whether it is one of torchao's 8-bit tensor subclasses."""
     return type(_local(value)) not in (Tensor, nn.Parameter)
 
 
-def _small(value: Tensor) -> Any:
-    return _local(value)
-
-
-def _plain(value: Tensor) -> Tensor:
-    if not _is_small(value):
+def _dequantized(value: Tensor) -> Tensor:
+    if not _is_eight_bit(value):
         return value
-    wide = _small(value).dequantize()
+    local: Any = _local(value)
+    wide = local.dequantize()
     if not isinstance(value, DTensor):
         return wide
     return DTensor.from_local(
@@ -128,7 +128,7 @@ def _local(value: Tensor) -> Tensor:
 
 
 def _empty(weight: nn.Parameter, size: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Sharded like the weight where it has its shape; a number of its own otherwise."""
+    """Return zeros, sharded like the weight if they have its shape."""
     if size == weight.shape and len(size):
         return torch.zeros_like(weight, dtype=dtype, requires_grad=False)
     return torch.zeros(size, dtype=dtype)

@@ -1,9 +1,10 @@
-"""Which parameter learns at which rate: parameter groups of a stage, and the model of a stage without its memory.
+"""Parameter groups: which parameter is trained at which learning rate; and the model without its memory.
 
-    rate of a group = peak * scale of its part * decay^(L + 1 - depth)        the last factor in the vision tower only
+    learning rate of a group = peak * lr_scale of its part * decay^(L + 1 - depth)    (last factor: vision tower only)
 
-Depth in the tower: 0 for the embeddings and the norm behind them, i + 1 for block i, so the last of L = 24 blocks has
-0.9 of the peak and the embeddings 0.9^25 (the counting of BEiT, arXiv 2106.08254; the paper says only "0.90").
+Depth in the vision tower is 0 for the embeddings and the norm behind them and i + 1 for block i, so the last of L = 24
+blocks has 0.9 of the peak and the embeddings have 0.9^25 (the counting of BEiT, arXiv 2106.08254; the paper says only
+"0.90").
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from torch import nn
 
 from ixc.errors import UsageError
 from ixc.model.modeling import IxcForConditionalGeneration
-from ixc.train.config import Adapter, Part, TrainConfig, Trained
+from ixc.train.config import Adapter, Part, TrainConfig, TrainedPart
 
-PARTS: tuple[tuple[str, Part], ...] = (
+PART_PATTERNS: tuple[tuple[str, Part], ...] = (
     (r"\.lora_[AB]\.", "LoRA"),
     (r"\.Plora_[AB]\.", "PLoRA"),
     (r"plora_(glb|sub)_GN$", "newline and separator"),
@@ -32,142 +33,143 @@ PARTS: tuple[tuple[str, Part], ...] = (
     (r"language_model\.", "LLM"),
     (r"output\.weight$", "head"),
 )
-"""Pattern in a parameter's name -> its part; the first that is found counts."""
+"""Pattern in a parameter's name -> its part; the first match counts."""
 
-_BLOCK = re.compile(r"vision_tower\.encoder\.layers\.(\d+)\.")
+_VISION_BLOCK = re.compile(r"vision_tower\.encoder\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """Parameters of one rate."""
+class ParamGroup:
+    """Parameters with one learning rate and one weight decay."""
 
     name: str
-    """Part, depth in the tower, and `vectors` where there is no weight decay."""
+    """Part, depth in the vision tower, and `vectors` where there is no weight decay."""
     part: Part
-    """Its part."""
-    scale: float
-    """Rate as a part of the peak."""
-    rate: float
-    """Peak rate."""
+    """Part of the model."""
+    lr_scale: float
+    """Learning rate as a multiple of the run's."""
+    learning_rate: float
+    """Peak learning rate."""
     weight_decay: float
-    """0 for vectors."""
+    """AdamW's weight decay; 0 for vectors."""
     parameters: tuple[nn.Parameter, ...]
-    """The parameters themselves."""
+    """The parameters."""
 
     @property
-    def numbers(self) -> int:
-        """Weights in it."""
+    def num_weights(self) -> int:
+        """Number of weights in the group."""
         return sum(parameter.numel() for parameter in self.parameters)
 
     def for_optimizer(self) -> dict[str, Any]:
-        """As torch's optimisers take it; `scale` stays with it for the schedule."""
+        """Return the group as torch's optimisers take it; `lr_scale` stays in it for the schedule."""
         return {
             "params": list(self.parameters),
-            "lr": self.rate,
+            "lr": self.learning_rate,
             "weight_decay": self.weight_decay,
-            "scale": self.scale,
+            "lr_scale": self.lr_scale,
             "name": self.name,
         }
 
 
 def part_of(name: str) -> Part:
-    """The part a parameter belongs to, by its name, with or without PEFT's prefixes.
+    """Return the part a parameter belongs to, by its name with or without PEFT's prefixes.
 
     Raises:
-        UsageError: a name that is none of this model's.
+        UsageError: the name belongs to no part of this model.
     """
-    part = next((part for pattern, part in PARTS if re.search(pattern, name)), None)
-    if part is None:
-        raise UsageError(f"parameter {name} belongs to no part of this model; add it to groups.PARTS")
-    return part
+    for pattern, part in PART_PATTERNS:
+        if re.search(pattern, name):
+            return part
+    raise UsageError(f"parameter {name} belongs to no part of this model; add it to param_groups.PART_PATTERNS")
 
 
-def freeze(model: nn.Module, stage: TrainConfig) -> None:
-    """Gradients for the parts that learn, none for the others."""
-    learning = {one.part for one in stage.trained}
+def freeze(model: nn.Module, config: TrainConfig) -> None:
+    """Enable gradients for the trained parts and disable them for all others."""
+    trained = {one.part for one in config.trained}
     for name, parameter in model.named_parameters():
-        # A quantised matrix holds bytes and can have no gradient.
-        parameter.requires_grad_(part_of(name) in learning and parameter.is_floating_point())
+        # A quantised matrix holds bytes, for which autograd has no gradient.
+        parameter.requires_grad_(part_of(name) in trained and parameter.is_floating_point())
 
 
-def groups(model: nn.Module, stage: TrainConfig) -> list[Group]:
-    """Parameter groups, in the order of the model.
+def param_groups(model: nn.Module, config: TrainConfig) -> list[ParamGroup]:
+    """Return the parameter groups of a frozen model, in the order of its parameters.
 
     Raises:
-        UsageError: a part that is to learn and has no parameter in this model.
+        UsageError: a part that is to be trained has no parameter in this model.
     """
-    rules = {one.part: one for one in stage.trained}
-    blocks = stage.model.vision_config.num_hidden_layers
-    found: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
+    trained = {one.part: one for one in config.trained}
+    num_blocks = config.model.vision_config.num_hidden_layers
+    by_key: dict[tuple[Part, str, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        rule = rules.get(part_of(name))
+        rule = trained.get(part_of(name))
         if rule is None or not parameter.requires_grad:
             continue
-        label, scale = _place(name, rule, blocks)
-        found.setdefault((label, scale, _is_vector(parameter)), []).append(parameter)
-    made = [_group(stage, *key, parameters) for key, parameters in found.items()]
-    empty = sorted(set(rules) - {group.part for group in made})
+        label, scale = _label_and_scale(name, rule, num_blocks)
+        by_key.setdefault((rule.part, label, scale, _is_vector(parameter)), []).append(parameter)
+    groups = [_group(config, *key, parameters) for key, parameters in by_key.items()]
+    empty = sorted(set(trained) - {group.part for group in groups})
     if empty:
         raise UsageError(f"{', '.join(empty)} shall learn and has 0 parameters with gradients; call freeze() first")
-    return made
+    return groups
 
 
-def _place(name: str, rule: Trained, blocks: int) -> tuple[str, float]:
-    """Name of the group, and its scale."""
+def _label_and_scale(name: str, rule: TrainedPart, num_blocks: int) -> tuple[str, float]:
+    """Return a group's name and its learning-rate scale, with layer-wise decay in the vision tower."""
     if rule.layer_decay is None:
-        return rule.part, rule.scale
-    block = _BLOCK.search(name)
+        return rule.part, rule.lr_scale
+    block = _VISION_BLOCK.search(name)
     depth = int(block.group(1)) + 1 if block else 0
     label = f"{rule.part}, block {depth - 1}" if block else f"{rule.part}, embeddings"
-    return label, rule.scale * rule.layer_decay ** (blocks + 1 - depth)
+    return label, rule.lr_scale * rule.layer_decay ** (num_blocks + 1 - depth)
 
 
 def _is_vector(parameter: nn.Parameter) -> bool:
-    """Norms, biases, the class token, newline and separator: nothing for weight decay to shrink."""
+    """True for norms, biases, the class token, newline and separator, which have no weight decay."""
     return parameter.numel() == max(parameter.shape, default=1)
 
 
-def _group(stage: TrainConfig, label: str, scale: float, vectors: bool, parameters: Iterable[nn.Parameter]) -> Group:
-    part: Any = label.partition(",")[0]
-    return Group(
+def _group(
+    config: TrainConfig, part: Part, label: str, scale: float, vectors: bool, parameters: Iterable[nn.Parameter]
+) -> ParamGroup:
+    return ParamGroup(
         name=f"{label}, vectors" if vectors else label,
         part=part,
-        scale=scale,
-        rate=stage.peak_rate * scale,
-        weight_decay=0.0 if vectors else stage.weight_decay,
+        lr_scale=scale,
+        learning_rate=config.learning_rate * scale,
+        weight_decay=0.0 if vectors else config.weight_decay,
         parameters=tuple(parameters),
     )
 
 
-def counts(model: nn.Module) -> dict[Part, tuple[int, int]]:
-    """Part -> (weights that learn, all weights)."""
-    found: dict[Part, tuple[int, int]] = {}
+def count_weights(model: nn.Module) -> dict[Part, tuple[int, int]]:
+    """Return part -> (trained weights, all weights)."""
+    counts: dict[Part, tuple[int, int]] = {}
     for name, parameter in model.named_parameters():
         part = part_of(name)
-        learning, every = found.get(part, (0, 0))
+        trained, total = counts.get(part, (0, 0))
         size = parameter.numel()
-        found[part] = (learning + size * parameter.requires_grad, every + size)
-    return found
+        counts[part] = (trained + size * parameter.requires_grad, total + size)
+    return counts
 
 
 def add_adapter(model: nn.Module, adapter: Adapter) -> nn.Module:
-    """LoRA through PEFT.
+    """Wrap a model with LoRA through PEFT.
 
     Raises:
         UsageError: PEFT is missing.
     """
     peft = import_peft()
-    settings = peft.LoraConfig(
-        r=adapter.r, lora_alpha=adapter.alpha, lora_dropout=adapter.dropout, target_modules=adapter.targets
+    lora_config = peft.LoraConfig(
+        r=adapter.r, lora_alpha=adapter.alpha, lora_dropout=adapter.dropout, target_modules=adapter.target_modules
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an old name
-        wrapped: Any = peft.get_peft_model(model, settings, low_cpu_mem_usage=_is_meta(model))
+        warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers 5 for a deprecated name
+        wrapped: Any = peft.get_peft_model(model, lora_config, low_cpu_mem_usage=_is_meta(model))
     return wrapped
 
 
 def import_peft() -> Any:
-    """The package, which only adapters need.
+    """Return the package peft, which only adapters need.
 
     Raises:
         UsageError: it is missing.
@@ -179,13 +181,13 @@ def import_peft() -> Any:
     return peft
 
 
-def skeleton(stage: TrainConfig) -> nn.Module:
-    """The model of a stage on the meta device: shapes and names without memory, frozen as the stage says."""
+def meta_model(config: TrainConfig) -> nn.Module:
+    """Build the model of a run on the meta device: shapes and names without memory, frozen as the run has it."""
     with torch.device("meta"):
-        model: nn.Module = IxcForConditionalGeneration(stage.model)
-        if stage.adapter is not None:
-            model = add_adapter(model, stage.adapter)
-    freeze(model, stage)
+        model: nn.Module = IxcForConditionalGeneration(config.model)
+        if config.adapter is not None:
+            model = add_adapter(model, config.adapter)
+    freeze(model, config)
     return model
 
 

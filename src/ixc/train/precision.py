@@ -1,6 +1,6 @@
-"""How a device computes a stage: number format, activations kept or made again, moments of the optimiser.
+"""How a device computes: number format, gradient checkpointing, precision of the optimiser's moments.
 
-None of it is part of a recipe: the same stage runs on a laptop in float32 and on eight cards in bfloat16.
+None of it is part of a recipe: the same configuration runs on a laptop in float32 and on eight GPUs in bfloat16.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch import nn
 
 from ixc.errors import UsageError
 from ixc.model.transformers_contract import enable_activation_checkpointing
-from ixc.train.param_groups import Group
+from ixc.train.param_groups import ParamGroup
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """The switches; None leaves one to the device."""
+    """Switches of the computation; None chooses by device (`resolve`)."""
 
     bfloat16: bool | None = None
-    """Products in bfloat16, frozen weights kept in it; None: on GPUs. What learns stays float32, for AdamW's small
-    steps, and losses are summed in float32."""
+    """Compute in bfloat16 and keep frozen weights in it; None: on GPUs. Trained weights stay float32, because AdamW's
+    updates are too small for 8 bits of mantissa, and losses are summed in float32."""
     gradient_checkpointing: bool | None = None
-    """Keep the inputs of blocks only, and compute each again in the backward pass; None: on GPUs."""
+    """Keep only the inputs of blocks and compute the blocks again in the backward pass; None: on GPUs."""
     eight_bit: bool = False
-    """Moments of AdamW in 8 bit, in blocks of 256 with a scale each (torchao)."""
+    """Keep AdamW's moments in 8 bit, in blocks of 256 with a scale each (torchao)."""
 
-    def settled(self, device: torch.device) -> ComputeConfig:
-        """With nothing left open."""
+    def resolve(self, device: torch.device) -> ComputeConfig:
+        """Return the configuration with every None decided for a device."""
         gpu = device.type != "cpu"
         return replace(
             self,
@@ -40,50 +40,50 @@ class ComputeConfig:
         )
 
 
-FOR_DEVICE = ComputeConfig()
-"""All left to the device."""
+AUTO_COMPUTE = ComputeConfig()
+"""Everything chosen by device."""
 
 
-def halve_frozen(model: nn.Module) -> None:
-    """Weights that do not learn, to bfloat16; those kept in fewer bits stay."""
+def cast_frozen_to_bfloat16(model: nn.Module) -> None:
+    """Cast frozen float32 weights to bfloat16; quantised weights stay as they are."""
     for weight in model.parameters():
         if not weight.requires_grad and weight.dtype == torch.float32:
             weight.data = weight.data.to(torch.bfloat16)
 
 
-def computing(device: torch.device, *, half: bool) -> AbstractContextManager[Any]:
-    """A forward pass in this format, where nothing is sharded (FSDP2 casts by itself)."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext()
+def autocast(device: torch.device, *, bfloat16: bool) -> AbstractContextManager[Any]:
+    """Context of a forward pass where nothing is sharded (FSDP2 casts by itself)."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if bfloat16 else nullcontext()
 
 
-def gradient_checkpointing(model: Any) -> None:
-    """Blocks keep their inputs only; random numbers are drawn again as they were."""
+def enable_gradient_checkpointing(model: Any) -> None:
+    """Keep only the inputs of blocks; the random state is restored when a block is computed again."""
     enable_activation_checkpointing(model, use_reentrant=False)
 
 
-def adamw(groups: Sequence[Group], *, betas: tuple[float, float], eight_bit: bool) -> torch.optim.Optimizer:
-    """AdamW of parameter groups.
+def make_adamw(groups: Sequence[ParamGroup], *, betas: tuple[float, float], eight_bit: bool) -> torch.optim.Optimizer:
+    """AdamW over parameter groups.
 
     Raises:
-        UsageError: the package for 8-bit moments is missing.
+        UsageError: 8-bit moments are wanted and torchao is missing.
     """
-    given = [group.for_optimizer() for group in groups]
-    return _eight_bit()(given, betas=betas) if eight_bit else torch.optim.AdamW(given, betas=betas)
+    param_groups = [group.for_optimizer() for group in groups]
+    return _adamw_8bit()(param_groups, betas=betas) if eight_bit else torch.optim.AdamW(param_groups, betas=betas)
 
 
-def check(how: ComputeConfig) -> None:
-    """All it needs is installed: asked before minutes are spent on weights.
+def check_compute(compute: ComputeConfig) -> None:
+    """Check that the packages a configuration needs are installed, before minutes are spent on loading weights.
 
     Raises:
-        UsageError: the package for 8-bit moments is missing.
+        UsageError: 8-bit moments are wanted and torchao is missing.
     """
-    if how.eight_bit:
-        _eight_bit()
+    if compute.eight_bit:
+        _adamw_8bit()
 
 
-def _eight_bit() -> Any:
+def _adamw_8bit() -> Any:
     try:
-        from torchao.optim import AdamW8bit
+        from torchao.optim import AdamW8bit  # pyright: ignore[reportMissingImports]  (optional: extra eight-bit)
     except ImportError as error:
         raise UsageError(
             "8-bit moments need the package torchao; install it: pip install 'ixc-4khd[eight-bit]'"
@@ -91,15 +91,22 @@ def _eight_bit() -> Any:
     return AdamW8bit
 
 
-def set_rate(group: dict[str, Any], rate: float) -> None:
-    """Rate of a group by its scale; torchao compiles its step and keeps the rate in a tensor, which must stay."""
-    wanted = rate * group["scale"]
+def set_learning_rate(group: dict[str, Any], learning_rate: float) -> None:
+    """Set the learning rate of an optimiser's group, scaled by the group's `lr_scale`.
+
+    torchao 0.18 compiles its step and keeps the rate in a tensor; the tensor must stay the same object.
+    """
+    scaled = learning_rate * group["lr_scale"]
     if isinstance(group["lr"], torch.Tensor):
-        group["lr"].fill_(wanted)
+        group["lr"].fill_(scaled)
     else:
-        group["lr"] = wanted
+        group["lr"] = scaled
 
 
-def stepping(device: torch.device, *, eight_bit: bool) -> AbstractContextManager[Any]:
-    """Around the optimiser's step: torchao compiles it, which pays on GPUs; on CPUs it takes minutes of a compiler."""
+def optimizer_step_context(device: torch.device, *, eight_bit: bool) -> AbstractContextManager[Any]:
+    """Context of the optimiser's step.
+
+    torchao compiles the step with torch.compile. That pays on GPUs; on CPUs the compiler takes minutes, so there the
+    step runs eagerly.
+    """
     return torch.compiler.set_stance("force_eager") if eight_bit and device.type == "cpu" else nullcontext()

@@ -1,8 +1,8 @@
 """QLoRA's frozen half: the decoder's large matrices in nf4 of bitsandbytes (arXiv 2305.14314, section 3).
 
-Only what an adapter stands beside is quantised (`Adapter.targets`): PLoRA, tower, projector, embeddings and head stay
-as they are. Quantising happens where the weights are moved to the device; an adapter is merged into the unquantised
-base (`folder.merge`), so the folder it makes loads like any other.
+Only the matrices that carry an adapter are quantised (`Adapter.target_modules`): PLoRA, vision tower, projector,
+embeddings and head stay as they are. bitsandbytes quantises when the weights are moved to the device. An adapter is
+merged into the unquantised base (`export.merge_adapter`), so the folder it makes loads like any other.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ixc.errors import UsageError
 from ixc.train.config import Adapter
 
 BITS = 4
-"""Of `Adapter.weight_bits` that mean nf4."""
+"""Value of `Adapter.weight_bits` that means nf4."""
 
 
-def check(adapter: Adapter | None, *, device: torch.device, ranks: int = 1) -> None:
-    """A stage with 4-bit weights can run here; asked before the weights are read.
+def check_qlora(adapter: Adapter | None, *, device: torch.device, world_size: int = 1) -> None:
+    """Check that a run with 4-bit weights is possible here, before the weights are read.
 
     Raises:
-        UsageError: bitsandbytes is missing, no GPU, several devices.
+        UsageError: bitsandbytes is missing, there is no GPU, or there are several ranks.
     """
     if adapter is None or adapter.weight_bits != BITS:
         return
@@ -34,18 +34,18 @@ def check(adapter: Adapter | None, *, device: torch.device, ranks: int = 1) -> N
             f"frozen weights of {BITS} bits need a GPU, this is {device.type} (there nf4 is slower than float32); "
             "take recipes/lora.py"
         )
-    if ranks > 1:
-        raise UsageError(f"frozen weights of {BITS} bits are not sharded over {ranks} devices; start one process")
+    if world_size > 1:
+        raise UsageError(f"frozen weights of {BITS} bits are not sharded over {world_size} devices; start one process")
 
 
 def import_bitsandbytes() -> Any:
-    """The package, which only 4-bit weights need.
+    """Return the package bitsandbytes, which only 4-bit weights need.
 
     Raises:
         UsageError: it is missing.
     """
     try:
-        import bitsandbytes
+        import bitsandbytes  # pyright: ignore[reportMissingImports]  (optional: extra qlora)
     except ImportError as error:
         raise UsageError(
             f"frozen weights of {BITS} bits need the package bitsandbytes; install it: pip install 'ixc-4khd[qlora]', "
@@ -54,21 +54,23 @@ def import_bitsandbytes() -> Any:
     return bitsandbytes
 
 
-def quantise(model: nn.Module, targets: str) -> list[str]:
-    """Replaces the linear maps an adapter will stand beside; their bytes are made by the next `model.to(device)`.
+def quantize_targets(model: nn.Module, target_modules: str) -> list[str]:
+    """Replace the linear maps that will carry an adapter by 4-bit ones.
+
+    Their bytes are computed by the next `model.to(device)`.
 
     Args:
-        targets: `Adapter.targets`, matched against whole names.
+        target_modules: as `Adapter.target_modules`, matched against whole names.
 
     Returns:
-        Names of the maps replaced.
+        Names of the replaced maps.
     """
-    maker = import_bitsandbytes().nn
-    found = [n for n, one in model.named_modules() if isinstance(one, nn.Linear) and re.fullmatch(targets, n)]
-    for name in found:
+    bnb = import_bitsandbytes().nn
+    names = [n for n, one in model.named_modules() if isinstance(one, nn.Linear) and re.fullmatch(target_modules, n)]
+    for name in names:
         parent, _, last = name.rpartition(".")
         old: Any = model.get_submodule(name)
-        new = maker.Linear4bit(
+        new = bnb.Linear4bit(
             old.in_features,
             old.out_features,
             bias=old.bias is not None,
@@ -77,7 +79,7 @@ def quantise(model: nn.Module, targets: str) -> list[str]:
             quant_type="nf4",
             device="meta",
         )
-        new.weight = maker.Params4bit(old.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4")
+        new.weight = bnb.Params4bit(old.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4")
         new.bias = old.bias
         setattr(model.get_submodule(parent), last, new)
-    return found
+    return names

@@ -1,18 +1,18 @@
-"""Fine-tuning: the plain loop over the steps of `data.batches`, on one device or as one rank of many.
+"""The training loop over the steps of `data.batching`, on one device or as one rank of many.
 
-    place --Batches.step--> my packs --Learner--> share of the step's mean --> clip, rate, AdamW --> place
+    position --Batches.step--> own packs --LossModule--> share of the step's mean loss --> clip, schedule, AdamW
 
-Dropout is drawn from (seed, step, rank) and the data from the place, so a run that is stopped and resumed ends with the
-weights of one that never stopped. SIGTERM at any rank: the step is finished, all ranks write a checkpoint, the loop
-returns.
+Dropout is seeded by (seed, step, rank) and the data follows from the position, so a run that is stopped and resumed
+ends with the weights of one that never stopped. On SIGTERM at any rank the step is finished, all ranks write a
+checkpoint, and the loop returns.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,77 +25,84 @@ from ixc.errors import CapacityError, DataError, UsageError
 from ixc.runlog.progress import StepResult
 from ixc.train import checkpoint, optimizer_state, precision
 from ixc.train.config import TrainConfig
-from ixc.train.distributed import ProcessGroup, clip, shard
-from ixc.train.loss import Learner
-from ixc.train.param_groups import freeze, groups
-from ixc.train.precision import FOR_DEVICE, ComputeConfig
+from ixc.train.distributed import ProcessGroup, clip_grad_norm, shard
+from ixc.train.loss import LossModule
+from ixc.train.param_groups import freeze, param_groups
+from ixc.train.precision import AUTO_COMPUTE, ComputeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """What a trainer needs besides model, configuration and data."""
+
+    steps: int
+    """Optimiser steps of the whole run, at least 1."""
+    seed: int = 0
+    """Random seed of dropout."""
+    group: ProcessGroup | None = None
+    """The ranks that train together; None: this process alone, on the model's device."""
+    compute: ComputeConfig = AUTO_COMPUTE
+    """Number format and memory."""
+    fingerprints: Mapping[str, Any] = field(default_factory=dict)
+    """What the run began with (`fingerprints`); saved with every checkpoint, and resuming with others is refused."""
+    load_weights: Callable[[nn.Module], None] | None = None
+    """Loads the weights of a model on the meta device after it is sharded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOutcome:
-    """How a run ended."""
+    """How the loop ended."""
 
     step: int
     """Steps done."""
     finished: bool
-    """False: stopped by SIGTERM; resume goes on."""
+    """False: stopped by SIGTERM; a resumed run goes on."""
 
 
 class Trainer:
-    """A model, its stage and its data.
+    """A model, its configuration and its data.
 
     Args:
-        model: with its adapter, if the stage has one (`groups.add_adapter`), on its device; on any where it is sharded.
-        steps: optimiser steps of the whole run.
-        seed: of dropout.
-        team: the ranks that train together; None: this process alone.
-        how: number format, memory.
-        marks: what the run began with (`fingerprints`), kept with every checkpoint; another at resume is refused.
-        fill: gives a model on the meta device its weights, once it is sharded.
+        model: with its adapter, if the configuration has one (`param_groups.add_adapter`); on its device, or on any
+            device if it will be sharded.
+        config: the run.
+        batches: the data.
+        options: everything else.
 
     Raises:
-        UsageError: data for another number of ranks; a part that shall learn and is not there.
+        UsageError: data for another number of ranks; a part to be trained that the model lacks.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        stage: TrainConfig,
-        batches: Batches,
-        *,
-        steps: int,
-        seed: int = 0,
-        team: ProcessGroup | None = None,
-        how: ComputeConfig = FOR_DEVICE,
-        marks: Mapping[str, Any] | None = None,
-        fill: Callable[[nn.Module], None] | None = None,
-    ) -> None:
-        team = team or ProcessGroup(device=next(model.parameters()).device)
-        if batches.settings.ranks != team.ranks:
+    def __init__(self, model: nn.Module, config: TrainConfig, batches: Batches, *, options: TrainerOptions) -> None:
+        group = options.group or ProcessGroup(device=next(model.parameters()).device)
+        if batches.settings.world_size != group.world_size:
             raise UsageError(
-                f"the data is shared out for {batches.settings.ranks} ranks, this loop has {team.ranks}; "
-                f"set ranks={team.ranks}"
+                f"the data is shared out for {batches.settings.world_size} ranks, this loop has {group.world_size}; "
+                f"set world_size={group.world_size}"
             )
-        if steps < 1:
-            raise UsageError(f"steps is {steps}, at least 1 needed")
-        self.model, self.stage, self.batches, self.steps, self.seed = model, stage, batches, steps, seed
-        self.team, self.marks, self.how = team, marks or {}, how.settled(team.device)
-        self.learner = self._prepared()
-        if fill is not None:
-            fill(model)
-        self.optimizer = precision.adamw(groups(model, stage), betas=stage.betas, eight_bit=how.eight_bit)
-        self.step, self.place = 0, StreamPosition()
+        if options.steps < 1:
+            raise UsageError(f"steps is {options.steps}, at least 1 needed")
+        self.model, self.config, self.batches = model, config, batches
+        self.steps, self.seed, self.fingerprints = options.steps, options.seed, options.fingerprints
+        self.group, self.compute = group, options.compute.resolve(group.device)
+        self.loss_module = self._prepare()
+        if options.load_weights is not None:
+            options.load_weights(model)
+        self.optimizer = precision.make_adamw(
+            param_groups(model, config), betas=config.betas, eight_bit=self.compute.eight_bit
+        )
+        self.step, self.position = 0, StreamPosition()
 
-    def _prepared(self) -> Learner:
-        """Frozen, in its number format, sharded: in this order, since shards are cut for what learns."""
-        freeze(self.model, self.stage)
-        if self.how.bfloat16:
-            precision.halve_frozen(self.model)
-        if self.how.gradient_checkpointing:
-            precision.gradient_checkpointing(self.model)
-        learner = Learner(self.model, anchored=self.team.ranks > 1)
-        shard(learner, self.team, half=bool(self.how.bfloat16))
-        return learner
+    def _prepare(self) -> LossModule:
+        """Freeze, cast and shard, in this order: FSDP2 shards what is trainable when it is called."""
+        freeze(self.model, self.config)
+        if self.compute.bfloat16:
+            precision.cast_frozen_to_bfloat16(self.model)
+        if self.compute.gradient_checkpointing:
+            precision.enable_gradient_checkpointing(self.model)
+        loss_module = LossModule(self.model, grad_to_embeddings=self.group.world_size > 1)
+        shard(loss_module, self.group, bfloat16=bool(self.compute.bfloat16))
+        return loss_module
 
     def run(
         self,
@@ -103,28 +110,29 @@ class Trainer:
         *,
         resume: bool = False,
         save_every: int = 100,
-        watch: Callable[[StepResult], Any] | None = None,
+        callbacks: Sequence[Callable[[StepResult], Any]] = (),
     ) -> TrainOutcome:
-        """Trains up to the last step, or until SIGTERM.
+        """Train up to the last step, or until SIGTERM.
 
         Args:
             out: folder of the checkpoints.
-            resume: go on with what lies there; without it a folder with checkpoints is refused.
+            resume: go on from the last checkpoint in `out`; without it a folder with checkpoints is refused.
             save_every: steps between two checkpoints; the last step always writes one.
-            watch: called after each step.
+            callbacks: called in order after each step.
 
         Raises:
-            UsageError: checkpoints without resume, or of another run. DataError: broken data, a loss that is no
-            number. CapacityError: too little memory.
+            UsageError: checkpoints without resume, or of another run. DataError: broken data, a loss that is NaN or
+            infinite. CapacityError: out of memory.
         """
-        self._begin(out, resume)
-        self.learner.train()
-        with _stop_requested() as came:
+        self._start(out, resume)
+        self.loss_module.train()
+        with _sigterm_received() as signals:
             while self.step < self.steps:
-                done = self.one_step()
-                if watch is not None:
-                    watch(done)
-                stop = self.team.sums(len(came))[0] > 0  # every rank must know before one of them writes
+                result = self.one_step()
+                for callback in callbacks:
+                    callback(result)
+                # Every rank must know of a stop before one of them writes a checkpoint.
+                stop = self.group.all_reduce_sum(len(signals))[0] > 0
                 if stop or self.step % save_every == 0 or self.step == self.steps:
                     self._save(out)
                 if stop:
@@ -132,74 +140,76 @@ class Trainer:
         return TrainOutcome(step=self.step, finished=self.step == self.steps)
 
     def one_step(self) -> StepResult:
-        """The next optimiser step."""
-        step = self.batches.step(self.place)
-        torch.manual_seed((self.seed + 7_919 * self.team.rank) * 1_000_003 + self.step)
-        mine = sum(self._backward(number, step) for number in range(len(step.packs[self.team.rank])))
-        (loss,) = self.team.sums(mine)
-        if not loss < float("inf"):  # NaN too
+        """Run the next optimiser step."""
+        batch = self.batches.step(self.position)
+        torch.manual_seed((self.seed + 7_919 * self.group.rank) * 1_000_003 + self.step)
+        own_loss = sum(self._backward(number, batch) for number in range(len(batch.packs[self.group.rank])))
+        (loss,) = self.group.all_reduce_sum(own_loss)
+        if not loss < float("inf"):  # also false for NaN
             raise DataError(
-                f"the loss of step {self.step + 1} is {loss}; lower peak_rate ({self.stage.peak_rate:g} now)"
+                f"the loss of step {self.step + 1} is {loss}; lower learning_rate ({self.config.learning_rate:g} now)"
             )
-        norm = clip(self.model, self.stage.clip)
-        rate = self.stage.rate(self.step, steps=self.steps)
+        grad_norm = clip_grad_norm(self.model, self.config.max_grad_norm)
+        learning_rate = self.config.learning_rate_at(self.step, total_steps=self.steps)
         for group in self.optimizer.param_groups:
-            precision.set_rate(group, rate)
+            precision.set_learning_rate(group, learning_rate)
         self._update()
-        self.step, self.place = self.step + 1, step.place
+        self.step, self.position = self.step + 1, batch.position
         return StepResult(
             step=self.step,
             loss=loss,
-            norm=norm,
-            rate=rate,
-            tokens=step.tokens,
-            labels=step.num_items,
-            samples=self._samples(step),
+            grad_norm=grad_norm,
+            learning_rate=learning_rate,
+            tokens=batch.tokens,
+            labels=batch.num_labels,
+            samples=self._samples(batch),
         )
 
-    def _samples(self, step: StepBatch) -> tuple[tuple[int, int], ...]:
+    def _samples(self, batch: StepBatch) -> tuple[tuple[int, int], ...]:
+        """Return (number of the source, number of the record) of every conversation of a step, sorted."""
         numbers = {source.name: number for number, source in enumerate(self.batches.mixture.sources)}
-        every = [sample.draw for packs in step.packs for pack in packs for sample in pack]
-        return tuple(sorted((numbers[draw.source.name], draw.index) for draw in every))
+        sampled = [one.sampled for packs in batch.packs for pack in packs for one in pack]
+        return tuple(sorted((numbers[one.source.name], one.index) for one in sampled))
 
-    def _backward(self, number: int, step: StepBatch) -> float:
-        """Gradients of one pack of this rank; returns its share of the step's mean."""
-        pack, ranks = step.packs[self.team.rank][number], self.team.ranks
-        with_tower = ranks > 1 and any(sample.text.tiles for packs in step.packs for sample in packs[number])
-        with _too_little_memory(lambda: self._too_large(pack)):
-            batch = {name: value.to(self.team.device) for name, value in self.batches.tensors(pack).items()}
-            with precision.computing(self.team.device, half=bool(self.how.bfloat16) and ranks == 1):
-                loss = self.learner(batch, divisor=step.num_items, with_tower=with_tower)
-            if loss.requires_grad:  # not where only the projector learns and a pack has no pictures
-                (loss * ranks).backward()  # FSDP2 divides by the ranks again
+    def _backward(self, number: int, batch: StepBatch) -> float:
+        """Accumulate the gradients of one pack of this rank; return its share of the step's mean loss."""
+        pack, world_size = batch.packs[self.group.rank][number], self.group.world_size
+        images_elsewhere = world_size > 1 and any(one.text.tiles for packs in batch.packs for one in packs[number])
+        with _out_of_memory_as(lambda: self._pack_too_large(pack)):
+            tensors = {name: value.to(self.group.device) for name, value in self.batches.tensors(pack).items()}
+            with precision.autocast(self.group.device, bfloat16=bool(self.compute.bfloat16) and world_size == 1):
+                loss = self.loss_module(tensors, divisor=batch.num_labels, images_elsewhere=images_elsewhere)
+            # Without gradient: only the projector is trained and the pack has no images.
+            if loss.requires_grad:
+                (loss * world_size).backward()  # FSDP2 divides the sum of gradients by the number of ranks
         return float(loss.detach())
 
     def _update(self) -> None:
-        stepping = precision.stepping(self.team.device, eight_bit=self.how.eight_bit)
-        with _too_little_memory(self._no_room_for_moments), stepping:
+        context = precision.optimizer_step_context(self.group.device, eight_bit=self.compute.eight_bit)
+        with _out_of_memory_as(self._moments_too_large), context:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _too_large(self, pack: Pack) -> str:
+    def _pack_too_large(self, pack: Pack) -> str:
         tokens, tiles = sum(one.text.tokens for one in pack), sum(one.text.tiles for one in pack)
         remedies = [
-            f"lower budget ({self.batches.settings.budget:,} now)",
-            f"the hd of its source ({pack[0].draw.source.hd} now)",
+            f"lower max_tokens_per_batch ({self.batches.settings.max_tokens_per_batch:,} now)",
+            f"the hd of its source ({pack[0].sampled.source.hd} now)",
         ]
-        if not self.how.gradient_checkpointing:
-            remedies.append("take --recompute")
+        if not self.compute.gradient_checkpointing:
+            remedies.append("take --gradient-checkpointing")
         return (
-            f"step {self.step + 1}: a pack of {len(pack)} conversations ({pack[0].draw.record.where} first) with "
-            f"{tokens:,} tokens and {tiles:,} tiles does not fit the memory of {self.team.device}; "
+            f"step {self.step + 1}: a pack of {len(pack)} conversations ({pack[0].sampled.record.where} first) with "
+            f"{tokens:,} tokens and {tiles:,} tiles does not fit the memory of {self.group.device}; "
             f"{', or '.join(remedies)}"
         )
 
-    def _no_room_for_moments(self) -> str:
-        learning = sum(weight.numel() for weight in self._trained().values())
-        more = "take more devices" if self.how.eight_bit else "take --8-bit-optimizer or more devices"
+    def _moments_too_large(self) -> str:
+        count = sum(weight.numel() for weight in self._trained().values())
+        remedy = "take more devices" if self.compute.eight_bit else "take --8-bit-optimizer or more devices"
         return (
-            f"step {self.step + 1}: the moments of {learning:,} weights that learn do not fit the memory of "
-            f"{self.team.device} ({self.team.ranks} share them); {more}"
+            f"step {self.step + 1}: the moments of {count:,} weights that learn do not fit the memory of "
+            f"{self.group.device} ({self.group.world_size} share them); {remedy}"
         )
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
@@ -208,97 +218,86 @@ class Trainer:
         """What must not change between a checkpoint and its resumption; the number of ranks may."""
         mixture = self.batches.mixture
         return {
-            "stage": self.stage.name,
+            "recipe": self.config.name,
             "steps": self.steps,
             "seed": [self.seed, mixture.seed],
-            "samples": self.batches.settings.samples,
+            "global_batch_size": self.batches.settings.global_batch_size,
             "sources": {source.name: [source.count, source.weight, source.hd] for source in mixture.sources},
-            **self.marks,
+            **self.fingerprints,
         }
 
     def _trained(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
     def _save(self, out: Path) -> None:
-        progress = {"step": self.step, "place": asdict(self.place), "settings": self._settings()}
-        checkpoint.save(
-            optimizer_state.taken(self._trained(), self.optimizer, team=self.team), progress, out, team=self.team
-        )
-        if self.team.leads:
+        progress = {"step": self.step, "position": asdict(self.position), "settings": self._settings()}
+        tensors = optimizer_state.state_tensors(self._trained(), self.optimizer, group=self.group)
+        checkpoint.save(tensors, progress, out, group=self.group)
+        if self.group.is_main:
             checkpoint.prune(out)
 
-    def _begin(self, out: Path, resume: bool) -> None:
+    def _start(self, out: Path, resume: bool) -> None:
+        """Restore the last checkpoint, if there is one and the run is to be resumed."""
         if not resume:
-            if checkpoint.found(out):
+            if checkpoint.folders_in(out):
                 raise UsageError(f"{out} holds checkpoints of an earlier run; resume, or take a new folder")
-            self.team.wait()  # before one of them writes into it
+            self.group.barrier()  # all ranks have looked before one of them writes into the folder
             return
-        last = checkpoint.latest(out, team=self.team)
+        last = checkpoint.latest(out, group=self.group)
         if last is None:
             return
-        self._check_same(last.progress["settings"], out)
-        mine = self._trained()
-        if not optimizer_state.fits(last, mine):
-            raise UsageError(_other(out, ["parts that learn"]))
-        tensors = optimizer_state.room_for(last, mine, team=self.team)
-        checkpoint.read_into(tensors, last.folder, team=self.team)
-        optimizer_state.put_back(tensors, mine, self.optimizer, team=self.team)
-        self.step, self.place = last.progress["step"], StreamPosition(**last.progress["place"])
+        self._check_same_run(last.progress["settings"], out)
+        trained = self._trained()
+        if not optimizer_state.matches(last, trained):
+            raise UsageError(_another_run(out, ["parts that learn"]))
+        tensors = optimizer_state.empty_state(last, trained, group=self.group)
+        checkpoint.read_into(tensors, last.folder, group=self.group)
+        optimizer_state.restore(tensors, trained, self.optimizer, group=self.group)
+        self.step, self.position = last.progress["step"], StreamPosition(**last.progress["position"])
 
-    def _check_same(self, theirs: Mapping[str, Any], out: Path) -> None:
-        mine = self._settings()
-        if theirs.get("base") != mine.get("base"):
+    def _check_same_run(self, saved: Mapping[str, Any], out: Path) -> None:
+        current = self._settings()
+        if saved.get("base") != current.get("base"):
             raise UsageError(
                 f"the checkpoints in {out} were begun with other weights than this base model; name theirs with "
                 "--model, or take a new folder"
             )
-        before, now = theirs.get("data", {}), mine.get("data", {})
+        before, now = saved.get("data", {}), current.get("data", {})
         edited = [name for name in now if name in before and before[name] != now[name]]
         if edited:
             raise UsageError(
                 f"{', '.join(edited)} was edited since the run in {out} began, so samples would be lost or repeated; "
                 "restore it, or take a new folder"
             )
-        other = [key for key, value in mine.items() if theirs.get(key) != value]
-        if other:
-            raise UsageError(_other(out, other))
+        different = [key for key, value in current.items() if saved.get(key) != value]
+        if different:
+            raise UsageError(_another_run(out, different))
 
 
-def _other(out: Path, different: list[str]) -> str:
+def _another_run(out: Path, different: list[str]) -> str:
     return f"the checkpoints in {out} are of another run (different: {', '.join(different)}); take a new folder"
 
 
 @contextmanager
-def _too_little_memory(said: Callable[[], str]) -> Iterator[None]:
-    """Turns a device's or the machine's refusal into one line."""
+def _out_of_memory_as(message: Callable[[], str]) -> Iterator[None]:
+    """Turn an out-of-memory error of the device or the machine into a `CapacityError` of one line."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise CapacityError(said()) from error
+        raise CapacityError(message()) from error
     except RuntimeError as error:
+        # torch 2.13 raises a plain RuntimeError if its CPU allocator fails.
         if "DefaultCPUAllocator" not in str(error):
             raise
-        raise CapacityError(said()) from error
+        raise CapacityError(message()) from error
 
 
 @contextmanager
-def _stop_requested() -> Iterator[list[int]]:
-    """A list that is no longer empty once SIGTERM came; the process goes on, and whoever called may end it with 0."""
-    came: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+def _sigterm_received() -> Iterator[list[int]]:
+    """Yield a list that gets an entry for every SIGTERM; the signal does not end the process meanwhile."""
+    signals: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     try:
-        yield came
+        yield signals
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def merged(model: nn.Module) -> nn.Module:
-    """A model with its LoRA folded in: `save_pretrained` of it writes an ordinary folder under published names.
-
-    Raises:
-        UsageError: no adapter to fold in.
-    """
-    fold = getattr(model, "merge_and_unload", None)
-    if fold is None:
-        raise UsageError(f"a {type(model).__name__} has no adapter to merge; add_adapter() comes first")
-    return fold()
+        signal.signal(signal.SIGTERM, previous)

@@ -124,7 +124,7 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     processor = IxcProcessor(IxcImageProcessorPil(hd=9), character_tokenizer(), published_quirks=True)
-    return Encoder(processor, context=4096)
+    return Encoder(processor, max_seq_length=4096)
 
 
 @pytest.fixture(scope="module")
