@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ixc.cli import main
+from ixc.cli.main import main
 
 QUESTION = "What is the title?"
 

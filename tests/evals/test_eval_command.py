@@ -19,7 +19,7 @@ from run_fakes import said, server
 
 pytest.importorskip("pandas")
 
-from ixc.cli import main
+from ixc.cli.main import main
 from ixc.evals import predictions
 from ixc.evals.suite import PAPER_TASKS
 from ixc.evals.tasks import TASKS

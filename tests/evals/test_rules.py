@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("pandas")
 
-from ixc.cli import main
+from ixc.cli.main import main
 from ixc.errors import UsageError
 from ixc.evals import predictions
 from ixc.evals.tasks import TASKS
