@@ -114,7 +114,7 @@ def test_geometry_of_a_nested_folder(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (None, "no file"),
-        ("{", "cannot be read"),
+        ("{", "is not JSON"),
         ("[]", "holds a list"),
         ('{"hidden_size": -4}', "hidden_size = -4"),
         ('{"hidden_size": "4"}', "hidden_size = '4'"),

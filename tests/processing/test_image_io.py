@@ -20,7 +20,6 @@ from ixc.data.records import parse_record
 from ixc.errors import ImageError, ImageSizeError, UsageError
 from ixc.inference import batch
 from ixc.inference.engine import Engine, load
-from ixc.inference.request import prepare
 from ixc.processing import image_io
 from ixc.processing.image_io import open_image, page_count, read_size, to_rgb
 from ixc.processing.image_processing import IxcImageProcessorPil
@@ -59,7 +58,7 @@ def _message(source: Any, engine: Engine) -> np.ndarray:
 
 
 def _asked(source: Any, engine: Engine) -> np.ndarray:
-    return prepare(engine.rules, [source], "a", hd=HD, max_new_tokens=1).inputs["pixel_values"].numpy()
+    return engine.preparer.prepare([source], "a", hd=HD, max_new_tokens=1).inputs["pixel_values"].numpy()
 
 
 def _evaluated(data: bytes, engine: Engine) -> np.ndarray:

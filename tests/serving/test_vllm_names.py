@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ixc.model.configuration import READER, IxcConfig
+from ixc.model.configuration import ARCHITECTURE, IxcConfig
 from ixc.model.key_mapping import own_name, published_name
 from ixc.model.modeling import IxcForConditionalGeneration
 
@@ -14,8 +14,8 @@ PUBLISHED = Path(__file__).parents[1] / "goldens" / "reference" / "checkpoint" /
 
 def test_a_published_folder_is_ours() -> None:
     flat = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    assert flat["architectures"] != [READER]
-    assert IxcConfig(**flat).architectures == [READER] == [IxcForConditionalGeneration.__name__]
+    assert flat["architectures"] != [ARCHITECTURE]
+    assert IxcConfig(**flat).architectures == [ARCHITECTURE] == [IxcForConditionalGeneration.__name__]
 
 
 def test_names_go_both_ways(tiny_folder: Path) -> None:

@@ -9,7 +9,7 @@ PLORA = ("separate", "merged", "auto")
 """How `load` may run PLoRA: as low-rank products, merged into a second copy of the matrices, or whichever fits."""
 
 RENAMED_PLORA = {"low_rank": "separate", "folded": "merged"}
-"""Values of `plora` before 0.2 -> the present ones; accepted for one release."""
+"""Former values of `plora` -> the present ones; accepted for one release."""
 
 
 def check_plora(value: str, *, compile: bool) -> str:
