@@ -92,7 +92,7 @@ REFUSED = {
     "plan, dtype": "plan PAGE --dtype x",
     "import-weights, no folder": "import-weights NONE NEW",
     "import-weights, weights cut off": "import-weights CUT_OFF NEW",
-    "import-weights, taken": "import-weights EMBEDDED EMPTY",
+    "import-weights, taken": "import-weights EMBEDDED DAMAGED",
     "synth, kind": "synth NEW --kind x",
     "synth, taken": "synth PAGE",
     "train, no recipe": "train NONE.py",

@@ -1,4 +1,4 @@
-"""A server of the tiny model for all tests of the room."""
+"""A server of the tiny model for all tests of serving."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def engine_of_embedded() -> Engine:
 
 @pytest.fixture(scope="session")
 def vllm_server() -> Iterator[Vllm]:
-    """`ixc serve --engine vllm` on the embedded model, with the light server's name; the door in front of it.
+    """`ixc serve --engine vllm` on the embedded model, with the light server's name; the middleware in front of it.
 
     An address in IXC_VLLM_CLIENT_URL is such a server started by hand, with the key `none`.
     """

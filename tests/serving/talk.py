@@ -1,4 +1,4 @@
-"""A server in a thread, on a free port, plain ways to talk to it, and a model that waits to be told."""
+"""A server in a thread, on a free port, plain ways to talk to it, and a model that waits for its test."""
 
 from __future__ import annotations
 

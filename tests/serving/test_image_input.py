@@ -1,4 +1,4 @@
-"""Attacks at the door: each is refused with a status, in bounded time, in OpenAI's shape, and the server lives on."""
+"""Attacks on the server: each is refused with a status, in bounded time, in OpenAI's shape, and the server lives on."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _quick_and_alive(server: Running) -> Iterator[None]:
         time.sleep(0.01)
 
 
-def check_error(status: int, body: Any, allowed: tuple[int, ...] = (400,)) -> str:
+def assert_error(status: int, body: Any, allowed: tuple[int, ...] = (400,)) -> str:
     """In OpenAI's shape, one line, nothing of the machine; returns the line."""
     assert status in allowed, body
     assert set(body) == {"error"}
@@ -189,7 +189,7 @@ def check_error(status: int, body: Any, allowed: tuple[int, ...] = (400,)) -> st
 @pytest.mark.parametrize("name", BOMBS)
 def test_pictures(server: Running, name: str) -> None:
     status, body = server.ask([image_part(data_url(BOMBS[name])), text_part()])
-    check_error(status, body, (400, 413))
+    assert_error(status, body, (400, 413))
 
 
 def test_a_png_that_unpacks_to_far_more_than_it_claims_is_read_as_far_as_it_claims(server: Running) -> None:
@@ -200,30 +200,30 @@ def test_a_png_that_unpacks_to_far_more_than_it_claims_is_read_as_far_as_it_clai
 @pytest.mark.parametrize("name", ADDRESSES)
 def test_addresses(server: Running, name: str) -> None:
     status, body = server.ask([image_part(ADDRESSES[name]), text_part()])
-    line = check_error(status, body, (400, 403))
+    line = assert_error(status, body, (400, 403))
     assert "root:" not in line
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_requests(server: Running, name: str) -> None:
     status, body, _ = server.call("POST", "/v1/chat/completions", {"model": "tiny", **REQUESTS[name]})
-    check_error(status, body, (400, 404))
+    assert_error(status, body, (400, 404))
 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_bodies(server: Running, name: str) -> None:
     status, body, _ = server.call("POST", "/v1/chat/completions", BODIES[name])
-    check_error(status, body)
+    assert_error(status, body)
 
 
 def test_many_middling_pictures_are_too_many_pixels_together(server: Running) -> None:
     content = [image_part(data_url(picture(900, 900))) for _ in range(2)]
-    assert "together" in check_error(*server.ask(content))
+    assert "together" in assert_error(*server.ask(content))
 
 
-def test_pictures_that_fit_the_door_but_not_the_model(server: Running) -> None:
+def test_prepare_job_refuses_images_beyond_the_context(server: Running) -> None:
     content = [image_part(data_url(picture(700, 500))) for _ in range(4)]
-    assert "positions" in check_error(*server.ask(content, partition="original"))
+    assert "positions" in assert_error(*server.ask(content, partition="original"))
 
 
 def test_a_large_body_by_its_header(server: Running) -> None:
@@ -247,12 +247,12 @@ def test_a_form_of_another_page(server: Running, kind: str) -> None:
     status, body, _ = server.call(
         "POST", "/v1/chat/completions", {"model": "tiny", "messages": GOOD}, headers={"Content-Type": kind}
     )
-    check_error(status, body, (415,))
+    assert_error(status, body, (415,))
 
 
 def test_another_name_for_this_machine(server: Running) -> None:
     status, body, _ = server.call("GET", "/v1/models", headers={"Host": "rebound.example.org"})
-    check_error(status, body, (421,))
+    assert_error(status, body, (421,))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_another_name_for_this_machine(server: Running) -> None:
 )
 def test_paths_outside_the_page(server: Running, path: str) -> None:
     status, body, _ = server.call("GET", path)
-    check_error(status, body, (404,))
+    assert_error(status, body, (404,))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_paths_outside_the_page(server: Running, path: str) -> None:
 )  # fmt: skip
 def test_plans(server: Running, query: str) -> None:
     status, body, _ = server.call("GET", f"/plan?{query}")
-    check_error(status, body)
+    assert_error(status, body)
 
 
 MARKERS = [
@@ -307,7 +307,7 @@ def test_the_key(engine: Engine, tiny_folder: Path) -> None:
         for path in ("/v1/models", "/metrics", "/plan?width=1&height=1", "/nowhere"):
             for key in ({}, {"Authorization": "Bearer s3cre"}, {"Authorization": "s3cret"}):
                 status, body, _ = locked.call("GET", path, headers=key)
-                check_error(status, body, (401,))
+                assert_error(status, body, (401,))
         assert locked.ask("x")[0] == 401
         assert locked.call("GET", "/v1/models", headers={"Authorization": "Bearer s3cret"})[0] == 200
         assert {locked.call("GET", path)[0] for path in ("/", "/health", "/ready", "/page/page.css")} == {200}
@@ -321,6 +321,29 @@ def raw(server: Running, request: bytes) -> bytes:
         return line.recv(4096).partition(b"\r\n")[0]
 
 
+URL = data_url(picture())
+WRITTEN = {
+    "line breaks": URL[:60] + "\r\n" + URL[60:] + "\n",
+    "no padding": URL.rstrip("="),
+    "a name": URL.replace(";base64", ";name=page.png;base64"),
+    "URL-safe letters": URL[:22] + URL[22:].replace("+", "-").replace("/", "_"),
+    "another MIME type": URL.replace("image/png", "image/jpeg"),
+    "no MIME type": URL.replace("image/png", ""),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_image_input_reads_data_urls_as_clients_write_them(server: Running, name: str) -> None:
+    image_input = server.service.image_input
+    assert image_input.read(WRITTEN[name]) == picture()
+    image_input.check([image_input.read(WRITTEN[name])])
+
+
+def test_image_input_says_where_base64_is_wrong(server: Running) -> None:
+    line = assert_error(*server.ask([image_part("data:image/png;base64,iVBO$w0K"), text_part()]))
+    assert "'$' at character 5 of 8" in line
+
+
 def test_base64_is_counted_before_it_is_decoded(server: Running) -> None:
     url = "data:image/png;base64," + base64.b64encode(b"\0" * 1_100_000).decode()
-    assert "1,000,000 bytes" in check_error(*server.ask([image_part(url)]), (413,))
+    assert "1,000,000 bytes" in assert_error(*server.ask([image_part(url)]), (413,))

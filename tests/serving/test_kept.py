@@ -59,7 +59,7 @@ def test_the_second_question_on_the_embedded_model_is_fast(tmp_path: Path) -> No
     engine = load(device="cpu")
     from ixc.inference.model_folder import find_folder
 
-    with running(engine, find_folder(None)) as server:  # its name is the tiny model's, whom talk asks
+    with running(engine, find_folder(None)) as server:  # served under the name that talk.py asks for
         part = image_part(data_url(path.read_bytes()))
         server.ask("Hello?", max_tokens=1)
         times = []

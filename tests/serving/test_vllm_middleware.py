@@ -1,4 +1,4 @@
-"""The door in front of vLLM: what reaches it, and what does not. vLLM itself is not needed; a fake stands behind."""
+"""The middleware in front of vLLM: what it passes on and what it refuses. A fake application stands in for vLLM."""
 
 from __future__ import annotations
 

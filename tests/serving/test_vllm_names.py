@@ -1,4 +1,4 @@
-"""What vLLM is told about a folder: our architecture, and our names for the published weights."""
+"""What vLLM learns about a folder: our architecture, and our names for the published weights."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ async function failure(response) {
   }
 }
 
-/** JSON of the server; null where it refuses, and says so on the page. */
+/** Fetch JSON from the server; null on an error, which is shown on the page. */
 async function server(path, body) {
   const kind = body ? { "Content-Type": "application/json" } : {};
   const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
@@ -41,7 +41,7 @@ async function server(path, body) {
 
 const first = new View("", server, note);
 const second = new View("-b", server, note);
-const shown = () => (at("compare").checked ? [first, second] : [first]);
+const activeViews = () => (at("compare").checked ? [first, second] : [first]);
 
 async function start() {
   const found = await server("/v1/models");
@@ -70,18 +70,18 @@ function asDataUrl(file) {
   });
 }
 
-async function take(file) {
+async function loadFile(file) {
   if (!file) return;
   if (file.type === "application/pdf" || /\.pdf$/i.test(file.name || "")) {
     const url = (await asDataUrl(file)).replace(/^[^,]*,/, "data:application/pdf;base64,");
-    return turnTo(1, url);
+    return showPage(1, url);
   }
   at("pager").hidden = true;
   state.pdf = null;
-  await see(file, await asDataUrl(file));
+  await showImage(file, await asDataUrl(file));
 }
 
-async function turnTo(number, pdf = state.pdf) {
+async function showPage(number, pdf = state.pdf) {
   note("Drawing the page …");
   const found = await server("/pdf", { file: pdf, page: number });
   if (!found) return;
@@ -92,10 +92,10 @@ async function turnTo(number, pdf = state.pdf) {
   at("page-on").disabled = found.page === found.pages;
   at("pager").hidden = false;
   const bytes = Uint8Array.from(atob(found.image.split(",")[1]), (letter) => letter.charCodeAt(0));
-  await see(new Blob([bytes], { type: "image/png" }), found.image);
+  await showImage(new Blob([bytes], { type: "image/png" }), found.image);
 }
 
-async function see(file, url) {
+async function showImage(file, url) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
@@ -138,15 +138,15 @@ function zoom(factor) {
 
 function request(view, question, turns = view.turns) {
   const messages = [...turns, { role: "user", content: question }];
-  return { model: state.model, messages: pictured(messages), ...tiling(view) };
+  return { model: state.model, messages: withImage(messages), ...tiling(view) };
 }
 
 function tiling(view) {
   return { hd: Number(view.hd.value), ...(view.rule.value ? { partition: view.rule.value } : {}) };
 }
 
-/** The image stands in the first turn. */
-function pictured([turn, ...rest]) {
+/** Add the image to the first turn. */
+function withImage([turn, ...rest]) {
   if (!state.url) return [turn, ...rest];
   const picture = { type: "image_url", image_url: { url: state.url } };
   return [{ ...turn, content: [picture, { type: "text", text: turn.content }] }, ...rest];
@@ -184,7 +184,7 @@ async function ask(question) {
   const { signal } = state.running;
   at("ask").disabled = !(at("stop").disabled = false);
   note("Reading …");
-  const views = shown();
+  const views = activeViews();
   const items = views.map((view) => line("answered", ""));
   if (views.length > 1) views.forEach((view, i) => (items[i].dataset.setting = `HD-${view.hd.value} ${view.rule.value}`));
   await Promise.all(views.map((view, i) => answer(view, question, items[i], signal)));
@@ -231,7 +231,7 @@ function looker(view, turns) {
   button.className = "look";
   button.textContent = "Where it looked";
   button.setAttribute("aria-pressed", "false");
-  const asked = { model: state.model, messages: pictured(turns), ...tiling(view), max_tokens: 1 };
+  const asked = { model: state.model, messages: withImage(turns), ...tiling(view), max_tokens: 1 };
   const body = { ...asked, add_generation_prompt: false, continue_final_message: true };
   button.addEventListener("click", async () => {
     const on = button.getAttribute("aria-pressed") === "false";
@@ -265,7 +265,7 @@ async function copy(write, what) {
 function compare() {
   at("second").hidden = !at("compare").checked;
   at("sides").classList.toggle("two", at("compare").checked);
-  for (const view of shown()) view.draw();
+  for (const view of activeViews()) view.draw();
 }
 
 const drop = at("drop");
@@ -284,9 +284,9 @@ document.addEventListener("dragover", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  take(event.dataTransfer.files[0]);
+  loadFile(event.dataTransfer.files[0]);
 });
-document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+document.addEventListener("paste", (event) => loadFile(event.clipboardData.files[0]));
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") state.running?.abort();
 });
@@ -298,16 +298,16 @@ at("looking").addEventListener("keydown", (event) => {
 const clicks = {
   choose, clear: remove, curl: () => copy(asCurl, "curl"), python: () => copy(asPython, "Python"), new: forget,
   stop: () => state.running?.abort(), "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), "zoom-fit": () => zoom(0),
-  "page-back": () => turnTo(Number(at("page-number").value) - 1),
-  "page-on": () => turnTo(Number(at("page-number").value) + 1),
+  "page-back": () => showPage(Number(at("page-number").value) - 1),
+  "page-on": () => showPage(Number(at("page-number").value) + 1),
 };
 for (const [id, work] of Object.entries(clicks)) at(id).addEventListener("click", work);
-at("page-number").addEventListener("change", (event) => turnTo(Number(event.target.value)));
+at("page-number").addEventListener("change", (event) => showPage(Number(event.target.value)));
 at("file").addEventListener("change", (event) => {
-  take(event.target.files[0]);
+  loadFile(event.target.files[0]);
   event.target.value = ""; // the same file may be chosen again
 });
-for (const id of ["show-tiles", "show-overview"]) at(id).addEventListener("change", () => shown().forEach((v) => v.draw()));
+for (const id of ["show-tiles", "show-overview"]) at(id).addEventListener("change", () => activeViews().forEach((v) => v.draw()));
 at("compare").addEventListener("change", compare);
 at("key").addEventListener("change", start);
 at("key-row").addEventListener("submit", (event) => event.preventDefault()); // Enter has changed the key already

@@ -1,17 +1,17 @@
-// One setting of HD: its plan, the picture with its tiles, the overview, and where an answer looked.
+// One setting of HD: its plan, the image with its tiles, the overview, and the attention of an answer.
 
 const MARK = "224, 69, 43";
-const CAP = 0.995; // the strongest of 200 tokens are drawn alike: one or two may hold most of all attention
+const CAP = 0.995; // quantile that is drawn at full strength: one or two tokens may hold most of the attention
 
 export class View {
   /** ids: those of the first setting with "-b" or nothing behind them. */
   constructor(suffix, ask, note) {
     const at = (name) => document.getElementById(name + suffix);
-    Object.assign(this, { hd: at("hd"), shown: at2("hd", suffix), rule: at("rule"), words: at("plan"), ask, note });
+    Object.assign(this, { hd: at("hd"), shown: outputOf("hd", suffix), rule: at("rule"), words: at("plan"), ask, note });
     Object.assign(this, { frame: at("frame"), canvas: at("view"), whole: at("whole") });
     this.figure = document.getElementById(`whole${suffix}-figure`);
     Object.assign(this, { bitmap: null, plan: null, heat: null, turns: [], newest: 0 });
-    this.zoom = 0; // 0: as wide as there is room
+    this.zoom = 0; // 0: fitted to the width of the frame
     this.hd.addEventListener("input", () => this.replan());
     this.rule.addEventListener("change", () => this.replan());
     this.frame.addEventListener("pointerdown", (event) => this.drag(event));
@@ -20,7 +20,7 @@ export class View {
   async replan() {
     this.shown.textContent = this.hd.value;
     if (!this.bitmap) return;
-    const turn = ++this.newest; // an older answer may come later
+    const turn = ++this.newest; // the reply to an older request may arrive later
     const { width, height } = this.bitmap;
     const asked = new URLSearchParams({ width, height, hd: this.hd.value, partition: this.rule.value });
     const found = await this.ask(`/plan?${asked}`);
@@ -44,10 +44,10 @@ export class View {
   describe() {
     const plan = this.plan;
     const overview = plan.overview ? " + overview" : "";
-    const room = plan.fits ? "" : `: more than the model's ${plan.positions.toLocaleString("en")} positions`;
+    const overflow = plan.fits ? "" : `: more than the model's ${plan.positions.toLocaleString("en")} positions`;
     this.words.textContent =
       `${plan.width} × ${plan.height} px → ${plan.grid_w} × ${plan.grid_h} = ${plan.tiles} tiles${overview}, ` +
-      `${plan.image_tokens.toLocaleString("en")} tokens, about ${plan.seconds} s to read${room}`;
+      `${plan.image_tokens.toLocaleString("en")} tokens, about ${plan.seconds} s to read${overflow}`;
     this.words.dataset.grid = `${plan.grid_h}x${plan.grid_w}`;
   }
 
@@ -55,29 +55,29 @@ export class View {
     if (!this.plan) return;
     const { canvas, plan } = this;
     [canvas.width, canvas.height] = [plan.canvas_width, plan.canvas_height];
-    const pen = canvas.getContext("2d");
-    this.picture(pen, 1);
-    if (this.heat) warm(pen, this.heat.local, canvas.width, canvas.height);
-    if (document.getElementById("show-tiles").checked) this.tiles(pen);
+    const context = canvas.getContext("2d");
+    this.picture(context, 1);
+    if (this.heat) drawHeatmap(context, this.heat.local, canvas.width, canvas.height);
+    if (document.getElementById("show-tiles").checked) this.tiles(context);
     this.overview();
     this.fit();
   }
 
-  picture(pen, scale) {
+  picture(context, scale) {
     const { plan } = this;
     const [x0, y0, x1, y1] = plan.picture_box.map((value) => value * scale);
-    pen.fillStyle = "white";
-    pen.fillRect(0, 0, pen.canvas.width, pen.canvas.height);
-    pen.drawImage(this.bitmap, x0, y0, x1 - x0, y1 - y0);
+    context.fillStyle = "white";
+    context.fillRect(0, 0, context.canvas.width, context.canvas.height);
+    context.drawImage(this.bitmap, x0, y0, x1 - x0, y1 - y0);
   }
 
-  tiles(pen) {
+  tiles(context) {
     const { plan, canvas } = this;
     const [w, h] = [canvas.width / plan.grid_w, canvas.height / plan.grid_h];
-    pen.strokeStyle = `rgb(${MARK})`;
-    pen.lineWidth = Math.max(2, canvas.width / 400);
+    context.strokeStyle = `rgb(${MARK})`;
+    context.lineWidth = Math.max(2, canvas.width / 400);
     for (let row = 0; row < plan.grid_h; row++) {
-      for (let column = 0; column < plan.grid_w; column++) pen.strokeRect(column * w, row * h, w, h);
+      for (let column = 0; column < plan.grid_w; column++) context.strokeRect(column * w, row * h, w, h);
     }
   }
 
@@ -86,19 +86,19 @@ export class View {
     this.figure.hidden = !wanted;
     if (!wanted) return;
     const { plan, whole } = this;
-    [whole.width, whole.height] = [336, 336]; // what the model gets: one tile, whatever the shape
-    const pen = whole.getContext("2d");
-    pen.save();
-    pen.scale(336 / plan.canvas_width, 336 / plan.canvas_height);
-    pen.fillStyle = "white";
-    pen.fillRect(0, 0, plan.canvas_width, plan.canvas_height);
+    [whole.width, whole.height] = [336, 336]; // the model gets one tile, whatever the shape
+    const context = whole.getContext("2d");
+    context.save();
+    context.scale(336 / plan.canvas_width, 336 / plan.canvas_height);
+    context.fillStyle = "white";
+    context.fillRect(0, 0, plan.canvas_width, plan.canvas_height);
     const [x0, y0, x1, y1] = plan.picture_box;
-    pen.drawImage(this.bitmap, x0, y0, x1 - x0, y1 - y0);
-    pen.restore();
-    if (this.heat?.overview) warm(pen, this.heat.overview, 336, 336);
+    context.drawImage(this.bitmap, x0, y0, x1 - x0, y1 - y0);
+    context.restore();
+    if (this.heat?.overview) drawHeatmap(context, this.heat.overview, 336, 336);
   }
 
-  /** How an answer looked; null takes it away. */
+  /** Show the attention of an answer over the image; null removes it. */
   look(heat) {
     this.heat = heat;
     this.draw();
@@ -117,7 +117,7 @@ export class View {
   }
 
   drag(event) {
-    if (event.pointerType !== "mouse" || event.button !== 0) return; // fingers scroll by themselves
+    if (event.pointerType !== "mouse" || event.button !== 0) return; // touch scrolls natively
     const { frame } = this;
     const [x, y] = [frame.scrollLeft + event.clientX, frame.scrollTop + event.clientY];
     const move = (to) => frame.scrollTo(x - to.clientX, y - to.clientY);
@@ -126,11 +126,11 @@ export class View {
   }
 }
 
-function at2(name, suffix) {
+function outputOf(name, suffix) {
   return document.getElementById(`${name}${suffix}-shown`);
 }
 
-function warm(pen, rows, width, height) {
+function drawHeatmap(context, rows, width, height) {
   const all = rows.flat().sort((a, b) => a - b);
   const cap = all[Math.floor(CAP * (all.length - 1))] || 1;
   const [w, h] = [width / rows[0].length, height / rows.length];
@@ -138,8 +138,8 @@ function warm(pen, rows, width, height) {
     row.forEach((value, x) => {
       const share = Math.min(1, value / cap);
       if (share < 0.1) return;
-      pen.fillStyle = `rgba(${MARK}, ${(0.65 * share).toFixed(3)})`;
-      pen.fillRect(x * w, y * h, w, h);
+      context.fillStyle = `rgba(${MARK}, ${(0.65 * share).toFixed(3)})`;
+      context.fillRect(x * w, y * h, w, h);
     });
   });
 }

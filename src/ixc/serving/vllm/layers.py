@@ -7,8 +7,8 @@ The mask is computed from the ids inside the compiled part, so it is right howev
 rest after a cached prefix, a preempted request that is computed again, a batch of prompts and answers. The placeholder
 is never sampled (`serving.vllm.model`), so generated tokens never use PLoRA.
 
-Tensor parallelism: vLLM shards W. A column-parallel linear replicates A and shards B. A row-parallel linear shards A and
-replicates B, whose partial sums are added to those of W before the one all-reduce. `wqkv` stays fused by key head as
+Tensor parallelism: vLLM shards W. Column-parallel linears replicate A and shard B; row-parallel linears shard A and
+replicate B, whose partial sums are added to those of W before the one all-reduce. `wqkv` stays fused by key head as
 published, so it shards like any column-parallel linear, and LoRA adapters trained beside it fit without a change.
 
 Legend: T tokens of all requests together, C hidden size, r PLoRA rank, R ranks of the tensor-parallel group, H query
