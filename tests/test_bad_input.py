@@ -153,14 +153,14 @@ def test_an_unknown_rule(refused: Refusal, page: Path) -> None:
 def test_a_text_longer_than_the_context(refused: Refusal, tiny_folder: Path, page: Path) -> None:
     code, line = refused("ask", page, "a" * 4000, "--model", tiny_folder)
     assert code == 1
-    assert re.search(r"4,\d\d\d tokens.*2,048 positions; use a smaller hd, fewer images or a shorter text", line)
+    assert re.search(r"4,\d\d\d tokens.*2,048 positions; use a lower hd \(9 now\), fewer images, a shorter text", line)
 
 
 def test_a_huge_hd_is_refused_before_its_canvas_is_made(refused: Refusal, tiny_folder: Path, page: Path) -> None:
     for rule in ("original", "fit"):
         code, line = refused("ask", page, QUESTION, "--model", tiny_folder, "--hd", 10**8, "--partition", rule)
         assert code == 1
-        assert re.search(r"tokens and the model 2,048 positions; use a smaller hd", line)
+        assert re.search(r"tokens of prompt.*the model has 2,048 positions; use a lower hd \(100000000 now\)", line)
 
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:", "cpu:1", "cuda:x"])

@@ -132,7 +132,7 @@ class EndWhen(StoppingCriteria):
     def __init__(self, ended: Callable[[], bool]) -> None:
         self.ended = ended
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] - documented with exactly these two
         return torch.full((input_ids.shape[0],), self.ended(), dtype=torch.bool, device=input_ids.device)  # (B,)
 
 

@@ -5,6 +5,7 @@ Several processes may write the same file at once (the ranks of a run that end t
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,7 +19,13 @@ from ixc.errors import DataError, IxcError, UsageError
 
 
 def draft_of(path: Path) -> Path:
-    """Return the path of this process's draft of a file, in the same folder: `.NAME.PID.partial`."""
+    """Return the path of this process's draft of a file, in the same folder: `.NAME.PID.partial`.
+
+    Raises:
+        IsADirectoryError: the path ends in no name, as "." does.
+    """
+    if not path.name or path.name == "..":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
