@@ -25,7 +25,7 @@ MODE = "ixc"
 def register() -> None:
     """Register model, tokenizer and prompt renderer with vLLM; a second call does nothing."""
     import transformers  # noqa: F401 - with both imported, the Auto classes know this model
-    from vllm import ModelRegistry
+    from vllm import ModelRegistry  # pyright: ignore[reportAttributeAccessIssue] - where vLLM is missing
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
     from vllm.renderers.registry import RENDERER_REGISTRY
     from vllm.tokenizers.registry import TokenizerRegistry
