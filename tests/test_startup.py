@@ -27,7 +27,7 @@ NOT_FOR_A_QUESTION = (
     *("transformers", "huggingface_hub", "accelerate", "peft", "datasets", "pandas", "sklearn", "torchvision"),
     *("torch._dynamo", "torch.distributed.tensor", "sympy", "fastapi", "jinja2"),
 )
-"""What `ixc ask` on the embedded model has no use for. pydantic is not named: typer 0.29 imports it where it is there."""
+"""What `ixc ask` on the embedded model has no use for. (typer 0.29 imports pydantic where it is there.)"""
 
 CHILD = """
 import io, json, sys
