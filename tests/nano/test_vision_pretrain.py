@@ -1,5 +1,6 @@
 """Stage 1: labels of patches, shards, an encoder doubled in width, a run that a kill does not change."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -173,7 +174,11 @@ def test_keep_writes_weights_that_a_run_begins_from(shards: Path, tmp_path: Path
     cache = tmp_path / "cache"
     (cache / "train").mkdir(parents=True)
     pipeline.run(RECIPE, shards, cache / "run")
-    pipeline.keep(RECIPE, cache, tmp_path / "kept")
+    for _ in range(2):  # the second replaces what the first noted of the same run
+        pipeline.keep(RECIPE, cache, tmp_path / "kept")
+    (noted,) = json.loads((tmp_path / "kept" / "training.json").read_text())["runs"]
+    assert noted["steps"] == 6
+    assert 0 <= noted["running_means"]["characters"] <= 1
     begun = pipeline.build_classifier(replace(RECIPE, init_from=tmp_path / "kept"))
     averaged, counts = pipeline.averaged(RECIPE, cache / "run" / "vision_pretrain.pt")
     assert counts["step"] == 6
@@ -181,6 +186,18 @@ def test_keep_writes_weights_that_a_run_begins_from(shards: Path, tmp_path: Path
         torch.testing.assert_close(begun.state_dict()[name], value, rtol=1e-3, atol=1e-4)
     with pytest.raises(WeightsError, match="no fitting vision encoder"):
         pipeline.build_classifier(replace(RECIPE, init_from=tmp_path))
+
+
+def test_keep_adds_a_run_that_goes_on_from_what_is_kept(shards: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name / "train").mkdir(parents=True)
+        start = tmp_path / "kept" if name == "second" else None
+        pipeline.run(replace(RECIPE, init_from=start), shards, tmp_path / name / "run")
+        began = tmp_path / name / "run" / "began.json"
+        began.write_text(json.dumps(json.loads(began.read_text()) | {"began": name}))  # clocks count whole seconds
+        pipeline.keep(RECIPE, tmp_path / name, tmp_path / "kept")
+    noted = json.loads((tmp_path / "kept" / "training.json").read_text())["runs"]
+    assert [(one["began"], one["init_from"]) for one in noted] == [("first", ""), ("second", "kept")]
 
 
 SCRIPT = """

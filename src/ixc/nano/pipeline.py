@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ PACKAGES, TRAIN, TEST, SHARDS, RUN = "packages", "train", "test", "shards", "run
 """Folders of a cache."""
 KEPT, NOTES = "encoder.safetensors", "training.json"
 """What is kept of a stage: weights in float16, and how they were made."""
+BEGAN = "began.json"
+"""In the folder of a run: when it began, and from what."""
 PUBLISHED = "vit.vision_tower.vision_model."
 """What the names of the encoder's weights begin with in a model folder."""
 
@@ -97,12 +100,22 @@ def run(
         shards=shards, seed=recipe.loop.seed, windows=recipe.windows, blank=recipe.blank, sparse=recipe.sparse
     )
     task = VisionPretrain(config, build_classifier(recipe))
+    _note_start(recipe, out)
     train(task, recipe.loop, out, watch=watch)
     return task.model
 
 
+def _note_start(recipe: PagesRecipe, out: Path) -> None:
+    """When a run began and from what: `keep` replaces what it kept of the same run before."""
+    path = out / BEGAN
+    if not path.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        path.write_text(json.dumps({"began": began, "init_from": recipe.init_from.name if recipe.init_from else ""}))
+
+
 def averaged(recipe: PagesRecipe, path: Path) -> tuple[CharacterClassifier, dict[str, Any]]:
-    """The classifier of a state file with its averaged weights, and how far the run was.
+    """The classifier of a state file with its averaged weights; how far the run was, with its running means.
 
     Raises:
         WeightsError: no state there.
@@ -112,11 +125,11 @@ def averaged(recipe: PagesRecipe, path: Path) -> tuple[CharacterClassifier, dict
         raise WeightsError(f"no training state {path}; train first")
     model = CharacterClassifier(recipe.vision)
     model.load_state_dict(saved["average"] or saved["model"])
-    return model.eval(), saved["run"]
+    return model.eval(), saved["run"] | {"scores": saved["means"]}
 
 
 def keep(recipe: PagesRecipe, cache: Path, folder: Path) -> None:
-    """Write the averaged weights of a run in float16 and notes beside them; both replace older ones.
+    """Write the averaged weights of a run in float16 and notes beside them; a run's notes replace its own older ones.
 
     The optimizer's state is not kept: a run that begins from the kept weights warms up again (`LoopConfig.warmup`).
     """
@@ -128,18 +141,19 @@ def keep(recipe: PagesRecipe, cache: Path, folder: Path) -> None:
     os.replace(beside, folder / KEPT)
     path = folder / NOTES
     before = json.loads(path.read_text())["runs"] if path.is_file() else []
-    notes = {"runs": [*before, _notes(recipe, cache, counts)]}
+    made = _notes(recipe, cache, counts)
+    notes = {"runs": [*(one for one in before if one["began"] != made["began"]), made]}
     path.write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n")
 
 
 def _notes(recipe: PagesRecipe, cache: Path, counts: dict[str, Any]) -> dict[str, Any]:
     """How a run's weights were made."""
     index = read_index(cache / TRAIN)
-    return {
+    return json.loads((cache / RUN / BEGAN).read_text()) | {
         "steps": counts["step"],
         "windows": counts["examples"],
         "cpu_seconds": round(counts["cpu_seconds"]),
-        "init_from": recipe.init_from.name if recipe.init_from else "",
+        "running_means": {name: round(value, 4) for name, value in counts["scores"].items()},
         "documents": sum(outcome.pages > 0 for outcome in index),
         "pages": sum(outcome.pages for outcome in index),
         "packages": recipe.packages.train,
