@@ -6,7 +6,7 @@ through a graph cannot fork others that do.
     python fleet.py losses FOLDER     20 steps on 1 and on 2 ranks; 10 on 2, then resumed on 1 and on 4
     python fleet.py kills FOLDER N    N runs, each killed once at a random moment and resumed, beside an unbroken one
     python fleet.py shards FOLDER     2 ranks read their shards of a folder, once with an adapter and once without
-    python fleet.py ended FOLDER      2 ranks told to end by SIGTERM, and what they leave
+    python fleet.py ended FOLDER      2 ranks stopped by SIGTERM, and what they leave
 
 FOLDER holds `tiny`, a model folder. Prints one JSON object.
 """
