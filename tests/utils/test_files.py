@@ -38,7 +38,12 @@ def test_read_json_object_refuses_with_the_remedy(tmp_path: Path, content: str |
 def test_atomic_file_leaves_the_old_content_after_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), atomic_file(path) as draft:
-        draft.write_text("new")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with atomic_file(path) as draft:
+            draft.write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.json", "old")]

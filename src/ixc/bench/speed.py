@@ -274,7 +274,7 @@ def second(bench: Bench) -> Iterator[BenchRow]:
     file, first, second_times = picture(bench.hd), [], []
     for _ in bench.rounds():
         bench.clear_caches()
-        for question, found in zip(QUESTIONS, (first, again), strict=True):
+        for question, found in zip(QUESTIONS, (first, second_times), strict=True):
             start = perf_counter()
             bench.engine.ask([file], question, hd=bench.hd, partition="original", max_new_tokens=1)
             found.append(perf_counter() - start)
@@ -294,7 +294,7 @@ def changed(bench: Bench) -> Iterator[BenchRow]:
     differ = int((tiles[0] != tiles[1]).flatten(1).any(1).sum())
     for _ in bench.rounds():
         bench.clear_caches()
-        for given, found in zip(inputs, (first, again), strict=True):
+        for given, found in zip(inputs, (first, second_times), strict=True):
             start = perf_counter()
             bench.engine.generator.encode_images(given)
             machine.wait(bench.device)
