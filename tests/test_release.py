@@ -148,7 +148,8 @@ def test_run_stops_at_the_first_command_that_fails(root: Path, tmp_path: Path) -
     assert (code, found["vllm"]["exit"], found["vllm"]["passed"]) == (1, 127, 0)
 
 
-def test_read_report_counts(root: Path, tmp_path: Path) -> None:
+def test_read_report_counts(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # options of this suite's own conftest, which those tests lack
     """Of a real run of pytest."""
     (root / "tests" / "test_it.py").write_text(
         "import pytest\n\n@pytest.mark.parametrize('n', range(5))\ndef test_good(n): pass\n"

@@ -25,9 +25,9 @@ HEAVY = ("torch", "transformers", "huggingface_hub", "pandas", "datasets", "fast
 
 NOT_FOR_A_QUESTION = (
     *("transformers", "huggingface_hub", "accelerate", "peft", "datasets", "pandas", "sklearn", "torchvision"),
-    *("torch._dynamo", "torch.distributed.tensor", "sympy", "fastapi", "pydantic", "jinja2"),
+    *("torch._dynamo", "torch.distributed.tensor", "sympy", "fastapi", "jinja2"),
 )
-"""What `ixc ask` on the embedded model has no use for."""
+"""What `ixc ask` on the embedded model has no use for. (typer 0.29 imports pydantic where it is there.)"""
 
 CHILD = """
 import io, json, sys
