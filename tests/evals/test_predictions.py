@@ -192,3 +192,11 @@ def test_a_header_without_a_rank_is_of_one_process(tmp_path: Path) -> None:
     first = {key: value for key, value in FIRST.items() if key != "rank"}
     assert read(written(tmp_path / "a.jsonl", first)).header == replace(header(2), rank=(1, 1))
     assert predictions.score_path(tmp_path / "a.jsonl") == tmp_path / "a.score.json"
+
+
+def test_read_renames_settings_of_older_versions(tmp_path: Path) -> None:
+    path = tmp_path / "mmstar.jsonl"
+    start_or_resume(path, header(settings={"endpoint": True, "plain": False}))
+    now = header(settings={"endpoint": True, "openai_only": False})
+    assert read(path).header == now
+    assert start_or_resume(path, now).header == now

@@ -271,37 +271,37 @@ def _bits_at(benches: Sequence[Bench], hd: int) -> Iterator[BenchRow]:
 
 def second(bench: Bench) -> Iterator[BenchRow]:
     """Measure a first and a second question on one image, from the file's bytes to the first token."""
-    file, first, again = picture(bench.hd), [], []
+    file, first, second_times = picture(bench.hd), [], []
     for _ in bench.rounds():
         bench.clear_caches()
-        for question, found in zip(QUESTIONS, (first, again), strict=True):
+        for question, found in zip(QUESTIONS, (first, second_times), strict=True):
             start = perf_counter()
             bench.engine.ask([file], question, hd=bench.hd, partition="original", max_new_tokens=1)
             found.append(perf_counter() - start)
-    share = [b / a for a, b in zip(first, again, strict=True)]
+    share = [b / a for a, b in zip(first, second_times, strict=True)]
     yield bench.row("second", "first question", first, "s", hd=bench.hd)
-    yield bench.row("second", "second question", again, "s", hd=bench.hd)
+    yield bench.row("second", "second question", second_times, "s", hd=bench.hd)
     yield bench.row("second", "second of first", [100 * value for value in share], "%", hd=bench.hd)
 
 
 @torch.inference_mode()
 def changed(bench: Bench) -> Iterator[BenchRow]:
     """Measure the vision encoder on a 4K screenshot, and on the same with two changed tiles."""
-    hd, first, again = 55, [], []
+    hd, first, second_times = 55, [], []
     files = [picture(hd), picture(hd, changed=True)]
     inputs = [bench.encode(file, QUESTIONS[0], hd) for file in files]
     tiles = [each["pixel_values"] for each in inputs]
     differ = int((tiles[0] != tiles[1]).flatten(1).any(1).sum())
     for _ in bench.rounds():
         bench.clear_caches()
-        for given, found in zip(inputs, (first, again), strict=True):
+        for given, found in zip(inputs, (first, second_times), strict=True):
             start = perf_counter()
             bench.engine.generator.encode_images(given)
             machine.wait(bench.device)
             found.append(perf_counter() - start)
-    share = [100 * b / a for a, b in zip(first, again, strict=True)]
+    share = [100 * b / a for a, b in zip(first, second_times, strict=True)]
     yield bench.row("changed", f"vision, {len(tiles[0])} tiles", first, "s", hd=hd)
-    yield bench.row("changed", f"vision, {differ} tiles changed", again, "s", hd=hd)
+    yield bench.row("changed", f"vision, {differ} tiles changed", second_times, "s", hd=hd)
     yield bench.row("changed", "changed of first", share, "%", hd=hd)
 
 

@@ -92,11 +92,11 @@ def grade(question: str, answer: str, prediction: str, *, judge: Judge) -> Grade
 
 def contained(answer: str, prediction: str) -> float:
     """A stand-in without a judge, 0 to 1: the share of a gold answer's elements that occur, best alternative."""
-    said = " ".join(prediction.lower().split())
+    text = " ".join(prediction.lower().split())
 
     def share(alternative: str) -> float:
         elements = [" ".join(element.lower().split()) for element in alternative.split(AND)]
-        return sum(element in said for element in elements) / len(elements)
+        return sum(element in text for element in elements) / len(elements)
 
     return max(share(alternative) for alternative in answer.split(OR))
 
