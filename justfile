@@ -39,4 +39,4 @@ release *args:
 # The tables of README and model card, and the page of the studies, from the result files.
 figures:
     python dev/figures.py
-    ixc bench ablate --report
+    python -m studies.resolution --report

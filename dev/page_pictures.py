@@ -1,6 +1,6 @@
-"""Pictures of the page for the documents: `python dev/page_pictures.py` starts the embedded model and a browser.
+"""Take screenshots of the web page for the documents: `python dev/page_pictures.py`; it starts a model and a browser.
 
-docs/page.png                 light, two settings side by side, where the answer looked
+docs/page.png                 light, two settings side by side, with attention maps
 docs/page-dark-phone.png      dark, on a phone of 390 x 844 px
 """
 
@@ -27,7 +27,7 @@ from ixc.serving.app import ChatService, Settings  # noqa: E402
 from ixc.serving.server import Server, listen  # noqa: E402
 
 COLOURS = 64
-"""Of the pictures' palette: a page of text needs few, and the files stay small."""
+"""Colours of the screenshots: a page of text needs few, and the files stay small."""
 
 PICTURE = ROOT / "examples" / "receipt.png"
 
@@ -40,10 +40,10 @@ DROP = """(() => {
 
 
 def until(tab: devtools.Page, expression: str) -> None:
-    """Until it is true."""
+    """Wait until a JavaScript expression is true."""
     end = time.monotonic() + 60
     while not tab.value(expression):
-        assert time.monotonic() < end, f"never came: {expression}"
+        assert time.monotonic() < end, f"not true within 60 s: {expression}"
         time.sleep(0.05)
 
 
@@ -71,8 +71,8 @@ def opened(tab: devtools.Page, url: str, *, width: int, height: int, phone: bool
 
 def main() -> None:
     listening = listen("127.0.0.1", 0)
-    desk = ChatService(load(device="cpu"), Settings(name="nano", geometry=read_geometry(found(None))))
-    server = Server(desk, drain_seconds=5)
+    service = ChatService(load(device="cpu"), Settings(name="nano", geometry=read_geometry(found(None))))
+    server = Server(service, drain_seconds=5)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"

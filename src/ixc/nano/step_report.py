@@ -1,6 +1,7 @@
-"""Every step of a training from nothing: into the log of its stage, and to whoever watches.
+"""Report every step of a training from nothing: to the log of its stage and to a callback.
 
-step --Log--> OUT/STAGE.jsonl, watch(Report)          Course(Report) -> Outlook: pace and time left of all stages
+step -> StageLog -> OUT/STAGE.jsonl, watch(StepReport)
+StepReport -> ProgressEstimator -> Remaining: pace, and time left of all stages
 """
 
 from __future__ import annotations
@@ -16,32 +17,32 @@ from ixc.runlog.jsonl import JsonlLog
 from ixc.runlog.progress import duration
 
 WINDOW = 50
-"""Steps that a pace is taken from."""
+"""Steps over which the pace is averaged."""
 
 EARLY = 0.3
-"""A stage's first steps are its smallest: up to this share of them its expected pace stands where it is the slower."""
+"""The first steps of a stage are its fastest: up to this share of them the larger of both paces counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """A step of a stage."""
+    """One finished step of a stage."""
 
     stage: str
-    """Its name."""
+    """Name of the stage."""
     step: int
-    """Steps done."""
+    """Number of the step, from 1."""
     steps: int
-    """Of the whole stage."""
+    """Steps of the whole stage."""
     loss: float
     tokens: int
     """Image and text tokens of the step."""
     seconds: float
-    """That it took."""
+    """Duration of the step."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Running means on pages never seen before: exact match by kind of page, characters named rightly."""
+    """Running means on pages never seen before: exact match by kind of page, share of characters recognised."""
 
     def text(self) -> str:
-        """A few words."""
+        """One line about the step."""
         scores = "".join(f", {name} {round(value, 2):g}" for name, value in self.scores.items())
         return f"{self.stage} {self.step} of {self.steps}, loss {self.loss:.3f}{scores}"
 
@@ -51,26 +52,26 @@ Watch = Callable[[StepReport], Any]
 
 
 class StageLog:
-    """The steps of one stage, timed.
+    """Log of the steps of one stage, with their durations.
 
     Args:
         stage: name of the stage, and of the file.
-        steps: of the whole stage.
+        steps: steps of the whole stage.
         out: folder of the run.
-        watch: whoever else wants to know.
+        watch: called after each step.
     """
 
     def __init__(self, stage: str, steps: int, out: Path, watch: Watch | None) -> None:
         self.stage, self.steps, self.watch = stage, steps, watch
-        self.journal, self.last = JsonlLog(out / f"{stage}.jsonl"), time.monotonic()
+        self.log, self.last = JsonlLog(out / f"{stage}.jsonl"), time.monotonic()
 
     def __call__(self, step: int, *, loss: float, tokens: int, scores: Mapping[str, float]) -> None:
-        """Write a step down, and tell of it."""
+        """Log a step and report it."""
         now = time.monotonic()
         seconds, self.last = round(now - self.last, 4), now
-        self.journal.add({"step": step, "loss": loss, **scores, "tokens": tokens, "seconds": seconds})
+        self.log.add({"step": step, "loss": loss, **scores, "tokens": tokens, "seconds": seconds})
         if self.watch is not None:
-            told = StepReport(
+            report = StepReport(
                 stage=self.stage,
                 step=step,
                 steps=self.steps,
@@ -79,41 +80,42 @@ class StageLog:
                 seconds=seconds,
                 scores=dict(scores),
             )
-            self.watch(told)
+            self.watch(report)
 
 
 def running(means: dict[str, float], name: str, value: float, *, keep: float = 0.95) -> None:
-    """Bring a running mean forward; the first value begins it."""
+    """Update a running mean; the first value is its start."""
     means[name] = keep * means.get(name, value) + (1 - keep) * value
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """A stage before it is run."""
+    """A stage before it is run, for the estimate of the time left."""
 
     stage: str
     steps: int
     pace: float
-    """Seconds that a step is expected to take, until it is measured."""
+    """Expected seconds a step, until it is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remaining:
-    """A whole run as a person watches it."""
+    """Progress of a whole run and an estimate of what is left."""
 
     text: str
-    """One line: the stages under way, pace, time left."""
+    """One line: the running stages, pace, time left."""
     done: int
-    """Steps of all stages."""
+    """Steps done, of all stages."""
     total: int
+    """Steps of all stages."""
     tokens_per_second: float
-    """Of all stages under way."""
+    """Sum over the running stages."""
     seconds_left: float
-    """Of the whole run."""
+    """Estimate for the whole run."""
 
 
 class ProgressEstimator:
-    """All stages of a run and what they have told.
+    """Estimate pace and time left of a run from the reports of its stages.
 
     Args:
         groups: stages in their order; those of one group run side by side.
@@ -121,22 +123,22 @@ class ProgressEstimator:
 
     def __init__(self, groups: Sequence[Sequence[StagePlan]]) -> None:
         self.groups = groups
-        self.told: dict[str, StepReport] = {}
+        self.latest: dict[str, StepReport] = {}
         self.recent: dict[str, deque[StepReport]] = {}
 
     def __call__(self, report: StepReport) -> Remaining:
-        """Take a report; how things stand."""
-        self.told[report.stage] = report
+        """Add a report and estimate the rest of the run."""
+        self.latest[report.stage] = report
         self.recent.setdefault(report.stage, deque(maxlen=WINDOW)).append(report)
-        group = next(g for g in self.groups if report.stage in [leg.stage for leg in g])
-        now = [self.told[leg.stage] for leg in group if leg.stage in self.told]
-        under_way = [one for one in now if one.step < one.steps] or [report]
-        pace, left = sum(self._pace(one.stage) for one in under_way), self._left(self.groups.index(group))
+        group = next(g for g in self.groups if report.stage in [plan.stage for plan in g])
+        now = [self.latest[plan.stage] for plan in group if plan.stage in self.latest]
+        running_now = [one for one in now if one.step < one.steps] or [report]
+        pace, left = sum(self._pace(one.stage) for one in running_now), self._left(self.groups.index(group))
         text = "; ".join(one.text() for one in now)
         return Remaining(
             text=f"{text}; {pace:,.0f} tokens/s, {duration(left)} left",
             done=self._done(self.groups.index(group)),
-            total=sum(leg.steps for g in self.groups for leg in g),
+            total=sum(plan.steps for g in self.groups for plan in g),
             tokens_per_second=pace,
             seconds_left=left,
         )
@@ -146,17 +148,17 @@ class ProgressEstimator:
         return sum(one.tokens for one in mine) / max(sum(one.seconds for one in mine), 1e-9)
 
     def _done(self, group: int) -> int:
-        before = sum(leg.steps for g in self.groups[:group] for leg in g)
-        return before + sum(self.told[leg.stage].step for leg in self.groups[group] if leg.stage in self.told)
+        before = sum(plan.steps for g in self.groups[:group] for plan in g)
+        return before + sum(self.latest[plan.stage].step for plan in self.groups[group] if plan.stage in self.latest)
 
     def _left(self, group: int) -> float:
-        return sum(max(self._of(leg) for leg in g) for g in self.groups[group:])
+        return sum(max(self._seconds_left(plan) for plan in g) for g in self.groups[group:])
 
-    def _of(self, leg: StagePlan) -> float:
-        """Seconds that a stage still takes."""
-        if leg.stage not in self.told:
-            return leg.steps * leg.pace
-        told, mine = self.told[leg.stage], self.recent[leg.stage]
+    def _seconds_left(self, plan: StagePlan) -> float:
+        """Estimate the seconds that a stage still takes."""
+        if plan.stage not in self.latest:
+            return plan.steps * plan.pace
+        latest, mine = self.latest[plan.stage], self.recent[plan.stage]
         measured = sum(one.seconds for one in mine) / len(mine)
-        pace = max(measured, leg.pace) if told.step < EARLY * told.steps else measured
-        return (told.steps - told.step) * pace
+        pace = max(measured, plan.pace) if latest.step < EARLY * latest.steps else measured
+        return (latest.steps - latest.step) * pace
