@@ -131,7 +131,6 @@ def nano_small() -> str:
     stages = ", ".join(
         f"{OLD_STAGES.get(name, name)} {one['steps']} in {one['minutes']:.1f}" for name, one in found["stages"].items()
     )
-    )
     lines += [
         "",
         f"{found['parameters'] / 1e6:.1f} M parameters, {found['minutes']:.1f} minutes on {found['cores']} cores "

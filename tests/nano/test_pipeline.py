@@ -251,7 +251,7 @@ def test_load_initial_finds_glyph_tokens(tmp_path: Path, place: str) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"torn"])
-def test_begin_without_whole_glyph_tokens_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_load_initial_refuses_missing_or_damaged_glyph_tokens(tmp_path: Path, content: bytes | None) -> None:
     exported(tmp_path)
     (file := training_folder(tmp_path / "model") / GLYPH_TOKENS).unlink()
     if content is not None:
@@ -259,19 +259,20 @@ def test_begin_without_whole_glyph_tokens_is_refused(tmp_path: Path, content: by
     plan = read_recipe(TINY)
     joint = pipeline.Joint(plan.model, plan.joint, tmp_path)
     reason = "model_training/glyph_tokens.safetensors is not beside it" if content is None else ""
-    with pytest.raises(DataError, match=rf"cannot be gone on from \(.*{reason}.*name a folder that ixc train wrote"):
+    with pytest.raises(DataError, match=rf"cannot initialise this model \(.*{reason}.*name a folder that ixc train wrote"):
         pipeline.load_initial(tmp_path / "model", joint.model, joint.glyph_tokens)
 
 
-def test_begin_from_the_embedded_model() -> None:
-    """As `recipes/nano_more.py` begins."""
-    from studies.resolution.hand import embedded
-
-    from ixc.inference.model_folder import EMBEDDED
-
-    found, learned = embedded(), load_file(training_folder(EMBEDDED) / GLYPH_TOKENS)
-    assert learned.keys() == {"rows", "marks"}
-    assert all(torch.equal(found[f"symbols.{name}"], value) for name, value in learned.items())
+def test_load_initial_of_the_embedded_model(tmp_path: Path) -> None:
+    """As `recipes/nano_more.py` starts; the file of glyph tokens has the names of an older version."""
+    plan = read_recipe(TINY.parents[2] / "recipes" / "nano_more.py")
+    assert plan.init_from is not None
+    joint = Joint(plan.model, plan.joint, tmp_path)
+    pipeline.load_initial(plan.init_from, joint.model, joint.glyph_tokens)
+    stored = load_file(training_folder(plan.init_from) / GLYPH_TOKENS)
+    assert stored.keys() == {"rows", "marks"}
+    assert torch.equal(joint.glyph_tokens.rows, stored["rows"].float())
+    assert torch.equal(joint.glyph_tokens.special_embeddings, stored["marks"].float())
 
 
 def test_listen_raises_the_error_of_a_stage(tmp_path: Path) -> None:
@@ -426,7 +427,7 @@ def test_run_leaves_no_process_behind_after_sigkill(
 def test_layout_lm_draws_the_family_of_its_recipe(tmp_path: Path) -> None:
     """A family of one kind: no other kind of page is scored."""
     family = PageFamily(shares=(("notice", 1.0),), settings=(1,), fonts=("Lato",), coloured=0.0)
-    plan = replace(read_recipe(TINY).language, family=family, steps=4)
+    plan = replace(read_recipe(TINY).layout_lm, family=family, steps=4)
     told: list[StepReport] = []
     layout_lm.run(plan, tmp_path, watch=told.append)
     assert {name for step in told for name in step.scores} - {"curriculum_stage", "exact_match"} == {"notice"}

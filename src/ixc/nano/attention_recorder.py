@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class AttentionRecorder:
         related = [relations_of(page, hd=hd) for page in pages] if self.queries_and_keys else []
         for supervision, (query, key) in self.queries_and_keys.items():
             total = total + supervision.weight * relation_loss(
-                query, key, [relations[supervision.target] for relations in related]
+                query, key, [relations[cast(Relation, supervision.target)] for relations in related]
             )
         return total
 

@@ -102,7 +102,9 @@ class _Map(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch types ctx as a keyword
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         low, rows = grads[0].bfloat16(), grads[0].flatten(0, -2)
@@ -187,7 +189,9 @@ class _Packed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch types ctx as a keyword
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         *given, out, total = ctx.saved_tensors
         given.append(grads[0] if grads[0].stride(-1) == 1 else grads[0].contiguous())
         back = [torch.empty_like(out) for _ in range(3)]

@@ -51,7 +51,7 @@ class DataParallel:
             return
         grads = [p.grad for p in parameters if p.grad is not None]
         if self.rank is None:
-            torch._foreach_div_(grads, self.world_size)
+            torch._foreach_div_(grads, self.world_size)  # pyright: ignore[reportPrivateImportUsage]  # untyped in torch
             return
         flat = torch.cat([g.flatten() for g in grads])
         dist.all_reduce(flat)

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.deterministic
 from torch import Tensor
-from torch.utils import deterministic
 
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.nano import state
@@ -121,6 +121,8 @@ def groups(config: NanoConfig) -> tuple[tuple[str, ...], ...]:
 def threads(count: int) -> Iterator[None]:
     """Compute deterministically on `count` threads inside the block; 0 = torch's own number."""
     before, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    # A property that torch adds at run time, so type checkers do not know it. Filling memory only costs time here.
+    deterministic: Any = torch.utils.deterministic
     filled = deterministic.fill_uninitialized_memory
     torch.set_num_threads(count or before)
     torch.use_deterministic_algorithms(True)  # else rows of a gradient are added in the order in which threads come

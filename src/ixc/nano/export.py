@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ixc.errors import DataError
 from ixc.model.modeling import IxcForConditionalGeneration
@@ -54,7 +54,7 @@ def export(
         stored: number type of the weights in the file.
     """
     tokenizer = character_tokenizer()
-    images = IxcImageProcessorPil(hd=hd, partition="native")
+    images = IxcImageProcessorPil(hd=hd, partition="native")  # pyright: ignore[reportCallIssue]  # keyword arguments
     processor = IxcProcessor(images, tokenizer, published_quirks=False, system="")
     ids = tokenizer.convert_tokens_to_ids
     generation = model.generation_config
@@ -67,8 +67,9 @@ def export(
             {name: value.detach().clone() for name, value in glyph_tokens.named_parameters()}, draft / GLYPH_TOKENS
         )
     with atomic_folder(folder, replace=True) as draft:
-        model.to(stored).save_pretrained(draft)
-        model.to(torch.float32)
+        nn.Module.to(model, stored)  # transformers wraps PreTrainedModel.to in a way that type checkers cannot read
+        model.save_pretrained(draft)
+        nn.Module.to(model, torch.float32)
         processor.save_pretrained(draft)
         (draft / RECORD).write_text(json.dumps(training, indent=1) + "\n")
 

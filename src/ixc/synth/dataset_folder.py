@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def write_folder(
     hd: int | None = None,
     text_format: str = "questions",
     degradation: Degradation | None = None,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Draw pages `seed` to `seed + count - 1` into a new folder; yields the number of pages done.
 
     The pages are drawn into a hidden folder beside `out`, which is renamed at the end: an interrupted run, or a

@@ -86,7 +86,7 @@ def pairs(builder: PageBuilder, tiny: bool) -> None:
         if space < 0 or any(k in other or other in k for other in used):
             continue
         used.add(k)
-        builder.put(f"{k}:{v}", rng.integers(0, int(space) + 1), y)
+        builder.put(f"{k}:{v}", int(rng.integers(0, int(space) + 1)), y)
         builder.ask("value", f"What is the {k}?", v)
 
 

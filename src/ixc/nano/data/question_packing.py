@@ -44,7 +44,12 @@ def tokenizer():
 @lru_cache(maxsize=1)
 def markup() -> tuple[list[int], list[int], int]:
     """Return the ids before the image, those between question and answer, and the id that ends an answer."""
-    ids = tokenizer().convert_tokens_to_ids
+
+    def ids(token: str) -> int:
+        found = tokenizer().convert_tokens_to_ids(token)
+        assert isinstance(found, int)
+        return found
+
     start, end, newline = ids("[UNUSED_TOKEN_146]"), ids("[UNUSED_TOKEN_145]"), ids("\n")
     return [ids("<s>"), start, ids("user"), newline], [end, newline, start, ids("assistant"), newline], end
 

@@ -96,7 +96,8 @@ class AuxiliaryProbes(nn.Module):
             firsts: (B, Q) as `Packed.firsts`.
             carried: (B, N, D) values of the head with the target `value_owner`.
         """
-        owned, counts = ([known(page, hd=hd) for page in pages] for known in (amounts_of, counts_of))
+        owned = [amounts_of(page, hd=hd) for page in pages]
+        counts = [counts_of(page, hd=hd) for page in pages]
         sizes = [{token: log10(amount) - MIDDLE for token, (amount, _) in one.items()} for one in owned]
         ranks = [{token: log(number / FEW) for token, number in one.items()} for one in counts]
         total = self._regression_loss(hidden[0][:, :image], pages, (sizes, ranks), hd=hd)
@@ -107,12 +108,14 @@ class AuxiliaryProbes(nn.Module):
             total = total + F.mse_loss(predicted, end.expand_as(predicted))
         if len(hidden) > 1:
             figures = [{token: _figures(amount) for token, (amount, _) in one.items()} for one in owned]
-            order = [{token: (min(number, MANY),) for token, number in one.items()} for one in counts]
-            begins, heading = zip(*(begins_of(page, hd=hd) for page in pages), strict=True)
+            order = [{token: [min(number, MANY)] for token, number in one.items()} for one in counts]
+            letters = [begins_of(page, hd=hd) for page in pages]
+            heading = [of_header for _, of_header in letters]
             begins = [
-                one | {token: letters_of(name) for token, (_, name) in mine.items()}
-                for one, mine in zip(begins, owned, strict=True)
+                of_key | {token: letters_of(name) for token, (_, name) in mine.items()}
+                for (of_key, _), mine in zip(letters, owned, strict=True)
             ]
+            known: tuple[tuple[nn.Linear, list[dict[int, list[int]]]], ...]
             known = (self.begins, begins), (self.heading, heading), (self.figures, figures), (self.order, order)
             total = total + NAMED * sum(_classification_loss(readout, hidden[1], wanted) for readout, wanted in known)
             if carried is not None:

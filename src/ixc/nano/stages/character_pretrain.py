@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ixc.model.configuration import IxcVisionConfig
-from ixc.model.vision import VisionTower
+from ixc.model.vision import VisionBlock, VisionTower
 from ixc.nano import bf16_cpu, state
 from ixc.nano.data.character_images import IMAGE_SIDE, TEXT_IMAGES, CharacterImageConfig, page_image, text_image
 from ixc.nano.data.glyph_tokens import PATCH, RANKS, ranks
@@ -133,7 +134,7 @@ def prepare(tower: VisionTower, *, seed: int, pixels: Tensor | None = None) -> N
 def silence(tower: VisionTower, *, generator: torch.Generator | None = None) -> None:
     """Initialise the blocks: unit-variance maps, residual branches that add nothing."""
     width = tower.config.hidden_size
-    for layer in tower.encoder.layers:
+    for layer in (cast(VisionBlock, layer) for layer in tower.encoder.layers):
         for linear in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, layer.mlp.fc1):
             nn.init.normal_(linear.weight, std=width**-0.5, generator=generator)
         nn.init.zeros_(layer.self_attn.out_proj.weight)

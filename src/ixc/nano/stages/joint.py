@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -93,6 +94,11 @@ class JointConfig:
     """Expected seconds a step of the projector initialisation, storing the pages included."""
 
 
+def token_embeddings(model: IxcForConditionalGeneration) -> Tensor:
+    """Token embedding matrix (V, D) of the language model."""
+    return cast(nn.Embedding, model.get_input_embeddings()).weight
+
+
 def page_tiles(page: DrawnPage, *, hd: int, degraded: float = 0.0) -> tuple[Tensor, tuple[int, int]]:
     """Tiles (n, 3, 336, 336) uint8 of a page and its grid under the `native` rule; degraded with this probability."""
     place = partition(page.width, page.height, hd=hd, rule="native")
@@ -146,7 +152,7 @@ def stored(
     model: IxcForConditionalGeneration, embedding: GlyphTokenEmbedding, recipe: JointConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Encode many pages; returns per image position features (n, F), glyph tokens (n, D), characters (n, SLOTS)."""
-    inner, table = model.model, model.get_input_embeddings().weight
+    inner, table = model.model, token_embeddings(model)
     features, embedded, letters = [], [], []
     rng = np.random.default_rng([recipe.seed, 0])
     for hd, count in recipe.projector_init_pages:
@@ -168,7 +174,7 @@ def start_projector(projector: nn.Sequential, x: Tensor, y: Tensor) -> None:
     gram = z.T @ z / len(z) + 0.1 * torch.eye(z.shape[1])
     weight = torch.linalg.solve(gram, z.T @ (y - y.mean(0)) / len(z)).T  # (D, F)
     bend = 0.5 / (z @ weight.T).std(0).clamp(min=1e-3)  # hidden deviation of one half around BENT
-    first, second = projector[0], projector[2]
+    first, second = cast(nn.Linear, projector[0]), cast(nn.Linear, projector[2])
     first.weight.copy_(bend[:, None] * weight / spread)
     first.bias.copy_(BENT - first.weight @ mean)
     second.weight.copy_(torch.diag(1 / bend))
@@ -185,7 +191,7 @@ def init_projector(
     inner = model.model
     torch.manual_seed(recipe.seed)
     x, y, letters = stored(model, embedding, recipe)
-    table = model.get_input_embeddings().weight.detach()
+    table = token_embeddings(model).detach()
     start_projector(inner.vision_proj, x, y)
     special_embeddings = [inner.plora_sub_GN, inner.plora_glb_GN]
     for vector in special_embeddings:
@@ -289,7 +295,7 @@ class Joint:
 
     def _tie(self) -> None:
         with torch.no_grad():
-            self.model.output.weight.copy_(self.model.get_input_embeddings().weight)
+            self.model.output.weight.copy_(token_embeddings(self.model))
 
     def resume(self) -> bool:
         """Resume from the state on disk, if there is one."""
@@ -384,7 +390,7 @@ class Joint:
             probes=self.probes,
         )
         chars, special = ground_truth(pages, hd=setting)
-        table = self.model.get_input_embeddings().weight.detach()
+        table = token_embeddings(self.model).detach()
         place = special == 0
         wrong, characters = character_loss(image[place], chars[place], self.glyph_tokens, table, blank=BLANK)
         (loss + auxiliary + recipe.character_loss_weight * wrong).backward()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ixc.model.configuration import IxcTextConfig
-from ixc.model.decoder import Decoder
+from ixc.model.decoder import Decoder, TextBlock
 from ixc.nano import state
 from ixc.nano.accuracy import GradedPages, by_kind, graded_answers
 from ixc.nano.data.curriculum import CURRICULUM, FINAL_MIX, CurriculumStage, draw_stage, same_shape
@@ -75,7 +76,7 @@ def prepare(decoder: Decoder) -> None:
     """Initialise for training from scratch: unit-norm embeddings, residual branches that add nothing."""
     width = decoder.config.hidden_size
     nn.init.normal_(decoder.tok_embeddings.weight, std=width**-0.5)
-    for layer in decoder.layers:
+    for layer in (cast(TextBlock, layer) for layer in decoder.layers):
         for linear in (layer.attention.wqkv, layer.feed_forward.w1, layer.feed_forward.w3):
             nn.init.normal_(linear.base.weight, std=width**-0.5)
         for linear in (layer.attention.wo, layer.feed_forward.w2):

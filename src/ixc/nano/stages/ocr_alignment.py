@@ -16,6 +16,7 @@ import math
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -182,7 +183,7 @@ class OcrAligner:
     ) -> None:
         inner, self.parallel = model.model, parallel or DataParallel(recipe.data_parallel)
         self.model, self.glyph_tokens, self.recipe = inner, glyph_tokens, recipe
-        self.table = model.get_input_embeddings().weight.detach().clone()
+        self.table = cast(nn.Embedding, model.get_input_embeddings()).weight.detach().clone()
         self.special_embeddings = [inner.plora_sub_GN, inner.plora_glb_GN]
         self.teacher = deepcopy((inner.vision_tower, inner.vision_proj)) if recipe.feature_distill_weight else None
         blocks = [p for p in inner.vision_tower.encoder.layers.parameters() if p.ndim == 2]
