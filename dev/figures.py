@@ -1,6 +1,6 @@
-"""Writes the tables of the documents from the result files in the repository: `python dev/figures.py [--check]`.
+"""Write the tables of the documents from the result files in the repository: `python dev/figures.py [--check]`.
 
-A table stands between `<!-- figures: NAME -->` and `<!-- end -->`; NAME is a key of `TABLES`.
+A table is placed between `<!-- figures: NAME -->` and `<!-- end -->`; NAME is a key of `TABLES`.
 """
 
 import ast
@@ -28,7 +28,7 @@ SHORT = (
     "by kind of page, own HD",
     "by HD the page was drawn for",
 )
-"""Groups of the embedded model's scores that the README shows; the model card shows all."""
+"""Groups of the embedded model's scores in the README; the model card shows all."""
 
 
 LARGEST = ("pages drawn for HD-55, asked at", "of these the pages of 3840x1600, asked at")
@@ -36,7 +36,7 @@ LARGEST = ("pages drawn for HD-55, asked at", "of these the pages of 3840x1600, 
 
 
 def nano(names: Collection[str] | None = None, file: str = "scores.json") -> str:
-    """Scores of the embedded model, from `ixc eval synth --json`; of the largest pages with `--hd 55`."""
+    """Table of the embedded model's scores, from `ixc eval synth --json`; of the largest pages with `--hd 55`."""
     found = json.loads((NANO / file).read_text())["groups"]
     groups = {title: rows for title, rows in found.items() if names is None or title in names}
     lines = ["| | exact match % | 95 % interval | answers |", "|---|---|---|---|"]
@@ -48,7 +48,7 @@ def nano(names: Collection[str] | None = None, file: str = "scores.json") -> str
 
 
 def pictures() -> str:
-    """What the embedded model reads of pictures from elsewhere, from dev/pictures.py."""
+    """Table of the embedded model's answers about pictures from elsewhere, from dev/pictures.py."""
     found = json.loads((ROOT / "benchmarks/pictures_nano_202611.json").read_text())
     settings = [str(hd) for hd in found["settings"]]
     lines = [f"| picture | question | right | {' | '.join(f'HD-{hd}' for hd in settings)} |"]
@@ -62,13 +62,13 @@ def pictures() -> str:
 
 
 def _said(row: dict[str, Any], hd: str) -> str:
-    """An answer as a cell, bold where it is right."""
+    """Format an answer as a cell, bold where it is right."""
     text = row["said"][hd].replace("|", "\\|")
     return f"**{text}**" if row["said"][hd] == row["answer"] else text
 
 
 def tasks() -> str:
-    """The benchmarks with the settings of the published run and the names of their rules, from the registry."""
+    """Table of the benchmarks, with the settings of the published run and their rules, from the registry."""
     from ixc.evals.tasks import TASKS
 
     lines = ["| name | benchmark | data, split | HD | beams | tokens | paper | other rules |"]
@@ -83,7 +83,7 @@ def tasks() -> str:
 
 
 def rules() -> str:
-    """How the rules of each metric decide, from the lines `rule "NAME"  ...` at the top of its file."""
+    """List the rules of each metric, from the lines `rule "NAME"  ...` at the top of its file."""
     found = []
     for path in sorted(METRICS.glob("*.py")):
         about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -96,7 +96,7 @@ def rules() -> str:
 
 
 def boarding() -> str:
-    """Before and after of the LoRA demonstration, from dev/boarding.py."""
+    """Table of scores before and after the LoRA demonstration, from dev/boarding.py."""
     found = json.loads((ROOT / "benchmarks/lora_boarding.json").read_text())
     merged, steps = found["merged"], found["steps"]
     lines = ["| | exact match % | 95 % interval | answers |", "|---|---|---|---|"]
@@ -113,13 +113,24 @@ def boarding() -> str:
     return "\n".join(lines)
 
 
+OLD_STAGES = {
+    "language": "layout_lm",
+    "sight": "character_pretrain",
+    "align": "projector_init",
+    "spelling": "ocr_alignment",
+}
+"""Names of stages in result files written before 30 November 2026 -> today's."""
+
+
 def nano_small() -> str:
-    """What came of recipes/nano_small.py, from dev/nano_small.py."""
+    """Table of scores and times of recipes/nano_small.py, from dev/nano_small.py."""
     found = json.loads(max((ROOT / "benchmarks").glob("nano_small_*.json"), key=lambda p: p.stem[-6:]).read_text())
     lines = ["| fresh pages, one question each | exact match % | 95 % interval | answers |", "|---|---|---|---|"]
     for r in found["rows"]:
         lines.append(f"| {r['name']} | {r['percent']:.1f} | {r['low']:.1f} to {r['high']:.1f} | {r['count']} |")
-    stages = ", ".join(f"{name} {one['steps']} in {one['minutes']:.1f}" for name, one in found["stages"].items())
+    stages = ", ".join(
+        f"{OLD_STAGES.get(name, name)} {one['steps']} in {one['minutes']:.1f}" for name, one in found["stages"].items()
+    )
     lines += [
         "",
         f"{found['parameters'] / 1e6:.1f} M parameters, {found['minutes']:.1f} minutes on {found['cores']} cores "
@@ -130,7 +141,7 @@ def nano_small() -> str:
 
 
 def small() -> str:
-    """Quality of small weights on the embedded model, answer by answer against float32."""
+    """Table of the quality of quantized weights on the embedded model, answer by answer against float32."""
     found = json.loads((ROOT / "benchmarks/small_weights_nano_202611.json").read_text())
     lines = ["| bits | asked at | documents | answers | exact match %, float32 | small | difference | 95 % interval |"]
     lines.append("|---|---|---|---|---|---|---|---|")
@@ -142,13 +153,13 @@ def small() -> str:
 
 
 def speed() -> str:
-    """Every figure of the newest run of `ixc bench speed`, without its title."""
+    """Report of the newest run of `ixc bench speed`, without its title."""
     newest = max((ROOT / "benchmarks").glob("speed_*.md"), key=lambda path: path.stem[-6:])
     return newest.read_text().split("\n", 2)[2].replace("](speed_", "](../benchmarks/speed_").strip()
 
 
 def plans() -> str:
-    """What the recipes of the 7B train and need, from dev/plans.py."""
+    """Tables of trained parameters and memory of the 7B recipes, from dev/plans.py."""
     found = json.loads((ROOT / "benchmarks/plans_7b.json").read_text())
     lines = []
     for name, plan in found.items():
@@ -170,13 +181,13 @@ RELEASED = ("vllm", "transformers", "torch", "python")
 
 
 def status() -> str:
-    """What was run before this state of the code, and when, from dev/release.py; what failed stands in bold."""
+    """Status line of the last release run, from dev/release.py; failures are in bold."""
     steps = json.loads(RELEASE.read_text())["steps"]
     return f"Status: {'; '.join(_step(name, entry) for name, entry in steps.items())}."
 
 
 def _step(name: str, entry: dict[str, Any] | None) -> str:
-    """One step of a release as a part of the status line."""
+    """Format one step of a release for the status line."""
     if entry is None:
         return f"{name} **not run**"
     counts = [f"{entry['passed']:,} passed"]
@@ -210,13 +221,13 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """A document with every table made anew."""
+    """Replace every table of a document."""
     pattern = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.S)
     return pattern.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text)
 
 
 def main() -> int:
-    """0 if nothing changed or was written; 1 if `--check` finds an old table."""
+    """Write all tables; with `--check` write nothing and return 1 if one is out of date."""
     stale = [path for path in DOCUMENTS if filled(path.read_text()) != path.read_text()]
     if "--check" in sys.argv:
         return len(stale) > 0

@@ -1,8 +1,8 @@
-"""What recipes/nano_small.py came to, as a file of benchmarks/: `python dev/nano_small.py RUN MINUTES CPU RESULT`;
-MINUTES and CPU: `time` of the command on two cores, wall clock and user and system together, both in minutes.
+"""Evaluate a run of recipes/nano_small.py into a result file: `python dev/nano_small.py RUN MINUTES CPU RESULT`.
 
-The model folder is loaded as a user loads it and answers one question of each of 400 pages of the recipe's family that
-training never drew: from pixels, word by word.
+MINUTES is the wall-clock time of the training command on two cores, CPU its user and system time, both in minutes. The
+model folder is loaded as a user loads it and answers one question of each of 400 pages of the recipe's family that
+training never drew.
 """
 
 import json
@@ -21,12 +21,12 @@ from ixc.synth.page_sampling import HELD_OUT, compose
 from ixc.synth.render import paint
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "nano_small.py"
-STAGES = ("language", "sight", "align", "spelling", "joint")
+STAGES = ("layout_lm", "character_pretrain", "projector_init", "ocr_alignment", "joint")
 PAGES = 400
 
 
-def examined(model: Path, family: PageFamily) -> list[SyntheticCase]:
-    """Fresh pages, one question each."""
+def evaluate(model: Path, family: PageFamily) -> list[SyntheticCase]:
+    """Ask one question of each of `PAGES` fresh pages."""
     engine, cases, number = load(model), [], HELD_OUT
     while len(cases) < PAGES:
         page = compose(number, family=family)
@@ -40,9 +40,9 @@ def examined(model: Path, family: PageFamily) -> list[SyntheticCase]:
 
 
 def main(run: str, minutes: str, cpu: str, result: str) -> None:
-    """Writes the file."""
+    """Write the result file."""
     family = read_recipe(RECIPE).joint.family
-    cases = examined(Path(run) / "model", family)
+    cases = evaluate(Path(run) / "model", family)
     weights = (Path(run) / "model" / "model.safetensors").stat().st_size
     stages = {}
     for stage in STAGES:

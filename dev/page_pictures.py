@@ -1,6 +1,6 @@
-"""Pictures of the page for the documents: `python dev/page_pictures.py` starts the embedded model and a browser.
+"""Take screenshots of the web page for the documents: `python dev/page_pictures.py`; it starts a model and a browser.
 
-docs/page.png                 light, two settings side by side, where the answer looked
+docs/page.png                 light, two settings side by side, with attention maps
 docs/page-dark-phone.png      dark, on a phone of 390 x 844 px
 """
 
@@ -27,7 +27,7 @@ from ixc.serving.server import Server, listen  # noqa: E402
 from ixc.serving.service import ChatService, ServiceConfig  # noqa: E402
 
 COLOURS = 64
-"""Of the pictures' palette: a page of text needs few, and the files stay small."""
+"""Colours of the screenshots: a page of text needs few, and the files stay small."""
 
 PICTURE = ROOT / "examples" / "receipt.png"
 
@@ -40,10 +40,10 @@ DROP = """(() => {
 
 
 def until(tab: devtools.Page, expression: str) -> None:
-    """Until it is true."""
+    """Wait until a JavaScript expression is true."""
     end = time.monotonic() + 60
     while not tab.value(expression):
-        assert time.monotonic() < end, f"never came: {expression}"
+        assert time.monotonic() < end, f"not true within 60 s: {expression}"
         time.sleep(0.05)
 
 

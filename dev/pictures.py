@@ -1,8 +1,8 @@
-"""What a model reads of three pictures that the package did not draw, as benchmarks/pictures_nano_202611.json.
+"""Ask a model about three pictures that the package did not draw; writes benchmarks/pictures_nano_202611.json.
 
     python dev/pictures.py [MODEL FOLDER]
 
-Every question of examples/pictures/questions.json, at several settings; the pictures' sources lie beside them.
+Every question of examples/pictures/questions.json is asked at several settings; the sources are beside the pictures.
 """
 
 import json
@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "examples" / "pictures"
 RESULT = ROOT / "benchmarks" / "pictures_nano_202611.json"
 SETTINGS = (4, 9, 16)
-"""HD asked at; 9 is the model's default."""
+"""HD-n settings; 9 is the model's default."""
 
 
 def main() -> int:
-    """Asks everything and writes the answers."""
+    """Ask all questions and write the answers."""
     engine = load(Path(sys.argv[1]) if len(sys.argv) > 1 else None, device="cpu")
     rows = []
     for name, about in json.loads((PICTURES / "questions.json").read_text()).items():

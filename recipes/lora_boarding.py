@@ -1,7 +1,7 @@
 """LoRA of the embedded model on boarding passes, a kind of page it never saw; minutes on a CPU.
 
 ixc synth ./passes -n 1600 --kind boarding --hd 1 --format conversations
-ixc train recipes/lora_boarding.py --data ./passes/talks.jsonl --merge
+ixc train recipes/lora_boarding.py --data ./passes/conversations.jsonl --merge
 ixc eval synth --kind boarding --hd 1 --model runs/lora_boarding/model
 """
 

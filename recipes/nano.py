@@ -1,4 +1,4 @@
-"""The embedded model from nothing: 2 M parameters for forms, receipts, tables and notices; `nano_more.py` goes on.
+"""The embedded model from nothing: 2 M parameters for forms, receipts, tables and notices; `nano_more.py` continues.
 
     ixc train recipes/nano.py --out runs/nano
 
@@ -8,7 +8,7 @@ numbers were changed on the way (pretrained/nano/training.json, dev/LOG.md), not
 
 from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
 from ixc.nano.drawn_config import NanoConfig
-from ixc.nano.stages.character_pretrain import VisionPretrainConfig
+from ixc.nano.stages.character_pretrain import CharacterPretrainConfig
 from ixc.nano.stages.joint import JointConfig
 from ixc.nano.stages.layout_lm import LayoutLmConfig
 from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
@@ -37,8 +37,8 @@ def recipe() -> NanoConfig:
     """Published shape, scaled down: width 128, 4 layers, for both the tower and the language model."""
     return NanoConfig(
         model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=IMAGE_TOKEN),
-        language=LayoutLmConfig(text=TEXT),
-        sight=VisionPretrainConfig(vision=VISION),
-        spelling=OcrAlignmentConfig(),
+        layout_lm=LayoutLmConfig(text=TEXT),
+        character_pretrain=CharacterPretrainConfig(vision=VISION),
+        ocr_alignment=OcrAlignmentConfig(),
         joint=JointConfig(),
     )

@@ -1,17 +1,17 @@
-"""The embedded model taken further: every kind of page, twenty fonts, worn pictures, up to 4K, a wider reader.
+"""The embedded model trained further: every kind of page, twenty fonts, degraded images, up to 4K.
 
     ixc train recipes/nano_more.py --out runs/more
 
-Goes on from the model in the package, which `nano.py` began, with everything from pixels: the tower alone spells, held
-to what the reader knows of it; the reader learns; then the tower with it; the model is the mean of what it was and what
-it has become. A reader narrower than this recipe's is widened by channels, heads and units that begin silent.
+Starts from the model in the package, which `nano.py` began. First the vision tower is aligned alone, with distillation
+from its features at the start; then the language model learns, and at the end the tower with it. The exported weights
+are the mean of the initial and the trained ones.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
 import ixc
-from ixc.nano.data.character_images import TextImageConfig
+from ixc.nano.data.character_images import CharacterImageConfig
 from ixc.nano.drawn_config import NanoConfig, read_recipe
 from ixc.nano.losses.attention_supervision import AttentionSupervision
 from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
@@ -36,7 +36,7 @@ FAMILY = PageFamily(
         ("sign", 0.05),
     ),
     fonts=tuple(fonts.TRAIN_FONTS),
-    worn=0.25,
+    degraded=0.25,
 )
 SHARES = (
     (1, 5, 14, 0.32),
@@ -46,41 +46,43 @@ SHARES = (
     (25, 1, 32, 0.035),
     (55, 1, 48, 0.015),
 )
-"""What a page of so many tiles costs grows faster than they do: few of the largest, to the end."""
+"""The cost of a page grows faster than its number of tiles, so there are few of the largest ones."""
 LAYERS = 6
-"""Of the decoder and of the tower; where the model begun from has fewer, silent ones are added."""
+"""Layers of the decoder and of the tower."""
 WIDTH, HEAD = 256, 32
-"""Of the decoder and of its heads."""
-POINTERS = (
+"""Width of the decoder and of its heads."""
+ATTENTION = (
     AttentionSupervision(layer=LAYERS - 1, head=3, weight=0.3),
-    AttentionSupervision(layer=LAYERS - 2, head=0, weight=0.25, at="asked"),
-    AttentionSupervision(layer=LAYERS - 2, head=4, weight=1.0, at="owner"),
-    AttentionSupervision(layer=LAYERS - 3, head=0, weight=0.15, at="weighed"),
-    AttentionSupervision(layer=2, head=2, weight=0.3, at="named"),
-    AttentionSupervision(layer=2, head=4, weight=0.2, at="beside"),
-    AttentionSupervision(layer=2, head=5, weight=0.2, at="above"),
-    AttentionSupervision(layer=3, head=1, weight=0.2, at="start"),
+    AttentionSupervision(layer=LAYERS - 2, head=0, weight=0.25, target="queried_word"),
+    AttentionSupervision(layer=LAYERS - 2, head=4, weight=1.0, target="value_owner"),
+    AttentionSupervision(layer=LAYERS - 3, head=0, weight=0.15, target="compared_values"),
+    AttentionSupervision(layer=2, head=2, weight=0.3, target="query_word_copy"),
+    AttentionSupervision(layer=2, head=4, weight=0.2, target="row_key"),
+    AttentionSupervision(layer=2, head=5, weight=0.2, target="column_header"),
+    AttentionSupervision(layer=3, head=1, weight=0.2, target="key_start"),
 )
-"""The last layer copies, the one before it finds what is asked for by where it stands, whether it is there, as the last
-of many or by what it amounts to, the one before that the amounts of two names; layer 2 finds the words of a question,
-and its heads that were added silent lead from values to their keys; one of layer 3 to how these begin."""
-SPELLING = OcrAlignmentConfig(
+"""The last layer copies. The layer before it attends to what is asked for by position or presence, to the last of
+counted things and to the owner of a value, the layer before that to two compared values. Layer 2 finds the words of a
+question and leads from values to their keys; a head of layer 3 leads to the first letters of keys."""
+OCR_ALIGNMENT = OcrAlignmentConfig(
     seed=73,
     steps=600,
     decay_from=200,
-    held=2.0,
+    feature_distill_weight=2.0,
     sparse=6.0,
-    near=0.0,
-    parts=2,
-    canvases=10,
+    glyph_mse_weight=0.0,
+    data_parallel=2,
+    images=10,
     family=FAMILY,
     pages=0.55,
-    lettering=TextImageConfig(sizes=(17, 25, 60), spread=0.22, others=(30, 96), apart=0.3, dark=0.2, textured=0.2),
+    text_images=CharacterImageConfig(
+        sizes=(17, 25, 60), spread=0.22, others=(30, 96), apart=0.3, dark=0.2, textured=0.2
+    ),
     muon_lr=0.01,
     adam_lr=8e-4,
     save_every=20,
 )
-"""Letters of titles too, which are few on a page and asked for most."""
+"""With large letters too: those of titles are few on a page and asked for most."""
 
 
 def recipe() -> NanoConfig:
@@ -92,21 +94,20 @@ def recipe() -> NanoConfig:
     text.num_attention_heads = text.num_key_value_heads = WIDTH // HEAD
     return replace(
         first,
-        begin=Path(ixc.__file__).parent / "pretrained" / "nano",
-        again=True,
-        kept=0.5,
-        quick=True,
+        init_from=Path(ixc.__file__).parent / "pretrained" / "nano",
+        continue_pretraining=True,
+        init_weight_average=0.5,
+        bf16_cpu=True,
         stored="float16",
-        language=replace(first.language, text=text, steps=0),
-        spelling=SPELLING,
+        ocr_alignment=OCR_ALIGNMENT,
         joint=replace(
             first.joint,
-            pointers=POINTERS,
-            bearings=(2, 1.5),
-            aloud=0.1,
-            drilled=True,
+            attention_supervision=ATTENTION,
+            probes=(2, 1.5),
+            copy_task_share=0.1,
+            extra_questions=True,
             family=FAMILY,
-            parts=2,
+            data_parallel=2,
             focused=True,
             seed=705,
             steps=1600,

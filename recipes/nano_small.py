@@ -7,10 +7,10 @@ schedule counts steps, never minutes, so the weights do not depend on the machin
 """
 
 from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
-from ixc.nano.data.character_images import TextImageConfig
+from ixc.nano.data.character_images import CharacterImageConfig
 from ixc.nano.data.curriculum import CurriculumStage
 from ixc.nano.drawn_config import NanoConfig
-from ixc.nano.stages.character_pretrain import VisionPretrainConfig
+from ixc.nano.stages.character_pretrain import CharacterPretrainConfig
 from ixc.nano.stages.joint import JointConfig
 from ixc.nano.stages.layout_lm import LayoutLmConfig
 from ixc.nano.stages.ocr_alignment import OcrAlignmentConfig
@@ -46,10 +46,10 @@ FAMILY = PageFamily(
     values=("code", "money", "number", "word"),
     longest=6,
 )
-LETTERING = TextImageConfig(
+TEXT_IMAGES = CharacterImageConfig(
     sizes=(25, 31, 40), spread=0.1, others=(26, 46), apart=0.1, shrunk=0.0, narrowed=0.0, scrambled=0.02
 )
-LESSONS = (
+CURRICULUM = (
     CurriculumStage(rows=1, columns=8, letters=(28, 40), words="short", pages=128, questions=1, short=1.0),
     CurriculumStage(rows=3, columns=4, letters=(28, 40), words="tiny", pages=80, questions=3, short=1.0),
     CurriculumStage(rows=6, columns=6, letters=(28, 40), words="tiny", pages=28, questions=6, short=0.5),
@@ -57,7 +57,7 @@ LESSONS = (
     CurriculumStage(rows=6, columns=12, letters=(28, 38), pages=16, questions=6, short=0.2),
     CurriculumStage(hd=1, pages=6, questions=10),
 )
-CLIMBED = (0.01, 0.01, 0.02, 0.04, 0.12, 0.80)
+FINAL_MIX = (0.01, 0.01, 0.02, 0.04, 0.12, 0.80)
 
 
 def recipe() -> NanoConfig:
@@ -65,35 +65,35 @@ def recipe() -> NanoConfig:
     return NanoConfig(
         threads=2,
         model=IxcConfig(vision_config=VISION, text_config=TEXT, image_token_id=IMAGE_TOKEN),
-        language=LayoutLmConfig(
+        layout_lm=LayoutLmConfig(
             text=TEXT,
             plora=False,
             family=FAMILY,
-            lessons=LESSONS,
-            climbed=CLIMBED,
+            curriculum=CURRICULUM,
+            final_mix=FINAL_MIX,
             steps=2150,
             decay_from=1400,
             advance=0.6,
             pace=0.38,
         ),
-        sight=VisionPretrainConfig(
+        character_pretrain=CharacterPretrainConfig(
             vision=VISION,
             family=FAMILY,
-            lettering=LETTERING,
+            text_images=TEXT_IMAGES,
             steps=1600,
             decay_from=950,
-            canvases=10,
+            images=10,
             blank=0.1,
             pace=0.5,
         ),
-        spelling=OcrAlignmentConfig(
-            family=FAMILY, lettering=LETTERING, steps=260, decay_from=100, pages=0.5, overviews=0.0, pace=0.5
+        ocr_alignment=OcrAlignmentConfig(
+            family=FAMILY, text_images=TEXT_IMAGES, steps=260, decay_from=100, pages=0.5, overviews=0.0, pace=0.5
         ),
         joint=JointConfig(
             family=FAMILY,
-            align_pages=((1, 200),),
-            align_steps=500,
-            align_pace=0.05,
+            projector_init_pages=((1, 200),),
+            projector_init_steps=500,
+            projector_init_pace=0.05,
             steps=230,
             shares=((1, 6, 10, 1.0),),
             pace=0.8,

@@ -1,7 +1,7 @@
-"""The paper's findings about resolution and layout, tried again on a scaled geometry.
+"""The paper's findings about resolution and layout, reproduced on a scaled geometry.
 
-pages (drawn from a number) -> views (setting and rule) -> eyes (tower, once) ---> pool (its features, stored)
-pages as symbols -> hand (language model, once)                                         |
-a variant and a seed: merge, projector, newline and separator anew, on the pool, with the hand -> scores (JSON)
-scores of all runs -> report (docs/findings.md)
+pages (drawn from a number) -> views (setting and partition) -> vision encoder (trained once) -> pool (stored features)
+pages as glyph tokens -> language model (trained once, then the start of every run)
+variant and seed: new merge, projector, newline and separator, trained on the pool with the language model -> scores
+scores of all runs (JSON) -> report (docs/findings.md)
 """

@@ -1,4 +1,4 @@
-"""Sections from other result files: time against image tokens (table 10), and the embedded model at 336 px."""
+"""Sections made from other result files: time against image tokens (table 10), the embedded model at 336 px."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from ixc.bench.result import BenchResult, BenchRow, read
 from studies.resolution import paper
 
 NANO = Path(ixc.__file__).parent / "pretrained" / "nano" / "scores.json"
-"""Scores of the embedded model, of `ixc eval synth --json`."""
+"""Scores of the embedded model (`ixc eval synth --json`)."""
 
 LARGEST = NANO.with_name("scores_hd55.json")
-"""Its scores on pages drawn for HD-55, of the same command with `--hd 55`."""
+"""Its scores on pages drawn for HD-55 (`ixc eval synth --hd 55 --json`)."""
 
 GROUPS = (
     "pages drawn for HD-9, asked at",
     "pages drawn for HD-55, asked at",
     "of these the pages of 3840x1600, asked at",
 )
-"""Its groups that are of resolution."""
+"""Groups of these scores about resolution."""
 
 NARROW = (
     "Where ours is less flat or less straight, it is the narrow model: attention, whose cost of a prefix grows with "
     "the square of the tokens and whose cost of a step grows with them, is a larger part of it than of the 7B widths."
 )
-"""Likely cause of what departs from the paper."""
+"""Likely cause of differences from the paper."""
 
 PREFIX, STEP = "prefill", "time per token"
-"""Names of the rows of table 10."""
+"""Names of the rows of the measurement."""
 
 
 def speed(benchmarks: Path) -> dict[str, Any] | None:
-    """Prefix time and time per token against image tokens, from the newest measurement."""
+    """Make the section on prefill time and time per token against image tokens, from the newest measurement."""
     files = sorted(benchmarks.glob("speed_*.json"), key=lambda path: path.stem[-6:])
     if not files:
         return None
@@ -78,7 +78,7 @@ def _subject(subject: str, prefix: list[BenchRow], steps: list[BenchRow]) -> lis
 
 
 def embedded() -> dict[str, Any] | None:
-    """Exact match of the shipped model by HD, real tiles of 336 px."""
+    """Make the section on the exact match of the shipped model by HD, at tiles of 336 px."""
     if not NANO.is_file():
         return None
     files = [NANO, *([LARGEST] if LARGEST.is_file() else [])]

@@ -1,13 +1,13 @@
-"""The pages of the studies: items of a key and two letters in rows or grids, over two pale digits of half a page.
+"""Pages of the studies: items of a key and two letters, in rows or grids, over two pale digits of half a page.
 
     K R T            what is the value of K?      value    =K      RT      needs letters large enough to read
     A M K   B Z E    last value in the row of A?  row      >A      ZE      needs to know where a row of tokens ends
     C A A   D O R    value below A?               below    vA      AA      needs both directions
                      the pale number?             large    ##      19      needs more than a tile at once
 
-A page is a pure function of its number; `number % FORMS` says which shape and size it has, so that pages of one grid
-of tiles under every setting are known before they are drawn. Half of the pages are large ones, drawn for HD-55, half of
-them have a quarter of the pixels. All keys and all values of a page are different.
+A page is a pure function of its number; `number % FORMS` says which shape and size it has, so that pages with the
+same grid of tiles at every setting are known before they are drawn. Half of the pages are large, drawn for HD-55, half
+have a quarter of the pixels. All keys and all values of a page are different.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from ixc.synth import fonts
 from ixc.synth.page import DrawnPage, PageQuestion, PlacedText, text_width
 
 ASPECTS = (0.4, 0.5, 0.625, 0.75, 0.9, 1.1, 1.33, 1.6, 2.0, 2.5)
-"""Width through height."""
+"""Width divided by height."""
 
 FORMS = 2 * len(ASPECTS)
-"""Shapes and sizes of pages: `number % FORMS` is odd for the small ones."""
+"""Number of shapes and sizes of pages: `number % FORMS` is odd for the small ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sort:
-    """A sort of pages: how large, how small its letters."""
+    """A sort of pages: area and font sizes."""
 
     area: int
-    """Pixels."""
+    """Area in pixels."""
     letters: tuple[int, int]
-    """Smallest and largest font size, pixels; one for each page, even on a logarithm."""
+    """Smallest and largest font size, pixels; one size per page, log-uniform."""
 
 
 SORTS = {
@@ -45,21 +45,21 @@ SORTS = {
     "small": Sort(area=160_000, letters=(9, 18)),
     "8k": Sort(area=4 * 640_000, letters=(9, 30)),
 }
-"""`full`: HD-55 keeps letters at 0.85 to 1.0 of their size. `small` needs a quarter of its tiles. `8k`: both sides of
-`full` twice; in no training."""
+"""`full`: HD-55 keeps letters at 0.85 to 1.0 of their size. `small`: a quarter of the tiles. `8k`: twice the sides of
+`full`, in no training."""
 
 SIZES = ((9, 13), (13, 18), (18, 24), (24, 31))
-"""Classes of font sizes of the scores, the second figure excluded."""
+"""Classes of font sizes in the scores, upper bounds excluded."""
 
 ITEMS = (6, 20)
 """Fewest and most items of a page in rows; grids have 2 x 2 to 24."""
 
 KINDS = ("value", "row", "below", "large")
-"""Of questions."""
+"""Kinds of question."""
 
 FONT = "DejaVuSans"
-SPREAD = 2.2  # font sizes between the left edges of two characters of an item: few of them share a token
-CELL, PITCH = 6.4, 2.9  # font sizes between the left edges of two items, and between two baselines, at least
+SPREAD = 2.2  # distance of the left edges of an item's characters in font sizes: few share a token
+CELL, PITCH = 6.4, 2.9  # smallest distance of two items' left edges, and of two baselines, in font sizes
 PALE, BLACK = (218, 218, 218), (0, 0, 0)
 GRID_MOST = 24
 
@@ -76,7 +76,7 @@ def shape(number: int, sort: str | None = None) -> tuple[int, int]:
 
 
 def draw(number: int, sort: str | None = None) -> DrawnPage:
-    """The page of a number; `sort`: key of `SORTS`, instead of the number's own."""
+    """Draw the page of a number; `sort`: key of `SORTS` instead of the number's own."""
     width, height = shape(number, sort)
     area, letters = SORTS[sort or sort_of(number)].area, SORTS[sort or sort_of(number)].letters
     rng = np.random.default_rng([number, area, 23])
@@ -94,21 +94,21 @@ def draw(number: int, sort: str | None = None) -> DrawnPage:
 
 
 def items(rng: Generator, count: int) -> list[tuple[str, str]]:
-    """Keys of one letter and values of two, of the same alphabet: what is learned of the one serves the other."""
+    """Draw keys of one letter and values of two, from one alphabet, so that learning one helps the other."""
     keys = [chr(65 + k) for k in rng.permutation(26)[:count]]
     pairs = rng.choice(26 * 26, count, replace=False)
     return [(key, chr(65 + pair // 26) + chr(65 + pair % 26)) for key, pair in zip(keys, pairs, strict=True)]
 
 
 def put(page: DrawnPage, item: str, *, x: int, y: int, size: int) -> None:
-    """Adds an item, its characters apart."""
+    """Add an item with its characters apart."""
     for i, character in enumerate(item):
         left = x + round(i * SPREAD * size)
         page.texts.append(PlacedText(string=character, x=left, y=y, size=size, bold=True, ink=BLACK))
 
 
 def paint(page: DrawnPage) -> Image.Image:
-    """Its pixels, RGB: what `data.synth.paint` draws, without colours and five times as fast."""
+    """Render a page as RGB: as `ixc.synth.render.paint`, but without colours and five times as fast."""
     image = Image.new("L", (page.width, page.height), 255)
     pen = ImageDraw.Draw(image)
     for text in page.texts:
@@ -118,24 +118,24 @@ def paint(page: DrawnPage) -> Image.Image:
 
 
 def letter_size(page: DrawnPage) -> int:
-    """Font size of its items, pixels."""
+    """Font size of the items, pixels."""
     return page.texts[-1].size
 
 
 def size_class(page: DrawnPage) -> str:
-    """`9-12`, `13-18` ...: one of `SIZES`; larger letters are of the last."""
+    """Class of the font size, `9-12`, `13-17` ...; larger sizes belong to the last of `SIZES`."""
     low, high = next((pair for pair in SIZES if letter_size(page) < pair[1]), SIZES[-1])
     return f"{low}-{high - 1}"
 
 
 def asked(rng: Generator, page: DrawnPage, count: int, *, large: bool = True) -> list[PageQuestion]:
-    """So many questions: one about the large number, the others of every other kind with the same chance."""
+    """Sample `count` questions: one about the large number, the others of every other kind equally likely."""
     whole = [q for q in page.questions if q.kind == "large"][: int(large)]
     return whole + choose(rng, [q for q in page.questions if q.kind != "large"], count - len(whole))
 
 
 def _large(page: DrawnPage, rng: Generator) -> None:
-    """Two pale digits across the middle, larger than a tile from HD-9 on."""
+    """Add two pale digits across the middle, larger than a tile from HD-9 on."""
     size = round(min(0.9 * page.width / 1.3, 0.9 * page.height / 0.8) * rng.uniform(0.65, 0.95))
     number = str(rng.integers(10, 100))
     x = (page.width - text_width(number, FONT, size)) / 2 + rng.uniform(-0.04, 0.04) * page.width
@@ -145,15 +145,15 @@ def _large(page: DrawnPage, rng: Generator) -> None:
     page.questions.append(PageQuestion(kind="large", question="##", answer=number))
 
 
-def _room(page: DrawnPage, size: int) -> tuple[int, int]:
+def _capacity(page: DrawnPage, size: int) -> tuple[int, int]:
     """Most items in a line, and most lines."""
     return int((page.width - size) / (CELL * size)), int((page.height - size) / (PITCH * size))
 
 
 def _grid(page: DrawnPage, rng: Generator, size: int) -> list[list[tuple[int, int]]]:
-    """Left ends of baselines on an even grid of 2 x 2 and more."""
+    """Draw the positions of items on an even grid of 2 x 2 and more."""
     page.kind = "grid"
-    wide, high = _room(page, size)
+    wide, high = _capacity(page, size)
     columns = int(rng.integers(2, min(wide, 6) + 1))
     rows = int(rng.integers(2, min(high, GRID_MOST // columns) + 1))
     right = rng.uniform(CELL * size, min((page.width - size) / columns, 2.5 * CELL * size))
@@ -164,9 +164,9 @@ def _grid(page: DrawnPage, rng: Generator, size: int) -> list[list[tuple[int, in
 
 
 def _rows(page: DrawnPage, rng: Generator, size: int) -> list[list[tuple[int, int]]]:
-    """Left ends of baselines in ragged rows of one item and more, anywhere down the page."""
+    """Draw the positions of items in ragged rows of one item and more, anywhere on the page."""
     page.kind = "rows"
-    wide, high = _room(page, size)
+    wide, high = _capacity(page, size)
     count = int(rng.integers(ITEMS[0], min(ITEMS[1], wide * high) + 1))
     rows = int(np.clip(round(count / rng.uniform(1.5, 4.5)), -(-count // wide), min(high, count)))
     lengths = np.ones(rows, int)
@@ -184,7 +184,7 @@ def _rows(page: DrawnPage, rng: Generator, size: int) -> list[list[tuple[int, in
 
 
 def ask(page: DrawnPage, lines: list[list[tuple[str, str]]], grid: bool) -> None:
-    """Adds every question about the items, (key, value) by line; `grid`: items of two lines stand below each other."""
+    """Add every question about the items, (key, value) by line; `grid`: items of two lines are below each other."""
     for row, line in enumerate(lines):
         for column, (key, value) in enumerate(line):
             _question(page, "value", f"={key}", value)

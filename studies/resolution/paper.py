@@ -1,4 +1,4 @@
-"""The paper's own figures for the studies: InternLM-XComposer2-4KHD, arXiv 2404.06512, figure 5 and tables 6 to 9.
+"""Figures of the paper for the studies: InternLM-XComposer2-4KHD, arXiv 2404.06512, figure 5 and tables 6 to 9.
 
 Doc, Info and Text on their validation sets, Chart on its test set, MMB on EN-test, SEED on 2,000 questions; MME is
 a sum of points, the others are per cent.
@@ -10,7 +10,7 @@ COLUMNS = ("Doc", "Info", "Text", "Chart", "MMB", "MME", "SEED")
 """Benchmarks, in the order of the rows."""
 
 READING = ("Doc", "Info", "Text")
-"""Those whose mean stands beside ours: they ask for text on large pages."""
+"""Benchmarks whose mean is compared with ours: they ask for text on large pages."""
 
 Row = tuple[float, ...]
 
@@ -52,5 +52,5 @@ COST = (
 
 
 def reading(row: Row) -> float:
-    """Mean over `READING`, per cent."""
+    """Compute the mean over `READING`, per cent."""
     return sum(row[COLUMNS.index(name)] for name in READING) / len(READING)

@@ -1,4 +1,4 @@
-"""The plots of the findings: ours with intervals on the left, the paper's figures on the right. SVG."""
+"""Plots of the findings as SVG: our figures with intervals on the left, the paper's on the right."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ COLOURS = ("#1a5fb4", "#e66100", "#26a269", "#813d9c", "#63452c", "#a51d2d")
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line or one row of points."""
+    """A line or a row of points."""
 
     name: str
-    """For the legend."""
+    """Name in the legend."""
     values: tuple[Estimate | float | None, ...]
-    """One for each place on the axis, per cent."""
+    """One value for each position on the axis, per cent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One diagram."""
+    """A diagram."""
 
     title: str
-    """Above it."""
+    """Title above it."""
     places: tuple[str, ...]
     """Names along the axis."""
     series: tuple[Series, ...]
-    """What is drawn."""
+    """Series to draw."""
     lines: bool = True
-    """Points of a series are joined."""
+    """Join the points of a series."""
 
 
 def plot(panels: Sequence[Panel]) -> str:
-    """Diagrams side by side."""
+    """Draw diagrams side by side."""
     tall = HEIGHT + 16 * max(len(panel.series) for panel in panels)
     parts = [tag("g", _panel(panel), transform=f"translate({number * WIDTH} 0)") for number, panel in enumerate(panels)]
     return document("".join(parts), width=WIDTH * len(panels), height=tall, font_size=11)
 
 
 def _bounds(panel: Panel) -> tuple[float, float]:
-    """A range of the vertical axis in tens that holds everything."""
+    """Range of the vertical axis, in multiples of ten, that contains all values."""
     found: list[float] = []
     for series in panel.series:
         for value in series.values:

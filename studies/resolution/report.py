@@ -1,4 +1,4 @@
-"""docs/findings.md and its plots, from result files alone; no figure is typed.
+"""Write docs/findings.md and its plots from result files; no figure is typed.
 
 RESULTS/*.json (runs), the newest benchmarks/speed_*.json (time), pretrained/nano/scores.json (336 px)
     -> sections -> findings.md and findings_*.svg beside it
@@ -18,20 +18,20 @@ from studies.resolution.results import Run, load
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A study on the page."""
+    """Section of a study on the page."""
 
     name: str
-    """For the file of its plot."""
+    """Part of the file name of its plot."""
     title: str
     """Heading."""
     lines: list[str]
     """Markdown below it."""
     panels: Sequence[Panel] = ()
-    """Its plot; none = no plot."""
+    """Panels of its plot; none = no plot."""
 
 
 def write(results: Path, page: Path, *, benchmarks: Path) -> Path:
-    """Writes the page and its plots.
+    """Write the page and its plots.
 
     Args:
         results: folder of the runs.
@@ -53,10 +53,10 @@ def write(results: Path, page: Path, *, benchmarks: Path) -> Path:
 
 
 def made(results: Path, *, benchmarks: Path, stem: str = "findings") -> tuple[str, dict[str, str]]:
-    """The page, and its plots by file name. Arguments and errors as `write`."""
+    """Make the page, and its plots by file name. Arguments and errors as `write`."""
     runs = load(results)
     if not runs and not list(benchmarks.glob("speed_*.json")):
-        raise DataError(f"{results} holds no runs; make some: ixc bench ablate")
+        raise DataError(f"{results} holds no runs; make some: python -m studies.resolution")
     sections = all_sections(runs, benchmarks)
     lines = [*words.opening(runs), "", *verdicts.table(runs), ""] if runs else [*words.no_runs(), ""]
     plots = {}
@@ -72,6 +72,6 @@ def made(results: Path, *, benchmarks: Path, stem: str = "findings") -> tuple[st
 
 
 def all_sections(runs: dict[str, dict[int, Run]], benchmarks: Path) -> list[Section]:
-    """The studies that results are there for, in the paper's order."""
+    """Make the sections that have results, in the paper's order."""
     found = [*(study(runs) for study in studies.STUDIES), costs.speed(benchmarks), costs.embedded()]
     return [Section(**each) for each in found if each]

@@ -6,8 +6,7 @@ some 900 tokens. Partition, layout, newline, separator, overview, merging and Pa
 
 from __future__ import annotations
 
-from ixc.inference.model_folder import EMBEDDED
-from ixc.model.configuration import IxcConfig, IxcVisionConfig
+from ixc.model.configuration import IxcConfig, IxcTextConfig, IxcVisionConfig
 from ixc.nano.data.glyph_tokens import TOKEN
 
 TILE = 112
@@ -17,7 +16,7 @@ SIDE = TILE // TOKEN
 """Tokens on a side of a tile."""
 
 LEGIBLE = (8.0, 80.0)
-"""Smallest and largest letters, canvas pixels of the font size, that an eye is asked to name."""
+"""Smallest and largest font size, canvas pixels, whose characters are labels."""
 
 VISION = IxcVisionConfig(
     hidden_size=96,
@@ -27,17 +26,33 @@ VISION = IxcVisionConfig(
     image_size=TILE,
     hidden_act="gelu",
 )
-"""The tower of the studies."""
+"""The vision tower of the studies."""
 
-TEXT = IxcConfig.from_pretrained(EMBEDDED).text_config
-"""The language model of the studies: the embedded model's shape, for it begins from that one's weights."""
+TEXT = IxcTextConfig(
+    vocab_size=128,
+    hidden_size=128,
+    intermediate_size=352,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+    max_position_embeddings=32768,
+    rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+    plora_r=8,
+    plora_alpha=8,
+    plora_qkv_r=8,
+    plora_qkv_alpha=16,
+    plora_dropout=0.0,
+    eos_token_id=2,
+)
+"""The language model of the studies. Its shape is frozen: it is that of the embedded model's second version, from which
+all result files were made, and does not follow the model that is shipped today."""
 
 IMAGE_TOKEN = 102
 """`<ImageHere>` of the character tokenizer."""
 
 
 def config(*, merge: str = "concat", newline: bool = True, overview: bool = True) -> IxcConfig:
-    """The model of the studies under the switches of the paper's tables 7 to 9."""
+    """Build the model of the studies under the switches of the paper's tables 7 to 9."""
     return IxcConfig(
         vision_config=VISION.to_dict(),
         text_config=TEXT.to_dict(),

@@ -1,4 +1,4 @@
-"""The studies on the scaled geometry, one function each: runs -> heading, table, plot, or None where runs are missing.
+"""The studies, one function each: runs -> heading, table, plot, or None where runs are missing.
 
 The main figure is the exact match of questions about text on `full` pages, the mean of seeds with its interval; a
 difference is taken seed by seed.
@@ -35,7 +35,7 @@ PARTS = {
 }
 """Columns of a comparison."""
 CLASSES = {f"{low}-{high - 1} px": Part(size=f"{low}-{high - 1}") for low, high in pages.SIZES}
-"""Columns by size of letters."""
+"""Columns by font size."""
 SMALLEST, *_, LARGEST = CLASSES
 
 
@@ -45,7 +45,7 @@ def _there(runs: Runs, points: Sequence[Point]) -> bool:
 
 
 def _table(runs: Runs, rows: Mapping[str, Point], parts: Mapping[str, Part]) -> list[str]:
-    """Settings by parts of the answers."""
+    """Make a table of settings by selections of answers."""
     lines = [f"| | {' | '.join(parts)} | image tokens | seeds |", "|---|" + "---:|" * (len(parts) + 2)]
     for name, (variant, view) in rows.items():
         found = [over_seeds(runs[variant], view, part) for part in parts.values()]
@@ -57,7 +57,7 @@ def _table(runs: Runs, rows: Mapping[str, Point], parts: Mapping[str, Part]) -> 
 
 
 def _tokens(variant: str, view: str, parts: Mapping[str, Part]) -> float:
-    """Mean image tokens of the pages that the first column is of."""
+    """Mean number of image tokens of the pages of the first column."""
     rule, hd = view.rsplit("-", 1)
     sort = next(iter(parts.values())).sort or "full"
     made, forms = VARIANTS[variant], range(sort == "small", pages.FORMS, 2)
@@ -66,7 +66,7 @@ def _tokens(variant: str, view: str, parts: Mapping[str, Part]) -> float:
 
 
 def _gaps(runs: Runs, name: str, first: Point, second: Point, parts: Mapping[str, Part]) -> str:
-    """A row of differences, second minus first."""
+    """Make a row of differences, second minus first."""
     pair = (runs[first[0]], first[1]), (runs[second[0]], second[1])
     found = [difference(*pair, part) for part in parts.values()]
     seeds = max((e.seeds for e in found if e), default=0)
@@ -99,7 +99,7 @@ TRAINED = {
     "HD-25": ("hd25", "original-25"),
     "HD-25 + 55": ("4khd", "original-55"),
 }
-"""Setting of training -> variant at its own setting."""
+"""Variant at its own setting, by setting of training."""
 
 
 def resolution(runs: Runs) -> dict[str, Any] | None:
@@ -136,7 +136,7 @@ BEYOND = {
     "HD-25 at HD-30": ("hd25", "original-30"),
     "HD-25 at HD-55": ("hd25", "original-55"),
 }
-"""Training at inference."""
+"""Variant and setting, by settings of training and inference."""
 
 
 def inference(runs: Runs) -> dict[str, Any] | None:
@@ -165,13 +165,13 @@ def inference(runs: Runs) -> dict[str, Any] | None:
 
 
 PLACES = 5
-"""Names that fit along the axis of a plot; further groups of settings are in the tables only."""
+"""Most names along the axis of a plot; further groups of settings are in the tables only."""
 
 
 def _pairs(
     runs: Runs, name: str, title: str, pairs: Sequence[tuple[dict[str, Point], str]], theirs: Mapping[str, paper.Row]
 ) -> dict[str, Any] | None:
-    """Tables of settings and differences from the first of each group."""
+    """Make tables of settings with the differences from the first of each group."""
     lines: list[str] = []
     places: dict[str, Point] = {}
     for rows, less in pairs:
@@ -280,4 +280,4 @@ def beyond(runs: Runs) -> dict[str, Any] | None:
 STUDIES: tuple[Callable[[Runs], dict[str, Any] | None], ...] = (
     resolution, inference, overview, newline, merges, layouts, partitions, beyond,
 )  # fmt: skip
-"""In the order of the page."""
+"""Studies in the order of the page."""

@@ -1,4 +1,4 @@
-"""What is trained and what is asked of it: twelve variants, the settings each is examined at."""
+"""The twelve trained variants and the settings at which each is evaluated."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from studies.resolution.views import ANYRES, View
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way to train; every one sees the same pages in the same order."""
+    """A way to train; all variants see the same pages in the same order."""
 
     views: tuple[View, ...]
-    """Settings of training; several take turns by chance, evenly."""
+    """Settings of training, drawn with equal probability."""
     exams: tuple[View, ...]
-    """Settings its weights are examined at, the main one first."""
+    """Settings of the evaluation, the main one first."""
     large: tuple[View, ...] = ()
-    """Settings at which it reads the 8K-like pages."""
+    """Settings of the evaluation on 8K-like pages."""
     merge: str = "concat"
-    """Key of `model.merge.MERGE`."""
+    """Name of a projector merge of `ixc.model.projector_merge`."""
     newline: bool = True
     """A newline ends every row of tokens."""
     overview: bool = True
     """Overview and separator come first."""
     seeds: tuple[int, ...] = field(default=(1, 2, 3))
-    """Of the data's order and of what begins anew."""
+    """Seeds of the order of the data and of the new modules."""
 
 
 def _at(*hds: int, rule: str = "original") -> tuple[View, ...]:
@@ -35,7 +35,7 @@ MIXED = _at(25, 55)
 """The paper's 4KHD setting."""
 
 FITTED = _at(9, 25, 55)
-"""Settings of the pages that merge and projector learn to name characters on, before any variant's own training."""
+"""Settings of the fit of merge and projector, before any variant's own training."""
 
 VARIANTS = {
     "hd9": Variant(views=_at(9), exams=_at(9, 16, 25)),
@@ -57,4 +57,4 @@ VARIANTS = {
     "hd25-fit": Variant(views=_at(25, rule="fit"), exams=_at(25, rule="fit")),
     "hd25-native": Variant(views=_at(25, rule="native"), exams=_at(25, rule="native")),
 }
-"""By name."""
+"""The variants by name."""

@@ -1,9 +1,10 @@
-"""Ours against the paper's, study by study: the same direction, none beyond the noise, or the other way."""
+"""Compare our differences with the paper's: same direction, none beyond the noise, or the opposite."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from studies.resolution import paper
 from studies.resolution.results import Estimate, Part, Run, difference
@@ -11,7 +12,7 @@ from studies.resolution.words import gap
 
 Runs = Mapping[str, Mapping[int, Run]]
 FLAT = 0.5
-"""Points of the paper's mean below which it calls a difference none."""
+"""Points of the paper's mean below which a difference counts as none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Claim:
     """A difference that the paper reports."""
 
     words: str
-    """What is compared, second less first."""
+    """Description of the comparison, second minus first."""
     first: tuple[str, str]
     """Variant and setting."""
     second: tuple[str, str]
@@ -27,11 +28,11 @@ class Claim:
     theirs: float | None
     """The paper's difference, points (mean of Doc, Info and Text); None = only in words."""
     sign: int
-    """What it says: 1 better, -1 worse, 0 no difference."""
+    """The paper's direction: 1 better, -1 worse, 0 no difference."""
     part: Part = field(default_factory=Part)
-    """Which of our answers are compared."""
+    """Our answers that are compared."""
     cause: str = ""
-    """Likely cause where ours is another; printed only then."""
+    """Likely cause where ours differs; printed only then."""
 
 
 def _points(first: paper.Row, second: paper.Row) -> float:
@@ -42,9 +43,9 @@ R = paper.RESOLUTION
 _HD9, _4KHD = R["HD-9", "HD-9"], R["HD-25 + 55", "HD-55"]
 
 
-def _claim(words: str, first: tuple[str, str], second: tuple[str, str], theirs: float, **more: object) -> Claim:
+def _claim(words: str, first: tuple[str, str], second: tuple[str, str], theirs: float, **more: Any) -> Claim:
     sign = 0 if abs(theirs) < FLAT else 1 if theirs > 0 else -1
-    return Claim(words=words, first=first, second=second, theirs=theirs, sign=sign, **more)  # type: ignore[arg-type]
+    return Claim(words=words, first=first, second=second, theirs=theirs, sign=sign, **more)
 
 
 CLAIMS = (
@@ -83,11 +84,11 @@ CLAIMS = (
           second=("anyres9", "anyres-9"), theirs=None, sign=-1,
           cause="both are near the floor: at HD-9 most letters of full pages are too small under either"),
 )  # fmt: skip
-"""In the order of the page."""
+"""Claims in the order of the page."""
 
 
 def verdict(claim: Claim, ours: Estimate) -> str:
-    """`agrees`, `no difference beyond the noise` or `disagrees`."""
+    """Return `agrees`, `disagrees`, or that there is no difference beyond the noise of seeds."""
     if ours.seeds < 2:
         return "one seed: no verdict"
     sign = 1 if ours.low > 0 else -1 if ours.high < 0 else 0
@@ -97,7 +98,7 @@ def verdict(claim: Claim, ours: Estimate) -> str:
 
 
 def table(runs: Runs) -> list[str]:
-    """The findings in one table, and the likely causes of what is not as in the paper."""
+    """Make the table of findings, with likely causes where ours differ from the paper."""
     lines = ["**In short** (points of exact match; the paper's are the mean of Doc, Info and Text):", ""]
     lines += ["| | ours | seeds | the paper | |", "|---|---:|---:|---:|---|"]
     causes = []

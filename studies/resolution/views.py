@@ -1,9 +1,9 @@
-"""How a study looks at a page: a setting and a rule, what the tower gets to see, and what a perfect eye would read.
+"""Views of a page: partition and tiles at a setting, ground-truth glyph tokens, and the order of image tokens.
 
-original, native, fit   the package's partition rules
+original, native, fit   the package's partitions
 anyres                  LLaVA-NeXT's any-resolution rule (Liu et al. 2024) with every grid of at most `hd` tiles:
                         of all grids the one that keeps the most pixels, of equals the one with the least padding;
-                        the picture is centred in it, and rows and columns of tokens that show only padding are
+                        the image is centred in it, and rows and columns of tokens that hold only padding are
                         left out of the sequence. Its overview has no newlines, and no separator follows it.
 """
 
@@ -29,27 +29,27 @@ ANYRES = "anyres"
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A setting."""
+    """A setting: HD-n and partition."""
 
     hd: int
-    """Most tiles."""
+    """Largest number of tiles."""
     rule: str = "original"
-    """Key of `geometry.RULES`, or `anyres`."""
+    """Partition of `ixc.core.tiling`, or `anyres`."""
 
     @property
     def name(self) -> str:
-        """For files: `original-25`."""
+        """Name in files: `original-25`."""
         return f"{self.rule}-{self.hd}"
 
     def place(self, width: int, height: int) -> Partition:
-        """Where the tiles of a page go."""
+        """Partition of a page of this size."""
         if self.rule == ANYRES:
             return anyres(width, height, hd=self.hd)
         return partition(width, height, hd=self.hd, rule=self.rule, tile=TILE)
 
 
 def anyres(width: int, height: int, *, hd: int) -> Partition:
-    """The grid of LLaVA-NeXT's rule under `hd` tiles, and the picture centred in it."""
+    """Partition by LLaVA-NeXT's rule with at most `hd` tiles, the image centred in the grid."""
     best = (-1, 0)
     chosen = (1, 1, width, height)
     for rows in range(1, hd + 1):
@@ -70,26 +70,26 @@ def anyres(width: int, height: int, *, hd: int) -> Partition:
 
 
 def shown(page: DrawnPage, place: Partition) -> Tensor:
-    """Overview and tiles, normalised: (1 + h * w, 3, 112, 112)."""
+    """Render overview and tiles, normalised: (1 + h * w, 3, 112, 112)."""
     cut = torch.from_numpy(tiles(resize_to_canvas(paint(page), partition=place), tile=TILE))
     return all_views(cut, [(place.grid_h, place.grid_w)], with_overview=True)
 
 
 def written(page: DrawnPage, place: Partition) -> np.ndarray:
-    """Of every token of overview and tiles its characters and rows: (1 + h * w, 16, SLOTS + 2).
+    """Characters and rows of every token of overview and tiles: (1 + h * w, 16, SLOTS + 2).
 
-    Codes, 0 = nothing; then 1 where a character stands in the upper, in the lower row of patches.
+    Codes, 0 = no character; then 1 where a character is in the upper, in the lower row of patches.
     """
     view, local = (np.concatenate(grid, -1) for grid in page_grids(page, place, side=SIDE, legible=LEGIBLE))
     cut = local.reshape(place.grid_h, SIDE, place.grid_w, SIDE, -1).transpose(0, 2, 1, 3, 4)
     return np.concatenate([view[None], cut.reshape(-1, SIDE, SIDE, cut.shape[-1])]).reshape(-1, SIDE * SIDE, SLOTS + 2)
 
 
-def symbols(page: DrawnPage, place: Partition, *, newline: bool, overview: bool) -> GlyphTokens:
-    """What a perfect eye reads, in the model's order under the switches; any-resolution pages in theirs."""
+def glyph_tokens(page: DrawnPage, place: Partition, *, newline: bool, overview: bool) -> GlyphTokens:
+    """Glyph tokens of a page in the model's order with these switches; any-resolution pages in their own."""
     view, local = page_grids(page, place, side=SIDE, legible=LEGIBLE)
     if place.rule == ANYRES:
-        top, bottom, left, right = bare(place)
+        top, bottom, left, right = unpadded(place)
         local = (local[0][top:bottom, left:right], local[1][top:bottom, left:right])
         return joined(with_newlines(*view, newline=False), with_newlines(*local, newline=newline), separator=False)
     rest = with_newlines(*local, newline=newline)
@@ -97,15 +97,15 @@ def symbols(page: DrawnPage, place: Partition, *, newline: bool, overview: bool)
 
 
 def tokens(place: Partition, *, newline: bool, overview: bool) -> int:
-    """Image tokens of a page in the model's order under the switches."""
+    """Number of image tokens of a page with these switches."""
     if place.rule == ANYRES:
-        top, bottom, left, right = bare(place)
+        top, bottom, left, right = unpadded(place)
         return SIDE * SIDE + (bottom - top) * (right - left + newline)
     return num_image_tokens(place.grid_h, place.grid_w, side=SIDE, newline=newline, overview=overview)
 
 
-def bare(place: Partition) -> tuple[int, int, int, int]:
-    """Rows and columns of tokens (top, bottom, left, right; far ends excluded) that show more than padding."""
+def unpadded(place: Partition) -> tuple[int, int, int, int]:
+    """Rows and columns of tokens with more than padding: (top, bottom, left, right), ends excluded."""
     return (
         place.pad_top // TOKEN,
         SIDE * place.grid_h - place.pad_bottom // TOKEN,
@@ -115,11 +115,13 @@ def bare(place: Partition) -> tuple[int, int, int, int]:
 
 
 def sequence(seen: Tensor, place: Partition, *, newline: Tensor | None, separator: Tensor | None) -> Tensor:
-    """Image tokens of one page in the model's order.
+    """Arrange the image tokens of one page in the model's order.
 
     Args:
         seen: (1 + h * w, 16, D), the overview first.
-        newline, separator: (D,), or None for none; without a separator there is no overview, but for any-resolution.
+        place: the partition.
+        newline: (D,), or None for none.
+        separator: (D,), or None for none; the overview is then left out too, except for any-resolution.
 
     Returns:
         (N, D).
@@ -128,7 +130,7 @@ def sequence(seen: Tensor, place: Partition, *, newline: Tensor | None, separato
     if place.rule != ANYRES:
         kept = seen if separator is not None else seen[1:]
         return assemble(kept, [grid], newline=newline, separator=separator)[0]
-    top, bottom, left, right = bare(place)
+    top, bottom, left, right = unpadded(place)
     rows = mosaic(seen[1:], grid, None).unflatten(0, (SIDE * place.grid_h, -1))[top:bottom, left:right]
     if newline is not None:
         rows = torch.cat([rows, newline.expand(len(rows), 1, -1)], 1)

@@ -1,9 +1,9 @@
-"""The tower of the studies, trained once: every patch of a tile names the letters and digits whose centre it holds.
+"""The vision tower of the studies, trained once to classify, for every patch, the characters centred in it.
 
-    canvas full of words, or a page of the studies -> tiles and overviews -> VisionTower -> head -> characters a patch
+    page full of words, or a page of the studies -> tiles and overviews -> VisionTower -> head -> characters of a patch
 
-All variants look through this tower and none changes it (the paper starts from CLIP and lets it learn). The method is
-that of `train.sight`; the head is thrown away.
+All variants use this tower, frozen (the paper starts from CLIP and trains it). The method is that of
+`nano.stages.character_pretrain`; the head is dropped.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from torch.nn import functional as F
 from ixc.core.tiling import Partition
 from ixc.nano import state
 from ixc.nano.data.glyph_tokens import PATCH, seen_on
-from ixc.nano.stages.character_pretrain import CODES, CharacterClassifier, window_labels
+from ixc.nano.stages.character_pretrain import CODES, DrawnCharacterClassifier, window_labels
 from ixc.nano.stages.layout_lm import optimisers, rate_at, set_rate
 from ixc.synth.page import DrawnPage, PlacedText, text_width
 from studies.resolution import pages, views
 from studies.resolution.scale import LEGIBLE, TILE, VISION
 from studies.resolution.views import View
 
-log_to = logging.getLogger(__name__)
-CANVAS, CUT = 16, 4  # tiles of a canvas and on its side
+logger = logging.getLogger(__name__)
+TILES, TILES_A_SIDE = 16, 4  # of a page full of words
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-SEEN, LATER = (8.0, 46.0), (8.0, 34.0)  # font sizes of a canvas in the two rounds, canvas pixels
-BEGIN, GENTLE = 24.0, 350  # the smallest letters of the first step; step from which on SEEN holds
-FROM = 10**9  # page numbers from here on are for training the start
+SEEN, LATER = (8.0, 46.0), (8.0, 34.0)  # font sizes of words in the two rounds, canvas pixels
+BEGIN, GENTLE = 24.0, 350  # smallest font size at the first step; step from which on SEEN holds
+FROM = 10**9  # page numbers from here on train the start
 
 
 @dataclass(frozen=True, kw_only=True)
-class EyesRecipe:
-    """Numbers of the stage."""
+class VisionEncoderConfig:
+    """Options of the training of the vision tower."""
 
     seed: int = 3
     steps: int = 1800
@@ -47,25 +47,25 @@ class EyesRecipe:
     """Step at which the second round begins: characters as far apart as those of items, half the rate."""
     decay_from: int = 600
     """Step of the first round from which the rate falls to 0 at its end; in the second round it falls all the way."""
-    canvases: tuple[int, int] = (2, 1)
-    """Canvases full of words a step of the two rounds, 16 tiles each."""
+    images: tuple[int, int] = (2, 1)
+    """Pages full of words a step, in the two rounds, 16 tiles each."""
     pages: int = 2
-    """Pages of the studies a step: the overview and the six tiles with most letters."""
+    """Pages of the studies a step: of each the overview and the tiles with most letters."""
     tiles: int = 6
-    """Tiles of a page."""
+    """Tiles of a page of the studies."""
     overviews: tuple[int, int] = (8, 14)
-    """Overviews alone, from `decay_from` on and in the second round: large numbers are few beside the letters."""
+    """Further overviews a step, from `decay_from` on and in the second round: large numbers are rarer than letters."""
     muon_lr: float = 0.02
     adam_lr: float = 2e-3
     blank: float = 0.3
-    """Weight of the label `nothing`."""
+    """Weight of the class `no character`."""
     save_every: int = 100
 
 
-def canvas(rng: Generator, seen: float, *, apart: bool) -> tuple[DrawnPage, Partition]:
-    """A square full of words that is seen as 4 x 4 tiles, its letters at `seen` canvas pixels, or far apart."""
+def word_page(rng: Generator, seen: float, *, apart: bool) -> tuple[DrawnPage, Partition]:
+    """Draw a square page full of words for 4 x 4 tiles, with letters of `seen` canvas pixels, optionally far apart."""
     size = max(9, round(seen / rng.uniform(0.3, 1.3)))
-    side = round(CUT * TILE * size / seen)
+    side = round(TILES_A_SIDE * TILE * size / seen)
     page = DrawnPage(kind="words", width=side, height=side, font=pages.FONT, ink=pages.PALE)
     y = rng.uniform(0.5, 1.5) * size
     while y < side + 0.3 * size:
@@ -82,11 +82,11 @@ def canvas(rng: Generator, seen: float, *, apart: bool) -> tuple[DrawnPage, Part
                 wide = text_width(word, pages.FONT, size)
             x += wide + rng.uniform(0.3, 2.5) * size
         y += rng.uniform(1.0, 2.5) * size
-    return page, View(hd=CANVAS).place(side, side)
+    return page, View(hd=TILES).place(side, side)
 
 
 def labels(page: DrawnPage, place: Partition) -> np.ndarray:
-    """Characters of every patch of overview and tiles: (1 + h * w, P, R) codes, 0 = nothing."""
+    """Label every patch of overview and tiles: (1 + h * w, P, R) codes, 0 = no character."""
     codes, x, y, sizes = seen_on(page, place)
     window = TILE // PATCH
     near = (sizes >= LEGIBLE[0]) & (sizes <= LEGIBLE[1])
@@ -100,13 +100,13 @@ def labels(page: DrawnPage, place: Partition) -> np.ndarray:
     return np.stack(found)
 
 
-def batch(rng: Generator, recipe: EyesRecipe, step: int) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, 112, 112) normalised, labels (N, P, R)."""
+def batch(rng: Generator, recipe: VisionEncoderConfig, step: int) -> tuple[Tensor, Tensor]:
+    """Draw tiles (N, 3, 112, 112), normalised, and labels (N, P, R)."""
     pictures, named = [], []
     apart = step >= recipe.second
     low, high = LATER if apart else (BEGIN + (SEEN[0] - BEGIN) * min(1.0, step / GENTLE), SEEN[1])
-    for _ in range(recipe.canvases[apart]):
-        page, place = canvas(rng, exp(rng.uniform(log(low), log(high))), apart=apart)
+    for _ in range(recipe.images[apart]):
+        page, place = word_page(rng, exp(rng.uniform(log(low), log(high))), apart=apart)
         pictures.append(views.shown(page, place)[1:])
         named.append(torch.from_numpy(labels(page, place)[1:]))
     for _ in range(recipe.pages):
@@ -126,48 +126,48 @@ def batch(rng: Generator, recipe: EyesRecipe, step: int) -> tuple[Tensor, Tensor
     return torch.cat(pictures), torch.cat(named)
 
 
-def run(recipe: EyesRecipe, out: Path) -> tuple[CharacterClassifier, float]:
-    """Train, or go on from `out/eyes.pt`; the tower with its head, and the share of characters it names (a mean)."""
+def run(recipe: VisionEncoderConfig, out: Path) -> tuple[DrawnCharacterClassifier, float]:
+    """Train, or resume from `out/vision_encoder.pt`; returns the classifier and its running share of characters."""
     first = batch(np.random.default_rng([recipe.seed, 1]), recipe, GENTLE)[0]
-    spotter = CharacterClassifier(VISION, seed=recipe.seed, pixels=first)
-    optims = optimisers(spotter, spotter.tower.encoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
+    classifier = DrawnCharacterClassifier(VISION, seed=recipe.seed, pixels=first)
+    optims = optimisers(classifier, classifier.tower.encoder.layers, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     set_rate(optims, 1.0)
-    step, accuracy, path = 0, 0.0, out / "eyes.pt"
-    if (saved := state.load(path)) is not None:
-        spotter.load_state_dict(saved["spotter"])
+    step, accuracy, path = 0, 0.0, out / "vision_encoder.pt"
+    if (saved := state.load(path, old="eyes.pt")) is not None:
+        classifier.load_state_dict(saved["classifier"])
         for optim, kept in zip(optims, saved["optims"], strict=True):
             optim.load_state_dict(kept)
         step, accuracy = saved["step"], saved["accuracy"]
     while step < recipe.steps:
-        loss, right = _step(spotter, optims, recipe, step)
+        loss, right = _step(classifier, optims, recipe, step)
         step += 1
         accuracy = right if step < 3 else 0.97 * accuracy + 0.03 * right
         if step % 50 == 0:
-            log_to.info("eyes: step %d loss %.3f characters %.3f", step, loss, accuracy)
+            logger.info("step %d loss %.3f characters %.3f", step, loss, accuracy)
         if step % recipe.save_every == 0 or step == recipe.steps:
-            kept = {"spotter": spotter.state_dict(), "optims": [o.state_dict() for o in optims]}
+            kept = {"classifier": classifier.state_dict(), "optims": [o.state_dict() for o in optims]}
             state.save(kept | {"step": step, "accuracy": accuracy}, path)
-    return spotter, accuracy
+    return classifier, accuracy
 
 
-def rate(recipe: EyesRecipe, step: int) -> float:
-    """Share of the peak."""
+def rate(recipe: VisionEncoderConfig, step: int) -> float:
+    """Learning rate as a share of the peak."""
     if step < recipe.second:
         return rate_at(step, steps=recipe.second, decay_from=recipe.decay_from)
     return 0.5 * rate_at(step - recipe.second, steps=recipe.steps - recipe.second, decay_from=0)
 
 
 def _step(
-    spotter: CharacterClassifier, optims: list[torch.optim.Optimizer], recipe: EyesRecipe, number: int
+    classifier: DrawnCharacterClassifier, optims: list[torch.optim.Optimizer], recipe: VisionEncoderConfig, number: int
 ) -> tuple[float, float]:
-    """Loss, and the share of characters named rightly."""
+    """Train one step; returns the loss and the share of characters recognised."""
     pixels, named = batch(np.random.default_rng([recipe.seed, 2, number]), recipe, number)
     weight = torch.ones(CODES)
     weight[0] = recipe.blank
-    logits = spotter(pixels, None)
+    logits = classifier(pixels, None)
     loss = F.cross_entropy(logits.flatten(0, 2), named.flatten(), weight=weight)
     loss.backward()
-    nn.utils.clip_grad_norm_(spotter.parameters(), 1.0)
+    nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
     set_rate(optims, rate(recipe, number))
     for optim in optims:
         optim.step()

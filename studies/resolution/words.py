@@ -1,4 +1,4 @@
-"""What the page says in words; every number in them is computed."""
+"""Text of docs/findings.md; every number in it is computed."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def gap(found: Estimate | None) -> str:
 
 
 def no_runs() -> list[str]:
-    """Until the first run is there."""
+    """Text of the page without runs."""
     return f"""# The paper's findings, tried again
 
-Made by `ixc bench ablate`; no figure is typed by hand. **None of the studies' own runs is
+Made by `python -m studies.resolution`; no figure is typed by hand. **None of the studies' own runs is
 among the results**: {len(VARIANTS)} variants on tiles of {scale.TILE} px, three seeds each. Until they are, this page
 holds what other measurements say.
 """.splitlines()
 
 
 def opening(runs: Runs) -> list[str]:
-    """What was done, plainly."""
+    """Text at the top of the page: method, pages, intervals."""
     count = sum(len(each) for each in runs.values())
     first = next(iter(next(iter(runs.values())).values()))
     recipe, start = first["recipe"], first["start"]
@@ -45,17 +45,17 @@ def opening(runs: Runs) -> list[str]:
     vision, learner = scale.VISION, recipe["learner"]
     return f"""# The paper's findings, tried again
 
-Made by `ixc bench ablate` from the files in `studies/resolution/results`; no figure is typed by hand.
+Made by `python -m studies.resolution` from the files in `studies/resolution/results`; no figure is typed by hand.
 
 **What this is.** A scaled geometry: tiles of {scale.TILE} px instead of 336, each {scale.SIDE**2} tokens instead
 of 144, so that HD-55 is some 900 tokens. Partition, layout, newline, separator, overview, merging and Partial LoRA
 are the code of the real model. The tower is {vision.hidden_size} wide with {vision.num_hidden_layers} layers, the
-language model {start.get("width", 128)} wide with {start["layers"]}. Both are trained once, as the paper starts
+language model {start["width"]} wide with {start["layers"]}. Both are trained once, as the paper starts
 from CLIP and InternLM2: the tower on letters (it names {start["characters"]:.0%} of the characters of its last
-training canvases, down to {scale.LEGIBLE[0]:.0f} px), the language model, begun from the embedded model's, on
+training images, down to {scale.LEGIBLE[0]:.0f} px), the language model, begun from the embedded model's, on
 these pages without pixels, with newlines, overview and the any-resolution order switched at random, so that it
-favours no variant. From such perfect eyes it reads {start["lessons"][-4]:.0%}, {start["lessons"][-3]:.0%},
-{start["lessons"][-2]:.0%} and {start["lessons"][-1]:.0%} of the answers at HD-9, 16, 25 and 55 (running means,
+favours no variant. From such glyph tokens it reads {start["curriculum"][-4]:.0%}, {start["curriculum"][-3]:.0%},
+{start["curriculum"][-2]:.0%} and {start["curriculum"][-1]:.0%} of the answers at HD-9, 16, 25 and 55 (running means,
 letters of {scale.LEGIBLE[0]:.0f} px and more as seen). The tower then stands still, unlike the paper's. Merge,
 projector, newline and separator begin anew for every seed. {learner["fit_steps"]} steps teach them to name
 characters (the same for all variants of one merge, on pages at HD-9, 25 and 55), then {learner["steps"]} steps
@@ -78,15 +78,16 @@ change.
 
 
 def closing(runs: Runs) -> list[str]:
-    """What it cost."""
+    """Text at the end of the page: cost."""
     every = [run for each in runs.values() for run in each.values()]
     hours = sum(run["cpu_seconds"] for run in every) / 3600
     start = max((run["start"] for run in every), key=lambda s: sum(s["cpu_seconds"].values()))["cpu_seconds"]
-    parts = ", ".join(f"{name} {seconds / 60:.0f} min" for name, seconds in start.items())
+    parts = ", ".join(f"{name.replace('_', ' ')} {seconds / 60:.0f} min" for name, seconds in start.items())
     return [
         "## Cost",
         "",
         f"The runs took {hours:.1f} h of one core, start and stored features {sum(start.values()) / 3600:.1f} h",
-        f"({parts}), in CPU time of one thread (torch {every[0]['recipe']['torch']}); time that was lost to",
-        "a kill is not in it. `ixc bench ablate` makes all of it again, and begins no finished run a second time.",
+        f"({parts}), in CPU time",
+        f"of one thread (torch {every[0]['recipe']['torch']}); time that was lost to a kill is not in it.",
+        "`python -m studies.resolution` makes all of it again, and begins no finished run a second time.",
     ]

@@ -280,14 +280,14 @@ def test_synth_draws_the_same_pages_again(run: Run, tmp_path: Path) -> None:
 def test_synth_writes_conversations_fit_to_learn_from(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "forms"
     assert run("synth", out, "-n", 4, "--hd", 1, "--format", "conversations")[0] == 0
-    talks = [json.loads(line) for line in (out / "talks.jsonl").read_text().splitlines()]
+    talks = [json.loads(line) for line in (out / "conversations.jsonl").read_text().splitlines()]
     assert not (out / QUESTIONS).exists()
     for talk in talks:
         assert (out / talk["image"][0]).is_file()
         assert [turn["from"] for turn in talk["conversations"][:2]] == ["user", "assistant"]
         assert talk["conversations"][0]["value"].startswith("<ImageHere>")
         assert "<ImageHere>" not in "".join(turn["value"] for turn in talk["conversations"][1:])
-    assert run("data", "check", out / "talks.jsonl")[0] == 0
+    assert run("data", "check", out / "conversations.jsonl")[0] == 0
 
 
 @pytest.mark.parametrize(("option", "words"), [("--hd", "no pages for HD-2"), ("--format", "no format '2'")])

@@ -36,7 +36,7 @@ def both(given: list[Tensor], *, prefix: int, questions: int) -> list[list[Tenso
     """Output and gradients, in float32 and quick."""
     found = []
     for wanted in (False, True):
-        with bf16_cpu.quick(wanted=wanted):
+        with bf16_cpu.bf16_products(wanted=wanted):
             out, _ = attend_packed(
                 torch.nn.Identity(), *given, None, scaling=32**-0.5, prefix=prefix, questions=questions
             )
@@ -50,66 +50,68 @@ def both(given: list[Tensor], *, prefix: int, questions: int) -> list[list[Tenso
     ("batch", "heads", "prefix", "questions", "length"),
     [(1, 1, 1, 0, 0), (1, 2, 16, 1, 16), (1, 2, 37, 3, 5), (2, 4, 160, 5, 23), (1, 2, 48, 2, 17), (1, 8, 700, 9, 33)],
 )
-def test_attention_and_its_gradients(batch: int, heads: int, prefix: int, questions: int, length: int) -> None:
+def test_attend_packed_and_its_gradients(batch: int, heads: int, prefix: int, questions: int, length: int) -> None:
     given = drawn(batch, heads, prefix + questions * length)
     for exact, fast in zip(*both(given, prefix=prefix, questions=questions), strict=True):
         assert (exact - fast).norm() < ROUNDING * exact.norm() + 1e-3
 
 
 @here
-def test_without_an_order_all_of_the_prefix_is_seen() -> None:
+def test_attend_without_causality() -> None:
     given = drawn(2, 3, 75)
-    with bf16_cpu.quick():
+    with bf16_cpu.bf16_products():
         fast = bf16_cpu.attend(*given, prefix=75, questions=0, scaling=0.2, causal=False)
     exact = torch.nn.functional.scaled_dot_product_attention(*given, scale=0.2)
     assert (exact - fast).norm() < ROUNDING * exact.norm()
 
 
 @here
-def test_large_scores_neither_overflow_nor_drown() -> None:
+def test_attend_with_large_scores() -> None:
     query, key, value = (x.detach() for x in drawn(1, 1, 64))
     query, key = query * 60, key * 60
-    with bf16_cpu.quick():
+    with bf16_cpu.bf16_products():
         out = bf16_cpu.attend(query, key, value, prefix=64, questions=0, scaling=1.0)
     assert out.isfinite().all()
     assert torch.allclose(out[0, 0, 0], value[0, 0, 0], atol=0.02)
 
 
 @here
-def test_what_a_head_looks_at_is_told_either_way() -> None:
+def test_attention_recorder_records_in_both_types() -> None:
     given = drawn(1, 4, 60 + 3 * 7)
-    pointers = (
+    attention_supervision = (
         AttentionSupervision(layer=0, head=2, weight=1.0),
-        AttentionSupervision(layer=0, head=1, weight=1.0, at="beside"),
+        AttentionSupervision(layer=0, head=1, weight=1.0, target="row_key"),
     )
     looks = []
     for wanted in (False, True):
-        gaze = AttentionRecorder(pointers=pointers)
+        recorder = AttentionRecorder(attention_supervision=attention_supervision)
         layer = SimpleNamespace(layer_idx=0)
-        with bf16_cpu.quick(wanted=wanted):
-            attend_packed(layer, *given, None, scaling=0.2, prefix=60, questions=3, gaze=gaze)  # pyright: ignore[reportArgumentType]
-        looks.append((gaze.given[pointers[0]], *gaze.read[pointers[1]]))
+        with bf16_cpu.bf16_products(wanted=wanted):
+            attend_packed(layer, *given, None, scaling=0.2, prefix=60, questions=3, recorder=recorder)  # pyright: ignore[reportArgumentType]
+        looks.append(
+            (recorder.attention[attention_supervision[0]], *recorder.queries_and_keys[attention_supervision[1]])
+        )
     for exact, fast in zip(*looks, strict=True):
         assert exact.shape == fast.shape
         assert (exact - fast).norm() < 2 * ROUNDING * exact.norm()
 
 
 @here
-def test_quick_ends_with_its_block() -> None:
-    assert not bf16_cpu.is_quick()
-    with bf16_cpu.quick():
-        assert bf16_cpu.is_quick()
+def test_bf16_products_end_with_their_block() -> None:
+    assert not bf16_cpu.is_active()
+    with bf16_cpu.bf16_products():
+        assert bf16_cpu.is_active()
         assert torch.get_float32_matmul_precision() == "medium"
-    assert not bf16_cpu.is_quick()
+    assert not bf16_cpu.is_active()
     assert torch.get_float32_matmul_precision() == "highest"
 
 
 @here
 @pytest.mark.parametrize("shape", [(3, 40, 24), (2, 24, 40), (1, 32, 32)])
-def test_updates_are_orthogonal_either_way(shape: tuple[int, int, int]) -> None:
+def test_orthogonalise_in_both_types(shape: tuple[int, int, int]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     exact = orthogonalise(matrices)
-    with bf16_cpu.quick():
+    with bf16_cpu.bf16_products():
         fast = orthogonalise(matrices)
     assert fast.dtype == torch.float32
     assert (exact - fast).norm() < 0.03 * exact.norm()
@@ -117,14 +119,14 @@ def test_updates_are_orthogonal_either_way(shape: tuple[int, int, int]) -> None:
 
 @here
 @pytest.mark.parametrize("frozen", [False, True])
-def test_maps_and_their_gradients(frozen: bool) -> None:
+def test_linear_and_its_gradients(frozen: bool) -> None:
     """Of many rows: those of few are left to torch."""
     layer = torch.nn.Linear(24, 40).requires_grad_(not frozen)
     for rows in (bf16_cpu.MANY, 7):
         x = torch.randn(2, rows // 2 + 1, 24, generator=torch.Generator().manual_seed(0)).requires_grad_()
         found = []
         for wanted in (False, True):
-            with bf16_cpu.quick(wanted=wanted):
+            with bf16_cpu.bf16_products(wanted=wanted):
                 y = layer(x)
             assert y.dtype == torch.float32
             assert (y.grad_fn.name() == "_MapBackward") == (wanted and rows == bf16_cpu.MANY)
@@ -136,13 +138,13 @@ def test_maps_and_their_gradients(frozen: bool) -> None:
 
 
 @here
-def test_partial_maps_and_their_gradients() -> None:
+def test_plora_linear_and_its_gradients() -> None:
     layer = PLoRALinear(24, 40, r=4, alpha=4.0)
     torch.nn.init.normal_(layer.Plora_B.weight)
     x = torch.randn(2, 90, 24, generator=torch.Generator().manual_seed(0)).requires_grad_()
     found = []
     for wanted in (False, True):
-        with bf16_cpu.quick(wanted=wanted):
+        with bf16_cpu.bf16_products(wanted=wanted):
             y = layer(x, ((4, 50), (60, 70)))
             found.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
     for exact, fast in zip(*found, strict=True):
@@ -150,15 +152,15 @@ def test_partial_maps_and_their_gradients() -> None:
         assert 0 < (exact - fast).norm() < ROUNDING * exact.norm()
 
 
-def test_without_units_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_products_without_avx512_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bf16_cpu, "library", lambda: None)
-    with bf16_cpu.quick():
-        assert not bf16_cpu.is_quick()
+    with bf16_cpu.bf16_products():
+        assert not bf16_cpu.is_active()
         assert torch.get_float32_matmul_precision() == "highest"
 
 
 @here
-def test_a_step_of_the_joint_stage_is_nearly_the_same(tmp_path: Path) -> None:
+def test_joint_step_in_both_types(tmp_path: Path) -> None:
     """Tower and reader with heads as wide as the kernel's: the same pages, loss and gradients but for rounding."""
     losses, learned = [], []
     for wanted in (False, True):
@@ -166,11 +168,13 @@ def test_a_step_of_the_joint_stage_is_nearly_the_same(tmp_path: Path) -> None:
         text, vision = plan.model.text_config, plan.model.vision_config
         text.hidden_size = vision.hidden_size = 64
         text.head_dim = 32
-        recipe = replace(plan.joint, pointers=(AttentionSupervision(layer=0, head=1, weight=0.3),), tower_from=0.0)
+        recipe = replace(
+            plan.joint, attention_supervision=(AttentionSupervision(layer=0, head=1, weight=0.3),), tower_from=0.0
+        )
         joint = Joint(plan.model, recipe, tmp_path)
         prepare(joint.model.model.language_model)
         torch.nn.init.normal_(joint.model.model.language_model.layers[0].attention.wo.base.weight, std=0.05)
-        with bf16_cpu.quick(wanted=wanted):
+        with bf16_cpu.bf16_products(wanted=wanted):
             losses.append(joint.joint_step()[0])
         learned.append([o.state[p]["momentum"] for o in joint.optims[:1] for g in o.param_groups for p in g["params"]])
     assert losses[0] == pytest.approx(losses[1], rel=2e-3)

@@ -1,18 +1,19 @@
-"""The page from made-up results: means, intervals, verdicts and the paper's figures; the committed one is new."""
+"""docs/findings.md from made-up results: means, intervals, verdicts, the paper's figures; and that it is current."""
 
+import json
 from pathlib import Path
 
 import pytest
-from studies.tiny import made_up
+from studies.resolution_plan import made_up
 
 from ixc.errors import DataError
 from studies.resolution import paper, report
-from studies.resolution.results import estimate
+from studies.resolution.results import estimate, load, read
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_interval_is_students() -> None:
+def test_estimate_has_students_interval() -> None:
     found = estimate([1.0, 2.0, 3.0])
     assert found is not None
     # s = 1, t(0.975, 2) = 4.303: 2 +- 4.303 / sqrt(3)
@@ -23,13 +24,13 @@ def test_the_interval_is_students() -> None:
     assert (one.low, one.high, one.seeds) == (4.0, 4.0, 1)
 
 
-def test_the_mean_of_the_papers_reading_benchmarks() -> None:
+def test_reading_is_the_mean_of_three_benchmarks() -> None:
     assert paper.reading(paper.RESOLUTION["HD-9", "HD-9"]) == pytest.approx((79.4 + 50.5 + 73.8) / 3)
 
 
-def test_page_of_made_up_results(tmp_path: Path) -> None:
-    made_up(tmp_path / "ablate", right={"hd9": 40, "hd16": 45, "hd9-no-overview": 47, "4khd-resampler": 20})
-    text, plots = report.made(tmp_path / "ablate", benchmarks=ROOT / "benchmarks")
+def test_made_from_made_up_results(tmp_path: Path) -> None:
+    made_up(tmp_path / "results", right={"hd9": 40, "hd16": 45, "hd9-no-overview": 47, "4khd-resampler": 20})
+    text, plots = report.made(tmp_path / "results", benchmarks=ROOT / "benchmarks")
     assert "| HD-16 less HD-9, each trained so | **+5.0 ± 0.0** | 3 | +5.9 | agrees |" in text
     assert "| HD-9 without overview less with | **+7.0 ± 0.0** | 3 | -2.2 | disagrees |" in text
     assert "| HD-9 | 42.0 ± 2.5 |" in text  # 41, 42, 43
@@ -41,13 +42,31 @@ def test_page_of_made_up_results(tmp_path: Path) -> None:
     assert all(f"({name})" in text and drawn.startswith("<svg") for name, drawn in plots.items())
 
 
-def test_no_results_say_how_to_make_some(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="ixc bench ablate"):
+def test_made_without_results_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"python -m studies\.resolution"):
         report.made(tmp_path, benchmarks=tmp_path)
 
 
-def test_the_committed_page_is_what_the_files_give() -> None:
+def test_made_equals_the_committed_page() -> None:
     text, plots = report.made(ROOT / "studies/resolution/results", benchmarks=ROOT / "benchmarks")
     assert (ROOT / "docs/findings.md").read_text(encoding="utf-8") == text
     for name, drawn in plots.items():
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == drawn
+
+
+def test_load_refuses_language_models_of_two_shapes(tmp_path: Path) -> None:
+    made_up(tmp_path / "results", right={})
+    path = tmp_path / "results" / "hd9-4.json"
+    run = json.loads((tmp_path / "results" / "hd9-1.json").read_text())
+    path.write_text(json.dumps(run | {"seed": 4, "start": run["start"] | {"width": 256, "layers": 6}}))
+    with pytest.raises(DataError, match=r"128 wide with 4 layers \(36, .*\) and 256 wide with 6 layers \(1, hd9-4"):
+        load(tmp_path / "results")
+
+
+def test_read_maps_the_keys_of_older_files() -> None:
+    run = read(ROOT / "studies/resolution/results/hd9-1.json")
+    assert (run["start"]["width"], run["start"]["layers"]) == (128, 4)
+    assert run["start"]["cpu_seconds"].keys() == {"vision_encoder", "language_model", "pool", "fit"}
+    assert run["recipe"]["learner"]["glyph_mse_weight"] == 0.02
+    assert run["recipe"]["vision_encoder"]["images"] == [2, 1]
+    assert len(run["start"]["curriculum"]) == 8

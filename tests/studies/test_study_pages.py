@@ -1,4 +1,4 @@
-"""Pages of the studies: every answer is the only one, and what the tower is shown is where the labels say."""
+"""Pages and views of the studies: every answer is unique, and tiles, labels and tokens have one order."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def wanted(kind: str, key: str, at: dict[str, tuple[int, int]]) -> str:
 
 
 @pytest.mark.parametrize("sort", [None, "8k"])
-def test_answers_can_be_read_off_the_places_of_the_items(sort: str | None) -> None:
+def test_ask_answers_follow_from_the_positions(sort: str | None) -> None:
     kinds = set()
     for number in NUMBERS:
         page = pages.draw(number, sort)
@@ -48,7 +48,7 @@ def test_answers_can_be_read_off_the_places_of_the_items(sort: str | None) -> No
     assert kinds == set(pages.KINDS)
 
 
-def test_items_lie_on_the_page_and_apart() -> None:
+def test_draw_keeps_items_on_the_page_and_apart() -> None:
     for number in NUMBERS:
         page = pages.draw(number)
         for t in page.texts[1:]:
@@ -61,37 +61,37 @@ def test_items_lie_on_the_page_and_apart() -> None:
                 assert abs(x - other_x) >= 5 * size or abs(y - other_y) >= 2 * size
 
 
-def test_the_fast_brush_draws_what_the_slow_one_draws() -> None:
+def test_paint_equals_the_general_renderer() -> None:
     for number in (3, 8):
         page = pages.draw(number)
         fast, slow = (np.asarray(brush(page), int) for brush in (pages.paint, paint))
         assert np.abs(fast - slow).max() <= 6  # letters over the pale digits are blended in another order
 
 
-def test_any_resolution_takes_the_grid_that_keeps_most_pixels() -> None:
+def test_anyres_takes_the_grid_that_keeps_most_pixels() -> None:
     # 1.6 : 1 under nine tiles of 112 px: 4 x 2 keeps 358 x 224 px, 3 x 3 only 336 x 210
     place = View(hd=9, rule=ANYRES).place(1600, 1000)
     assert (place.grid_w, place.grid_h, place.resized_width, place.resized_height) == (4, 2, 358, 224)
     assert place.pad_left + place.resized_width + place.pad_right == 4 * TILE
     # 45 px of padding on a side are one column of tokens of 28 px
-    top, bottom, left, right = views.bare(place)
+    top, bottom, left, right = views.unpadded(place)
     assert (top, bottom, left, right) == (0, 2 * SIDE, 1, 4 * SIDE - 1)
 
 
 @pytest.mark.parametrize("newline", [True, False])
 @pytest.mark.parametrize("overview", [True, False])
 @pytest.mark.parametrize("rule", ["original", "native", ANYRES])
-def test_symbols_sequence_and_count_have_one_order(newline: bool, overview: bool, rule: str) -> None:
+def test_glyph_tokens_sequence_and_tokens_agree(newline: bool, overview: bool, rule: str) -> None:
     page = pages.draw(7)
     place = View(hd=9, rule=rule).place(page.width, page.height)
-    symbols = views.symbols(page, place, newline=newline, overview=overview)
+    glyph_tokens = views.glyph_tokens(page, place, newline=newline, overview=overview)
     seen = torch.from_numpy(views.written(page, place)[..., :6]).float()
     marks = torch.full((2, 6), -1.0)
     kept = marks[0] if newline else None
     order = views.sequence(seen, place, newline=kept, separator=marks[1] if overview else None)
     count = views.tokens(place, newline=newline, overview=overview)
-    assert len(symbols.marks) == len(order) == count
-    chars = np.where((symbols.marks > 0)[:, None], -1, symbols.chars)
+    assert len(glyph_tokens.special) == len(order) == count
+    chars = np.where((glyph_tokens.special > 0)[:, None], -1, glyph_tokens.chars)
     assert np.array_equal(order.numpy().astype(int), chars)
     if rule != ANYRES:
         assert (

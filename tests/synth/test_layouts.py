@@ -94,7 +94,7 @@ def test_yes_and_no_come_equally_often() -> None:
     assert set(drawn) == {"yes", "no"}
 
 
-def test_yes_is_there_and_no_is_not() -> None:
+def test_general_questions_yes_no() -> None:
     for page, q in answers("yes_no"):
         found = re.fullmatch(r"Is (\S+) in the image\?", q.question)
         if found:
@@ -102,14 +102,14 @@ def test_yes_is_there_and_no_is_not() -> None:
             assert there == (q.answer == "yes"), (q, named(page))
 
 
-def test_what_is_absent_is_absent() -> None:
+def test_general_questions_absent() -> None:
     for page, q in answers("absent"):
         word = q.question.removeprefix("What is the ").removesuffix(" number?")
         assert q.answer == ABSENT
         assert not any(word.lower() in t.string.lower() for t in page.texts)
 
 
-def test_where_names_the_third_that_holds_the_ink() -> None:
+def test_general_questions_where_names_the_third_with_the_ink() -> None:
     """The pixels that a word adds to its line lie where the answer says; drawing knows nothing of the answer."""
     checked = 0
     for page, q in answers("where"):
@@ -128,8 +128,8 @@ def test_where_names_the_third_that_holds_the_ink() -> None:
     assert checked > 40
 
 
-def test_characters_follow_the_turn_of_a_sign() -> None:
-    page = next(p for n in range(40) if abs((p := compose(n, kind="sign", hd=4)).turn) > 3 and p.questions)
+def test_characters_follow_the_rotation() -> None:
+    page = next(p for n in range(40) if abs((p := compose(n, kind="sign", hd=4)).rotation) > 3 and p.questions)
     page.ink, page.paper, page.ground = (0, 0, 0), (255, 255, 255), "plain"
     page.shapes.clear()
     ink = np.asarray(paint(page).convert("L")) < 128
@@ -143,9 +143,9 @@ def test_characters_follow_the_turn_of_a_sign() -> None:
 
 
 @pytest.mark.parametrize("name", GROUNDS)
-def test_every_ground_stays_near_its_paper(name: str) -> None:
+def test_ground_stays_near_the_paper(name: str) -> None:
     page = compose(3, kind="sign", hd=1)
-    page.ground, page.turn = name, 0.0
+    page.ground, page.rotation = name, 0.0
     page.texts.clear()
     page.shapes.clear()
     pixels = np.asarray(paint(page)).astype(int)
@@ -153,47 +153,47 @@ def test_every_ground_stays_near_its_paper(name: str) -> None:
     assert (np.ptp(pixels, axis=(0, 1)).max() > 3) == (name != "plain")
 
 
-DRILLS = [(page, drill) for page in PAGES for drill in page.drills]
+EXTRA = [(page, extra) for page in PAGES for extra in page.extra_questions]
 
 
-def test_drills_of_every_kind_are_there() -> None:
-    assert {drill.kind for _, drill in DRILLS} == {"where", "yes_no", "larger", "whose", "section", "panel"}
+def test_extra_questions_of_every_kind() -> None:
+    assert {extra.kind for _, extra in EXTRA} == {"where", "yes_no", "larger", "whose", "section", "panel"}
 
 
-def test_a_drilled_word_stands_in_its_third() -> None:
-    for page, drill in DRILLS:
-        if drill.kind != "where":
+def test_extra_questions_where() -> None:
+    for page, extra in EXTRA:
+        if extra.kind != "where":
             continue
-        word = drill.question.removeprefix("Where is ").removesuffix("?")
+        word = extra.question.removeprefix("Where is ").removesuffix("?")
         whole = "".join(text.string for text in page.texts)
         _, x, y = characters(page)
         at = slice(whole.index(word), whole.index(word) + len(word))
         column, row = (int(3 * v[at].mean() / size) for v, size in ((x, page.width), (y, page.height)))
-        assert PLACES[row][column] == drill.answer, (drill, named(page))
+        assert PLACES[row][column] == extra.answer, (extra, named(page))
 
 
-def test_drilled_amounts_are_those_of_the_chart() -> None:
-    for page, drill in DRILLS:
+def test_extra_questions_of_charts() -> None:
+    for page, extra in EXTRA:
         amounts = {
             re.split(" (?:of|in) ", q.question.rstrip("?"), maxsplit=1)[1]: int(q.answer.rstrip("%"))
             for q in page.questions
             if q.kind in ("bar", "point", "slice")
         }
-        if drill.kind == "whose":
-            assert amounts[drill.answer] == int(drill.question.rstrip("?").split(" ")[-1])
-        if drill.kind == "larger":
-            one, other = drill.question.removeprefix("Is ").removesuffix("?").split(" larger than ")
-            assert drill.answer == ("yes" if amounts[one] > amounts[other] else "no")
+        if extra.kind == "whose":
+            assert amounts[extra.answer] == int(extra.question.rstrip("?").split(" ")[-1])
+        if extra.kind == "larger":
+            one, other = extra.question.removeprefix("Is ").removesuffix("?").split(" larger than ")
+            assert extra.answer == ("yes" if amounts[one] > amounts[other] else "no")
 
 
-def test_a_drilled_word_stands_below_its_heading() -> None:
-    for page, drill in DRILLS:
-        if drill.kind in ("section", "panel"):
-            word = drill.question.removesuffix("?").split(" ")[-1]
-            heads = {d.answer for d in page.drills if d.kind == drill.kind}
+def test_extra_questions_of_sections() -> None:
+    for page, extra in EXTRA:
+        if extra.kind in ("section", "panel"):
+            word = extra.question.removesuffix("?").split(" ")[-1]
+            heads = {d.answer for d in page.extra_questions if d.kind == extra.kind}
             strings = [text.string for text in page.texts]
             at = next(i for i, s in enumerate(strings) if word in s.split(" ") and s not in heads)
-            assert next(s for s in reversed(strings[:at]) if s in heads) == drill.answer, (drill, named(page))
-        if drill.kind == "yes_no":
-            word = drill.question.removeprefix("Is ").removesuffix(" in the image?")
-            assert any(word in text.string for text in page.texts) == (drill.answer == "yes")
+            assert next(s for s in reversed(strings[:at]) if s in heads) == extra.answer, (extra, named(page))
+        if extra.kind == "yes_no":
+            word = extra.question.removeprefix("Is ").removesuffix(" in the image?")
+            assert any(word in text.string for text in page.texts) == (extra.answer == "yes")

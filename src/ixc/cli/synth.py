@@ -1,7 +1,8 @@
-"""`ixc synth`: drawn documents with exact questions, worn on request."""
+"""`ixc synth`: draw documents with exact questions, optionally degraded."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ SYNTH_EXAMPLES = (
     "ixc synth ./pages",
     "ixc synth ./receipts -n 100 --seed 5000 --kind receipt",
     "ixc synth ./forms -n 200 --kind form --hd 4 --format conversations",
-    "ixc synth ./scans -n 50 --kind invoice --hd 16 --turn 1.5 --noise 8 --jpeg 40",
+    "ixc synth ./scans -n 50 --kind invoice --hd 16 --rotate 1.5 --noise 8 --jpeg 40",
 )
 
 _KINDS = (
@@ -26,27 +27,34 @@ def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")],
     count: Annotated[int, typer.Option("-n", "--count", help="Documents to draw.")] = 20,
     seed: Annotated[
-        int, typer.Option("--seed", help="Number of the first document; the same number, the same page.")
+        int, typer.Option("--seed", help="Number of the first document; the same number gives the same page.")
     ] = 0,
     kind: Annotated[str | None, typer.Option("--kind", help=_KINDS)] = None,
     hd: Annotated[
         int | None,
         typer.Option("--hd", help="Setting the pages are legible at: 1, 4, 9 (default: these), 16, 25 or 55."),
     ] = None,
-    form: Annotated[
-        str, typer.Option("--format", help="questions: questions.jsonl; conversations: talks.jsonl, to learn from.")
+    text_format: Annotated[
+        str,
+        typer.Option("--format", help="questions: questions.jsonl; conversations: conversations.jsonl, for training."),
     ] = "questions",
-    jpeg: Annotated[int | None, typer.Option("--jpeg", help="Wear: quality of a JPEG round trip, 1 to 95.")] = None,
-    blur: Annotated[float, typer.Option("--blur", help="Wear: radius of a blur in pixels.")] = 0.0,
-    noise: Annotated[float, typer.Option("--noise", help="Wear: deviation of noise, of 255.")] = 0.0,
-    shrink: Annotated[float, typer.Option("--shrink", help="Wear: made smaller by this and large again.")] = 1.0,
-    turn: Annotated[float, typer.Option("--turn", help="Wear: degrees of rotation.")] = 0.0,
+    jpeg: Annotated[int | None, typer.Option("--jpeg", help="Degrade: quality of a JPEG round trip, 1 to 95.")] = None,
+    blur: Annotated[float, typer.Option("--blur", help="Degrade: radius of a Gaussian blur in pixels.")] = 0.0,
+    noise: Annotated[float, typer.Option("--noise", help="Degrade: standard deviation of noise, of 255.")] = 0.0,
+    shrink: Annotated[float, typer.Option("--shrink", help="Degrade: resize by this factor and back.")] = 1.0,
+    rotate: Annotated[float, typer.Option("--rotate", help="Degrade: rotation in degrees.")] = 0.0,
+    turn: Annotated[float | None, typer.Option("--turn", hidden=True)] = None,
 ) -> None:
     """Draw documents into a folder, with their questions and answers."""
     from ixc.synth.dataset_folder import write_folder
     from ixc.synth.degradation import Degradation
 
-    wear = Degradation(jpeg=jpeg, blur=blur, noise=noise, shrink=shrink, turn=turn)
-    pages = write_folder(out, count=count, seed=seed, kind=kind, hd=hd, form=form, wear=wear)
+    if turn is not None:
+        print("note: --turn is now called --rotate; the old spelling goes with the next release", file=sys.stderr)
+        rotate = turn
+    degradation = Degradation(jpeg=jpeg, blur=blur, noise=noise, shrink=shrink, rotate=rotate)
+    pages = write_folder(
+        out, count=count, seed=seed, kind=kind, hd=hd, text_format=text_format, degradation=degradation
+    )
     watch(pages, total=count, what="drawing")
     print(out)

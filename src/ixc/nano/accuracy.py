@@ -1,4 +1,4 @@
-"""Which questions were answered rightly, by kind of page and of question."""
+"""Accuracy of the answers of a step, by kind of page and of question."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ixc.nano.data.curriculum import NO_KIND
-from ixc.nano.data.line_copying import ALOUD
+from ixc.nano.data.line_copying import LINE_COPYING
 from ixc.nano.step_report import running
 from ixc.synth.page import DrawnPage, PageQuestion
 
-Marks = list[tuple[str, list[tuple[str, bool]]]]
-"""Of each page its kind, and of each of its questions the kind and whether the answer was right."""
+GradedPages = list[tuple[str, list[tuple[str, bool]]]]
+"""For each page its kind, and for each of its questions the kind and whether the answer was right."""
 
 Known = dict[str, dict[str, float]]
-"""Running share of right answers by kind of page and of question."""
+"""Running share of right answers, by kind of page and of question."""
 
 
-def marks_of(pages: Sequence[DrawnPage], asked: Sequence[Sequence[PageQuestion]], right: Tensor) -> Marks:
-    """Of B pages, Q questions each, and (B, Q) bool; what is read aloud is left out, as are the pages of the first
-    lessons, which have no kind."""
+def graded_answers(pages: Sequence[DrawnPage], asked: Sequence[Sequence[PageQuestion]], right: Tensor) -> GradedPages:
+    """Collect the answers of B pages with Q questions each; right: (B, Q) bool.
+
+    Line-copying tasks are left out, and so are pages of the first curriculum stages, which have no kind.
+    """
     return [
         (page.kind, [(question.kind, one) for question, one in zip(mine, row, strict=True)])
         for page, mine, row in zip(pages, asked, right.tolist(), strict=True)
-        if page.kind != NO_KIND and mine[0].kind != ALOUD
+        if page.kind != NO_KIND and mine[0].kind != LINE_COPYING
     ]
 
 
-def by_kind(marks: Marks) -> tuple[dict[str, float], dict[tuple[str, str], list[bool]]]:
-    """Share of right answers by kind of page, the mean over its pages; all answers by kind of page and of question."""
+def by_kind(graded: GradedPages) -> tuple[dict[str, float], dict[tuple[str, str], list[bool]]]:
+    """Share of right answers by kind of page (mean over pages), and all answers by kind of page and of question."""
     kinds: dict[str, list[float]] = {}
     asked: dict[tuple[str, str], list[bool]] = {}
-    for page, answers in marks:
+    for page, answers in graded:
         kinds.setdefault(page, []).append(sum(right for _, right in answers) / len(answers))
         for kind, right in answers:
             asked.setdefault((page, kind), []).append(right)
@@ -40,6 +42,6 @@ def by_kind(marks: Marks) -> tuple[dict[str, float], dict[tuple[str, str], list[
 
 
 def know(known: Known, asked: dict[tuple[str, str], list[bool]]) -> None:
-    """Bring the running shares forward, by as much as there were answers."""
+    """Update the running shares, weighted by the number of answers."""
     for (page, kind), right in asked.items():
         running(known.setdefault(page, {}), kind, sum(right) / len(right), keep=0.97 ** len(right))

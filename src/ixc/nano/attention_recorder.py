@@ -1,4 +1,4 @@
-"""What heads look at while questions are answered, and how far that is from where they are told to look.
+"""Record the attention of supervised heads while questions are answered, and compute its loss against the targets.
 
 Shapes: B pages, Q questions of T tokens, P tokens before the questions, D width of a head.
 """
@@ -7,93 +7,109 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ixc.nano.data.question_packing import markup
 from ixc.nano.losses.attention_supervision import NOWHERE, AttentionSupervision, Places, places_of
-from ixc.nano.losses.relation_targets import Link, Links, links_of
+from ixc.nano.losses.relation_targets import Relation, Relations, relations_of
 from ixc.synth.page import DrawnPage, PageQuestion
 
 FLOOR = 1e-30
-"""Least attention in the logarithm; a larger one would leave a head that looks far away without a gradient."""
-LINKS = get_args(Link)
+"""Smallest attention inside the logarithm; a larger one would leave a head without attention there no gradient."""
+RELATIONS = get_args(Relation)
 
 
 @dataclass(kw_only=True)
 class AttentionRecorder:
-    """What the heads of some pointers looked at in the last pass."""
+    """Attention of the supervised heads in the last forward pass."""
 
-    pointers: tuple[AttentionSupervision, ...]
-    given: dict[AttentionSupervision, Tensor] = field(default_factory=dict)
-    """Of those that are told for questions, (B, Q * T, P), rows of a softmax over what stands before the questions."""
-    read: dict[AttentionSupervision, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Of those that are told for image tokens, scaled queries and keys (B, P, D) before the questions."""
+    attention_supervision: tuple[AttentionSupervision, ...]
+    attention: dict[AttentionSupervision, Tensor] = field(default_factory=dict)
+    """Heads with targets for questions: attention (B, Q * T, P) on the tokens before the questions."""
+    queries_and_keys: dict[AttentionSupervision, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Heads with targets for image tokens: scaled queries and keys (B, P, D) before the questions."""
     carried: Tensor | None = None
-    """Values (B, P, D) of the head that finds whose an amount is."""
+    """Values (B, P, D) of the head with the target `value_owner`."""
 
-    def take(self, module: nn.Module, far: Callable[[int], Tensor], query: Tensor, key: Tensor, value: Tensor) -> None:
-        """Keep what heads of one layer do.
+    def record(
+        self, module: nn.Module, far: Callable[[int], Tensor], query: Tensor, key: Tensor, value: Tensor
+    ) -> None:
+        """Store the attention of the supervised heads of one layer.
 
         Args:
+            module: the attention module, with `layer_idx`.
             far: head -> attention of the questions, (B, Q * T, P).
             query, key, value: before the questions, (B, H, P, D), the query scaled.
         """
-        for pointer in self.pointers:
-            if module.layer_idx != pointer.layer:
+        for supervision in self.attention_supervision:
+            if module.layer_idx != supervision.layer:
                 continue
-            if pointer.at in LINKS:
-                self.read[pointer] = query[:, pointer.head], key[:, pointer.head]
+            if supervision.target in RELATIONS:
+                self.queries_and_keys[supervision] = query[:, supervision.head], key[:, supervision.head]
             else:
-                self.given[pointer] = far(pointer.head)
-            if pointer.at == "owner":
-                self.carried = value[:, pointer.head]
+                self.attention[supervision] = far(supervision.head)
+            if supervision.target == "value_owner":
+                self.carried = value[:, supervision.head]
 
     def loss(self, pages: list[DrawnPage], asked: list[list[PageQuestion]], firsts: Tensor, *, hd: int) -> Tensor:
-        """The weighted sum over the pointers. firsts: as `look_at`. hd: setting that the pages are seen at."""
+        """Weighted sum of the losses of all heads.
+
+        Args:
+            pages: B pages.
+            asked: Q questions of each page.
+            firsts: as in `attention_loss`.
+            hd: setting at which the pages are encoded.
+        """
         total = torch.zeros(())
-        for pointer, given in self.given.items():
-            places = [places_of(page, mine, hd=hd, at=pointer.at) for page, mine in zip(pages, asked, strict=True)]
-            total = total + pointer.weight * look_at(given, places, firsts)
-        linked = [links_of(page, hd=hd) for page in pages] if self.read else []
-        for pointer, (query, key) in self.read.items():
-            total = total + pointer.weight * look_back(query, key, [links[pointer.at] for links in linked])
+        for supervision, given in self.attention.items():
+            places = [
+                places_of(page, mine, hd=hd, target=supervision.target) for page, mine in zip(pages, asked, strict=True)
+            ]
+            total = total + supervision.weight * attention_loss(given, places, firsts)
+        related = [relations_of(page, hd=hd) for page in pages] if self.queries_and_keys else []
+        for supervision, (query, key) in self.queries_and_keys.items():
+            total = total + supervision.weight * relation_loss(
+                query, key, [relations[cast(Relation, supervision.target)] for relations in related]
+            )
         return total
 
 
-def look_at(given: Tensor, places: Sequence[Sequence[Places | None]], firsts: Tensor) -> Tensor:
-    """Mean over tokens of questions and answers of - log of what a head gives to their places; 0 where there are none.
+def attention_loss(given: Tensor, places: Sequence[Sequence[Places | None]], firsts: Tensor) -> Tensor:
+    """Mean negative log attention of question and answer tokens on their targets; 0 where there are none.
 
     Args:
-        given: (B, Q * T, P). places: of B pages and Q questions, from `places_of`. firsts: (B, Q), the place among a
-            question's T tokens from which the first token of the answer is told.
+        given: (B, Q * T, P) attention.
+        places: targets of B pages and Q questions, from `places_of`.
+        firsts: (B, Q) index among a question's T tokens of the one that predicts the answer's first token.
     """
     length, before = given.shape[1] // firsts.shape[1], len(markup()[0])
-    told = [
+    targets = [
         (b, q * length + int(firsts[b, q]) + k, 0 if token == NOWHERE else before + token, (b, q, k))
         for b, page in enumerate(places)
         for q, question in enumerate(page)
         for k, tokens in (question or {}).items()
         for token in tokens
     ]
-    if not told:
+    if not targets:
         return given.new_zeros(())
-    number = {name: i for i, name in enumerate(dict.fromkeys(name for *_, name in told))}
-    page, row, token = (torch.tensor(column) for column in list(zip(*told, strict=True))[:3])
-    of = torch.tensor([number[name] for *_, name in told])
+    number = {name: i for i, name in enumerate(dict.fromkeys(name for *_, name in targets))}
+    page, row, token = (torch.tensor(column) for column in list(zip(*targets, strict=True))[:3])
+    of = torch.tensor([number[name] for *_, name in targets])
     return -(given.new_zeros(len(number)).index_add(0, of, given[page, row, token]) + FLOOR).log().mean()
 
 
-def look_back(query: Tensor, key: Tensor, links: Sequence[Links]) -> Tensor:
-    """Mean over linked image tokens of - log of what a head gives to their earlier ones; 0 where there are none.
+def relation_loss(query: Tensor, key: Tensor, relations: Sequence[Relations]) -> Tensor:
+    """Mean negative log attention of related image tokens on their earlier ones; 0 where there are none.
 
     Args:
-        query, key: scaled, (B, P, D) of what stands before the questions. links: of B pages.
+        query, key: (B, P, D) of the tokens before the questions, the query scaled.
+        relations: relation targets of B pages.
     """
-    before, away = len(markup()[0]), []
-    for queries, keys, mine in zip(query, key, links, strict=True):
+    before, losses = len(markup()[0]), []
+    for queries, keys, mine in zip(query, key, relations, strict=True):
         if not mine:
             continue
         rows = torch.tensor([*mine]) + before
@@ -102,5 +118,5 @@ def look_back(query: Tensor, key: Tensor, links: Sequence[Links]) -> Tensor:
         wanted = torch.zeros_like(later)
         for row, tokens in enumerate(mine.values()):
             wanted[row, torch.tensor([*tokens]) + before] = True
-        away.append(-given.masked_fill(~wanted, -torch.inf).logsumexp(-1))
-    return torch.cat(away).mean() if away else query.new_zeros(())
+        losses.append(-given.masked_fill(~wanted, -torch.inf).logsumexp(-1))
+    return torch.cat(losses).mean() if losses else query.new_zeros(())

@@ -1,13 +1,13 @@
-"""Products of bf16 where the processor has units for them: several times the speed of float32 for training.
+"""bf16 matrix products on processors with AVX512-BF16: several times the speed of float32 for training.
 
-    with quick():  maps -------------> float32 in and out, bf16 for the products, rounded once for all of them
-                   other products ---> rounded by torch for each
-                   packed attention -> packed.c, compiled by the machine's own compiler
-                   Muon -------------> Newton-Schulz in bf16
+    with bf16_products():  linear maps ------> float32 in and out, operands rounded to bf16 once
+                           other products ---> rounded by torch for each product
+                           packed attention -> packed_attention.c, compiled by the machine's own compiler
+                           Muon -------------> Newton-Schulz in bf16
 
-Weights, the sums inside a product and updates stay float32; what a map gives, its gradients too, is rounded to bf16.
-Elsewhere, and with `IXC_KERNELS=0`, all is float32. A run gives the same weights again on processors of one kind, not
-on the two kinds.
+Weights, accumulation and updates stay in float32; outputs of linear maps and their gradients are rounded to bf16. On
+other processors, and with `IXC_KERNELS=0`, everything is float32. A run is reproducible on processors of one kind, not
+across the two kinds.
 
 Shapes: B pages, H heads, S = P + Q * T rows: P of the prefix, Q questions of T; D = 32.
 """
@@ -32,51 +32,51 @@ from ixc.model.kernels import build
 from ixc.model.vision import VisionTower
 
 SOURCE = Path(build.__file__).with_name("packed_attention.c")
-"""The kernel."""
+"""Source of the kernel."""
 WIDTH, GROUP = 32, 16
-"""Of a head and of padding, as in the kernel."""
-TILES = "ixc_quick_tiles"
-"""Name of the tower's attention among the attention kernels of transformers."""
+"""Width of a head, and multiple to which rows are padded, as in the kernel."""
+TILES = "ixc_bf16_tiles"
+"""Name of the vision tower's attention in the attention registry of transformers."""
 MANY = 64
-"""Rows from which a map is worth rounding its weight."""
-_state = {"quick": False}
+"""Rows from which rounding the weight of a linear map pays."""
+_state = {"active": False}
 
 
 def units() -> bool:
-    """The processor multiplies pairs of bf16 (AVX512-BF16)."""
+    """Whether the processor has AVX512-BF16."""
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
 @cache
 def library() -> Any | None:
-    """The compiled kernel, or None where it cannot be had."""
+    """Compile the kernel; None where the processor or the compiler is missing."""
     found = build.compile_library(SOURCE) if units() else None
     return found if hasattr(found, "ixc_packed_forward") else None
 
 
 @contextmanager
-def quick(*, wanted: bool = True) -> Iterator[None]:
-    """Inside, products are of bf16 where there are units for them; wanted: False changes nothing."""
-    before = _state["quick"], torch.get_float32_matmul_precision()
+def bf16_products(*, wanted: bool = True) -> Iterator[None]:
+    """Compute products in bf16 inside the block, on processors that can; `wanted=False` changes nothing."""
+    before = _state["active"], torch.get_float32_matmul_precision()
     on = wanted and library() is not None
     if on:
-        _state["quick"] = True
+        _state["active"] = True
         torch.set_float32_matmul_precision("medium")
     try:
         with _Maps() if on else nullcontext():
             yield
     finally:
-        _state["quick"] = before[0]
+        _state["active"] = before[0]
         torch.set_float32_matmul_precision(before[1])
 
 
-def is_quick() -> bool:
-    """Inside of `quick`, on a processor for it."""
-    return _state["quick"]
+def is_active() -> bool:
+    """Whether products are computed in bf16 here."""
+    return _state["active"]
 
 
 class _Maps(TorchFunctionMode):
-    """Sends linear maps of many rows through `_Map`."""
+    """Routes linear maps of many rows through `_Map`."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear and not kwargs and _is_large(*args):
@@ -90,7 +90,7 @@ def _is_large(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
 
 
 class _Map(torch.autograd.Function):
-    """x (..., in), weight (out, in), bias (out) or None -> (..., out)"""
+    """Linear map: x (..., in), weight (out, in), bias (out) or None -> (..., out)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -101,7 +101,9 @@ class _Map(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch types ctx as a keyword
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         low, rows = grads[0].bfloat16(), grads[0].flatten(0, -2)
@@ -113,18 +115,21 @@ class _Map(torch.autograd.Function):
 
 
 def takes(query: Tensor) -> bool:
-    """The kernel is on and attends for such heads."""
-    return is_quick() and query.shape[-1] == WIDTH and query.dtype == torch.float32 and query.device.type == "cpu"
+    """Whether the kernel is active and supports such heads."""
+    return is_active() and query.shape[-1] == WIDTH and query.dtype == torch.float32 and query.device.type == "cpu"
 
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, *, prefix: int, questions: int, scaling: float, causal: bool = True
 ) -> Tensor:
-    """Attention of packed questions; the products are of bf16.
+    """Attention of packed questions with bf16 products.
 
     Args:
-        query, key, value: (B, H, S, D) float32. prefix: P. questions: Q.
-        causal: a token of the prefix sees those before it only; False: all of the prefix.
+        query, key, value: (B, H, S, D) float32.
+        prefix: P.
+        questions: Q.
+        scaling: factor of the scores.
+        causal: a token of the prefix attends to earlier ones only; False: to the whole prefix.
 
     Returns:
         (B, H, S, D).
@@ -133,11 +138,11 @@ def attend(
 
 
 @contextmanager
-def eyes(tower: VisionTower) -> Iterator[None]:
-    """Inside of `quick`, the tower attends by the kernel too, if its heads are so wide."""
+def tower_attention(tower: VisionTower) -> Iterator[None]:
+    """Use the kernel for the vision tower inside the block, where it is active and the heads have its width."""
     config = tower.config
     before = config._attn_implementation
-    if is_quick() and config.hidden_size == WIDTH * config.num_attention_heads:
+    if is_active() and config.hidden_size == WIDTH * config.num_attention_heads:
         config._attn_implementation = TILES
     try:
         yield
@@ -148,9 +153,9 @@ def eyes(tower: VisionTower) -> Iterator[None]:
 def _attend_tiles(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: None, *, scaling: float, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """Patches (N, H, S, D) of each tile look at all of it. -> (N, S, H, D) and no weights."""
-    seen = attend(query, key, value, prefix=query.shape[2], questions=0, scaling=scaling, causal=False)
-    return seen.transpose(1, 2), None
+    """Bidirectional attention of the patches (N, H, S, D) of each tile: (N, S, H, D) and no weights."""
+    out = attend(query, key, value, prefix=query.shape[2], questions=0, scaling=scaling, causal=False)
+    return out.transpose(1, 2), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(TILES, _attend_tiles)
@@ -183,7 +188,9 @@ class _Packed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch types ctx as a keyword
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         *given, out, total = ctx.saved_tensors
         given.append(grads[0] if grads[0].stride(-1) == 1 else grads[0].contiguous())
         back = [torch.empty_like(out) for _ in range(3)]

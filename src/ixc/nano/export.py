@@ -1,7 +1,7 @@
-"""A trained model becomes a folder that loads like any other: weights under published names, tokenizer, settings.
+"""Write a trained model as a folder that loads like any other: weights under published names, tokenizer, settings.
 
 export -> NAME/           the model and its record, nothing else: vLLM reads every *.safetensors of a folder
-          NAME_training/  what only a training that goes on from the model needs
+          NAME_training/  what only a training that continues from the model needs
 """
 
 from __future__ import annotations
@@ -13,24 +13,22 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ixc.errors import DataError
 from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding
-from ixc.nano.drawn_growth import grown
-from ixc.nano.stages.character_pretrain import silence
-from ixc.nano.stages.layout_lm import prepare
+from ixc.nano.state import renamed
 from ixc.processing.image_processing import IxcImageProcessorPil
 from ixc.processing.processing import IxcProcessor
 from ixc.processing.tokenization import character_tokenizer
 from ixc.utils.files import atomic_folder
 
 RECORD = "training.json"
-"""What the model was made of, in its folder."""
+"""How the model was trained, in its folder."""
 
 GLYPH_TOKENS = "glyph_tokens.safetensors"
-"""Weights of `GlyphTokenEmbedding`, in the training folder: a training that goes on without pixels reads them."""
+"""Weights of `GlyphTokenEmbedding`, in the training folder: a training that continues from the model reads them."""
 
 OLD_GLYPH_TOKENS = "symbols.safetensors"
 """The same file in the model folder itself, where versions before 29 November 2026 wrote it."""
@@ -38,7 +36,7 @@ OLD_GLYPH_TOKENS = "symbols.safetensors"
 
 def export(
     model: IxcForConditionalGeneration,
-    symbols: GlyphTokenEmbedding,
+    glyph_tokens: GlyphTokenEmbedding,
     folder: Path,
     *,
     hd: int,
@@ -48,36 +46,42 @@ def export(
     """Write the model folder and its training folder; older folders of the same names are replaced.
 
     Args:
+        model: the trained model; it is in float32 again afterwards.
+        glyph_tokens: the embedding of the stages without pixels, written to the training folder.
+        folder: the model folder.
         hd: default setting of the model: the largest its pages are drawn for.
-        training: what the model card tells of the run: recipe, steps, cost; kept as `training.json`.
-        stored: number type of the weights in the file; the model itself is given back in float32.
+        training: recipe, steps and cost of the run, written as `training.json`.
+        stored: number type of the weights in the file.
     """
     tokenizer = character_tokenizer()
-    images = IxcImageProcessorPil(hd=hd, partition="native")
+    images = IxcImageProcessorPil(hd=hd, partition="native")  # pyright: ignore[reportCallIssue]  # keyword arguments
     processor = IxcProcessor(images, tokenizer, published_quirks=False, system="")
     ids = tokenizer.convert_tokens_to_ids
     generation = model.generation_config
     generation.bos_token_id, generation.pad_token_id = ids("<s>"), ids("</s>")
     generation.eos_token_id = [ids("</s>"), ids("[UNUSED_TOKEN_145]")]
     generation.max_new_tokens, generation.do_sample = 64, False
-    generation._from_model_config = False  # else loading would make it anew and lose the 64
+    generation._from_model_config = False  # else transformers rebuilds it on loading and drops max_new_tokens
     with atomic_folder(training_folder(folder), replace=True) as draft:
-        save_file({name: value.detach().clone() for name, value in symbols.named_parameters()}, draft / GLYPH_TOKENS)
+        save_file(
+            {name: value.detach().clone() for name, value in glyph_tokens.named_parameters()}, draft / GLYPH_TOKENS
+        )
     with atomic_folder(folder, replace=True) as draft:
-        model.to(stored).save_pretrained(draft)
-        model.to(torch.float32)
+        nn.Module.to(model, stored)  # transformers wraps PreTrainedModel.to in a way that type checkers cannot read
+        model.save_pretrained(draft)
+        nn.Module.to(model, torch.float32)
         processor.save_pretrained(draft)
         (draft / RECORD).write_text(json.dumps(training, indent=1) + "\n")
 
 
 def training_folder(folder: Path) -> Path:
-    """The folder of training state that belongs to a model folder: `NAME_training` beside `NAME`."""
+    """Path of the training state that belongs to a model folder: `NAME_training` beside `NAME`."""
     folder = folder.resolve()
     return folder.with_name(f"{folder.name}_training")
 
 
 def find_glyph_tokens(folder: Path) -> Path:
-    """The file of learned glyph tokens that belongs to a model folder, in the training folder or in its old place.
+    """Find the learned glyph tokens of a model folder, in its training folder or in their old place.
 
     Raises:
         FileNotFoundError: it is in neither.
@@ -89,32 +93,28 @@ def find_glyph_tokens(folder: Path) -> Path:
     raise FileNotFoundError(f"{places[0].parent.name}/{GLYPH_TOKENS} is not beside it")
 
 
-def begin(folder: Path, model: IxcForConditionalGeneration, symbols: GlyphTokenEmbedding) -> None:
-    """Take over the weights of a folder that `export` wrote; a larger model answers as the folder's does (`growth.py`).
+def load_initial(folder: Path, model: IxcForConditionalGeneration, glyph_tokens: GlyphTokenEmbedding) -> None:
+    """Load the weights of a folder that `export` wrote into a model of the same shape.
 
     Raises:
-        DataError: its glyph tokens are missing or damaged, or its weights cannot grow into the model's shapes.
+        DataError: its glyph tokens are missing or damaged, or its weights have other shapes than the model's.
     """
     try:
-        prepare(model.model.language_model)
-        silence(model.model.vision_tower)
-        smaller = weights(folder)
-        old, new = (one.config.text_config.head_dim for one in (smaller, model))
-        if old != new:
-            raise RuntimeError(f"its heads are {old} wide, those of the recipe {new}, and grow in number alone")
-        model.load_state_dict(grown(smaller.state_dict(), model.state_dict()))
-        symbols.load_state_dict(symbols.grown(load_file(find_glyph_tokens(folder))), strict=False)
+        model.load_state_dict(weights(folder).state_dict())
+        glyph_tokens.load_state_dict(renamed(load_file(find_glyph_tokens(folder))), strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{folder} cannot be gone on from ({reason}); name a folder that ixc train wrote") from error
+        raise DataError(
+            f"{folder} cannot initialise this model ({reason}); name a folder that ixc train wrote in the same shape"
+        ) from error
 
 
 def weights(folder: Path) -> IxcForConditionalGeneration:
-    """The model of such a folder, float32."""
+    """Load the model of such a folder in float32."""
     return IxcForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
 
 
-def reader(model: IxcForConditionalGeneration, symbols: GlyphTokenEmbedding) -> dict[str, Tensor]:
-    """Weights of the language stage: decoder and symbols."""
-    parts = {"decoder": model.model.language_model, "symbols": symbols}
+def layout_lm_weights(model: IxcForConditionalGeneration, glyph_tokens: GlyphTokenEmbedding) -> dict[str, Tensor]:
+    """Weights of a `LayoutLm`: the decoder and the glyph tokens."""
+    parts = {"decoder": model.model.language_model, "glyph_tokens": glyph_tokens}
     return {f"{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}

@@ -125,7 +125,7 @@ def train(task: Task, config: LoopConfig, out: Path, *, watch: Callable[[StepRep
         _restore(saved, task.model, optimizers, average, run, means)
     journal, recent = JsonlLog(out / f"{task.name}.jsonl"), deque(maxlen=RECENT)
     saved_at = time.monotonic()
-    with _stop_requested() as stopped, bf16_cpu.quick(wanted=config.bf16):
+    with _stop_requested() as stopped, bf16_cpu.bf16_products(wanted=config.bf16):
         while run.step < config.steps and not stopped():
             began, cpu = time.monotonic(), time.process_time()
             result = task.step(run.step)

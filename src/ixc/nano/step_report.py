@@ -18,26 +18,26 @@ Watch = Callable[[StepReport], Any]
 
 
 class StageLog:
-    """The steps of one stage, timed.
+    """Log of the steps of one stage, with their durations.
 
     Args:
         stage: name of the stage, and of the file.
-        steps: of the whole stage.
+        steps: steps of the whole stage.
         out: folder of the run.
-        watch: whoever else wants to know.
+        watch: called after each step.
     """
 
     def __init__(self, stage: str, steps: int, out: Path, watch: Watch | None) -> None:
         self.stage, self.steps, self.watch = stage, steps, watch
-        self.journal, self.last = JsonlLog(out / f"{stage}.jsonl"), time.monotonic()
+        self.log, self.last = JsonlLog(out / f"{stage}.jsonl"), time.monotonic()
 
     def __call__(self, step: int, *, loss: float, tokens: int, scores: Mapping[str, float]) -> None:
-        """Write a step down, and tell of it."""
+        """Log a step and report it."""
         now = time.monotonic()
         seconds, self.last = round(now - self.last, 4), now
-        self.journal.add({"step": step, "loss": loss, **scores, "tokens": tokens, "seconds": seconds})
+        self.log.add({"step": step, "loss": loss, **scores, "tokens": tokens, "seconds": seconds})
         if self.watch is not None:
-            told = StepReport(
+            report = StepReport(
                 stage=self.stage,
                 step=step,
                 steps=self.steps,
@@ -46,11 +46,11 @@ class StageLog:
                 seconds=seconds,
                 scores=dict(scores),
             )
-            self.watch(told)
+            self.watch(report)
 
 
 def running(means: dict[str, float], name: str, value: float, *, keep: float = 0.95) -> None:
-    """Bring a running mean forward; the first value begins it."""
+    """Update a running mean; the first value is its start."""
     means[name] = keep * means.get(name, value) + (1 - keep) * value
 
 

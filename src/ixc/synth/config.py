@@ -1,4 +1,4 @@
-"""A family of pages: what a model learns to read from nothing, and is examined with."""
+"""Configuration of a family of pages, for training from nothing and for evaluation."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from ixc.synth.values import LONGEST, VALUES
 
 @dataclass(frozen=True, kw_only=True)
 class PageFamily:
-    """Which pages are drawn; the values given here are those of the embedded model's first version."""
+    """Distribution of drawn pages; the defaults are those of the embedded model's first version."""
 
     shares: tuple[tuple[str, float], ...] = (("form", 0.3), ("receipt", 0.3), ("table", 0.25), ("notice", 0.15))
-    """Kinds of `KINDS` and how often each is drawn; sum 1."""
+    """Kinds of page and their probabilities; sum 1."""
     settings: tuple[int, ...] = (1, 4, 9)
-    """HDs that the pages are drawn for, all as often; ascending."""
+    """HD-n settings that pages are drawn for, equally often; ascending."""
     fonts: tuple[str, ...] = FIRST_FONTS
-    """Names of `fonts`."""
+    """Font names of `fonts.py`, drawn equally often."""
     letters: tuple[float, float, float] = (22, 27, 34)
-    """Smallest, median and largest body font size, pixels as the model sees them."""
+    """Smallest, median and largest body font size, in pixels after resizing to the canvas."""
     spread: float = 0.12
-    """Deviation of the size's logarithm."""
+    """Standard deviation of the logarithm of the font size."""
     titled: float = 0.85
-    """Share of the pages with room for a title that have one."""
+    """Share of the pages with space for a title that have one."""
     coloured: float = 0.5
     """Share of the pages in other colours than black on white."""
-    worn: float = 0.0
-    """Share of the pictures that training looks at worn: `wear.some_wear`."""
+    degraded: float = 0.0
+    """Share of the training images that are degraded (`degradation.random_degradation`)."""
     values: tuple[str, ...] = tuple(VALUES)
-    """Which of `values.VALUES` stand behind the keys of forms and in the cells of tables."""
+    """Kinds of `values.VALUES` for the values of forms and the cells of tables."""
     longest: int = LONGEST
-    """Characters of the longest value of a form or a table."""
+    """Most characters of a value of a form or a table."""
 
 
 FAMILY = PageFamily()

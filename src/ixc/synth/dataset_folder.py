@@ -1,45 +1,43 @@
-"""A folder of drawn documents: pictures and `questions.jsonl` or `talks.jsonl`, whole or not at all.
+"""Write a folder of drawn documents: images and `questions.jsonl` or `conversations.jsonl`, whole or not at all.
 
     OUT/000000-form.png, 000001-table.png, ...
-    OUT/questions.jsonl    one line a question: image, number, kind, hd, asks, question, answer
-    OUT/talks.jsonl        one line a page that has questions: a conversation in the original's form
+    OUT/questions.jsonl        one line per question: image, number, kind, hd, asks, question, answer
+    OUT/conversations.jsonl    one line per page that has questions: a conversation in the original's format
 
-`number` draws the page again (`compose`), `hd` is the smallest setting at which its text is legible.
+`number` draws the page again (`compose`); `hd` is the smallest setting at which its text is legible.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER
-from ixc.errors import DataError, UsageError
+from ixc.errors import UsageError
 from ixc.synth.degradation import Degradation, degraded
 from ixc.synth.page import DrawnPage
 from ixc.synth.page_sampling import check_drawn, compose
 from ixc.synth.render import paint
+from ixc.utils.files import atomic_folder
 
 QUESTIONS = "questions.jsonl"
 """Name of the file with questions and answers."""
 
-TALKS = "talks.jsonl"
-"""Name of the file with conversations."""
+CONVERSATIONS = "conversations.jsonl"
+"""Name of the file with conversations; `talks.jsonl` in folders written before 30 November 2026."""
 
-FORMS = {"questions": QUESTIONS, "conversations": TALKS}
-"""What may be written beside the pictures -> its file."""
+FORMATS = {"questions": QUESTIONS, "conversations": CONVERSATIONS}
+"""Format of the text beside the images -> its file."""
 
 TURNS = 6
-"""Most questions of a conversation: a table has up to a hundred, and later ones are easier for what was said before."""
+"""Most questions of a conversation. A table has up to a hundred, and later ones are easier given earlier answers."""
 
 _ORDER = 8
-"""Purpose of the random numbers that choose them."""
+"""Key of the random generator that chooses the questions."""
 
 
 def write_folder(
@@ -49,67 +47,56 @@ def write_folder(
     seed: int = 0,
     kind: str | None = None,
     hd: int | None = None,
-    form: str = "questions",
-    wear: Degradation | None = None,
-) -> Iterator[int]:
-    """Draws pages `seed` .. `seed + count - 1` into a new folder; yields the number of pages done.
+    text_format: str = "questions",
+    degradation: Degradation | None = None,
+) -> Generator[int, None, None]:
+    """Draw pages `seed` to `seed + count - 1` into a new folder; yields the number of pages done.
 
-    The pages are drawn into a hidden folder beside `out`, which takes the name at the very end: a run that is cut
-    short, or whose generator is closed, leaves nothing.
+    The pages are drawn into a hidden folder beside `out`, which is renamed at the end: an interrupted run, or a
+    generator closed early, leaves nothing.
 
     Args:
         out: folder to make; it must not exist, or be empty.
-        count: pages, >= 1.
+        count: number of pages, >= 1.
         seed: number of the first page, >= 0.
-        kind: one of `DRAWN`; None = the family's, mixed.
+        kind: one of `DRAWN`; None = the default family's, mixed.
         hd: one of `SETTINGS` or `LARGER`, at which the pages are legible; None = `SETTINGS`, mixed.
-        form: one of `FORMS`.
-        wear: what happens to each picture before it is written; None = nothing.
+        text_format: one of `FORMATS`.
+        degradation: applied to each image before it is written; None = none.
 
     Raises:
-        UsageError: a number out of range, an unknown kind or form, `out` taken. DataError: the disk refuses.
+        UsageError: a number out of range, an unknown kind or format, or `out` exists.
+        DataError: the folder cannot be written.
     """
-    _check(out, count, seed, kind, hd, form)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise DataError(f"no folder can be made in {out.parent} ({error.strerror}); choose another place") from error
-    try:
-        yield from _draw(
-            draft, (compose(n, kind=kind, hd=hd) for n in range(seed, seed + count)), form, wear or Degradation()
-        )
-        draft.chmod(0o755)
-        os.replace(draft, out)
-    except OSError as error:
-        raise DataError(f"{out} cannot be written ({error.strerror or error}); free space or choose a place") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    _check(count, seed, kind, hd, text_format)
+    pages = (compose(number, kind=kind, hd=hd) for number in range(seed, seed + count))
+    with atomic_folder(out) as draft:
+        yield from _draw(draft, pages, text_format, degradation or Degradation())
 
 
-def _draw(folder: Path, pages: Iterable[DrawnPage], form: str, wear: Degradation) -> Iterator[int]:
-    lines = _talks if form == "conversations" else _lines
-    with (folder / FORMS[form]).open("w", encoding="utf-8") as file:
+def _draw(folder: Path, pages: Iterable[DrawnPage], text_format: str, degradation: Degradation) -> Iterator[int]:
+    lines = _conversations if text_format == "conversations" else _questions
+    with (folder / FORMATS[text_format]).open("w", encoding="utf-8") as file:
         for done, page in enumerate(pages, start=1):
             name = f"{page.number:06d}-{page.kind}.png"
-            degraded(paint(page), wear, seed=page.number).save(folder / name)
+            degraded(paint(page), degradation, seed=page.number).save(folder / name)
             file.writelines(json.dumps(line) + "\n" for line in lines(page, name))
             yield done
 
 
-def _talks(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
-    """One conversation, or none where nothing can be asked; the page's number chooses and orders its questions."""
+def _conversations(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
+    """Yield one conversation, or none without questions; the page's number chooses and orders its questions."""
     order = np.random.default_rng([page.number, _ORDER]).permutation(len(page.questions))[:TURNS]
     turns: list[dict[str, str]] = []
     for asked in (page.questions[i] for i in order):
-        place = "" if turns else IMAGE_PLACEHOLDER
-        turns.append({"from": "user", "value": place + asked.question})
+        placeholder = "" if turns else IMAGE_PLACEHOLDER
+        turns.append({"from": "user", "value": placeholder + asked.question})
         turns.append({"from": "assistant", "value": asked.answer})
     if turns:
         yield {"image": [name], "conversations": turns}
 
 
-def _lines(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
+def _questions(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
     for asked in page.questions:
         yield {
             "image": name,
@@ -122,14 +109,11 @@ def _lines(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _check(out: Path, count: int, seed: int, kind: str | None, hd: int | None, form: str) -> None:
+def _check(count: int, seed: int, kind: str | None, hd: int | None, text_format: str) -> None:
     if count < 1:
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 20")
     if seed < 0:
         raise UsageError(f"seed is {seed}, at least 0 needed")
     check_drawn(kind, hd)
-    if form not in FORMS:
-        raise UsageError(f"no format {form!r}; use one of {', '.join(FORMS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        found = f"a folder with {len(list(out.iterdir()))} entries" if out.is_dir() else "a file"
-        raise UsageError(f"{out} is {found}; name a new or an empty folder")
+    if text_format not in FORMATS:
+        raise UsageError(f"no format {text_format!r}; use one of {', '.join(FORMATS)}")

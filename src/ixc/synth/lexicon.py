@@ -1,4 +1,4 @@
-"""The words that the drawn documents are made of: written for this package, ASCII only, no duplicates in a tuple.
+"""Words of the drawn documents, written for this package: ASCII only, no duplicates in a tuple.
 
 The order is part of the data: a document is drawn from its seed by index, so entries are only ever appended.
 """

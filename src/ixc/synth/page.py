@@ -1,12 +1,10 @@
-"""A page before it has pixels: texts with places, rules (drawn lines), and questions with exact answers.
+"""Page model before rendering: texts with positions, drawn lines, shapes, and questions with exact answers.
 
-The whole chain, once:
+    number -> compose (page_sampling.py) -> DrawnPage -> paint (render.py)   -> PIL image
+                                                  \\-> characters(page)      -> position of every character
 
-    number -> compose (kinds.py) -> Page -> paint (paint.py)      -> PIL image
-                                       \\-> characters(page)       -> which character has its centre where
-
-A `DrawnPage` is a pure function of its number, so any sample can be drawn again. Pixels are native pixels of the page,
-x to the right, y down, both from the top left corner.
+A `DrawnPage` is a pure function of its number, so any sample can be drawn again. Coordinates are native pixels of the
+page, x to the right and y down from the top left corner.
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ import numpy as np
 
 from ixc.synth import fonts
 
-CENTRE = 0.35  # height of a character's centre above its baseline, as a share of the font size (half an x-height)
+CENTRE = 0.35  # height of a character's centre above the baseline, as a share of the font size (half an x-height)
 FIRST, LAST = 32, 126  # the printable ASCII characters a page may hold
 SPACE = LAST - FIRST + 1
-"""Code of a blank between two characters of a text: a place that can be seen, unlike code 0, nothing."""
+"""Code of a blank inside a text. It occupies a position, unlike code 0, which means no character."""
 
 
 Colour = tuple[int, int, int]
@@ -30,7 +28,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class PlacedText:
-    """One run of characters on one baseline."""
+    """A run of characters on one baseline."""
 
     string: str
     x: int
@@ -42,23 +40,24 @@ class PlacedText:
     bold: bool = False
     """Drawn with a one-pixel stroke."""
     ink: Colour | None = None
-    """Its own colour; None = the page's ink."""
+    """Colour of this text; None = the page's ink."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Something filled or drawn below the text."""
+    """A filled or outlined shape drawn below the text."""
 
     form: str
     """`box`, `disc`, `wedge` (a slice of a disc) or `line` (through the points of `box`, two numbers a point)."""
     box: tuple[int, ...]
-    """x0, y0, x1, y1 in pixels; of a line x, y of each point."""
+    """x0, y0, x1, y1 in pixels; for a line x, y of each point."""
     fill: Colour
     width: int = 0
-    """Pixels of a line or an outline; 0 = filled."""
+    """Width of a line or an outline in pixels; 0 = filled."""
     start: float = 0.0
-    """Of a wedge: degrees clockwise from three o'clock."""
+    """Start angle of a wedge, degrees clockwise from three o'clock."""
     end: float = 360.0
+    """End angle of a wedge, degrees clockwise from three o'clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +65,7 @@ class PageQuestion:
     """A question about a page and its only right answer."""
 
     kind: str
+    """What it asks for: `value`, `cell`, `where` ..."""
     question: str
     answer: str
 
@@ -83,24 +83,24 @@ class DrawnPage:
     """Lines (x0, y0, x1, y1) in pixels."""
     shapes: list[Shape] = field(default_factory=list)
     questions: list[PageQuestion] = field(default_factory=list)
-    drills: list[PageQuestion] = field(default_factory=list)
-    """Of the same sort and as exact, for training alone: where one question of a kind is asked, the others like it."""
+    extra_questions: list[PageQuestion] = field(default_factory=list)
+    """Further exact questions of the same kinds, asked in training only."""
     counted: list[str] = field(default_factory=list)
-    """What `How many ... are there?` counts, in the order of reading."""
+    """Texts that `How many ... are there?` counts, in reading order."""
     ink: Colour = (0, 0, 0)
     paper: Colour = (255, 255, 255)
     ground: str = "plain"
-    """What the paper is: one of `paint.GROUNDS`."""
-    turn: float = 0.0
-    """Degrees that the whole page is turned by, counter-clockwise around its centre."""
+    """Background: one of `render.GROUNDS`."""
+    rotation: float = 0.0
+    """Rotation of the whole page around its centre, degrees counter-clockwise."""
     number: int = -1
     hd: int = 1
-    """Largest number of tiles the page was drawn for: its text is legible at this setting."""
+    """HD-n setting the page is drawn for, at which its text is legible."""
 
 
 @lru_cache(maxsize=4096)
 def advances(font: str, size: int) -> np.ndarray:
-    """Widths in pixels of the printable ASCII characters, (95,) float64, index = code - 32."""
+    """Advance widths of the printable ASCII characters in pixels: (95,) float64, index = code - 32."""
     face = fonts.load(font, size)
     return np.array([face.getlength(chr(c)) for c in range(FIRST, LAST + 1)])
 
@@ -116,7 +116,7 @@ def text_width(string: str, font: str, size: int) -> float:
 
 
 def characters(page: DrawnPage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every character of a page in reading order within its text, blanks inside a text included.
+    """Locate every character of a page, text by text, blanks inside a text included.
 
     Returns:
         codes (n,) int64: ASCII code - 32, or SPACE; x (n,) and y (n,) float64 centres in native pixels.
@@ -130,13 +130,13 @@ def characters(page: DrawnPage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
     found, x, y = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return found, *turned(x, y, page)
+    return found, *rotated(x, y, page)
 
 
-def turned(x: np.ndarray, y: np.ndarray, page: DrawnPage) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels (x, y) of an upright page lie after its turn; the same arrays where it has none."""
-    if not page.turn:
+def rotated(x: np.ndarray, y: np.ndarray, page: DrawnPage) -> tuple[np.ndarray, np.ndarray]:
+    """Map pixels (x, y) of the upright page through its rotation; without one the same arrays are returned."""
+    if not page.rotation:
         return x, y
-    cos, sin = np.cos(np.deg2rad(page.turn)), np.sin(np.deg2rad(page.turn))
+    cos, sin = np.cos(np.deg2rad(page.rotation)), np.sin(np.deg2rad(page.rotation))
     right, down = x - page.width / 2, y - page.height / 2
     return page.width / 2 + right * cos + down * sin, page.height / 2 - right * sin + down * cos

@@ -1,9 +1,9 @@
-"""From a number to a page: size, setting, kind, font, style. The family that the embedded model reads, and wider kinds.
+"""Sample a page from a number: size, setting, kind, font and style.
 
-A page is drawn for a setting: under the `native` partition its body text is then seen at 22 to 34 pixels, its lines at
-least one token (28 pixels) apart. The family is drawn for HD-1, HD-4 and HD-9; a quarter of its HD-9 pages are
-1344 x 1008, seen at three quarters of their size. The wider kinds are drawn where they are named, to HD-55 as well, and
-in smaller letters where a page has no room for what it is named after.
+A page is drawn for an HD-n setting: under the `native` partition its body text then has 22 to 34 pixels, and its lines
+are at least one token (28 pixels) apart. The default family is drawn for HD-1, HD-4 and HD-9; a quarter of its HD-9
+pages are 1344 x 1008, resized to three quarters. Wider kinds are drawn only by name, up to HD-55, and in smaller
+letters where their content would not fit.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from ixc.synth.layouts.invoices import invoice
 from ixc.synth.layouts.prose import article, letter, lines
 from ixc.synth.layouts.screens import screen
 from ixc.synth.layouts.signs import sign
-from ixc.synth.page import DrawnPage
-from ixc.synth.questions import general
+from ixc.synth.page import Colour, DrawnPage
+from ixc.synth.questions import general_questions
+from ixc.synth.values import random_colour
 
 TILE = 336  # pixels of a tile (spec a)
 TOKEN = 28  # pixels of a token: two 14-px patches
 SETTINGS = FAMILY.settings
-"""Settings that the family of the embedded model is drawn for."""
+"""Settings of the default family."""
 LARGER = (16, 25, 55)
-"""Further settings, drawn where they are named."""
+"""Further settings, drawn only by name."""
 WIDER: dict[str, Callable[[PageBuilder], None]] = {
     "letter": letter,
     "article": article,
@@ -47,27 +48,27 @@ WIDER: dict[str, Callable[[PageBuilder], None]] = {
     "sign": sign,
     "screen": screen,
 }
-"""Kinds beyond the family of `recipes/nano.py`, drawn where they are named; each with general questions as well."""
+"""Kinds beyond the default family, drawn only by name; they have general questions as well."""
 UNSEEN = {"boarding": boarding_pass}
-"""Kinds that training from nothing never draws: what fine-tuning can teach."""
+"""Kinds that training from nothing never draws, for demonstrations of fine-tuning."""
 DRAWN = (*KINDS, *WIDER, *UNSEEN)
-"""Every kind that can be named."""
+"""Every kind that can be drawn by name."""
 ATTEMPTS = 8
-"""How often a page of a wider kind is set anew where it does not fit."""
+"""Attempts to lay out a page of a wider kind, each in smaller letters."""
 SMALLER = 0.88
-"""Letters of one attempt as a share of those before: at the last one, 9 px for 22."""
+"""Font size of an attempt relative to the one before; at the last one 22 px have become 9."""
 NAMED = ((3840, 1600), (816, 5133), (2550, 3300), (7680, 4320))
-"""Sizes in pixels among the pages of HD-55: the largest that the paper reads, a long infographic, a letter scanned at
-300 dpi, an 8K screen."""
+"""Page sizes in pixels drawn for HD-55: the largest of the paper, a long infographic, a letter scanned at 300 dpi, an
+8K screen."""
 HELD_OUT = 1 << 40
-"""Numbers from here on are for testing; training draws below."""
+"""Numbers from here on are for evaluation; training draws smaller ones."""
 
 
 def check_drawn(kind: str | None, hd: int | None) -> None:
-    """Pages of this kind and setting can be drawn; None: of any.
+    """Check that pages of this kind and setting can be drawn; None: any.
 
     Raises:
-        UsageError: an unknown one.
+        UsageError: the kind or the setting is unknown.
     """
     if kind is not None and kind not in DRAWN:
         raise UsageError(f"no kind {kind!r} of document; use one of {', '.join(DRAWN)}")
@@ -75,8 +76,8 @@ def check_drawn(kind: str | None, hd: int | None) -> None:
         raise UsageError(f"no pages for HD-{hd}; use one of {', '.join(map(str, (*SETTINGS, *LARGER)))}")
 
 
-def canvas(rng: Generator, hd: int) -> tuple[int, int, float]:
-    """Width and height of a page for a setting, and the scale at which the model sees it."""
+def page_size(rng: Generator, hd: int) -> tuple[int, int, float]:
+    """Draw width and height of a page for a setting; the third value is the factor it is resized by under it."""
     if hd == 1:
         return int(rng.integers(260, TILE + 1)), int(rng.integers(160, TILE + 1)), 1.0
     if hd in LARGER:
@@ -96,8 +97,11 @@ def canvas(rng: Generator, hd: int) -> tuple[int, int, float]:
 
 
 def _large(rng: Generator, hd: int) -> tuple[int, int, float]:
-    """A page of more than nine tiles: of HD-55 a third are 3840 x 1600 and a sixth of the other `NAMED` sizes; the rest
-    fill a grid of at most `hd` tiles."""
+    """Draw the size of a page of more than nine tiles.
+
+    For HD-55 a third are 3840 x 1600 and a sixth have the other `NAMED` sizes; the rest fill a grid of at most `hd`
+    tiles.
+    """
     if hd == 55 and (drawn := rng.random()) < 1 / 2:
         width, height = NAMED[0] if drawn < 1 / 3 else NAMED[1 + int(rng.integers(len(NAMED) - 1))]
         return width, height, partition(width, height, hd=hd, rule="native").resized_width / width
@@ -110,7 +114,7 @@ def _large(rng: Generator, hd: int) -> tuple[int, int, float]:
 
 
 def style(rng: Generator, scale: float, height: int, family: PageFamily = FAMILY) -> Style:
-    """Font sizes and distances for a page seen at `scale`."""
+    """Draw font sizes and distances for a page that is resized by `scale`."""
     least, median, most = family.letters
     seen = float(np.clip(np.exp(rng.normal(np.log(median), family.spread)), least, most))
     size = round(seen / scale)
@@ -124,13 +128,11 @@ def style(rng: Generator, scale: float, height: int, family: PageFamily = FAMILY
     )
 
 
-def colours(rng: Generator, coloured: float = 0.5) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Ink and paper: black on white, in a share of the cases any dark colour on any light one."""
+def colours(rng: Generator, coloured: float = 0.5) -> tuple[Colour, Colour]:
+    """Draw ink and paper: black on white or, with probability `coloured`, a dark colour on a light one."""
     if rng.random() < 1 - coloured:
         return (0, 0, 0), (255, 255, 255)
-    ink = tuple(int(v) for v in rng.integers(0, 100, size=3))
-    paper = tuple(int(v) for v in rng.integers(222, 256, size=3))
-    return ink, paper  # type: ignore[return-value]
+    return random_colour(rng, 0, 100), random_colour(rng, 222, 256)
 
 
 def compose(
@@ -141,51 +143,51 @@ def compose(
     font: str | None = None,
     family: PageFamily = FAMILY,
 ) -> DrawnPage:
-    """The page of a number.
+    """Compose the page of a number.
 
     Args:
-        number: any integer from 0; from `HELD_OUT` on for pages that training never sees.
-        kind: one of DRAWN; None draws one of the family.
-        hd: one of SETTINGS or LARGER, which the page is drawn for; None draws one of the family's.
-        font: a name of `fonts`; None draws one of the training fonts.
-        family: what is drawn where nothing is named; how the pages of its kinds look.
+        number: 0 or more; from `HELD_OUT` on for pages that training never sees.
+        kind: one of `DRAWN`; None draws one of the family.
+        hd: one of `SETTINGS` or `LARGER`, for which the page is drawn; None draws one of the family's.
+        font: a name of `fonts.py`; None draws one of the training fonts.
+        family: distribution of kinds, settings, fonts and styles.
     """
     rng = np.random.default_rng([number, 7])
     kind = kind or str(rng.choice([k for k, _ in family.shares], p=[share for _, share in family.shares]))
     hd = hd or family.settings[int(rng.integers(len(family.settings)))]
     names = family.fonts if kind in KINDS or kind in UNSEEN else tuple(fonts.TRAIN_FONTS)
     chosen = names[int(rng.integers(len(names)))]
-    width, height, scale = canvas(rng, hd)
+    width, height, scale = page_size(rng, hd)
     ink, paper = colours(rng, family.coloured)
     page = DrawnPage(
         kind=kind, width=width, height=height, font=font or chosen, ink=ink, paper=paper, number=number, hd=hd
     )
     if kind in WIDER:
         return _fitted(rng, page, scale)
-    sheet = PageBuilder(rng=rng, page=page, style=style(rng, scale, height, family), family=family)
+    builder = PageBuilder(rng=rng, page=page, style=style(rng, scale, height, family), family=family)
     if kind in KINDS:
-        title(sheet)
-    (KINDS | UNSEEN)[kind](sheet)
+        title(builder)
+    (KINDS | UNSEEN)[kind](builder)
     return page
 
 
 def _fitted(rng: Generator, page: DrawnPage, scale: float) -> DrawnPage:
-    """A page of a wider kind: set anew on the same canvas, smaller each time, until there is room for what it is."""
-    first = style(rng, scale, page.height)
+    """Lay out a page of a wider kind, in smaller letters at each attempt, until its content fits."""
+    first, found = style(rng, scale, page.height), page
     for attempt in range(ATTEMPTS):
-        found = replace(page, texts=[], rules=[], shapes=[], questions=[], drills=[], counted=[])
-        sheet = PageBuilder(
+        found = replace(page, texts=[], rules=[], shapes=[], questions=[], extra_questions=[], counted=[])
+        builder = PageBuilder(
             rng=rng, page=found, style=_smaller(first, SMALLER**attempt, titled=attempt < ATTEMPTS // 2)
         )
-        title(sheet)
-        WIDER[page.kind](sheet)
+        title(builder)
+        WIDER[page.kind](builder)
         if any(question.kind != "title" for question in found.questions):
-            general(sheet)
+            general_questions(builder)
             break
     return found
 
 
 def _smaller(whole: Style, factor: float, *, titled: bool) -> Style:
-    """The same setting in smaller letters; without its title where room is short."""
+    """Scale a style down, optionally without its title."""
     sizes = {name: round(getattr(whole, name) * factor) for name in ("size", "pitch", "margin", "title_size")}
     return Style(**sizes | ({} if titled else {"title_size": 0}))

@@ -1,4 +1,4 @@
-"""A page becomes pixels, with Pillow: ground, shapes, text, turn."""
+"""Render a page to pixels with Pillow: background, shapes, text, rotation."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from ixc.synth import fonts
 from ixc.synth.page import DrawnPage, Shape
 
 GROUNDS = ("plain", "gradient", "stripes", "grain", "clouds")
-"""`grain` is the noise of a sensor, `clouds` the blurred patches of a photograph out of focus."""
+"""Backgrounds. `grain` resembles sensor noise, `clouds` the blurred patches of a photograph out of focus."""
 SWING = 22
-"""How far, of 255, a ground moves away from the colour of the paper."""
+"""Largest deviation, of 255, of a background from the colour of the paper."""
 
 
 def paint(page: DrawnPage) -> Image.Image:
-    """Draw a page: RGB, page.width x page.height pixels. The same page gives the same pixels everywhere."""
+    """Render a page as RGB, page.width x page.height pixels; the same page gives the same pixels everywhere."""
     image = ground(page)
     if page.shapes:
         pen = ImageDraw.Draw(image)
         for shape in page.shapes:
             _shape(pen, shape)
     for ink in dict.fromkeys([None, *(text.ink for text in page.texts)]):
-        mask = _written(page, ink)
+        mask = _text_mask(page, ink)
         image = Image.composite(Image.new("RGB", mask.size, ink or page.ink), image, mask)
-    if page.turn:
-        image = image.rotate(page.turn, Image.Resampling.BICUBIC, fillcolor=page.paper)
+    if page.rotation:
+        image = image.rotate(page.rotation, Image.Resampling.BICUBIC, fillcolor=page.paper)
     return image
 
 
 def ground(page: DrawnPage) -> Image.Image:
-    """The paper of a page before anything stands on it."""
+    """Render the background of a page."""
     size = (page.width, page.height)
     if page.ground == "plain":
         return Image.new("RGB", size, page.paper)
@@ -39,7 +39,7 @@ def ground(page: DrawnPage) -> Image.Image:
 
 
 def _wave(page: DrawnPage) -> np.ndarray:
-    """The pattern of a ground: (height, width) between -1 and 1."""
+    """Compute the pattern of a background: (height, width), -1 to 1."""
     rng = np.random.default_rng([page.number & (2**63 - 1), 17])
     height, width = page.height, page.width
     down, right = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -57,19 +57,20 @@ def _wave(page: DrawnPage) -> np.ndarray:
 
 
 def _shape(pen: ImageDraw.ImageDraw, shape: Shape) -> None:
-    outline = {"outline": shape.fill, "width": shape.width} if shape.width else {"fill": shape.fill}
+    fill, outline = (None, shape.fill) if shape.width else (shape.fill, None)
+    width = shape.width or 1  # Pillow's default; without an outline it has no effect
     if shape.form == "box":
-        pen.rectangle(shape.box, **outline)
+        pen.rectangle(shape.box, fill, outline, width)
     elif shape.form == "disc":
-        pen.ellipse(shape.box, **outline)
+        pen.ellipse(shape.box, fill, outline, width)
     elif shape.form == "wedge":
         pen.pieslice(shape.box, shape.start, shape.end, fill=shape.fill, outline=(255, 255, 255))
     else:
         pen.line(shape.box, fill=shape.fill, width=max(1, shape.width), joint="curve")
 
 
-def _written(page: DrawnPage, ink: tuple[int, int, int] | None) -> Image.Image:
-    """Coverage 0 to 255 of the texts of one ink; the page's drawn lines go with its own ink."""
+def _text_mask(page: DrawnPage, ink: tuple[int, int, int] | None) -> Image.Image:
+    """Render the coverage, 0 to 255, of the texts of one ink; lines of the page belong to its own ink (None)."""
     mask = Image.new("L", (page.width, page.height), 0)
     pen = ImageDraw.Draw(mask)
     for text in page.texts:

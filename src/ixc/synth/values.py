@@ -1,4 +1,4 @@
-"""What stands on the pages: keys, values, prices, words. Every function takes the page's own generator."""
+"""Random contents of pages: keys, values, prices, words. Every function takes the page's own generator."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ DIGITS = "0123456789"
 
 
 def pick(rng: Generator, words: tuple[str, ...] | str) -> str:
-    """One entry, all equally likely."""
+    """Draw one entry, all equally likely."""
     return words[int(rng.integers(len(words)))]
 
 
+def random_colour(rng: Generator, low: int, high: int) -> tuple[int, int, int]:
+    """Draw a colour whose channels are `low` to `high` - 1."""
+    red, green, blue = (int(v) for v in rng.integers(low, high, size=3))
+    return red, green, blue
+
+
 def letters(rng: Generator, alphabet: str, low: int, high: int) -> str:
-    """A string of low..high random characters of an alphabet."""
+    """Draw a string of `low` to `high` characters of an alphabet."""
     return "".join(alphabet[i] for i in rng.integers(len(alphabet), size=int(rng.integers(low, high + 1))))
 
 
 def code(rng: Generator) -> str:
-    """A reference such as `KT4098`, `A-512` or `77X2`."""
+    """Draw a reference such as `KT4098`, `A-512` or `77X2`."""
     r = rng.random()
     if r < 0.4:
         return letters(rng, CODE, 3, 7)
@@ -37,18 +43,18 @@ def code(rng: Generator) -> str:
 
 
 def price(rng: Generator) -> str:
-    """An amount of money with two decimals, without a currency: `4.50`, `204.00`."""
+    """Draw an amount of money with two decimals and no currency: `4.50`, `204.00`."""
     amount = float(10 ** rng.uniform(0, 3))
     return f"{amount:,.2f}"
 
 
 def money(rng: Generator) -> str:
-    """An amount with or without a currency sign."""
+    """Draw an amount of money with or without a currency sign."""
     return pick(rng, ("$", "$", "EUR ", "")) + price(rng)
 
 
 def date(rng: Generator) -> str:
-    """A date in one of three forms."""
+    """Draw a date in one of three formats."""
     year, month, day = int(rng.integers(1990, 2035)), int(rng.integers(1, 13)), int(rng.integers(1, 29))
     r = rng.random()
     if r < 0.4:
@@ -59,18 +65,18 @@ def date(rng: Generator) -> str:
 
 
 def number(rng: Generator) -> str:
-    """A count, a percentage or a measure."""
+    """Draw a count, a percentage or a measure."""
     n = str(int(10 ** rng.uniform(0, 4)))
     return n + pick(rng, ("", "", "", "%", " kg", " km", " pcs"))
 
 
 def phone(rng: Generator) -> str:
-    """A short telephone number."""
+    """Draw a short telephone number."""
     return letters(rng, DIGITS, 3, 3) + "-" + letters(rng, DIGITS, 4, 4)
 
 
 def name(rng: Generator) -> str:
-    """A person's name."""
+    """Draw a person's name."""
     r = rng.random()
     if r < 0.3:
         return pick(rng, lexicon.LAST_NAMES)
@@ -79,13 +85,13 @@ def name(rng: Generator) -> str:
 
 
 def word(rng: Generator) -> str:
-    """A common word in lower case, capitalised or in capitals."""
+    """Draw a common word in lower case, capitalised or in capitals."""
     w, r = pick(rng, lexicon.NOUNS), rng.random()
     return w if r < 0.35 else w.capitalize() if r < 0.85 else w.upper()
 
 
 def scramble(rng: Generator) -> str:
-    """Any printable characters: what no dictionary helps to read."""
+    """Draw arbitrary printable characters, which no language model can guess."""
     return "".join(chr(33 + i) for i in rng.integers(94, size=int(rng.integers(2, 7))))
 
 
@@ -100,7 +106,7 @@ VALUES: dict[str, tuple[float, Callable[[Generator], str]]] = {
     "word": (0.1, word),
 }
 LONGEST = 11
-"""Characters of the longest value."""
+"""Most characters of a value."""
 _NAMES = tuple(VALUES)
 
 
@@ -110,7 +116,7 @@ def _edges(names: tuple[str, ...]) -> list[float]:
 
 
 def value(rng: Generator, names: tuple[str, ...] = _NAMES, *, longest: int = LONGEST) -> str:
-    """The answer beside a key of a form: one of the named sorts, at most `longest` characters."""
+    """Draw a value of one of the named kinds, at most `longest` characters."""
     edges = _edges(names)
     while True:
         drawn = VALUES[names[bisect_left(edges, rng.random() * edges[-1])]][1](rng)
@@ -119,7 +125,7 @@ def value(rng: Generator, names: tuple[str, ...] = _NAMES, *, longest: int = LON
 
 
 def key(rng: Generator) -> str:
-    """A key of a form: mostly a usual one, else one or two capitalised words."""
+    """Draw a key of a form: mostly a usual one, else one or two capitalised words."""
     r = rng.random()
     if r < 0.6:
         return pick(rng, lexicon.FIELD_KEYS)
@@ -128,14 +134,14 @@ def key(rng: Generator) -> str:
 
 
 def item(rng: Generator) -> str:
-    """A thing that a receipt or a table lists."""
+    """Draw an item of a receipt or a table."""
     return pick(rng, lexicon.ITEMS) if rng.random() < 0.75 else pick(rng, lexicon.NOUNS).capitalize()
 
 
 def distinct(rng: Generator, draw: Callable[[Generator], str], count: int, *, fits: Callable[[str], bool]) -> list[str]:
-    """At most `count` strings of which none stands inside another (so that a question means one of them).
+    """Draw at most `count` strings of which none contains another, so that a question refers to one of them.
 
-    A word that does not fit or would be ambiguous is drawn again, eight times `count` at most.
+    A string that does not fit or would be ambiguous is drawn again; there are at most 8 * `count` draws.
     """
     found: list[str] = []
     for _ in range(8 * count):

@@ -1,6 +1,6 @@
-"""Canvases of one tile that letters are learned from: full of text, or tiles of a family's pages.
+"""Images of one tile to learn characters from: filled with text, or tiles of a family's pages.
 
-Both give pixels (336, 336, 3) uint8 and codes, x, y of the characters in canvas pixels.
+Both give pixels (336, 336, 3) uint8, and code, x and y of every character in pixels of the image.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from ixc.synth.page import DrawnPage, PlacedText, characters
 from ixc.synth.page_sampling import colours, compose
 from ixc.synth.render import GROUNDS, paint
 
-CANVAS = 336
-"""Pixels of a side."""
+IMAGE_SIDE = 336
+"""Side of an image, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextImageConfig:
-    """How canvases full of text are set; sizes in pixels as the tower sees them."""
+class CharacterImageConfig:
+    """Layout of images filled with text; sizes in pixels as the tower sees them."""
 
     sizes: tuple[float, float, float] = (18, 27, 38)
-    """Smallest, median and largest letters."""
+    """Smallest, median and largest font size."""
     spread: float = 0.15
-    """Deviation of the size's logarithm."""
+    """Standard deviation of the logarithm of the size."""
     others: tuple[float, float] = (26, 48)
-    """Smallest and largest letters of the canvases set apart from that."""
+    """Smallest and largest font size of the images that do not follow `sizes`."""
     apart: float = 0.12
-    """Share of those canvases."""
+    """Share of the images that do not follow `sizes`."""
     shrunk: float = 0.25
-    """Share of canvases drawn up to 1.7 times as large and resized."""
+    """Share of images drawn up to 1.7 times as large and resized."""
     narrowed: float = 0.06
-    """Share of canvases narrowed on top of that."""
+    """Share of images narrowed on top of that."""
     scrambled: float = 0.08
     """Share of any printable characters among the words."""
     dark: float = 0.0
-    """Share of canvases with light letters on dark ground."""
+    """Share of images with light text on dark paper."""
     textured: float = 0.0
-    """Share of canvases on a ground that is not plain."""
+    """Share of images on a ground that is not plain."""
 
 
-LETTERING = TextImageConfig()
-"""That of `recipes/nano.py`."""
+TEXT_IMAGES = CharacterImageConfig()
+"""The layout of `recipes/nano.py`."""
 
 
 def line_of_text(rng: Generator, length: int, family: PageFamily, scrambled: float) -> str:
-    """Values, keys and scrambled characters up to a length."""
+    """Draw values, keys and scrambled characters up to a length."""
     line = ""
     while len(line) < length:
         r = rng.random()
@@ -67,55 +67,57 @@ def line_of_text(rng: Generator, length: int, family: PageFamily, scrambled: flo
     return line
 
 
-Canvas = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+LabelledImage = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Pixels, codes, x, y."""
 
 
-def page_canvas(rng: Generator, family: PageFamily = FAMILY) -> Canvas:
-    """A tile of a page of the family, white padding and all; of pages of one tile and of four."""
+def page_image(rng: Generator, family: PageFamily = FAMILY) -> LabelledImage:
+    """Draw a tile of a page of the family, its white padding included; from pages of one tile and of four."""
     hd = min(1 if rng.random() < 0.6 else 4, max(family.settings))
     page = compose(int(rng.integers(1 << 39)), hd=hd, family=family)
     place, codes, x, y, _ = seen_by(page, hd=hd)
-    canvas = resize_to_canvas(maybe_degraded(paint(page), rng, family.worn), partition=place)
-    left, top = (CANVAS * int(rng.integers(n)) for n in (place.grid_w, place.grid_h))
-    return canvas[top : top + CANVAS, left : left + CANVAS], codes, x - left, y - top
+    canvas = resize_to_canvas(maybe_degraded(paint(page), rng, family.degraded), partition=place)
+    left, top = (IMAGE_SIDE * int(rng.integers(n)) for n in (place.grid_w, place.grid_h))
+    return canvas[top : top + IMAGE_SIDE, left : left + IMAGE_SIDE], codes, x - left, y - top
 
 
-def _setting(rng: Generator, lettering: TextImageConfig) -> tuple[int, int, int]:
-    """Font size, width and height of a canvas before it is resized."""
-    least, median, most = lettering.sizes
-    seen = float(np.clip(np.exp(rng.normal(np.log(median), lettering.spread)), least, most))
-    if rng.random() < lettering.apart:
-        seen = float(rng.uniform(*lettering.others))
-    sx = sy = float(np.exp(rng.uniform(np.log(0.6), 0.0))) if rng.random() < lettering.shrunk else 1.0
-    if rng.random() < lettering.narrowed:
+def _setting(rng: Generator, text_images: CharacterImageConfig) -> tuple[int, int, int]:
+    """Draw font size, width and height of an image before it is resized."""
+    least, median, most = text_images.sizes
+    seen = float(np.clip(np.exp(rng.normal(np.log(median), text_images.spread)), least, most))
+    if rng.random() < text_images.apart:
+        seen = float(rng.uniform(*text_images.others))
+    sx = sy = float(np.exp(rng.uniform(np.log(0.6), 0.0))) if rng.random() < text_images.shrunk else 1.0
+    if rng.random() < text_images.narrowed:
         sx *= float(rng.uniform(0.6, 1.0))
-    return max(8, round(seen / sy)), round(CANVAS / sx), round(CANVAS / sy)
+    return max(8, round(seen / sy)), round(IMAGE_SIDE / sx), round(IMAGE_SIDE / sy)
 
 
-def _ground(rng: Generator, page: DrawnPage, lettering: TextImageConfig) -> None:
-    """Light on dark, or on something that is not plain; shares of 0 draw nothing from `rng`."""
-    if lettering.dark and rng.random() < lettering.dark:
+def _ground(rng: Generator, page: DrawnPage, text_images: CharacterImageConfig) -> None:
+    """Choose light text on dark paper, or a textured ground; shares of 0 draw nothing from `rng`."""
+    if text_images.dark and rng.random() < text_images.dark:
         page.ink, page.paper = page.paper, page.ink
-    if lettering.textured and rng.random() < lettering.textured:
+    if text_images.textured and rng.random() < text_images.textured:
         page.number, page.ground = int(rng.integers(1 << 39)), values.pick(rng, GROUNDS[1:])
 
 
-def text_canvas(rng: Generator, family: PageFamily = FAMILY, lettering: TextImageConfig = LETTERING) -> Canvas:
-    """A canvas full of the family's text."""
-    size, width, height = _setting(rng, lettering)
+def text_image(
+    rng: Generator, family: PageFamily = FAMILY, text_images: CharacterImageConfig = TEXT_IMAGES
+) -> LabelledImage:
+    """Draw an image filled with the family's text."""
+    size, width, height = _setting(rng, text_images)
     names = family.fonts
     ink, paper = colours(rng, family.coloured)
     page = DrawnPage(
-        kind="sight", width=width, height=height, font=names[rng.integers(len(names))], ink=ink, paper=paper
+        kind="text", width=width, height=height, font=names[rng.integers(len(names))], ink=ink, paper=paper
     )
-    _ground(rng, page, lettering)
+    _ground(rng, page, text_images)
     y = float(rng.uniform(0.2, 1.2)) * size
     while y < height + size * 0.3:
         x = int(rng.integers(-size, 2 * size))
         page.texts.append(
             PlacedText(
-                string=line_of_text(rng, int(2.4 * width / size), family, lettering.scrambled),
+                string=line_of_text(rng, int(2.4 * width / size), family, text_images.scrambled),
                 x=x,
                 y=round(y),
                 size=size,
@@ -125,8 +127,8 @@ def text_canvas(rng: Generator, family: PageFamily = FAMILY, lettering: TextImag
         if rng.random() < 0.05:
             page.rules.append((0, round(y + size * 0.45), width, round(y + size * 0.45)))
         y += size * rng.uniform(1.1, 1.9)
-    image = maybe_degraded(paint(page), rng, family.worn)
-    if (width, height) != (CANVAS, CANVAS):
-        image = image.resize((CANVAS, CANVAS), Image.Resampling.BILINEAR)
+    image = maybe_degraded(paint(page), rng, family.degraded)
+    if (width, height) != (IMAGE_SIDE, IMAGE_SIDE):
+        image = image.resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BILINEAR)
     codes, cx, cy = characters(page)
-    return np.asarray(image), codes, cx * CANVAS / width, cy * CANVAS / height
+    return np.asarray(image), codes, cx * IMAGE_SIDE / width, cy * IMAGE_SIDE / height

@@ -1,7 +1,7 @@
-"""The ladder of lessons: the smallest contexts first, mixed. From one line of large letters to pages of nine tiles.
+"""Curriculum of the layout pre-training, smallest contexts first: from one line of large letters to nine tiles.
 
-Half of the steps go to the lesson reached, a quarter to the one above it (that is what keeps a run from settling on
-choosing between lines by luck), the rest to earlier ones. A page of a lesson is a pure function of its number.
+Half of the steps are on the stage reached, a quarter on the one above it (without them a run settles on guessing
+between lines), the rest on earlier ones. A page of a stage is a pure function of its number.
 """
 
 from __future__ import annotations
@@ -11,37 +11,40 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from ixc.nano.data.glyph_tokens import TOKEN, GlyphTokens, grid_symbols, page_symbols, with_newlines
+from ixc.nano.data.glyph_tokens import TOKEN, GlyphTokens, glyph_grid, page_glyph_tokens, with_newlines
 from ixc.synth import values
 from ixc.synth.config import FAMILY, PageFamily
 from ixc.synth.layouts.basic import KINDS, PageBuilder, Style, title
 from ixc.synth.page import DrawnPage, characters
 from ixc.synth.page_sampling import compose
 
-NO_KIND = "lesson"
-"""Kind of a page that is of no kind of the family yet."""
+NO_KIND = "none"
+"""Kind of a page of the first stages, which is of no kind of the family."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurriculumStage:
-    """One size of page.
-
-    rows, columns: tokens; 0 rows = whole pages of the family, with overview. letters: smallest and largest font size in
-    pixels. words: `tiny` one-letter keys, `short` codes, `page` the kinds of the family. pages: a step.
-    """
+    """One stage: size and content of its pages."""
 
     rows: int = 0
+    """Tokens from top to bottom; 0 = whole pages of the family, with overview."""
     columns: int = 0
+    """Tokens from left to right."""
     letters: tuple[int, int] = (0, 0)
+    """Smallest and largest font size, pixels."""
     words: str = "page"
+    """`tiny`: one-letter keys; `short`: codes; `page`: the kinds of the family."""
     hd: int = 0
+    """Setting of whole pages."""
     pages: int
+    """Pages a step."""
     questions: int = 8
+    """Questions a page."""
     short: float = 0.0
-    """Share of the steps that ask with the key alone, the answer right behind it."""
+    """Share of the steps whose questions are the key alone, directly followed by the answer."""
 
 
-LESSONS = (
+CURRICULUM = (
     CurriculumStage(rows=1, columns=8, letters=(38, 46), words="short", pages=192, questions=1, short=1.0),
     CurriculumStage(rows=3, columns=4, letters=(38, 46), words="tiny", pages=128, questions=3, short=1.0),
     CurriculumStage(rows=6, columns=6, letters=(36, 46), words="tiny", pages=48, questions=6, short=0.5),
@@ -55,12 +58,12 @@ LESSONS = (
 )
 
 
-ALL_REACHED = (0.01, 0.01, 0.01, 0.01, 0.02, 0.04, 0.06, 0.20, 0.26, 0.38)
-"""Shares of the lessons once the ladder has been climbed: the largest pages are the slowest to learn."""
+FINAL_MIX = (0.01, 0.01, 0.01, 0.01, 0.02, 0.04, 0.06, 0.20, 0.26, 0.38)
+"""Shares of the stages once the last one is reached: the largest pages are the slowest to learn."""
 
 
-def draw_lesson(rng: Generator, reached: int, shares: tuple[float, ...] = ALL_REACHED) -> int:
-    """Which lesson a step takes; `shares`: of every lesson once the last one is reached."""
+def draw_stage(rng: Generator, reached: int, shares: tuple[float, ...] = FINAL_MIX) -> int:
+    """Draw the stage of a step; `shares`: of every stage once the last one is reached."""
     if reached == len(shares) - 1:
         return int(rng.choice(len(shares), p=shares))
     r = rng.random()
@@ -71,65 +74,65 @@ def draw_lesson(rng: Generator, reached: int, shares: tuple[float, ...] = ALL_RE
     return max(0, reached - 1) if r < 0.85 else int(rng.integers(0, reached + 1))
 
 
-def pairs(sheet: PageBuilder, tiny: bool) -> None:
-    """One `K:V` a line, keys of one letter or short codes."""
-    rng, page = sheet.rng, sheet.page
-    lines = range(sheet.y, page.height, TOKEN)
+def pairs(builder: PageBuilder, tiny: bool) -> None:
+    """Fill a page with one `K:V` a line; keys are one letter or short codes."""
+    rng, page = builder.rng, builder.page
+    lines = range(builder.y, page.height, TOKEN)
     used: set[str] = set()
     for y in lines:
         k = values.letters(rng, values.CODE, 1, 1 if tiny else 2)
         v = values.letters(rng, values.CODE, 1 if tiny else 2, 2 if tiny else 4)
-        room = page.width - sheet.width_of(f"{k}:{v}")
-        if room < 0 or any(k in other or other in k for other in used):
+        space = page.width - builder.width_of(f"{k}:{v}")
+        if space < 0 or any(k in other or other in k for other in used):
             continue
         used.add(k)
-        sheet.put(f"{k}:{v}", rng.integers(0, int(room) + 1), y)
-        sheet.ask("value", f"What is the {k}?", v)
+        builder.put(f"{k}:{v}", int(rng.integers(0, int(space) + 1)), y)
+        builder.ask("value", f"What is the {k}?", v)
 
 
-def small_page(number: int, lesson: CurriculumStage, family: PageFamily) -> DrawnPage:
-    """A page of a fixed grid; lines one token apart or more, at any height inside their token row."""
+def small_page(number: int, stage: CurriculumStage, family: PageFamily) -> DrawnPage:
+    """Draw a page of a fixed grid; its lines are at least one token apart, at any height inside their token row."""
     rng = np.random.default_rng([number, 11])
     names = family.fonts
-    size = int(rng.integers(lesson.letters[0], lesson.letters[1] + 1))
+    size = int(rng.integers(stage.letters[0], stage.letters[1] + 1))
     page = DrawnPage(
-        kind=NO_KIND, width=lesson.columns * TOKEN, height=lesson.rows * TOKEN, font=names[rng.integers(len(names))]
+        kind=NO_KIND, width=stage.columns * TOKEN, height=stage.rows * TOKEN, font=names[rng.integers(len(names))]
     )
-    pitch = TOKEN if lesson.words != "page" else max(TOKEN, round(size * rng.uniform(0.9, 1.3)))
-    titled = round(size * 1.3) if lesson.words == "page" and lesson.rows >= 12 and rng.random() < 0.8 else 0
+    pitch = TOKEN if stage.words != "page" else max(TOKEN, round(size * rng.uniform(0.9, 1.3)))
+    titled = round(size * 1.3) if stage.words == "page" and stage.rows >= 12 and rng.random() < 0.8 else 0
     setting = Style(size=size, pitch=pitch, margin=int(rng.integers(0, 10)), title_size=titled)
-    sheet = PageBuilder(rng=rng, page=page, style=setting, family=family)
+    builder = PageBuilder(rng=rng, page=page, style=setting, family=family)
     first = round(0.35 * size) + int(rng.integers(2, TOKEN - 1))
-    if lesson.words != "page":
-        sheet.y = first
-        pairs(sheet, lesson.words == "tiny")
+    if stage.words != "page":
+        builder.y = first
+        pairs(builder, stage.words == "tiny")
     else:
-        title(sheet)
+        title(builder)
         if not titled:
-            sheet.y = first
+            builder.y = first
         page.kind = family.shares[rng.integers(len(family.shares))][0]
-        KINDS[page.kind](sheet)
+        KINDS[page.kind](builder)
     return page
 
 
-def lesson_page(number: int, lesson: CurriculumStage, family: PageFamily = FAMILY) -> tuple[DrawnPage, GlyphTokens]:
-    """A page of a lesson and what a perfect eye sees of it."""
-    if lesson.hd:
-        page = compose(number, hd=lesson.hd, family=family)
-        return page, page_symbols(page, hd=lesson.hd)
-    page = small_page(number, lesson, family)
-    return page, with_newlines(*grid_symbols(*characters(page), rows=lesson.rows, columns=lesson.columns))
+def stage_page(number: int, stage: CurriculumStage, family: PageFamily = FAMILY) -> tuple[DrawnPage, GlyphTokens]:
+    """Draw a page of a stage, with its glyph tokens."""
+    if stage.hd:
+        page = compose(number, hd=stage.hd, family=family)
+        return page, page_glyph_tokens(page, hd=stage.hd)
+    page = small_page(number, stage, family)
+    return page, with_newlines(*glyph_grid(*characters(page), rows=stage.rows, columns=stage.columns))
 
 
 def same_shape(
-    rng: Generator, lesson: CurriculumStage, family: PageFamily = FAMILY
+    rng: Generator, stage: CurriculumStage, family: PageFamily = FAMILY
 ) -> list[tuple[DrawnPage, GlyphTokens]]:
-    """Pages for one step, all with the same number of image tokens and at least one question."""
+    """Draw the pages of one step, all with the same number of image tokens and at least one question."""
     found: list[tuple[DrawnPage, GlyphTokens]] = []
-    for _ in range(60 * lesson.pages):
-        page, symbols = lesson_page(int(rng.integers(1 << 39)), lesson, family)
-        if page.questions and (not found or len(symbols.marks) == len(found[0][1].marks)):
-            found.append((page, symbols))
-        if len(found) == lesson.pages:
+    for _ in range(60 * stage.pages):
+        page, glyph_tokens = stage_page(int(rng.integers(1 << 39)), stage, family)
+        if page.questions and (not found or len(glyph_tokens.special) == len(found[0][1].special)):
+            found.append((page, glyph_tokens))
+        if len(found) == stage.pages:
             break
     return found

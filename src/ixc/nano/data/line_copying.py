@@ -1,6 +1,6 @@
-"""Reading aloud: the first letters of something on a page are given, the model goes on to the end of its line.
+"""Line copying: the first letters of a word on a page are given, and the model continues to the end of its line.
 
-Of an asked question a handful of letters teach how to copy, behind thirty that only ask; here almost every token does.
+Of a question some thirty tokens ask and a few train copying; of these tasks almost every token does.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from numpy.random import Generator
 from ixc.nano.data.question_packing import Form, choose, encode
 from ixc.synth.page import DrawnPage, PageQuestion
 
-ALOUD = "aloud"
-"""Kind of what is read so: `question` is what is given, `answer` what follows it on the page."""
+LINE_COPYING = "line_copying"
+"""Kind of the copying tasks: `question` is the given beginning, `answer` what follows it on the page."""
 GIVEN = (3, 5)
-"""Fewest and most letters that are given; they stand nowhere else on the page."""
+"""Fewest and most given letters; they occur once on the page."""
 LONGEST = 24
-"""Letters given and read, at most: the end of a longer line."""
+"""Most letters, given and copied together: of a longer line only the end is used."""
 ATTEMPTS = 12
-"""Draws for each one that is wanted."""
+"""Draws for each task."""
 
 
-def aloud(rng: Generator, page: DrawnPage, count: int) -> list[PageQuestion]:
-    """At most `count` beginnings of words, each with what follows it to the end of its line."""
+def copying_tasks(rng: Generator, page: DrawnPage, count: int) -> list[PageQuestion]:
+    """Draw at most `count` beginnings of words, each with the rest of its line."""
     whole = "\n".join(text.string for text in page.texts)
     found: list[PageQuestion] = []
     for _ in range(ATTEMPTS * count if whole else 0):
@@ -39,42 +39,45 @@ def aloud(rng: Generator, page: DrawnPage, count: int) -> list[PageQuestion]:
             continue
         if len(encode(first)) != len(first) or len(encode(rest)) != len(rest):
             continue  # some words are one token
-        found.append(PageQuestion(kind=ALOUD, question=first, answer=rest))
+        found.append(PageQuestion(kind=LINE_COPYING, question=first, answer=rest))
         if len(found) == count:
             break
     return found
 
 
-def asked_or_read(
+def questions_or_copying(
     rng: Generator,
     pages: Sequence[DrawnPage],
     count: int,
     *,
-    read: bool,
+    copying: bool,
     known: Sequence[Mapping[str, float] | None],
-    drilled: bool = False,
+    extra: bool = False,
 ) -> tuple[list[list[PageQuestion]], Form]:
-    """What one part of a step does with its pages, and how that is packed.
+    """Choose the questions or copying tasks of pages, and the form in which they are packed.
 
     Args:
-        count: questions for each page; where it is read aloud, as many beginnings at most, the same for each.
-        known: of each page, as in `packing.choose`.
-        drilled: the pages' drills are asked too.
+        rng: random generator.
+        pages: pages of one replica of a step.
+        count: questions of each page; of copying tasks at most as many, the same number of each page.
+        copying: use copying tasks instead of questions.
+        known: for each page, as in `question_packing.choose`.
+        extra: ask the pages' extra questions too.
     """
-    if read:
-        found = [aloud(rng, page, count) for page in pages]
+    if copying:
+        found = [copying_tasks(rng, page, count) for page in pages]
         if fewest := min(map(len, found)):
             return [mine[:fewest] for mine in found], "direct"
-    more = [p.drills if drilled else [] for p in pages]
+    more = [p.extra_questions if extra else [] for p in pages]
     asked = [choose(rng, p.questions + m, count, known=k) for p, m, k in zip(pages, more, known, strict=True)]
     return asked, "turn"
 
 
-def letter_read(page: DrawnPage, question: PageQuestion) -> int:
-    """Number of the character of the page that is given first."""
+def first_copied_letter(page: DrawnPage, question: PageQuestion) -> int:
+    """Index among the page's characters of the first one that is given."""
     before = 0
     for text in page.texts:
         if (at := text.string.find(question.question)) >= 0:
             return before + at
         before += len(text.string)
-    raise ValueError(f"{question.question!r} does not stand on the page")
+    raise ValueError(f"{question.question!r} is not on the page")

@@ -1,8 +1,8 @@
-"""Many questions behind one visual prefix: packed, each blind to the others, positions beginning anew behind the image.
+"""Pack many questions after one visual prefix: none attends to another, and positions restart after the image.
 
     [ <s> turn user \\n | image ... image | q1 a1 pad | q2 a2 pad | ... ]
 
-Equal to asking each question alone (tested), eight times cheaper and more.
+The result equals asking each question alone (tested), at an eighth of the cost or less.
 
 Shapes: B pages, P = prefix + N image tokens, Q questions of T tokens, S = P + Q * T.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ixc.nano.attention_recorder import AttentionRecorder
 
 Form = Literal["turn", "key", "direct"]
-"""How a question stands before its answer; see `pack`."""
+"""How a question precedes its answer; see `pack`."""
 IGNORE = -100
 KERNEL = "ixc_packed_questions"
 """Name of `attend_packed` among the attention kernels of transformers."""
@@ -37,52 +37,63 @@ KERNEL = "ixc_packed_questions"
 
 @lru_cache(maxsize=1)
 def tokenizer():
-    """The embedded model's tokenizer, built once."""
+    """Build the embedded model's tokenizer once."""
     return character_tokenizer()
 
 
 @lru_cache(maxsize=1)
 def markup() -> tuple[list[int], list[int], int]:
-    """Ids before the image, ids between question and answer, and the id that ends an answer."""
-    ids = tokenizer().convert_tokens_to_ids
+    """Return the ids before the image, those between question and answer, and the id that ends an answer."""
+
+    def ids(token: str) -> int:
+        found = tokenizer().convert_tokens_to_ids(token)
+        assert isinstance(found, int)
+        return found
+
     start, end, newline = ids("[UNUSED_TOKEN_146]"), ids("[UNUSED_TOKEN_145]"), ids("\n")
     return [ids("<s>"), start, ids("user"), newline], [end, newline, start, ids("assistant"), newline], end
 
 
 @lru_cache(maxsize=1 << 16)
 def encode(text: str) -> tuple[int, ...]:
-    """Ids of a piece of text without markers."""
+    """Tokenize text without special tokens."""
     return tuple(tokenizer().encode(text, add_special_tokens=False))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """ids (B, Q * T), labels (B, Q * T) with -100 where nothing is asked, positions (S,), mask (1, 1, S, S) bool.
-
-    questions: Q. firsts (B, Q): the place among a question's T tokens that tells the first letter of its answer.
-    """
+    """Packed questions of B pages."""
 
     ids: Tensor
+    """(B, Q * T) token ids."""
     labels: Tensor
+    """(B, Q * T) ids to predict, `IGNORE` elsewhere."""
     positions: Tensor
+    """(S,) position ids."""
     mask: Tensor
+    """(1, 1, S, S) bool, True where a token attends."""
     questions: int
+    """Q, questions of a page."""
     firsts: Tensor
+    """(B, Q) index among a question's T tokens of the one that predicts the first token of its answer."""
 
 
 def choose(
     rng: Generator, questions: list[PageQuestion], count: int, *, known: Mapping[str, float] | None = None
 ) -> list[PageQuestion]:
-    """`count` questions, every kind with the same chance, so that titles are not drowned by cells.
+    """Sample `count` questions, every kind with the same probability, so that cells do not outnumber titles.
 
     Args:
-        known: share of right answers by kind; then those half known are asked most (`worth`), and none twice before
-            all have been asked.
+        rng: random generator.
+        questions: questions of a page.
+        count: how many to sample.
+        known: share of right answers by kind; kinds are then sampled by `worth`, and no question twice before all
+            have been sampled.
     """
     kinds = sorted({q.kind for q in questions})
     by_kind = {k: [q for q in questions if q.kind == k] for k in kinds}
     if known is not None:
-        return _unlike(rng, by_kind, np.array([worth(known.get(k, 0.0)) for k in kinds]), count)
+        return _without_repetition(rng, by_kind, np.array([worth(known.get(k, 0.0)) for k in kinds]), count)
     picked = []
     for _ in range(count):
         mine = by_kind[kinds[int(rng.integers(len(kinds)))]]
@@ -90,10 +101,10 @@ def choose(
     return picked
 
 
-def _unlike(
+def _without_repetition(
     rng: Generator, by_kind: Mapping[str, list[PageQuestion]], chances: np.ndarray, count: int
 ) -> list[PageQuestion]:
-    """`count` questions of kinds drawn by their chances, all of them before any comes again."""
+    """Sample `count` questions by the probabilities of their kinds, all of them before any repeats."""
     picked, left = [], [[] for _ in by_kind]
     while len(picked) < count:
         if not any(left):
@@ -104,24 +115,26 @@ def _unlike(
 
 
 def worth(share: float) -> float:
-    """How often to ask what is answered rightly in a share of the cases: most where that is near a half.
+    """Sampling weight of a kind by its share of right answers: largest near one half.
 
-    What is always right is still asked, and what is never right more than that.
+    Kinds that are always right keep a small weight, and those never right a larger one.
     """
     return 0.12 + 0.2 * (1 - share) + 2 * share * (1 - share)
 
 
 def bare(question: str) -> str:
-    """The key alone: `What is the K?` -> `K`. The first lessons ask so, with the answer right behind the key."""
+    """Reduce `What is the K?` to `K`, the form of question of the first curriculum stages."""
     return question.removeprefix("What is the ").removesuffix("?")
 
 
 def pack(pages: list[list[PageQuestion]], *, prefix: int, form: Form = "turn") -> Packed:
-    """Questions of B pages (the same number each) behind `prefix` tokens.
+    """Pack questions of B pages, the same number of each, after `prefix` tokens.
 
     Args:
-        form: `turn`: as a user asks. `key`: key, newline, answer. `direct`: the question as it is, the answer right
-            behind its last character.
+        pages: questions of each page.
+        prefix: number of tokens before the questions.
+        form: `turn`: as a user asks. `key`: key, newline, answer. `direct`: the question as it is, directly
+            followed by the answer.
     """
     _, between, end = markup()
     asked = bare if form == "key" else str
@@ -159,25 +172,31 @@ def attend_packed(
     scaling: float,
     prefix: int,
     questions: int,
-    gaze: AttentionRecorder | None = None,
+    recorder: AttentionRecorder | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """Attention of `pack` without the places that its mask hides: the prefix is causal, a question sees it and itself.
+    """Attention of packed questions that skips what their mask hides: causal prefix; a question sees it and itself.
 
     Args:
-        query, key, value: (B, H, S, D). attention_mask: not read; it says the same. prefix: P. questions: Q.
-        gaze: told what is looked at in the prefix.
+        module: the attention module.
+        query, key, value: (B, H, S, D).
+        attention_mask: not read; `prefix` and `questions` define the same mask.
+        scaling: factor of the scores.
+        prefix: P, tokens of the prefix.
+        questions: Q.
+        recorder: records the attention of supervised heads.
+        kwargs: other arguments of the interface of transformers, not used.
 
     Returns:
-        (B, S, H, D), equal to the masked whole up to rounding (to that of bf16 inside of `quick`), and no weights.
+        (B, S, H, D), equal to masked attention up to rounding (bf16 rounding inside `bf16_products`), and no weights.
     """
     seen, shown = key[:, :, :prefix], value[:, :, :prefix]
     if bf16_cpu.takes(query):
         out = bf16_cpu.attend(query, key, value, prefix=prefix, questions=questions, scaling=scaling)
-        if gaze is not None and questions:
+        if recorder is not None and questions:
             asked = query[:, :, prefix:] * scaling
             own = key[:, :, prefix:]
-            gaze.take(
+            recorder.record(
                 module,
                 lambda head: _weights(asked[:, head], seen[:, head], own[:, head], questions)[0],
                 query[:, :, :prefix] * scaling,
@@ -190,15 +209,15 @@ def attend_packed(
         return head.transpose(1, 2), None
     asked = query[:, :, prefix:] * scaling
     far, near = _weights(asked, seen, key[:, :, prefix:], questions)
-    if gaze is not None:
-        gaze.take(module, lambda head: far[:, head], query[:, :, :prefix] * scaling, seen, shown)
+    if recorder is not None:
+        recorder.record(module, lambda head: far[:, head], query[:, :, :prefix] * scaling, seen, shown)
     own = value[:, :, prefix:].unflatten(2, (questions, -1))
     tail = far @ shown + (near.unflatten(2, (questions, -1)) @ own).flatten(2, 3)
     return torch.cat([head, tail], 2).transpose(1, 2), None
 
 
 def _weights(asked: Tensor, seen: Tensor, own: Tensor, questions: int) -> tuple[Tensor, Tensor]:
-    """What questions give to the prefix (..., Q * T, P) and to their own tokens (..., Q * T, T): one softmax.
+    """Attention of questions on the prefix (..., Q * T, P) and on their own tokens (..., Q * T, T), in one softmax.
 
     Args:
         asked: scaled queries (..., Q * T, D).

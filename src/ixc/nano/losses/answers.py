@@ -1,4 +1,4 @@
-"""Packed questions behind image tokens: logits, loss, which answers are right. For every stage that asks.
+"""Logits, loss and accuracy of packed questions after image tokens, for every stage that asks questions.
 
 Shapes: B pages, N image tokens, Q questions of T tokens, S tokens in all, D width, V vocabulary.
 """
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ixc.model.decoder import Decoder
 from ixc.nano.attention_recorder import AttentionRecorder
-from ixc.nano.bf16_cpu import is_quick
+from ixc.nano.bf16_cpu import is_active
 from ixc.nano.data.question_packing import IGNORE, KERNEL, Form, Packed, markup, pack
 from ixc.nano.losses.attention_supervision import AttentionSupervision
 from ixc.nano.losses.probes import AuxiliaryProbes
@@ -22,13 +22,16 @@ from ixc.synth.page import DrawnPage, PageQuestion
 
 
 def answer_logits(
-    decoder: Decoder, image: Tensor, packed: Packed, *, plora: bool = True, gaze: AttentionRecorder | None = None
+    decoder: Decoder, image: Tensor, packed: Packed, *, plora: bool = True, recorder: AttentionRecorder | None = None
 ) -> Tensor:
-    """Prefix, image and packed questions through the decoder; the head is the embedding (tied while training).
+    """Run prefix, image and packed questions through the decoder; the output head is tied to the embedding.
 
     Args:
-        plora: False leaves its addition out: the same while it is zero, as it begins, and cheaper.
-        gaze: told what its heads give to the image.
+        decoder: the language model.
+        image: (B, N, D) image tokens.
+        packed: questions of `pack`.
+        plora: False leaves PLoRA out: equal while its update is zero, as initialised, and cheaper.
+        recorder: records the attention of its heads on the image.
     """
     table = decoder.tok_embeddings
     start = table(torch.tensor(markup()[0])).expand(len(image), -1, -1)
@@ -36,7 +39,7 @@ def answer_logits(
     types = torch.zeros(x.shape[:2], dtype=torch.long)
     span = start.shape[1], start.shape[1] + image.shape[1]
     types[:, slice(*span)] = 1
-    places = () if not plora else (span,) if is_quick() else None
+    places = () if not plora else (span,) if is_active() else None
     kernel, decoder.config._attn_implementation = decoder.config._attn_implementation, KERNEL
     try:
         hidden = decoder(
@@ -48,7 +51,7 @@ def answer_logits(
             use_cache=False,
             prefix=start.shape[1] + image.shape[1],
             questions=packed.questions,
-            gaze=gaze,
+            recorder=recorder,
         ).last_hidden_state
     finally:
         decoder.config._attn_implementation = kernel
@@ -56,10 +59,10 @@ def answer_logits(
 
 
 @contextmanager
-def _hidden(decoder: Decoder, bearings: AuxiliaryProbes | None) -> Iterator[list[Tensor]]:
-    """What the layer of the bearings and the two behind it give, (B, S, D), once the decoder has run."""
+def _hidden(decoder: Decoder, probes: AuxiliaryProbes | None) -> Iterator[list[Tensor]]:
+    """Collect the outputs (B, S, D) of the probes' layer and the two after it while the decoder runs."""
     found: list[Tensor] = []
-    asked = [] if bearings is None else decoder.layers[bearings.layer : bearings.layer + 3]
+    asked = [] if probes is None else decoder.layers[probes.layer : probes.layer + 3]
     hooks = [layer.register_forward_hook(lambda _layer, _args, out: found.append(out)) for layer in asked]
     try:
         yield found
@@ -69,50 +72,57 @@ def _hidden(decoder: Decoder, bearings: AuxiliaryProbes | None) -> Iterator[list
 
 
 def score(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, float]:
-    """Mean cross entropy over the answers, and the share of answers that are right to the last character."""
-    loss, right = marked(logits, labels, questions)
+    """Mean cross entropy over the answers, and the share of answers with every character right."""
+    loss, right = graded(logits, labels, questions)
     return loss, right.float().mean().item()
 
 
-def marked(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, Tensor]:
-    """As `score`, with each answer's mark: (B, Q) bool."""
+def graded(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, Tensor]:
+    """Mean cross entropy over the answers, and which are right in every character: (B, Q) bool."""
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
     return loss, ((logits.argmax(-1) == labels) | (labels == IGNORE)).unflatten(1, (questions, -1)).all(-1)
 
 
-def asked_of(
+def answer_loss(
     decoder: Decoder,
     image: Tensor,
     pages: list[DrawnPage],
     asked: list[list[PageQuestion]],
     *,
     hd: int,
-    pointers: tuple[AttentionSupervision, ...],
+    attention_supervision: tuple[AttentionSupervision, ...],
     plora: bool = True,
     form: Form = "turn",
-    bearings: AuxiliaryProbes | None = None,
+    probes: AuxiliaryProbes | None = None,
 ) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
-    """Questions about image tokens (B, N, D) of B pages seen at a setting.
+    """Compute the losses of questions about image tokens (B, N, D) of B pages.
 
     Args:
-        pointers: heads that are told where to look.
-        plora, form: as in `answer_logits` and `pack`; `direct` for what is read aloud.
-        bearings: asked of the image tokens.
+        decoder: the language model.
+        image: (B, N, D) image tokens.
+        pages: the pages.
+        asked: Q questions of each page.
+        hd: setting at which the pages are encoded.
+        attention_supervision: heads with supervised targets.
+        plora: as in `answer_logits`.
+        form: as in `pack`; `direct` for line copying.
+        probes: auxiliary probes of the image tokens.
 
     Returns:
-        Cross entropy of the answers and the weighted loss of pointers and bearings; which are right, (B, Q) bool;
-        tokens read.
+        (cross entropy of the answers, weighted loss of attention supervision and probes); which answers are right,
+        (B, Q) bool; number of tokens.
     """
     packed = pack(asked, prefix=len(markup()[0]) + image.shape[1], form=form)
-    gaze = AttentionRecorder(pointers=pointers) if pointers and form != "key" else None  # a bare key names no places
-    with _hidden(decoder, bearings) as hidden:
-        logits = answer_logits(decoder, image, packed, plora=plora, gaze=gaze)
-    loss, right = marked(logits, packed.labels, packed.questions)
-    away = torch.zeros(()) if gaze is None else gaze.loss(pages, asked, packed.firsts, hd=hd)
-    if bearings is not None:
-        behind = [layer[:, len(markup()[0]) :] for layer in hidden]
-        carried = None if gaze is None or gaze.carried is None else gaze.carried[:, len(markup()[0]) :]
-        away = away + bearings.loss(
-            behind, pages, hd=hd, image=image.shape[1], asked=asked, firsts=packed.firsts, carried=carried
+    supervised = attention_supervision if form != "key" else ()  # a bare key defines no targets
+    recorder = AttentionRecorder(attention_supervision=supervised) if supervised else None
+    with _hidden(decoder, probes) as hidden:
+        logits = answer_logits(decoder, image, packed, plora=plora, recorder=recorder)
+    loss, right = graded(logits, packed.labels, packed.questions)
+    auxiliary = torch.zeros(()) if recorder is None else recorder.loss(pages, asked, packed.firsts, hd=hd)
+    if probes is not None:
+        after = [layer[:, len(markup()[0]) :] for layer in hidden]
+        carried = None if recorder is None or recorder.carried is None else recorder.carried[:, len(markup()[0]) :]
+        auxiliary = auxiliary + probes.loss(
+            after, pages, hd=hd, image=image.shape[1], asked=asked, firsts=packed.firsts, carried=carried
         )
-    return (loss, away), right, len(pages) * len(packed.positions)
+    return (loss, auxiliary), right, len(pages) * len(packed.positions)

@@ -1,12 +1,14 @@
-"""What an image token knows: where it stands, the amount it ends, the how-manieth it is, how what it belongs to begins.
+"""Auxiliary probes: predict from hidden states the position of image tokens, values, counts and first letters.
 
-Told from its hidden state. A token's features tell its letters; its place, which `Where is X?` asks for, follows from
-the tokens before it alone. How far down that is no token can know, for the end of the page is not read yet; how many
-are before it every one can, and a question, which stands behind the last, their number. To find the largest of some
-amounts every one must be a quantity before a question looks at them; to say whose it is, its token must know how the
-name begins. Every token of every page is asked in the middle of the reader, while questions ask for one place or one
-comparison in a page. What the head that finds an amount would carry away from a token is asked the same; and a question
-that compares or counts, two layers on, how its answer begins.
+Every image token of a page is supervised in a middle layer, while questions ask about a single position or comparison:
+
+- horizontal position, and the number of tokens before it. The vertical share cannot be predicted, since the end of the
+  page is not known to a causal model at that token; the count can, and the last token knows the total.
+- the value that a token ends, as a quantity, since comparing values needs them as such before a question attends to
+  them; its digits; and the first letters of the name it belongs to.
+- the index of a token among the counted things.
+- the first letters of what the head with the target `value_owner` carries total from a token, and, two layers later at
+  questions that compare or count, of the answer.
 
 Shapes: B pages, N image tokens, R tokens of questions, D width.
 """
@@ -30,47 +32,46 @@ from ixc.nano.losses.relation_targets import LETTERS, begins_of, letters_of
 from ixc.synth.page import SPACE, DrawnPage, PageQuestion
 
 MIDDLE = 1.5
-"""What the decimal logarithm of an amount is told from: between 1 and 900, as charts have them."""
+"""Offset of the decimal logarithm of a value; values of charts are 1 to 900."""
 FEW = 4
-"""What the natural logarithm of a count is told from."""
+"""Offset of counts: the probe predicts the natural logarithm of count / FEW."""
 NAMED = 0.2
-"""Weight of naming letters, figures and numbers beside the distances."""
+"""Weight of classifying letters, digits and indices; that of the squared distances is 1."""
 ANSWERED = 0.6
-"""The same of an answer's first letters, and of what a head carries to it."""
+"""Weight of classifying an answer's first letters, and what a head carries to it."""
 LETTER = SPACE + 1
-"""Codes of one, and of none."""
+"""Classes of a letter, with one for none."""
 FIGURES = 3
-"""Of the amounts of charts."""
+"""Digits of a value of a chart."""
 MANY = 40
-"""What is more is counted as so many."""
+"""Largest index of a counted thing; larger ones share its class."""
 FOUND = (*COMPARED, "count")
-"""Kinds of question whose answer no word of the question leads to."""
+"""Kinds of question whose answer is not next to a word of the question."""
 NAMES = re.compile(r" (?:of|in) (.+)\?")
-"""Whose amount a question asks for."""
+"""The name whose value a question asks for."""
 
 
 class AuxiliaryProbes(nn.Module):
-    """Readouts that training needs and nothing that answers does."""
+    """Linear probes that are used in training and dropped afterwards."""
 
     def __init__(self, width: int, *, head: int, layer: int, weight: float) -> None:
-        """width, head: of the reader and of its heads. layer: the last one before the first readout. weight: of the
-        loss beside the answers'."""
+        """Args: width and head dimension of the language model; the first probed layer; weight of the loss."""
         super().__init__()
         self.layer, self.weight = layer, weight
         self.readout = nn.Linear(width, 4)
-        """Across, logarithms of the tokens before, of the amount, of the count."""
+        """Horizontal position; logarithms of the tokens before, of the value, of the count."""
         self.begins = nn.Linear(width, LETTERS * LETTER)
-        """First letters of what a token is linked to; of an amount, and of a name that knows its own, of the name."""
+        """First letters of the key of a token; of a value, and of a name that ends after it, those of the name."""
         self.heading = nn.Linear(width, LETTERS * LETTER)
-        """The same of a cell's heading."""
+        """First letters of a cell's column header."""
         self.figures = nn.Linear(width, FIGURES * 10)
-        """Of the amount, from hundreds to ones."""
+        """Digits of the value, from hundreds to ones."""
         self.order = nn.Linear(width, MANY + 1)
-        """The how-manieth a token is of what is counted."""
+        """Index of a token among the counted things."""
         self.answers = nn.Linear(width, LETTERS * LETTER)
-        """First letters of an answer that no word of the question leads to, told by the question."""
+        """First letters of an answer of `FOUND`, at the question."""
         self.carries = nn.Linear(head, LETTERS * LETTER)
-        """As `begins`, told by what a head takes from a token that it finds."""
+        """As `begins`, from the value vector of the head with the target `value_owner`."""
 
     def loss(
         self,
@@ -83,37 +84,42 @@ class AuxiliaryProbes(nn.Module):
         firsts: Tensor | None = None,
         carried: Tensor | None = None,
     ) -> Tensor:
-        """The weighted sum of the mean squared distances of places, amounts and counts, and of naming what is known.
+        """Weighted sum of the squared errors of positions, values and counts and of the classification losses.
 
         Args:
-            hidden: (B, N + R, D) behind the layer, of pages of one grid and their questions; behind the next, where it
-                is known which tokens belong together; behind the one after it, where a question has found them. What
-                is not given is not asked.
+            hidden: (B, N + R, D) outputs of the probed layer, of the next one and of the one after it, for pages of one
+                grid and their questions; probes of layers that are not given are left out.
+            pages: B pages.
+            hd: setting at which the pages are encoded.
             image: N.
-            asked, firsts: Q questions of every page, and (B, Q) where each begins to answer, as `pack` says.
-            carried: (B, N, D) values of the head that finds whose an amount is.
+            asked: Q questions of every page.
+            firsts: (B, Q) as `Packed.firsts`.
+            carried: (B, N, D) values of the head with the target `value_owner`.
         """
-        owned, counts = ([known(page, hd=hd) for page in pages] for known in (amounts_of, counts_of))
+        owned = [amounts_of(page, hd=hd) for page in pages]
+        counts = [counts_of(page, hd=hd) for page in pages]
         sizes = [{token: log10(amount) - MIDDLE for token, (amount, _) in one.items()} for one in owned]
         ranks = [{token: log(number / FEW) for token, number in one.items()} for one in counts]
-        away = self._measured(hidden[0][:, :image], pages, (sizes, ranks), hd=hd)
+        total = self._regression_loss(hidden[0][:, :image], pages, (sizes, ranks), hd=hd)
         if hidden[0].shape[1] > image:
             place = _place(pages, hd=hd)
             end = torch.tensor(_before(SIDE * place.grid_h * (SIDE * place.grid_w + 1)))
-            told = self._told(hidden[0][:, image:])[..., 1]
-            away = away + F.mse_loss(told, end.expand_as(told))
+            predicted = self._read(hidden[0][:, image:])[..., 1]
+            total = total + F.mse_loss(predicted, end.expand_as(predicted))
         if len(hidden) > 1:
             figures = [{token: _figures(amount) for token, (amount, _) in one.items()} for one in owned]
-            order = [{token: (min(number, MANY),) for token, number in one.items()} for one in counts]
-            begins, heading = zip(*(begins_of(page, hd=hd) for page in pages), strict=True)
+            order = [{token: [min(number, MANY)] for token, number in one.items()} for one in counts]
+            letters = [begins_of(page, hd=hd) for page in pages]
+            heading = [of_header for _, of_header in letters]
             begins = [
-                one | {token: letters_of(name) for token, (_, name) in mine.items()}
-                for one, mine in zip(begins, owned, strict=True)
+                of_key | {token: letters_of(name) for token, (_, name) in mine.items()}
+                for (of_key, _), mine in zip(letters, owned, strict=True)
             ]
+            known: tuple[tuple[nn.Linear, list[dict[int, list[int]]]], ...]
             known = (self.begins, begins), (self.heading, heading), (self.figures, figures), (self.order, order)
-            away = away + NAMED * sum(_misnamed(readout, hidden[1], wanted) for readout, wanted in known)
+            total = total + NAMED * sum(_classification_loss(readout, hidden[1], wanted) for readout, wanted in known)
             if carried is not None:
-                away = away + ANSWERED * _misnamed(self.carries, carried, begins)
+                total = total + ANSWERED * _classification_loss(self.carries, carried, begins)
         if len(hidden) > 2 and firsts is not None:
             length = (hidden[2].shape[1] - image) // max(1, firsts.shape[1])
             rows = [
@@ -124,10 +130,10 @@ class AuxiliaryProbes(nn.Module):
                 }
                 for questions, mine in zip(asked, firsts.tolist(), strict=True)
             ]
-            away = away + ANSWERED * _misnamed(self.answers, hidden[2], rows)
-        return self.weight * away
+            total = total + ANSWERED * _classification_loss(self.answers, hidden[2], rows)
+        return self.weight * total
 
-    def _measured(
+    def _regression_loss(
         self,
         hidden: Tensor,
         pages: list[DrawnPage],
@@ -138,24 +144,24 @@ class AuxiliaryProbes(nn.Module):
         place = _place(pages, hd=hd)
         grids = ((SIDE, SIDE), (SIDE * place.grid_h, SIDE * place.grid_w))
         wanted = torch.cat([_grid(*grids[0]), torch.full((1, 2), torch.nan), _grid(*grids[1])])
-        told = self._told(hidden)
+        predicted = self._read(hidden)
         seen = ~wanted[:, 0].isnan()
-        away = F.mse_loss(told[:, seen, :2], wanted[seen].expand(len(told), -1, -1))
+        total = F.mse_loss(predicted[:, seen, :2], wanted[seen].expand(len(predicted), -1, -1))
         for column, one in zip((2, 3), known, strict=True):
             sizes = [(b, token, size) for b, mine in enumerate(one) for token, size in mine.items()]
             if sizes:
                 page, token, size = zip(*sizes, strict=True)
-                away = away + F.mse_loss(told[list(page), list(token), column], torch.tensor(size))
-        return away
+                total = total + F.mse_loss(predicted[list(page), list(token), column], torch.tensor(size))
+        return total
 
-    def _told(self, hidden: Tensor) -> Tensor:
+    def _read(self, hidden: Tensor) -> Tensor:
         return self.readout(F.rms_norm(hidden, hidden.shape[-1:]))
 
 
-def _misnamed(readout: nn.Linear, hidden: Tensor, wanted: Sequence[Mapping[int, Sequence[int]]]) -> Tensor:
-    """Mean cross entropy of what a readout says of some tokens of hidden (B, S, D): of each page, token -> classes.
+def _classification_loss(readout: nn.Linear, hidden: Tensor, wanted: Sequence[Mapping[int, Sequence[int]]]) -> Tensor:
+    """Mean cross entropy of a probe at some tokens of hidden (B, S, D); wanted: per page, token -> classes.
 
-    0 where there are none, with a gradient of zero: every part of a step brings the same gradients.
+    Without tokens it is 0 with a gradient of zero, since all replicas of a step must have the same gradients.
     """
     places = [(b, token) for b, one in enumerate(wanted) for token in one]
     right = torch.tensor([c for one in wanted for classes in one.values() for c in classes], dtype=torch.long)
@@ -174,8 +180,8 @@ def _place(pages: list[DrawnPage], *, hd: int) -> Partition:
 
 
 def amounts_of(page: DrawnPage, *, hd: int) -> dict[int, tuple[int, str]]:
-    """Of image tokens that hold the last figure of an amount of a chart, the amount and whose it is; of those that hold
-    the last letter of a name that ends behind its amount, the same."""
+    """Value and name by image token, for tokens that hold the last digit of a chart's value, or the last letter of a
+    name that ends after its value."""
     tokens, amounts = seen_letters(page, hd=hd), {}
     for question in page.questions:
         figures, name = question.answer.removesuffix("%"), NAMES.search(question.question)
@@ -191,7 +197,7 @@ def amounts_of(page: DrawnPage, *, hd: int) -> dict[int, tuple[int, str]]:
 
 
 def counts_of(page: DrawnPage, *, hd: int) -> dict[int, int]:
-    """Of image tokens of what a page asks the number of, the how-manieth it is."""
+    """Index, from 1, of the counted things by image token."""
     tokens, counted = seen_letters(page, hd=hd), {}
     for number, thing in enumerate(page.counted, start=1):
         at = found(page, thing)
@@ -201,12 +207,12 @@ def counts_of(page: DrawnPage, *, hd: int) -> dict[int, int]:
 
 
 def _before(count: int) -> float:
-    """Logarithm of so many tokens, from those of a tile; the first row counts as one more."""
+    """Logarithm of a number of tokens relative to those of a tile; one row is added so that it is finite at 0."""
     return log((count + SIDE) / SIDE**2)
 
 
 def _grid(rows: int, columns: int) -> Tensor:
-    """Across, -1 to 1, and `_before`, of each token of a grid with a newline, which has no place, behind every row."""
+    """Horizontal position, -1 to 1, and `_before` of each token of a grid; NaN for the newline after every row."""
     across = torch.linspace(-1, 1, columns).expand(rows, -1)
     before = torch.tensor([_before(i) for i in range(rows * (columns + 1))]).view(rows, columns + 1)[:, :-1]
     return F.pad(torch.stack([across, before], -1), (0, 0, 0, 1), value=torch.nan).flatten(0, 1)

@@ -1,11 +1,10 @@
-"""What belongs together on a page: which earlier image tokens a later one is read with.
+"""Relation targets: which earlier image tokens the later one of a related pair should attend to.
 
-    page --links--> of each image token of a value the tokens of its key, of each cell those of its row and its heading
+    page -> relations_of -> for each image token of a value the tokens of its key, of a cell those of row and column key
 
-The pairs are those of the page's own questions and answers: `What is the Total?`, `12.50`; and every word of a part
-with its heading. Where the later one is read
-the earlier one is known, so that a question finds a value by its key without a search around it. Every pair of a page
-teaches, not only those that are asked.
+The pairs are those of the page's own questions and answers (`What is the Total?`, `12.50`), and every word of a section
+with its heading. A head that attends from value to key makes the key available at the value, so that a question finds a
+value by its key. All pairs of a page are used, not only those of the sampled questions.
 """
 
 from __future__ import annotations
@@ -18,19 +17,18 @@ import numpy as np
 from ixc.nano.losses.attention_supervision import copied, found, seen_letters, spread
 from ixc.synth.page import SPACE, DrawnPage, PageQuestion, codes
 
-Link = Literal["beside", "above", "start"]
-"""Both on one line of text; one below the other; of either sort, to the first token of the earlier part alone, which
-says how it begins."""
-Links = dict[int, set[int]]
-"""Of image tokens the earlier ones that belong to them."""
+Relation = Literal["row_key", "column_header", "key_start"]
+"""Both on one line of text; one below the other; of either kind, only to the first token of the earlier part."""
+Relations = dict[int, set[int]]
+"""Earlier image tokens by later image token."""
 PARTS = ("section", "panel")
-"""Kinds of question that name a word and ask for the heading of the part it stands in."""
+"""Kinds of question that name a word and ask for the heading of its section."""
 MOST = 100
-"""Questions of a page whose pairs are told, at most; of more, evenly many from start to end."""
+"""Most questions of a page whose pairs are used; of more, an even selection from start to end."""
 LETTERS = 4
-"""That tell names apart."""
+"""First letters of a name that the probes predict."""
 SAME_LINE = 0.6
-"""Baselines nearer than this share of the font size are one line."""
+"""Baselines closer than this share of the font size are one line."""
 ASKING = frozenset(
     (
         *("What", "Which", "Who", "How", "When", "Where", "is", "are", "the", "of", "in", "for", "after", "comes"),
@@ -38,45 +36,50 @@ ASKING = frozenset(
         *("line", "value", "number", "share", "title"),
     )
 )
-"""Words that questions are made of, which never name a key."""
+"""Words of question templates, which never name a key."""
 
 
-def links_of(page: DrawnPage, *, hd: int) -> dict[Link, Links]:
-    """Of every image token, seen at a setting, that holds a later part of a pair: the tokens of the earlier part.
+def relations_of(page: DrawnPage, *, hd: int) -> dict[Relation, Relations]:
+    """Tokens of the earlier part of a pair by image token of the later part, at a setting.
 
-    The tiles and the overview each have their own; pairs of which a part stands twice on the page are left out.
+    Tiles and overview are related separately; pairs of which a part occurs twice on the page are left out.
     """
-    links: dict[Link, Links] = {"beside": {}, "above": {}, "start": {}}
-    for link, late, early, _ in _pairs(page, hd=hd):
+    relations: dict[Relation, Relations] = {"row_key": {}, "column_header": {}, "key_start": {}}
+    for relation, late, early, _ in _pairs(page, hd=hd):
         for token in late:
             if before := {t for t in early if t <= token}:
-                links[link].setdefault(token, set()).update(before)
-                links["start"].setdefault(token, set()).add(early[0])
-    return links
+                relations[relation].setdefault(token, set()).update(before)
+                relations["key_start"].setdefault(token, set()).add(early[0])
+    return relations
 
 
 def begins_of(page: DrawnPage, *, hd: int) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
-    """Of the same tokens how the earlier part begins (`letters_of`): of a cell, which has two, its row's name, and in
-    the second answer its heading."""
-    begins: dict[Link, dict[int, list[int]]] = {"beside": {}, "above": {}}
-    for link, late, _, text in _pairs(page, hd=hd):
-        begins[link] |= dict.fromkeys(late, letters_of(text))
-    both = begins["beside"].keys() & begins["above"].keys()
-    return begins["above"] | begins["beside"], {token: begins["above"][token] for token in sorted(both)}
+    """First letters (`letters_of`) of the earlier part by token of the later one.
+
+    Returns:
+        Letters of the key, for a cell those of its row; letters of the column header of cells.
+    """
+    begins: dict[Relation, dict[int, list[int]]] = {"row_key": {}, "column_header": {}}
+    for relation, late, _, text in _pairs(page, hd=hd):
+        begins[relation] |= dict.fromkeys(late, letters_of(text))
+    both = begins["row_key"].keys() & begins["column_header"].keys()
+    return begins["column_header"] | begins["row_key"], {
+        token: begins["column_header"][token] for token in sorted(both)
+    }
 
 
 def letters_of(text: str) -> list[int]:
-    """Codes of its first `LETTERS` letters, 0 where it has no more."""
+    """Codes of the first `LETTERS` letters of a text, 0 where it is shorter."""
     begin = [int(c) or SPACE for c in codes(text[:LETTERS])]
     return begin + [0] * (LETTERS - len(begin))
 
 
-def _pairs(page: DrawnPage, *, hd: int) -> Iterator[tuple[Link, list[int], list[int], str]]:
-    """How two parts stand to each other, the tokens of the later, those of the earlier, what that says."""
+def _pairs(page: DrawnPage, *, hd: int) -> Iterator[tuple[Relation, list[int], list[int], str]]:
+    """Yield for each pair: relation, tokens of the later part, tokens of the earlier part, text of the earlier part."""
     tokens = seen_letters(page, hd=hd)
     lines = np.concatenate([np.tile([[t.y], [t.size]], len(t.string)) for t in page.texts] or [np.zeros((2, 0))], 1)
     whole = "".join(text.string for text in page.texts)
-    for question in _some(page.questions + [drill for drill in page.drills if drill.kind in PARTS]):
+    for question in _some(page.questions + [extra for extra in page.extra_questions if extra.kind in PARTS]):
         at = copied(page, question)
         if len(at) != 1:
             continue
@@ -87,7 +90,7 @@ def _pairs(page: DrawnPage, *, hd: int) -> Iterator[tuple[Link, list[int], list[
                 value = spread(view, at, len(question.answer)), question.answer
                 (early, text), (late, _) = sorted([named, value], key=lambda part: part[0][:1])
                 if early and late:
-                    yield "beside" if one_line else "above", late, early, text
+                    yield "row_key" if one_line else "column_header", late, early, text
 
 
 def _some(questions: list[PageQuestion]) -> list[PageQuestion]:
@@ -97,7 +100,7 @@ def _some(questions: list[PageQuestion]) -> list[PageQuestion]:
 
 
 def keys_of(page: DrawnPage, question: PageQuestion) -> list[slice]:
-    """Where the words stand that a question names, as characters of the page: those that stand there once."""
+    """Find the words that a question names, as slices of the page's characters; only words that occur once."""
     words, keys, start = question.question.rstrip("?").split(" "), [], 0
     while start < len(words):
         stop = start + 1

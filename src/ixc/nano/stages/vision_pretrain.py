@@ -78,7 +78,7 @@ class CharacterClassifier(nn.Module):
 
     def forward(self, pixels: Tensor, places: Tensor | None = None) -> Tensor:
         """(N, 3, S, S) normalised, (N, P) places in the position table or None for whole tiles -> (N, P, 4, K)."""
-        with bf16_cpu.eyes(self.encoder):
+        with bf16_cpu.tower_attention(self.encoder):
             features = self.encoder(pixels, window=places)
         return self.head(self.norm(features)).unflatten(-1, (SLOTS, CLASSES))
 

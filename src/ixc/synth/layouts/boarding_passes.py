@@ -1,8 +1,8 @@
-"""A kind of page that the embedded model has never seen: boarding passes, each value *below* its key.
+"""Boarding passes, with each value *below* its key: a kind of page that the embedded model has never seen.
 
-The family of `kinds.py` has every value to the right of its key; who learned that reads the next key for an answer
-here. Only fine-tuning draws these pages (README): they are no part of `KINDS`, so that training from nothing stays as
-it was.
+On basic pages every value is to the right of its key, and a model that learned this answers with the next key here.
+Only the fine-tuning example draws these pages; they are not part of `KINDS`, so that training from nothing is
+unchanged.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ixc.synth import lexicon, values
 from ixc.synth.layouts.basic import PageBuilder
 
 GAP = 0.3
-"""Blank between two pairs, in pitches: less than a line, so that nothing but the order tells key from value."""
+"""Space between two pairs, in pitches: less than a line, so that only the order distinguishes key from value."""
 
 NARROWEST = 4.4
-"""Least width of a pair, in ems."""
+"""Smallest width of a pair, in ems."""
 
 FIELDS: dict[str, Callable[[Generator], str]] = {
     "Gate": lambda rng: values.pick(rng, "ABCDEF") + values.letters(rng, values.DIGITS, 1, 2),
@@ -36,29 +36,29 @@ FIELDS: dict[str, Callable[[Generator], str]] = {
     "Record": lambda rng: values.letters(rng, values.CODE, 5, 6),
     "Terminal": lambda rng: values.pick(rng, "12345"),
 }
-"""Key -> its value."""
+"""Generator of the value by key."""
 
 
-def boarding_pass(sheet: PageBuilder) -> None:
-    """Columns of pairs, a key and its value below it."""
-    style, page = sheet.style, sheet.page
+def boarding_pass(builder: PageBuilder) -> None:
+    """Fill a boarding pass: columns of pairs, a value below its key."""
+    style, page = builder.style, builder.page
     wide, high = page.width - 2 * style.margin, (2 + GAP) * style.pitch
     across = max(1, int(wide // (NARROWEST * style.size)))
     down = max(1, int((page.height - style.margin + GAP * style.pitch) // high))
-    keys = sheet.rng.permutation(list(FIELDS)).tolist()
+    keys = builder.rng.permutation(list(FIELDS)).tolist()
     for row in range(down):
         for column in range(across):
             x, y = style.margin + column * wide / across, style.margin + style.size + round(row * high)
-            _pair(sheet, keys, x, y, wide / across - 0.5 * style.size)
+            _pair(builder, keys, x, y, wide / across - 0.5 * style.size)
 
 
-def _pair(sheet: PageBuilder, keys: list[str], x: float, y: int, room: float) -> None:
-    """The first of the keys that is narrow enough, with a value that is; it leaves the list."""
+def _pair(builder: PageBuilder, keys: list[str], x: float, y: int, space: float) -> None:
+    """Add the first key that fits together with its value, and remove it from the list."""
     for key in keys:
-        value = FIELDS[key](sheet.rng)
-        if max(sheet.width_of(key), sheet.width_of(value)) <= room:
+        value = FIELDS[key](builder.rng)
+        if max(builder.width_of(key), builder.width_of(value)) <= space:
             keys.remove(key)
-            sheet.put(key, x, y)
-            sheet.put(value, x, y + sheet.style.pitch, bold=bool(sheet.rng.random() < 0.5))
-            sheet.ask("field", f"What is the {key}?", value)
+            builder.put(key, x, y)
+            builder.put(value, x, y + builder.style.pitch, bold=bool(builder.rng.random() < 0.5))
+            builder.ask("field", f"What is the {key}?", value)
             return

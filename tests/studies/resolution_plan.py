@@ -1,20 +1,24 @@
-"""A whole set of studies in seconds, and made-up results of the real one."""
+"""A whole set of studies that runs in seconds, and made-up results of the real one."""
 
 import json
 from pathlib import Path
 
-from studies.resolution.language_model import HandRecipe
-from studies.resolution.learner import LearnerRecipe
+from ixc.model.modeling import IxcForConditionalGeneration
+from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding
+from ixc.nano.export import export
+from studies.resolution.language_model import LanguageModelConfig
+from studies.resolution.learner import LearnerConfig
 from studies.resolution.pipeline import Plan
+from studies.resolution.scale import TEXT, config
 from studies.resolution.variants import VARIANTS, Variant
 from studies.resolution.views import ANYRES, View
-from studies.resolution.vision_encoder import EyesRecipe
+from studies.resolution.vision_encoder import VisionEncoderConfig
 
 FOUR = View(hd=4)
 PLAN = Plan(
-    vision_encoder=EyesRecipe(steps=1, second=1, canvases=(1, 1), pages=1, decay_from=1),
-    language_model=HandRecipe(steps=1, decay_from=1),
-    learner=LearnerRecipe(fit_steps=2, fit_pictures=8, steps=2, pages=2, questions=4, test_questions=3),
+    vision_encoder=VisionEncoderConfig(steps=1, second=1, images=(1, 1), pages=1, decay_from=1),
+    language_model=LanguageModelConfig(steps=1, decay_from=1),
+    learner=LearnerConfig(fit_steps=2, fit_pictures=8, steps=2, pages=2, questions=4, test_questions=3),
     training_each=2,
     test_each=1,
     large_each=1,
@@ -25,7 +29,14 @@ PLAN = Plan(
         "any": Variant(views=(View(hd=4, rule=ANYRES),), exams=(View(hd=4, rule=ANYRES),), seeds=(1,), newline=False),
     },
 )
-"""Learns nothing, goes everywhere."""
+"""Learns nothing, and runs every code path."""
+
+
+def initial_model(folder: Path) -> Path:
+    """Write an untrained model with a language model of the studies' shape; returns its folder."""
+    model = IxcForConditionalGeneration(config())
+    export(model, GlyphTokenEmbedding(TEXT.hidden_size), folder / "initial", hd=9, training={})
+    return folder / "initial"
 
 
 def made_up(folder: Path, *, right: dict[str, int]) -> None:
@@ -43,8 +54,8 @@ def made_up(folder: Path, *, right: dict[str, int]) -> None:
             ]  # fmt: skip
             run = {
                 "variant": name, "seed": seed, "scores": scores, "fitted": 0.9, "means": {"exact": 0.5},
-                "start": {"characters": 0.9, "lessons": [0.9] * 8, "layers": 4,
-                          "cpu_seconds": {"eyes": 60.0, "hand": 60.0}},
+                "start": {"characters": 0.9, "curriculum": [0.9] * 8, "width": 128, "layers": 4,
+                          "cpu_seconds": {"vision_encoder": 60.0, "language_model": 60.0}},
                 "cpu_seconds": 36.0, "recipe": json.loads(json.dumps(Plan().record())),
             }  # fmt: skip
             (folder / f"{name}-{seed}.json").write_text(json.dumps(run))
