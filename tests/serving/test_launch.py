@@ -11,7 +11,7 @@ import pytest
 from ixc.errors import CapacityError, UsageError
 from ixc.inference.folder import EMBEDDED
 from ixc.inference.plan import ModelGeometry
-from ixc.serving import backend
+from ixc.serving import backend, launch
 from ixc.serving.door import Limits
 from ixc.serving.launch import Launch, Order, settings
 
