@@ -1,6 +1,6 @@
 """CPU time of the command line's start, as benchmarks/startup_<machine>_<yyyymm>.json.
 
-    python dev/startup.py --out FILE [--before COMMIT] [--runs 10]
+    python dev/startup.py --out FILE [--before COMMIT] [--runs 10] [--compare-light]
 
 Every command runs in a process of its own; counted are its user and system seconds, which the kernel reports when it
 ends. Commands take turns, so that a machine that grows slower does so for all of them. "Before" is an earlier commit in
@@ -90,8 +90,9 @@ def worktree(commit: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(folder)], check=True, capture_output=True)
 
 
-def measured(before: Path, runs: int) -> dict[str, list[float]]:
+def measured(before: Path, runs: int, *, compare_light: bool) -> dict[str, list[float]]:
     """CPU seconds of every command, its runs taking turns with the others'; the first round is not counted."""
+    once = (1,) if compare_light else ()
     ixc = [sys.executable, "-m", "ixc"]
     commands = {
         "import torch": ([sys.executable, "-c", "import torch"], ROOT),
@@ -104,15 +105,15 @@ def measured(before: Path, runs: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(runs + 1):
         for name, (command, source) in commands.items():
-            if name.endswith(", before") and name != "ask, before" and number != 1:
-                continue  # seconds each, and no limit is theirs: one run
+            if name.endswith(", before") and name != "ask, before" and number not in once:
+                continue  # seconds each, and no limit is theirs: one run, or none
             taken, said = seconds(command, source)
             if name in ("ask", "ask, before") and said != ANSWER:
                 raise SystemExit(f"{name}: {said!r} came, {ANSWER!r} is right")
             if number:
                 found[name].append(round(float(said) if name == "own work" else taken, 3))
         print(f"round {number} of {runs}", file=sys.stderr, flush=True)
-    return found
+    return {name: values for name, values in found.items() if values}
 
 
 def report(found: dict[str, list[float]], commit: str) -> dict[str, Any]:
@@ -152,10 +153,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="CPU time of the command line's start.")
     parser.add_argument("--before", default="f92ac3e", help="commit to compare with")
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--compare-light", action="store_true", help="light commands before as well, one run each")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     with worktree(given.before) as before:
-        found = report(measured(before, given.runs), given.before)
+        found = report(measured(before, given.runs, compare_light=given.compare_light), given.before)
     given.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({name: value for name, value in found.items() if name != "runs"}, indent=1))
     return 0 if found["ask_holds"] and found["light_holds"] else 1
