@@ -56,9 +56,9 @@ LIGHT_COMMANDS = {
 OWN_WORK = f"""
 import time
 from pathlib import Path
-from ixc.inference.model_folder import found
-from ixc.inference.standalone import reader
-here = reader(found(None))
+from ixc.inference.model_folder import find_folder
+from ixc.inference.standalone import open_folder
+here = open_folder(find_folder(None))
 request = here.prepare([{PICTURE!r}], {QUESTION!r})
 assert here.load(device="cpu")
 start = time.process_time()

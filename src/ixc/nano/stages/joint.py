@@ -295,7 +295,7 @@ class Joint:
 
     def _tie(self) -> None:
         with torch.no_grad():
-            self.model.output.weight.copy_(token_embeddings(self.model))
+            cast(nn.Linear, self.model.output).weight.copy_(token_embeddings(self.model))
 
     def resume(self) -> bool:
         """Resume from the state on disk, if there is one."""

@@ -75,7 +75,7 @@ class LayoutLm(nn.Module):
 def prepare(decoder: Decoder) -> None:
     """Initialise for training from scratch: unit-norm embeddings, residual branches that add nothing."""
     width = decoder.config.hidden_size
-    nn.init.normal_(decoder.tok_embeddings.weight, std=width**-0.5)
+    nn.init.normal_(cast(nn.Embedding, decoder.tok_embeddings).weight, std=width**-0.5)
     for layer in (cast(TextBlock, layer) for layer in decoder.layers):
         for linear in (layer.attention.wqkv, layer.feed_forward.w1, layer.feed_forward.w3):
             nn.init.normal_(linear.base.weight, std=width**-0.5)
