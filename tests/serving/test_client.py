@@ -86,7 +86,7 @@ def test_streaming_gives_the_same_text(client: Any, messages: Any) -> None:
     assert "".join(e.choices[0].delta.content or "" for e in events if e.choices) == whole.message.content
     assert [e.choices[0].finish_reason for e in events if e.choices][-1] == whole.finish_reason
     assert events[0].choices[0].delta.role == "assistant"
-    assert events[-1].usage.prompt_tokens > 400
+    assert events[-1].usage.prompt_tokens > 313  # those of one image
 
 
 def test_asynchronously_and_at_once(address: str, messages: Any, client: Any) -> None:
