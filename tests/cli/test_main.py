@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -111,13 +110,6 @@ def seconds_of(*arguments: str) -> tuple[float, str]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
 
-def import_seconds_of_pydantic() -> float:
-    """CPU seconds that typer itself costs since 0.29, which needs pydantic; 0 with the locked 0.28."""
-    if not any(line.startswith("pydantic") for line in requires("typer") or ()):
-        return 0.0
-    return seconds_of("-c", "import pydantic")[0] - seconds_of("-c", "pass")[0]
-
-
 def test_plan_answers_in_a_blink(tmp_path: Path) -> None:
     path = tmp_path / "4k.png"
     Image.new("RGB", (3840, 2160)).save(path, compress_level=1)
@@ -127,7 +119,7 @@ def test_plan_answers_in_a_blink(tmp_path: Path) -> None:
         took, out = seconds_of("-m", "ixc", "plan", str(path), "--hd", "55")
         assert "6 rows x 9 columns" in out
         assert "8,005" in out
-        ratios.append((took - import_seconds_of_pydantic()) / max(bare, QUICK_START))
+        ratios.append(took / max(bare, QUICK_START))
         if ratios[-1] < LIMIT / QUICK_START:
             return
     pytest.fail(f"no run of {ATTEMPTS} took less than {LIMIT / QUICK_START:.1f} starts of Python: {ratios}")
