@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 from talk import data_url
 
-from ixc.inference.engine import Engine, load
+from ixc.inference.engine import load
 
 ANSWER = 24
 """Tokens of an answer."""
@@ -67,16 +67,11 @@ def tokens(answer: dict[str, Any]) -> list[int]:
 def own_tokens(folder: Path | None, questions: Iterable[Question]) -> list[list[int]]:
     """Of our own engine's answers, in order. None: the embedded model."""
 
-    class Recording(Engine):
-        def _before_stop(self, tokens: list[int]) -> list[int]:
-            self.tokens = super()._before_stop(tokens)
-            return self.tokens
-
-    loaded = load(folder, device="cpu")
-    engine = Recording(model=loaded.model, processor=loaded.processor)
+    engine = load(folder, device="cpu")
     answers = []
     for question in questions:
         tiling = {"hd": question.hd, "partition": question.partition}
-        engine.ask(question.images(), question.text, **tiling, max_new_tokens=ANSWER)
-        answers.append(engine.tokens)
+        request = engine.preparer.prepare(question.images(), question.text, **tiling, max_new_tokens=ANSWER)
+        output = engine.generate(request.inputs, max_new_tokens=request.max_new_tokens, hd=request.hd)
+        answers.append(engine.preparer.before_stop(output[0, request.prompt_tokens :].tolist()))
     return answers
