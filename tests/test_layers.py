@@ -162,3 +162,32 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         "print(sorted({'torch', 'PIL', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+MOST_PARAMETERS = 7
+"""Of one function; self, *args and **kwargs are not counted."""
+
+CONTRACTS = {
+    "model/decoder.py": {"forward"},  # what transformers' `generate` and vLLM pass to a decoder
+    "model/modeling.py": {"forward"},
+    "processing/processing.py": {"__init__", "apply_chat_template"},  # saved settings; ProcessorMixin's method
+}
+"""Files -> functions whose parameters another library defines."""
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    given = function.args
+    names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return len(names) - (names[:1] in (["self"], ["cls"], ["ctx"]))
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_functions_have_few_parameters(path: Path) -> None:
+    allowed = CONTRACTS.get(path.relative_to(SOURCE).as_posix(), set())
+    functions = [
+        each
+        for each in ast.walk(ast.parse(path.read_text()))
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    many = {each.name for each in functions if parameters(each) > MOST_PARAMETERS}
+    assert many <= allowed

@@ -17,7 +17,7 @@ from ixc.nano.data.glyph_tokens import SIDE, SPACE, page_glyph_tokens
 from ixc.nano.data.line_copying import LONGEST, copying_tasks, questions_or_copying
 from ixc.nano.data.question_packing import IGNORE, choose, encode, markup, pack, worth
 from ixc.nano.drawn_config import read_recipe
-from ixc.nano.losses.answers import answer_logits, answer_loss
+from ixc.nano.losses.answers import AnswerObjective, answer_logits, answer_loss
 from ixc.nano.losses.attention_supervision import NOT_COPIED, NOWHERE, AttentionSupervision, places_of, whole_words
 from ixc.nano.losses.probes import ANSWERED, MIDDLE, NAMED, AuxiliaryProbes, amounts_of, counts_of
 from ixc.nano.losses.relation_targets import LETTERS, begins_of, letters_of, relations_of
@@ -384,9 +384,7 @@ def test_answer_loss_trains_relations_and_probes() -> None:
             image,
             [page],
             [page.questions[:2]],
-            hd=1,
-            attention_supervision=attention_supervision,
-            probes=probes,
+            AnswerObjective(hd=1, attention_supervision=attention_supervision, probes=probes),
         )
         away.backward()
         optim.step()
@@ -415,9 +413,7 @@ def test_answer_loss_has_no_targets_after_a_bare_key() -> None:
             image,
             [page],
             [page.questions[-2:]],
-            hd=1,
-            attention_supervision=attention_supervision,
-            form=form,
+            AnswerObjective(hd=1, attention_supervision=attention_supervision, form=form),
         )[0][1]
         for form in ("turn", "key")
     }

@@ -13,7 +13,7 @@ from torch import Tensor
 from ixc.model.plora import PLoRALinear
 from ixc.nano import bf16_cpu
 from ixc.nano.attention_recorder import AttentionRecorder
-from ixc.nano.data.question_packing import attend_packed
+from ixc.nano.data.question_packing import PackedSpan, attend_packed
 from ixc.nano.drawn_config import read_recipe
 from ixc.nano.losses.attention_supervision import AttentionSupervision
 from ixc.nano.optim import orthogonalise
@@ -37,9 +37,8 @@ def both(given: list[Tensor], *, prefix: int, questions: int) -> list[list[Tenso
     found = []
     for wanted in (False, True):
         with bf16_cpu.bf16_products(wanted=wanted):
-            out, _ = attend_packed(
-                torch.nn.Identity(), *given, None, scaling=32**-0.5, prefix=prefix, questions=questions
-            )
+            packing = PackedSpan(prefix, questions)
+            out, _ = attend_packed(torch.nn.Identity(), *given, None, scaling=32**-0.5, packing=packing)
         maker = torch.Generator().manual_seed(1)
         found.append([out, *torch.autograd.grad(out, given, torch.randn(out.shape, generator=maker))])
     return found
@@ -87,7 +86,7 @@ def test_attention_recorder_records_in_both_types() -> None:
         recorder = AttentionRecorder(attention_supervision=attention_supervision)
         layer = SimpleNamespace(layer_idx=0)
         with bf16_cpu.bf16_products(wanted=wanted):
-            attend_packed(layer, *given, None, scaling=0.2, prefix=60, questions=3, recorder=recorder)  # pyright: ignore[reportArgumentType]
+            attend_packed(layer, *given, None, scaling=0.2, packing=PackedSpan(60, 3, recorder))  # pyright: ignore[reportArgumentType]
         looks.append(
             (recorder.attention[attention_supervision[0]], *recorder.queries_and_keys[attention_supervision[1]])
         )

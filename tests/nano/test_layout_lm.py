@@ -14,7 +14,7 @@ from ixc.nano import state
 from ixc.nano.data.character_images import CharacterImageConfig
 from ixc.nano.data.curriculum import CURRICULUM, stage_page
 from ixc.nano.data.glyph_tokens import RANKS, GlyphTokenEmbedding, glyph_grid, page_glyph_tokens, ranks
-from ixc.nano.data.question_packing import attend_packed, encode, markup, pack
+from ixc.nano.data.question_packing import PackedSpan, attend_packed, encode, markup, pack
 from ixc.nano.drawn_config import read_recipe
 from ixc.nano.losses.answers import answer_logits
 from ixc.nano.optim import orthogonalise
@@ -90,9 +90,8 @@ def test_attend_packed_equals_masked_attention(questions: int) -> None:
     mask = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).tril()
     group = torch.arange(questions).repeat_interleave(length)
     mask[prefix:, prefix:] &= group[:, None] == group
-    found, _ = attend_packed(
-        torch.nn.Module(), query, key, value, None, scaling=0.3, prefix=prefix, questions=questions
-    )
+    packing = PackedSpan(prefix, questions)
+    found, _ = attend_packed(torch.nn.Module(), query, key, value, None, scaling=0.3, packing=packing)
     wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.3)
     torch.testing.assert_close(found, wanted.transpose(1, 2))
 

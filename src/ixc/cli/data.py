@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ixc.cli.checks import check_model
-from ixc.cli.options import Hd, Json, Model, Rule, examples, quiet_libraries
+from ixc.cli.options import Hd, Json, Model, Partition, examples, quiet_libraries, takes
 from ixc.cli.terminal import progress, watch
 from ixc.inference.settings import check_tiling
 
@@ -31,6 +32,24 @@ def _root() -> None:
     pass
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Options of `ixc data check`; the help of each field says what it does."""
+
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines, a JSON list, or a folder of parquet.")]
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder that image paths start from; default: FILE's.")
+    ] = None
+    model: Model = None
+    hd: Hd = None
+    partition: Partition = None
+    context: Annotated[
+        int | None, typer.Option("--context", help="Most tokens of a conversation; default: the model's positions.")
+    ] = None
+    stream: Stream = False
+    as_json: Json = False
+
+
 @data.command(
     name="check",
     epilog=examples(
@@ -40,31 +59,20 @@ def _root() -> None:
         "ixc data check ./parquet --stream",
     ),
 )
-def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines, a JSON list, or a folder of parquet.")],
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder that image paths start from; default: FILE's.")
-    ] = None,
-    model: Model = None,
-    hd: Hd = None,
-    partition: Rule = None,
-    context: Annotated[
-        int | None, typer.Option("--context", help="Most tokens of a conversation; default: the model's positions.")
-    ] = None,
-    stream: Stream = False,
-    as_json: Json = False,
-) -> None:
+@takes(CheckOptions)
+def check(options: CheckOptions) -> None:
     """Read every record and image header; report errors by line. Exit code 1 if there are any."""
-    check_tiling(hd, partition)
-    check_model(model)
-    records = read_records(file, images, stream=stream)
+    check_tiling(options.hd, options.partition)
+    check_model(options.model)
+    records = read_records(options.file, options.images, stream=options.stream)
     quiet_libraries()
     from ixc.data.validation import validate
 
-    encoder, default_hd = _encoder(model, context)
-    steps = validate(records, encoder, hd=default_hd if hd is None else hd, partition=partition)
+    encoder, default_hd = _encoder(options.model, options.context)
+    hd = default_hd if options.hd is None else options.hd
+    steps = validate(records, encoder, hd=hd, partition=options.partition)
     report = watch(steps, total=len(records), what="checking")
-    print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else "\n".join(report.text()))
+    print(json.dumps(report.as_dict(), ensure_ascii=False) if options.as_json else "\n".join(report.text()))
     if report.problems:
         raise typer.Exit(1)
 

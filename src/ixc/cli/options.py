@@ -95,7 +95,6 @@ Partition = Annotated[
     str | None,
     typer.Option("--partition", help="How an image is tiled: original, native or fit; default: the model's."),
 ]
-Rule = Partition  # name of it in `serve` and `data`
 NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]

@@ -15,9 +15,9 @@ from ixc.cli.options import (
     Dtype,
     Hd,
     Model,
+    Partition,
     Plora,
     PrefixCache,
-    Rule,
     TileCache,
     engine_options,
     examples,
@@ -51,7 +51,7 @@ class ServeOptions:
     host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1"
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000
     hd: Hd = None
-    partition: Rule = None
+    partition: Partition = None
     name: Annotated[str | None, typer.Option("--name", help="The model's name for clients; default: its folder's.")] = (
         None
     )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ixc.cli.options import takes
 from ixc.cli.terminal import watch
+
+if TYPE_CHECKING:
+    from ixc.synth.degradation import Degradation
 
 SYNTH_EXAMPLES = (
     "ixc synth ./pages",
@@ -23,38 +28,54 @@ _KINDS = (
 )
 
 
-def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")],
-    count: Annotated[int, typer.Option("-n", "--count", help="Documents to draw.")] = 20,
+@dataclass(frozen=True, kw_only=True)
+class SynthOptions:
+    """Options of `ixc synth`; the help of each field says what it does."""
+
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")]
+    count: Annotated[int, typer.Option("-n", "--count", help="Documents to draw.")] = 20
     seed: Annotated[
         int, typer.Option("--seed", help="Number of the first document; the same number gives the same page.")
-    ] = 0,
-    kind: Annotated[str | None, typer.Option("--kind", help=_KINDS)] = None,
+    ] = 0
+    kind: Annotated[str | None, typer.Option("--kind", help=_KINDS)] = None
     hd: Annotated[
         int | None,
         typer.Option("--hd", help="Setting the pages are legible at: 1, 4, 9 (default: these), 16, 25 or 55."),
-    ] = None,
+    ] = None
     text_format: Annotated[
         str,
         typer.Option("--format", help="questions: questions.jsonl; conversations: conversations.jsonl, for training."),
-    ] = "questions",
-    jpeg: Annotated[int | None, typer.Option("--jpeg", help="Degrade: quality of a JPEG round trip, 1 to 95.")] = None,
-    blur: Annotated[float, typer.Option("--blur", help="Degrade: radius of a Gaussian blur in pixels.")] = 0.0,
-    noise: Annotated[float, typer.Option("--noise", help="Degrade: standard deviation of noise, of 255.")] = 0.0,
-    shrink: Annotated[float, typer.Option("--shrink", help="Degrade: resize by this factor and back.")] = 1.0,
-    rotate: Annotated[float, typer.Option("--rotate", help="Degrade: rotation in degrees.")] = 0.0,
-    turn: Annotated[float | None, typer.Option("--turn", hidden=True)] = None,
-) -> None:
+    ] = "questions"
+    jpeg: Annotated[int | None, typer.Option("--jpeg", help="Degrade: quality of a JPEG round trip, 1 to 95.")] = None
+    blur: Annotated[float, typer.Option("--blur", help="Degrade: radius of a Gaussian blur in pixels.")] = 0.0
+    noise: Annotated[float, typer.Option("--noise", help="Degrade: standard deviation of noise, of 255.")] = 0.0
+    shrink: Annotated[float, typer.Option("--shrink", help="Degrade: resize by this factor and back.")] = 1.0
+    rotate: Annotated[float, typer.Option("--rotate", help="Degrade: rotation in degrees.")] = 0.0
+    turn: Annotated[float | None, typer.Option("--turn", hidden=True)] = None
+
+    def degradation(self) -> Degradation:
+        """What is done to each image."""
+        from ixc.synth.degradation import Degradation
+
+        rotate = self.rotate if self.turn is None else self.turn
+        return Degradation(jpeg=self.jpeg, blur=self.blur, noise=self.noise, shrink=self.shrink, rotate=rotate)
+
+
+@takes(SynthOptions)
+def synth(options: SynthOptions) -> None:
     """Draw documents into a folder, with their questions and answers."""
     from ixc.synth.dataset_folder import write_folder
-    from ixc.synth.degradation import Degradation
 
-    if turn is not None:
+    if options.turn is not None:
         print("note: --turn is now called --rotate; the old spelling goes with the next release", file=sys.stderr)
-        rotate = turn
-    degradation = Degradation(jpeg=jpeg, blur=blur, noise=noise, shrink=shrink, rotate=rotate)
     pages = write_folder(
-        out, count=count, seed=seed, kind=kind, hd=hd, text_format=text_format, degradation=degradation
+        options.out,
+        count=options.count,
+        seed=options.seed,
+        kind=options.kind,
+        hd=options.hd,
+        text_format=options.text_format,
+        degradation=options.degradation(),
     )
-    watch(pages, total=count, what="drawing")
-    print(out)
+    watch(pages, total=options.count, what="drawing")
+    print(options.out)

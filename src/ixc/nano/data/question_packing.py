@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -162,6 +162,17 @@ def pack(pages: list[list[PageQuestion]], *, prefix: int, form: Form = "turn") -
     )
 
 
+class PackedSpan(NamedTuple):
+    """Where packed questions stand in a sequence."""
+
+    prefix: int
+    """P, tokens before the questions."""
+    questions: int
+    """Q, each of the same number of tokens."""
+    recorder: AttentionRecorder | None = None
+    """Records the attention of supervised heads."""
+
+
 def attend_packed(
     module: nn.Module,
     query: Tensor,
@@ -170,9 +181,7 @@ def attend_packed(
     attention_mask: Tensor | None,
     *,
     scaling: float,
-    prefix: int,
-    questions: int,
-    recorder: AttentionRecorder | None = None,
+    packing: PackedSpan,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
     """Attention of packed questions that skips what their mask hides: causal prefix; a question sees it and itself.
@@ -180,16 +189,15 @@ def attend_packed(
     Args:
         module: the attention module.
         query, key, value: (B, H, S, D).
-        attention_mask: not read; `prefix` and `questions` define the same mask.
+        attention_mask: not read; `packing` defines the same mask.
         scaling: factor of the scores.
-        prefix: P, tokens of the prefix.
-        questions: Q.
-        recorder: records the attention of supervised heads.
+        packing: where the questions stand.
         kwargs: other arguments of the interface of transformers, not used.
 
     Returns:
         (B, S, H, D), equal to masked attention up to rounding (bf16 rounding inside `bf16_products`), and no weights.
     """
+    prefix, questions, recorder = packing
     seen, shown = key[:, :, :prefix], value[:, :, :prefix]
     if bf16_cpu.takes(query):
         out = bf16_cpu.attend(query, key, value, prefix=prefix, questions=questions, scaling=scaling)

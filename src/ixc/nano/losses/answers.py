@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from ixc.model.decoder import Decoder
 from ixc.nano.attention_recorder import AttentionRecorder
 from ixc.nano.bf16_cpu import is_active
-from ixc.nano.data.question_packing import IGNORE, KERNEL, Form, Packed, markup, pack
+from ixc.nano.data.question_packing import IGNORE, KERNEL, Form, Packed, PackedSpan, markup, pack
 from ixc.nano.losses.attention_supervision import AttentionSupervision
 from ixc.nano.losses.probes import AuxiliaryProbes
 from ixc.synth.page import DrawnPage, PageQuestion
@@ -49,9 +50,7 @@ def answer_logits(
             attention_mask=packed.mask.expand(len(x), -1, -1, -1),
             position_ids=packed.positions.expand(len(x), -1),
             use_cache=False,
-            prefix=start.shape[1] + image.shape[1],
-            questions=packed.questions,
-            recorder=recorder,
+            packing=PackedSpan(start.shape[1] + image.shape[1], packed.questions, recorder),
         ).last_hidden_state
     finally:
         decoder.config._attn_implementation = kernel
@@ -83,17 +82,28 @@ def graded(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, Tens
     return loss, ((logits.argmax(-1) == labels) | (labels == IGNORE)).unflatten(1, (questions, -1)).all(-1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AnswerObjective:
+    """How the questions are asked and what is learned beside the answers."""
+
+    hd: int
+    """Setting at which the pages are encoded."""
+    attention_supervision: tuple[AttentionSupervision, ...] = ()
+    """Heads with supervised targets."""
+    plora: bool = True
+    """As in `answer_logits`."""
+    form: Form = "turn"
+    """As in `pack`; `direct` for line copying."""
+    probes: AuxiliaryProbes | None = None
+    """Auxiliary probes of the image tokens."""
+
+
 def answer_loss(
     decoder: Decoder,
     image: Tensor,
     pages: list[DrawnPage],
     asked: list[list[PageQuestion]],
-    *,
-    hd: int,
-    attention_supervision: tuple[AttentionSupervision, ...],
-    plora: bool = True,
-    form: Form = "turn",
-    probes: AuxiliaryProbes | None = None,
+    objective: AnswerObjective,
 ) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
     """Compute the losses of questions about image tokens (B, N, D) of B pages.
 
@@ -102,21 +112,18 @@ def answer_loss(
         image: (B, N, D) image tokens.
         pages: the pages.
         asked: Q questions of each page.
-        hd: setting at which the pages are encoded.
-        attention_supervision: heads with supervised targets.
-        plora: as in `answer_logits`.
-        form: as in `pack`; `direct` for line copying.
-        probes: auxiliary probes of the image tokens.
+        objective: how they are asked and what else is learned.
 
     Returns:
         (cross entropy of the answers, weighted loss of attention supervision and probes); which answers are right,
         (B, Q) bool; number of tokens.
     """
+    form, hd, probes = objective.form, objective.hd, objective.probes
     packed = pack(asked, prefix=len(markup()[0]) + image.shape[1], form=form)
-    supervised = attention_supervision if form != "key" else ()  # a bare key defines no targets
+    supervised = objective.attention_supervision if form != "key" else ()  # a bare key defines no targets
     recorder = AttentionRecorder(attention_supervision=supervised) if supervised else None
     with _hidden(decoder, probes) as hidden:
-        logits = answer_logits(decoder, image, packed, plora=plora, recorder=recorder)
+        logits = answer_logits(decoder, image, packed, plora=objective.plora, recorder=recorder)
     loss, right = graded(logits, packed.labels, packed.questions)
     auxiliary = torch.zeros(()) if recorder is None else recorder.loss(pages, asked, packed.firsts, hd=hd)
     if probes is not None:

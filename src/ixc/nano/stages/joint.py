@@ -30,7 +30,7 @@ from ixc.nano.accuracy import GradedPages, by_kind, graded_answers, know
 from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding, page_glyph_tokens
 from ixc.nano.data.line_copying import questions_or_copying
 from ixc.nano.data_parallel import DataParallel
-from ixc.nano.losses.answers import answer_loss
+from ixc.nano.losses.answers import AnswerObjective, answer_loss
 from ixc.nano.losses.attention_supervision import AttentionSupervision
 from ixc.nano.losses.probes import AuxiliaryProbes
 from ixc.nano.optim import Muon
@@ -379,16 +379,10 @@ class Joint:
         chosen, form = questions_or_copying(
             rng, pages, asked, copying=copying, known=known, extra=recipe.extra_questions
         )
-        (loss, auxiliary), right, tokens = answer_loss(
-            self.model.model.language_model,
-            image,
-            pages,
-            chosen,
-            hd=setting,
-            attention_supervision=recipe.attention_supervision,
-            form=form,
-            probes=self.probes,
+        objective = AnswerObjective(
+            hd=setting, attention_supervision=recipe.attention_supervision, form=form, probes=self.probes
         )
+        (loss, auxiliary), right, tokens = answer_loss(self.model.model.language_model, image, pages, chosen, objective)
         chars, special = ground_truth(pages, hd=setting)
         table = token_embeddings(self.model).detach()
         place = special == 0

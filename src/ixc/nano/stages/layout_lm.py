@@ -22,7 +22,7 @@ from ixc.nano.accuracy import GradedPages, by_kind, graded_answers
 from ixc.nano.data.curriculum import CURRICULUM, FINAL_MIX, CurriculumStage, draw_stage, same_shape
 from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding, GlyphTokens
 from ixc.nano.data.question_packing import choose
-from ixc.nano.losses.answers import answer_loss
+from ixc.nano.losses.answers import AnswerObjective, answer_loss
 from ixc.nano.optim import Muon
 from ixc.nano.step_report import StageLog, Watch, running
 from ixc.synth.config import FAMILY, PageFamily
@@ -169,9 +169,8 @@ def train_step(
     asked = [choose(rng, page.questions, stage.questions) for page in shown]
     image = model.embed_image([s for _, s in pages], noise=recipe.noise)
     form = "key" if rng.random() < stage.short else "turn"
-    (loss, _), right, tokens = answer_loss(
-        model.decoder, image, shown, asked, plora=recipe.plora, form=form, attention_supervision=(), hd=stage.hd
-    )
+    objective = AnswerObjective(hd=stage.hd, plora=recipe.plora, form=form)
+    (loss, _), right, tokens = answer_loss(model.decoder, image, shown, asked, objective)
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     set_rate(optims, rate_at(progress.step, steps=recipe.steps, decay_from=recipe.decay_from))
