@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from ixc.cli.synth import synth
+from ixc.cli.main import app
 from ixc.errors import UsageError
 from ixc.nano.data.character_images import CharacterImageConfig, text_image
 from ixc.synth.dataset_folder import write_folder
@@ -88,11 +89,13 @@ def test_text_image_dark_and_textured_shares() -> None:
     assert np.bincount(rough.reshape(-1)).max() < np.bincount(plain.reshape(-1)).max() / 2  # no one shade of paper
 
 
-def test_synth_accepts_turn_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_synth_accepts_turn_with_a_note(tmp_path: Path) -> None:
     """The old spelling of --rotate: the same pixels, and one line on stderr."""
-    synth(tmp_path / "old", count=1, kind="form", hd=1, turn=2.0)
-    assert "--turn is now called --rotate" in capsys.readouterr().err
-    synth(tmp_path / "new", count=1, kind="form", hd=1, rotate=2.0)
-    assert "note" not in capsys.readouterr().err
-    old, new = ((tmp_path / name / "000000-form.png").read_bytes() for name in ("old", "new"))
-    assert old == new
+    common = ["-n", "1", "--kind", "form", "--hd", "1"]
+    old = CliRunner().invoke(app, ["synth", str(tmp_path / "old"), *common, "--turn", "2.0"])
+    new = CliRunner().invoke(app, ["synth", str(tmp_path / "new"), *common, "--rotate", "2.0"])
+    assert (old.exit_code, new.exit_code) == (0, 0)
+    assert "--rotate" in old.stderr
+    assert "note" not in new.stderr
+    before, after = ((tmp_path / name / "000000-form.png").read_bytes() for name in ("old", "new"))
+    assert before == after

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,14 +50,12 @@ class SynthOptions:
     noise: Annotated[float, typer.Option("--noise", help="Degrade: standard deviation of noise, of 255.")] = 0.0
     shrink: Annotated[float, typer.Option("--shrink", help="Degrade: resize by this factor and back.")] = 1.0
     rotate: Annotated[float, typer.Option("--rotate", help="Degrade: rotation in degrees.")] = 0.0
-    turn: Annotated[float | None, typer.Option("--turn", hidden=True)] = None
 
     def degradation(self) -> Degradation:
         """What is done to each image."""
         from ixc.synth.degradation import Degradation
 
-        rotate = self.rotate if self.turn is None else self.turn
-        return Degradation(jpeg=self.jpeg, blur=self.blur, noise=self.noise, shrink=self.shrink, rotate=rotate)
+        return Degradation(jpeg=self.jpeg, blur=self.blur, noise=self.noise, shrink=self.shrink, rotate=self.rotate)
 
 
 @takes(SynthOptions)
@@ -66,8 +63,6 @@ def synth(options: SynthOptions) -> None:
     """Draw documents into a folder, with their questions and answers."""
     from ixc.synth.dataset_folder import write_folder
 
-    if options.turn is not None:
-        print("note: --turn is now called --rotate; the old spelling goes with the next release", file=sys.stderr)
     pages = write_folder(
         options.out,
         count=options.count,
