@@ -90,21 +90,21 @@ PICTURES = ("missing", "folder", "text", "empty", "cut", "0 px", "60,000 px", "t
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures_that_cannot_be_asked_about(refused: Refusal, tiny_folder: Path, tmp_path: Path, name: str) -> None:
+def test_ask_bad_pictures(refused: Refusal, tiny_folder: Path, tmp_path: Path, name: str) -> None:
     path, pattern = bad_pictures(tmp_path)[name]
     _, line = refused("ask", path, QUESTION, "--model", tiny_folder)
     assert re.search(pattern, line)
 
 
 @pytest.mark.parametrize("name", [name for name in PICTURES if name != "cut"])
-def test_pictures_that_cannot_be_planned(refused: Refusal, tmp_path: Path, name: str) -> None:
+def test_plan_bad_pictures(refused: Refusal, tmp_path: Path, name: str) -> None:
     path, pattern = bad_pictures(tmp_path)[name]
     _, line = refused("plan", path)
     assert re.search(pattern, line)
 
 
 @pytest.mark.parametrize("name", ["cut", "bomb"])
-def test_nothing_is_drawn_over_a_bad_picture(refused: Refusal, tmp_path: Path, name: str) -> None:
+def test_plan_draws_nothing_over_a_bad_picture(refused: Refusal, tmp_path: Path, name: str) -> None:
     path, _ = bad_pictures(tmp_path)[name]
     before = sorted(tmp_path.iterdir())
     refused("plan", path, "--draw", tmp_path / "out.png")
@@ -112,7 +112,7 @@ def test_nothing_is_drawn_over_a_bad_picture(refused: Refusal, tmp_path: Path, n
 
 
 @pytest.mark.parametrize("name", ["none/out.png", "file/out.png", ".", ".."])
-def test_a_drawing_that_cannot_be_written(
+def test_plan_drawing_that_cannot_be_written(
     refused: Refusal, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -135,7 +135,9 @@ def test_hd_below_one(refused: Refusal, tiny_folder: Path, page: Path, command: 
 
 
 @pytest.mark.parametrize("command", ["ask", "plan"])
-def test_too_long_an_aspect_ratio(refused: Refusal, tiny_folder: Path, tmp_path: Path, command: str) -> None:
+def test_partition_of_too_long_an_aspect_ratio(
+    refused: Refusal, tiny_folder: Path, tmp_path: Path, command: str
+) -> None:
     path = tmp_path / "strip.png"
     Image.new("RGB", (2000, 1)).save(path)
     arguments = [path, QUESTION, "--model", tiny_folder] if command == "ask" else [path]
@@ -144,19 +146,19 @@ def test_too_long_an_aspect_ratio(refused: Refusal, tiny_folder: Path, tmp_path:
     assert re.search(r"2000 x 1 px.*2000 : 1.*336 : 1.*crop the image or use hd >= 6", line)
 
 
-def test_an_unknown_rule(refused: Refusal, page: Path) -> None:
+def test_plan_unknown_partition(refused: Refusal, page: Path) -> None:
     code, line = refused("plan", page, "--partition", "golden")
     assert code == 2
     assert "'golden'; use one of original, native, fit" in line
 
 
-def test_a_text_longer_than_the_context(refused: Refusal, tiny_folder: Path, page: Path) -> None:
+def test_ask_text_longer_than_the_context(refused: Refusal, tiny_folder: Path, page: Path) -> None:
     code, line = refused("ask", page, "a" * 4000, "--model", tiny_folder)
     assert code == 1
     assert re.search(r"4,\d\d\d tokens.*2,048 positions; use a lower hd \(9 now\), fewer images, a shorter text", line)
 
 
-def test_a_huge_hd_is_refused_before_its_canvas_is_made(refused: Refusal, tiny_folder: Path, page: Path) -> None:
+def test_ask_huge_hd_is_refused_before_its_canvas_is_made(refused: Refusal, tiny_folder: Path, page: Path) -> None:
     for rule in ("original", "fit"):
         code, line = refused("ask", page, QUESTION, "--model", tiny_folder, "--hd", 10**8, "--partition", rule)
         assert code == 1
@@ -164,7 +166,7 @@ def test_a_huge_hd_is_refused_before_its_canvas_is_made(refused: Refusal, tiny_f
 
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:", "cpu:1", "cuda:x"])
-def test_a_device_there_is_not(refused: Refusal, tiny_folder: Path, page: Path, device: str) -> None:
+def test_ask_unknown_device(refused: Refusal, tiny_folder: Path, page: Path, device: str) -> None:
     code, line = refused("ask", page, QUESTION, "--model", tiny_folder, "--device", device)
     assert code == 2
     assert f"device {device!r}" in line or f"device {device} " in line
@@ -173,14 +175,14 @@ def test_a_device_there_is_not(refused: Refusal, tiny_folder: Path, page: Path, 
 # -- models -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_model_folder(refused: Refusal, page: Path, tmp_path: Path) -> None:
+def test_ask_unknown_model_folder(refused: Refusal, page: Path, tmp_path: Path) -> None:
     code, line = refused("ask", page, QUESTION, "--model", tmp_path / "none")
     assert code == 1
     assert re.search(r"no model folder .*none; check the path", line)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_folder_with_a_file_missing(
+def test_ask_folder_with_a_file_missing(
     refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, name: str
 ) -> None:
     folder = copied(tiny_folder, tmp_path / "model")
@@ -191,7 +193,7 @@ def test_a_folder_with_a_file_missing(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_a_truncated_safetensors_file(
+def test_ask_truncated_safetensors_file(
     refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, share: float
 ) -> None:
     folder = copied(tiny_folder, tmp_path / "model")
@@ -209,7 +211,7 @@ def test_a_truncated_safetensors_file(
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "processor_config.json", "generation_config.json"])
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
-def test_damaged_settings(
+def test_ask_damaged_settings(
     refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, name: str, content: str
 ) -> None:
     folder = copied(tiny_folder, tmp_path / "model")
@@ -221,7 +223,7 @@ def test_damaged_settings(
 
 
 @pytest.mark.parametrize("fields", [{"hidden_size": "abc"}, {"text_config": [1]}, {"tie_word_embeddings": True}])
-def test_a_configuration_no_model_has(
+def test_ask_configuration_no_model_has(
     refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, fields: dict[str, object]
 ) -> None:
     folder = copied(tiny_folder, tmp_path / "model")
@@ -241,7 +243,7 @@ def test_a_configuration_no_model_has(
         ("processor_config.json", "image_processor", "hd", "9"),
     ],
 )
-def test_settings_that_do_not_fit_together(
+def test_ask_settings_that_do_not_fit_together(
     refused: Refusal,
     tiny_folder: Path,
     page: Path,
@@ -261,7 +263,7 @@ def test_settings_that_do_not_fit_together(
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "{}"])
-def test_a_damaged_index_of_shards(
+def test_ask_damaged_index_of_shards(
     refused: Refusal, tiny_folder: Path, page: Path, tmp_path: Path, content: str
 ) -> None:
     folder = copied(tiny_folder, tmp_path / "model")
@@ -272,7 +274,7 @@ def test_a_damaged_index_of_shards(
     assert re.search(r"index\.json (is not JSON|holds a list|has no weight_map).*fetch it again", line)
 
 
-def test_an_import_to_where_nothing_can_be_written(refused: Refusal, tiny_folder: Path, page: Path) -> None:
+def test_import_weights_to_where_nothing_can_be_written(refused: Refusal, tiny_folder: Path, page: Path) -> None:
     code, line = refused("import-weights", tiny_folder, page / "native")
     assert code == 1
     assert page.name in line

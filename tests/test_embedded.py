@@ -25,17 +25,17 @@ def engine() -> Engine:
     return load()
 
 
-def test_the_weights_are_small() -> None:
+def test_embedded_weights_are_small() -> None:
     assert sum(f.stat().st_size for f in NANO.iterdir()) <= MOST_BYTES
 
 
-def test_the_folder_holds_a_model_and_nothing_else() -> None:
+def test_embedded_folder_holds_a_model_and_nothing_else() -> None:
     """Engines read whatever has a weights ending: vLLM 0.32 did not start beside a left-over of training."""
     assert foreign_files(NANO) == set()
     check(NANO)
 
 
-def test_it_reads_pages_it_never_saw(engine: Engine) -> None:
+def test_embedded_model_reads_pages_it_never_saw(engine: Engine) -> None:
     def answers(image: Image.Image, question: str, hd: int) -> str:
         return engine.ask([image], question, hd=hd).text
 
@@ -44,7 +44,7 @@ def test_it_reads_pages_it_never_saw(engine: Engine) -> None:
     assert own.high >= kept["low"], f"{own.percent:.0f} % of 36 pages, the model card says {kept['percent']:.0f} %"
 
 
-def test_streaming_says_the_same(engine: Engine) -> None:
+def test_embedded_model_streams_the_same_text(engine: Engine) -> None:
     picture, question = [ROOT / "examples" / "receipt.png"], "What is the title?"
     assert "".join(engine.stream(picture, question)) == engine.ask(picture, question).text
 
@@ -57,7 +57,7 @@ def shown() -> list[tuple[str, str]]:
     return [first.groups(), *re.findall(r'^\$ ixc ask examples/receipt\.png "(.+?)"\n(.+)$', text, re.M)]
 
 
-def test_the_readme_shows_what_the_model_answers(engine: Engine) -> None:
+def test_readme_shows_what_the_model_answers(engine: Engine) -> None:
     asked = shown()
     assert len(asked) == 3
     truth = json.loads((ROOT / "examples" / "receipt.json").read_text())
@@ -65,7 +65,7 @@ def test_the_readme_shows_what_the_model_answers(engine: Engine) -> None:
         assert engine.ask([ROOT / "examples" / "receipt.png"], question).text == answer == truth["answers"][question]
 
 
-def test_the_readme_s_picture_is_one_that_training_never_drew() -> None:
+def test_readme_picture_is_held_out_of_training() -> None:
     from ixc.processing.image_io import open_image
     from ixc.synth.page_sampling import HELD_OUT, compose
     from ixc.synth.render import paint
@@ -77,7 +77,7 @@ def test_the_readme_s_picture_is_one_that_training_never_drew() -> None:
 
 
 @pytest.mark.slow  # a clock says nothing while other tests run beside it
-def test_the_first_command_answers_in_ten_seconds() -> None:
+def test_ask_answers_in_ten_seconds() -> None:
     command = [sys.executable, "-m", "ixc", "ask", "examples/receipt.png", shown()[0][0]]
     for _ in range(2):  # the first run may find cold files
         start = time.perf_counter()

@@ -22,12 +22,12 @@ SERVERS = {"docling_server.py", "lmms_eval_server.py"}
 LONGEST = 40
 
 
-def test_every_example_is_run() -> None:
+def test_examples_are_all_run() -> None:
     assert {f.name for f in (ROOT / "examples").glob("*.py")} == {*ARGUMENTS, *TRAINING, *SERVERS}
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_it_runs(name: str) -> None:
+def test_examples_run(name: str) -> None:
     path = ROOT / "examples" / name
     assert len(path.read_text().splitlines()) <= LONGEST
     done = subprocess.run(
@@ -39,7 +39,7 @@ def test_it_runs(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINING)
-def test_it_learns(name: str, tmp_path: Path) -> None:
+def test_examples_of_training_learn(name: str, tmp_path: Path) -> None:
     if find_spec(TRAINING[name]) is None:
         pytest.skip(f"{TRAINING[name]} is not installed: pip install -c constraints.txt -e '.[{TRAINING[name]}]'")
     path = ROOT / "examples" / name

@@ -110,7 +110,7 @@ def own_modules(names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_layers_imports_flow_down(path: Path) -> None:
+def test_ixc_imports_flow_down(path: Path) -> None:
     here = package(path)
     if here in TOP:
         return
@@ -120,7 +120,7 @@ def test_layers_imports_flow_down(path: Path) -> None:
     assert not wrong, f"{path.relative_to(SOURCE)} imports {', '.join(sorted(wrong))}; {here} may not"
 
 
-def test_layers_have_no_cycle() -> None:
+def test_ixc_layers_have_no_cycle() -> None:
     """The table itself: packages without what they may import go first, until none is left."""
     left = dict(LAYERS)
     while left:
@@ -130,7 +130,7 @@ def test_layers_have_no_cycle() -> None:
             del left[name]
 
 
-def test_modules_have_no_import_cycle() -> None:
+def test_ixc_modules_have_no_import_cycle() -> None:
     graph = {name: own_modules(imports(path, at_top=True)) - {name} for name, path in MODULES.items()}
     # Importing a module imports its packages first, but a package's lazy table imports nothing.
     done: set[str] = set()
@@ -147,16 +147,16 @@ def test_modules_have_no_import_cycle() -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if package(p) in PURE], ids=lambda path: path.name)
-def test_pure_packages_import_nothing_heavy(path: Path) -> None:
+def test_ixc_pure_packages_import_nothing_heavy(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & HEAVY
 
 
 @pytest.mark.parametrize("name", sorted(LIGHT_FILES))
-def test_light_files_import_nothing_heavy(name: str) -> None:
+def test_ixc_light_files_import_nothing_heavy(name: str) -> None:
     assert not {imported.split(".")[0] for imported in imports(SOURCE / name)} & LIGHT_FILES[name]
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
+def test_ixc_import_loads_nothing_heavy() -> None:
     code = (
         "import sys, ixc, ixc.core.tiling, ixc.core.token_layout, ixc.errors\n"
         "print(sorted({'torch', 'PIL', 'transformers'} & set(sys.modules)))"
@@ -182,7 +182,7 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 @pytest.mark.parametrize("path", FILES, ids=module)
-def test_functions_have_few_parameters(path: Path) -> None:
+def test_ixc_functions_have_few_parameters(path: Path) -> None:
     allowed = CONTRACTS.get(path.relative_to(SOURCE).as_posix(), set())
     functions = [
         each

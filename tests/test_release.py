@@ -210,6 +210,6 @@ def test_status_says_what_was_run_and_what_failed(monkeypatch: pytest.MonkeyPatc
     ]
 
 
-def test_the_readme_has_the_status_line() -> None:
+def test_readme_has_the_status_line() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"<!-- figures: status -->\n{figures.status()}\n<!-- end -->" in text

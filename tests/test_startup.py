@@ -176,20 +176,20 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", LIGHT)
-def test_light_commands_load_no_torch(ran: dict[str, Any], name: str) -> None:
+def test_main_light_commands_load_no_torch(ran: dict[str, Any], name: str) -> None:
     assert (ran[name]["code"], ran[name]["err"], ran[name]["loaded"]) == (0, "", [])
     assert ran[name]["out"]
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refusals_load_no_torch(ran: dict[str, Any], name: str) -> None:
+def test_main_refusals_load_no_torch(ran: dict[str, Any], name: str) -> None:
     found = ran[name]
     assert found["code"] in (1, 2), found
     assert found["err"].splitlines()[-1].startswith("error: ")
     assert found["loaded"] == []
 
 
-def test_importing_the_package_loads_nothing() -> None:
+def test_ixc_import_loads_nothing() -> None:
     code = f"import sys, ixc; print([name for name in {HEAVY!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

@@ -58,18 +58,18 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in NAMES.items() for n in names.split()])
-def test_transformers_has(module: str, name: str) -> None:
+def test_transformers_contract_names_exist(module: str, name: str) -> None:
     assert hasattr(import_module(module), name), f"{module}.{name} is gone"
 
 
-def test_create_causal_mask_takes_the_cache_fourth() -> None:
+def test_transformers_contract_create_causal_mask_takes_the_cache_fourth() -> None:
     from transformers.masking_utils import create_causal_mask
 
     names = list(inspect.signature(create_causal_mask).parameters)
     assert names[:5] == ["config", "inputs_embeds", "attention_mask", CACHE_NAME, "position_ids"]
 
 
-def test_outputs_name_the_cache_as_generate_does() -> None:
+def test_transformers_contract_outputs_name_the_cache_as_generate_does() -> None:
     from transformers.generation.utils import GenerationMixin
     from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
@@ -78,7 +78,7 @@ def test_outputs_name_the_cache_as_generate_does() -> None:
     assert CACHE_NAME in inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
 
 
-def test_a_checkpointed_layer_loses_the_cache_by_the_name_it_is_given() -> None:
+def test_transformers_contract_checkpointed_layer_drops_the_cache() -> None:
     """Otherwise the backward pass, which runs the layer again, would append its keys a second time."""
     import transformers.modeling_layers
 
@@ -118,7 +118,7 @@ def test_generate_gives_the_golden_beams(golden: IxcForConditionalGeneration, na
     assert tokens(golden, INFERENCE[name], NEW_TOKENS, num_beams=3) == INFERENCE[name]["beam3_tokens"]
 
 
-def test_cache_implementation_static_makes_a_static_cache(golden: IxcForConditionalGeneration) -> None:
+def test_transformers_contract_cache_implementation_static(golden: IxcForConditionalGeneration) -> None:
     """With transformers 5.24 a forward that did not know the new name left `cache_implementation` without effect."""
     found = golden.generate(
         **inputs(INFERENCE["land_1x2"]),
@@ -173,18 +173,18 @@ def engine() -> Engine:
     return ixc.load()
 
 
-def test_the_command_line_gives_the_answer_of_the_readme() -> None:
+def test_ask_gives_the_answer_of_the_readme() -> None:
     result = CliRunner().invoke(app, ["ask", str(RECEIPT), QUESTION])
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == ANSWER
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(num_beams=3)], ids=["greedy", "beams"])
-def test_python_gives_the_answer_of_the_readme(engine: Engine, sampling: Sampling) -> None:
+def test_engine_ask_gives_the_answer_of_the_readme(engine: Engine, sampling: Sampling) -> None:
     assert engine.ask([RECEIPT], QUESTION, sampling=sampling).text == ANSWER
 
 
-def test_a_stream_gives_the_answer_of_the_readme(engine: Engine) -> None:
+def test_engine_stream_gives_the_answer_of_the_readme(engine: Engine) -> None:
     assert "".join(engine.stream([RECEIPT], QUESTION)) == ANSWER
 
 
@@ -206,7 +206,7 @@ def test_auto_classes_give_the_answer_of_the_readme(given: dict[str, Any]) -> No
     assert processor.decode_answer(found[0, batch["input_ids"].shape[1] :]) == ANSWER
 
 
-def test_a_pipeline_gives_the_answer_of_the_readme() -> None:
+def test_auto_classes_in_a_pipeline_give_the_answer_of_the_readme() -> None:
     ask = pipeline("image-text-to-text", model=str(NANO))
     found = ask(text=MESSAGES, max_new_tokens=32, return_full_text=False)
     assert found[0]["generated_text"].split("[UNUSED_TOKEN")[0].strip() == ANSWER

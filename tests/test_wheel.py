@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
+def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     wanted = {
         f"ixc/{path.relative_to(SOURCES).as_posix()}"
         for path in SOURCES.rglob("*")
@@ -43,7 +43,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     assert {".ttf", ".otf", ".c", ".html", ".js", ".css", ".safetensors", ".json", ".jinja"} <= suffixes
 
 
-def test_the_wheel_names_its_licence_and_command(wheel: Path) -> None:
+def test_wheel_names_its_licence_and_command(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (info,) = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
     assert "ixc = ixc.cli.main:main" in archive.read(f"{info}/entry_points.txt").decode()
@@ -71,13 +71,13 @@ def run(ixc: Path, folder: Path, *arguments: object) -> str:
 
 
 @pytest.mark.slow
-def test_the_wheel_asks_and_plans(installed: Path, tmp_path: Path) -> None:
+def test_wheel_asks_and_plans(installed: Path, tmp_path: Path) -> None:
     assert run(installed, tmp_path, "ask", RECEIPT, "What is the TOTAL?").strip() == "641.57"
     assert "tokens" in run(installed, tmp_path, "plan", RECEIPT)
 
 
 @pytest.mark.slow
-def test_the_wheel_draws_pages(installed: Path, tmp_path: Path) -> None:
+def test_wheel_draws_pages(installed: Path, tmp_path: Path) -> None:
     run(installed, tmp_path, "synth", "pages", "-n", "2")
     pages = sorted((tmp_path / "pages").rglob("*.png"))
     assert len(pages) == 2
@@ -85,7 +85,7 @@ def test_the_wheel_draws_pages(installed: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_serves(installed: Path, tmp_path: Path) -> None:
+def test_wheel_serves(installed: Path, tmp_path: Path) -> None:
     command = [str(installed), "serve", "--engine", "light", "--port", "0"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -106,7 +106,7 @@ def test_the_wheel_serves(installed: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_fine_tunes(installed: Path, tmp_path: Path) -> None:
+def test_wheel_fine_tunes(installed: Path, tmp_path: Path) -> None:
     lines = []
     for number in range(2):
         Image.new("RGB", (336, 336), (number * 99, 90, 90)).save(tmp_path / f"{number}.png")

@@ -51,7 +51,7 @@ def run(*arguments: Any) -> Any:
     return CliRunner().invoke(app, ["read", *map(str, arguments)])
 
 
-def test_pages_are_answered_as_their_pictures(tmp_path: Path, engine: Engine, page: Path) -> None:
+def test_read_documents_pages_are_answered_as_their_pictures(tmp_path: Path, engine: Engine, page: Path) -> None:
     out = tmp_path / "out.json"
     result = run(book(tmp_path / "b.pdf"), page, *QUESTIONS, "--pages", "2-3,9", "--format", "json", "--out", out)
     assert result.exception is None
@@ -69,7 +69,7 @@ def test_pages_are_answered_as_their_pictures(tmp_path: Path, engine: Engine, pa
     assert sorted(os.listdir(tmp_path)) == ["b.pdf", "out.json"]  # nobody needs the state any more
 
 
-def test_a_tiff_of_several_pages_is_a_document(tmp_path: Path, engine: Engine) -> None:
+def test_read_documents_tiff_of_several_pages(tmp_path: Path, engine: Engine) -> None:
     drawn = [Image.new("RGB", (600, 400), "white") for _ in range(3)]
     for number, image in enumerate(drawn, start=1):
         ImageDraw.Draw(image).text((40, 40 * number), f"Page {number}", fill="black", font_size=30)
@@ -83,7 +83,7 @@ def test_a_tiff_of_several_pages_is_a_document(tmp_path: Path, engine: Engine) -
     assert [each["page"] for each in found["pages"]] == [2, 3]
 
 
-def test_a_broken_page_does_not_stop_the_others(tmp_path: Path, page: Path) -> None:
+def test_read_documents_continues_after_a_broken_page(tmp_path: Path, page: Path) -> None:
     broken, out = tmp_path / "broken.png", tmp_path / "out.md"
     broken.write_bytes(page.read_bytes()[:200])
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7\nnothing")
@@ -104,7 +104,7 @@ def test_a_broken_page_does_not_stop_the_others(tmp_path: Path, page: Path) -> N
     assert "Not read" not in out.read_text(encoding="utf-8")
 
 
-def test_a_run_goes_on_where_it_ended(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_documents_resumes(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     file, out = book(tmp_path / "b.pdf"), tmp_path / "out.json"
     assert run(file, *QUESTIONS, "--format", "json", "--out", out).exception is None
     whole = out.read_bytes()
@@ -136,7 +136,7 @@ def test_a_run_goes_on_where_it_ended(tmp_path: Path, engine: Engine, monkeypatc
     assert out.read_bytes() == whole
 
 
-def test_other_settings_are_no_continuation(tmp_path: Path, page: Path) -> None:
+def test_read_documents_refuses_to_resume_with_other_settings(tmp_path: Path, page: Path) -> None:
     broken, out = tmp_path / "broken.png", tmp_path / "out.md"
     broken.write_bytes(b"no picture")
     run(page, broken, "--ask", "Title?", "--out", out)
@@ -160,17 +160,17 @@ def test_other_settings_are_no_continuation(tmp_path: Path, page: Path) -> None:
         (["--out", "/nowhere/at/all.md"], "no folder"),
     ],
 )
-def test_wrong_use(page: Path, arguments: list[str], words: str) -> None:
+def test_read_documents_wrong_options(page: Path, arguments: list[str], words: str) -> None:
     result = run(page, *arguments)
     assert isinstance(result.exception, UsageError)
     assert words in str(result.exception)
 
 
-def test_numbers() -> None:
+def test_numbers_of() -> None:
     assert numbers_of("1-3, 7,2") == (1, 2, 3, 7)
 
 
-def test_a_pdf_without_the_extra(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_documents_pdf_without_the_extra(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = book(tmp_path / "b.pdf", pages=1)
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     assert "pip install 'ixc-4khd[pdf]'" in str(run(file).exception)
@@ -193,7 +193,7 @@ def test_pdf_process_bounds_seconds_and_memory(tmp_path: Path) -> None:
         page_as_png(b"GIF89a", 1)
 
 
-def test_a_huge_page_is_drawn_coarser(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pdf_huge_page_is_drawn_coarser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pdf, "MAX_PIXELS", 10_000)
     out = BytesIO()
     Image.new("L", (200, 400), 255).save(out, "PDF", resolution=72)
@@ -202,7 +202,7 @@ def test_a_huge_page_is_drawn_coarser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle(tmp_path: Path, tiny_folder: Path) -> None:
+def test_read_documents_resumes_after_a_kill(tmp_path: Path, tiny_folder: Path) -> None:
     """SIGKILL of the process; the same command then writes what an undisturbed one writes."""
     file, out, state = book(tmp_path / "b.pdf", pages=40), tmp_path / "out.md", tmp_path / "out.md.state"
     command = [sys.executable, "-m", "ixc", "read", str(file), "--ask", "Title?", "--model", str(tiny_folder)]

@@ -53,7 +53,7 @@ def test_line_fit_is_numpys() -> None:
     assert line_fit(x, [3.0, 5.0, 6.0, 11.0])[2] == pytest.approx(np.corrcoef(x, [3.0, 5.0, 6.0, 11.0])[0, 1] ** 2)
 
 
-def test_newer_figures_replace_older_ones(tmp_path: Path) -> None:
+def test_bench_result_add_replaces_older_figures(tmp_path: Path) -> None:
     def figure(value: float) -> BenchRow:
         return BenchRow(subject="s", section="bits", name="n", value=value, low=1, high=2, repeats=1, unit="s", bits=4)
 
@@ -69,18 +69,18 @@ def test_newer_figures_replace_older_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"only": ("phase",)}, {"hds": (2,)}, {"repeats": 0}], ids=["section", "setting", "repeats"]
 )
-def test_wrong_options_are_refused(wrong: dict) -> None:
+def test_bench_options_refuse_wrong_values(wrong: dict) -> None:
     with pytest.raises(UsageError):
         BenchOptions(subject=Subject(), **wrong)
 
 
-def test_a_subject_is_a_folder_or_a_geometry() -> None:
+def test_subject_is_a_folder_or_a_geometry() -> None:
     for wrong in ({"geometry": "70b"}, {"geometry": "7b", "folder": Path()}, {"layers": 2}):
         with pytest.raises(IxcError):
             Subject(**wrong)
 
 
-def test_a_changed_screenshot_changes_two_tiles() -> None:
+def test_speed_changed_screenshot_changes_two_tiles() -> None:
     width, height = speed.SIZES[55]
     part = partition(width, height, hd=55)
     pages = [open_image(speed.picture(55, changed=changed)) for changed in (False, True)]
@@ -90,7 +90,7 @@ def test_a_changed_screenshot_changes_two_tiles() -> None:
     assert changed == [row * speed.COLUMNS + column for column, row in speed.CHANGED]
 
 
-def test_the_peak_of_memory_is_seen_however_short() -> None:
+def test_machine_peak_sees_short_allocations() -> None:
     with machine.peak(torch.device("cpu")) as most:
         torch.ones(1 << 24)
     assert 0.9 * (4 << 24) < most[0] < 2 * (4 << 24)

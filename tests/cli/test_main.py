@@ -75,14 +75,14 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_has_examples(run: Run, command: str) -> None:
+def test_main_help_has_examples(run: Run, command: str) -> None:
     code, out, _ = run(*command.split(), "--help")
     assert code == 0
     assert "Examples:" in out
     assert f"ixc {command} " in out
 
 
-def test_help_lists_the_commands(run: Run) -> None:
+def test_main_help_lists_the_commands(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert all(command.split()[0] in out for command in COMMANDS)
@@ -90,7 +90,7 @@ def test_help_lists_the_commands(run: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], ["plan", "3840x2160"], ["plan", "PAGE"]])
-def test_light_commands_import_nothing_heavy(arguments: list[str], page: Path) -> None:
+def test_main_light_commands_import_nothing_heavy(arguments: list[str], page: Path) -> None:
     arguments = [str(page) if argument == "PAGE" else argument for argument in arguments]
     code = (
         "import sys\nfrom ixc.cli.main import main\nsys.argv[0] = 'ixc'\n"
@@ -251,7 +251,7 @@ def test_plan_of_a_model_folder(run: Run, tiny_folder: Path, page: Path) -> None
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
-def test_the_header_has_the_size_of_the_reader(tmp_path: Path, kind: str, orientation: int) -> None:
+def test_read_size_equals_the_size_after_opening(tmp_path: Path, kind: str, orientation: int) -> None:
     from ixc.processing import image_io
 
     path = tmp_path / f"page.{kind}"
@@ -321,7 +321,7 @@ def sentencepiece_model(pieces: list[tuple[str, int]]) -> bytes:
     return b"".join(b"\x0a" + bytes([len(body)]) + body for body in bodies)
 
 
-def test_an_imported_folder_has_everything_native(run: Run, page: Path, tmp_path: Path) -> None:
+def test_import_weights_makes_a_native_folder(run: Run, page: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "published", tmp_path / "native"
     shutil.copytree(GOLDEN_CHECKPOINT, source)
     control, byte, unused, own = 3, 6, 5, 4
@@ -362,7 +362,7 @@ def test_train_wants_a_recipe(run: Run, tmp_path: Path) -> None:
 # -- endings ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_main_interrupt_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(name: str) -> Path:
         raise KeyboardInterrupt
 
@@ -372,7 +372,7 @@ def test_an_interrupt_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert "Traceback" not in err
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_main_closed_pipe_is_no_error() -> None:
     writer = subprocess.Popen(
         [sys.executable, "-m", "ixc", "plan", "10x10"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -384,7 +384,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert writer.wait(60) in (0, 1)
 
 
-def test_the_module_is_the_command() -> None:
+def test_main_as_a_module() -> None:
     done = python("-m", "ixc", "--version")
     assert (done.returncode, done.stdout) == (0, f"ixc {__version__}\n")
 

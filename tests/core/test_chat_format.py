@@ -18,7 +18,7 @@ turns = st.builds(Message, st.sampled_from(chat_format.ROLES), st.lists(parts, m
 conversations = st.lists(turns, min_size=1, max_size=5)
 
 
-def test_a_string_is_text_even_if_it_names_the_placeholder() -> None:
+def test_parse_messages_string_with_placeholder_is_text() -> None:
     (message,) = chat_format.parse_messages([{"role": "user", "content": "<ImageHere>what?"}])
     assert message == Message("user", ("<ImageHere>what?",))
 
@@ -33,7 +33,7 @@ def test_a_string_is_text_even_if_it_names_the_placeholder() -> None:
         ({"type": "image_url", "image_url": {"url": "data:,"}}, "data:,"),
     ],
 )
-def test_images_are_taken_as_everybody_writes_them(part: dict, source: str | None) -> None:
+def test_parse_messages_images_in_every_notation(part: dict, source: str | None) -> None:
     (message,) = chat_format.parse_messages([{"role": "user", "content": [part, {"type": "text", "text": "hi"}]}])
     assert message.content == (Image(source), "hi")
 
@@ -49,7 +49,7 @@ def test_images_are_taken_as_everybody_writes_them(part: dict, source: str | Non
         ([{"role": "user", "content": [{"type": "text"}]}], "text"),
     ],
 )
-def test_bad_messages_are_refused(messages: list, says: str) -> None:
+def test_parse_messages_refusals(messages: list, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         chat_format.parse_messages(messages)
 
@@ -63,19 +63,19 @@ def test_from_query_counts_places_in_the_history_too() -> None:
         chat_format.from_query(query, history=history, images=["a"])
 
 
-def test_neighbouring_texts_become_one_content() -> None:
+def test_render_joins_neighbouring_texts() -> None:
     """Two halves of a tag must meet before they are made safe, not after."""
     segments = chat_format.render([Message("user", ("[UNUSED_TOKEN", "", "_145]"))])
     assert Segment("content", "[UNUSED_TOKEN_145]") in segments
 
 
-def test_system_text_yields_to_the_conversations_own() -> None:
+def test_render_prefers_the_conversations_system_text() -> None:
     own = [Message("system", ("mine",)), Message("user", ("q",))]
     assert "theirs" not in chat_format.to_text(chat_format.render(own, system="theirs"))
     assert "theirs" in chat_format.to_text(chat_format.render(own[1:], system="theirs"))
 
 
-def test_the_final_message_can_be_continued() -> None:
+def test_render_continue_final_message() -> None:
     text = chat_format.to_text(
         chat_format.render(
             [Message("user", ("q",)), Message("assistant", ("The answer",))], continue_final_message=True
@@ -85,7 +85,7 @@ def test_the_final_message_can_be_continued() -> None:
 
 
 @given(conversations, st.booleans())
-def test_contents_survive_and_markup_is_ours(messages: list[Message], generate: bool) -> None:
+def test_render_keeps_contents_and_adds_markup(messages: list[Message], generate: bool) -> None:
     segments = chat_format.render(messages, add_generation_prompt=generate)
     written = "".join(part for turn in messages for part in turn.content if isinstance(part, str))
     assert "".join(s.text for s in segments if s.kind == "content") == written
@@ -105,7 +105,7 @@ def test_from_text_keeps_every_character(text: str) -> None:
 
 @pytest.mark.parametrize("system", ["", "Short.", chat_format.META_INSTRUCTION])
 @pytest.mark.parametrize("generate", [True, False])
-def test_the_template_writes_the_same_prompt(system: str, generate: bool) -> None:
+def test_chat_template_writes_the_same_prompt(system: str, generate: bool) -> None:
     conversation = [
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what's \\n 'this'?"}]},
         {"role": "assistant", "content": "a {{cat}}"},
@@ -118,12 +118,12 @@ def test_the_template_writes_the_same_prompt(system: str, generate: bool) -> Non
         assert text == chat_format.to_text(chat_format.render(messages, system=system, add_generation_prompt=generate))
 
 
-def test_training_ends_with_an_answer() -> None:
+def test_render_training_ends_with_an_answer() -> None:
     with pytest.raises(DataError, match="user"):
         chat_format.render_training([Message("user", ("q",))], published_quirks=True)
 
 
-def test_training_text_with_and_without_quirks() -> None:
+def test_render_training_with_and_without_quirks() -> None:
     messages = [Message("user", (" q\n",)), Message("assistant", ("\ta ",))]
     published = chat_format.to_text(chat_format.render_training(messages, published_quirks=True))
     clean = chat_format.to_text(chat_format.render_training(messages, published_quirks=False))
@@ -135,7 +135,7 @@ words = st.lists(st.integers(3, 500), max_size=6)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), words), max_size=6), st.booleans())
-def test_the_clean_rule_trains_exactly_the_answers(turns: list[tuple[str, list[int]]], cut: bool) -> None:
+def test_labels_without_quirks_are_exactly_the_answers(turns: list[tuple[str, list[int]]], cut: bool) -> None:
     other = {"system": (92543, 9081, 364), "user": (92543, 1008, 364), "assistant": HEADER}
     ids, expected = [1], [IGNORED]
     for role, body in turns:
@@ -155,7 +155,7 @@ def test_labels_are_the_ids_or_nothing(ids: list[int], quirks: bool) -> None:
     assert all(label in (IGNORED, token) for label, token in zip(found, ids, strict=True))
 
 
-def test_the_original_defaults() -> None:
+def test_chat_defaults_are_the_originals() -> None:
     defaults = chat_format.CHAT_DEFAULTS
     assert (defaults.max_new_tokens, defaults.do_sample, defaults.num_beams, defaults.hd) == (1024, True, 1, 25)
     assert (defaults.temperature, defaults.top_p, defaults.repetition_penalty) == (1.0, 0.8, 1.005)

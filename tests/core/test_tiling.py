@@ -22,7 +22,7 @@ def partition_or_none(width: int, height: int, *, hd: int, rule: str, tile: int 
 
 
 @given(SIDES, SIDES, BUDGETS, NAMES, st.sampled_from([28, 224, TILE]))
-def test_every_partition_adds_up(width: int, height: int, hd: int, rule: str, tile: int) -> None:
+def test_partition_sizes_add_up(width: int, height: int, hd: int, rule: str, tile: int) -> None:
     part = partition_or_none(width, height, hd=hd, rule=rule, tile=tile)
     if part is None:
         return
@@ -38,7 +38,7 @@ def test_every_partition_adds_up(width: int, height: int, hd: int, rule: str, ti
 
 
 @given(SIDES, SIDES, BUDGETS, NAMES)
-def test_a_portrait_is_its_landscape_transposed(width: int, height: int, hd: int, rule: str) -> None:
+def test_partition_of_a_portrait_is_its_landscape_transposed(width: int, height: int, hd: int, rule: str) -> None:
     one, other = (partition_or_none(*size, hd=hd, rule=rule) for size in ((width, height), (height, width)))
     if one is None or other is None:
         assert one is other
@@ -80,7 +80,7 @@ def test_fit_keeps_at_least_the_pixels_of_original(width: int, height: int, hd: 
 
 
 @given(st.integers(100, 12_000), st.integers(100, 12_000), BUDGETS, NAMES)
-def test_the_aspect_ratio_is_kept(width: int, height: int, hd: int, rule: str) -> None:
+def test_partition_keeps_the_aspect_ratio(width: int, height: int, hd: int, rule: str) -> None:
     part = partition_or_none(width, height, hd=hd, rule=rule)
     if part is None:
         return
@@ -110,7 +110,7 @@ def test_fit_keeps_the_most_of_all_scales(width: int, height: int, hd: int) -> N
     assert part.pixels_kept == max(w * h for w, h in sizes if h and -(-w // TILE) * -(-h // TILE) <= hd)
 
 
-def test_a_huge_budget_is_quick() -> None:
+def test_partition_huge_hd_is_fast() -> None:
     assert partition(3000, 4000, hd=10**9, rule="fit").tiles <= 10**9
 
 
@@ -144,5 +144,5 @@ def test_errors_name_both_numbers_and_the_remedy(call: dict, words: list[str]) -
     assert all(word in message for word in words), message
 
 
-def test_the_remedy_of_a_long_image_works() -> None:
+def test_partition_remedy_of_a_long_image_works() -> None:
     assert partition(40_000, 10, hd=12).tiles == 12

@@ -27,14 +27,14 @@ def test_published_counts(grid: tuple[int, int], count: int) -> None:
 
 
 @pytest.mark.parametrize(("hd", "most"), [(9, 1561), (16, 2653), (25, 4057), (36, 5773), (55, 8737), (65, 10297)])
-def test_the_most_tokens_of_a_budget(hd: int, most: int) -> None:
+def test_num_image_tokens_most_of_an_hd(hd: int, most: int) -> None:
     """Spec (a), paper section 3.2: the worst case is one column of tiles."""
     grids = [(h, w) for h in range(1, hd + 1) for w in range(1, hd // h + 1)]
     assert max(num_image_tokens(h, w) for h, w in grids) == num_image_tokens(hd, 1) == most
 
 
 @given(LAYOUTS)
-def test_the_formula_counts_the_layout(layout: Layout) -> None:
+def test_layout_has_num_tokens_kinds(layout: Layout) -> None:
     kinds = layout.kinds()
     assert len(kinds) == layout.num_tokens
     assert kinds == bytes(layout.token(index).kind for index in range(layout.num_tokens))
@@ -50,7 +50,7 @@ def test_the_formula_counts_the_layout(layout: Layout) -> None:
     )
 
 
-def test_the_published_formula() -> None:
+def test_num_image_tokens_published_formula() -> None:
     assert TILE_TOKENS == 144
     for h, w in ((1, 1), (2, 7), (18, 3)):
         assert num_image_tokens(h, w) == (h * w + 1) * 144 + 1 + (h + 1) * 12

@@ -160,7 +160,7 @@ def test_at_least_thirty_kinds() -> None:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_refused(name: str, folder: Path, encoder: Encoder) -> None:
+def test_check_names_kind_line_and_remedy(name: str, folder: Path, encoder: Encoder) -> None:
     broken, kind, remedy = BROKEN[name]
     path = written(folder, GOOD, broken, GOOD)
     report = check(JsonLines(path), encoder, hd=9)
@@ -182,7 +182,7 @@ def test_pixels_broken_behind_a_whole_header(folder: Path, encoder: Encoder) -> 
         encoder.encode(data[0], hd=9)
 
 
-def test_no_file_and_no_records(folder: Path) -> None:
+def test_json_lines_refuse_a_missing_or_empty_file(folder: Path) -> None:
     with pytest.raises(DataError, match="no file"):
         JsonLines(folder / "gone.jsonl")
     (folder / "nothing.jsonl").write_bytes(b"\n \n")
@@ -190,7 +190,7 @@ def test_no_file_and_no_records(folder: Path) -> None:
         JsonLines(folder / "nothing.jsonl")
 
 
-def test_a_broken_list_names_its_line(folder: Path) -> None:
+def test_json_lines_broken_list_names_its_line(folder: Path) -> None:
     path = folder / "list.json"
     path.write_text("[\n" + json.dumps(GOOD) + ",\n{broken}\n]")
     with pytest.raises(RecordError, match=r"list\.json line 3: broken JSON"):
@@ -204,7 +204,7 @@ def test_pictures_inside_the_record(folder: Path, encoder: Encoder) -> None:
     assert encoder.encode(data[0], hd=9).text.tiles == 9
 
 
-def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_check_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from ixc.cli.main import app
 
     path = written(folder, GOOD, talk(SEEN, ANSWERED, image="gone.png"))

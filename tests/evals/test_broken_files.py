@@ -116,7 +116,7 @@ def told(call: Callable[[], object], file: str) -> str:
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_a_broken_data_set_is_told_in_one_line(kind: str, tmp_path: Path) -> None:
+def test_task_read_broken_data_set_is_one_line(kind: str, tmp_path: Path) -> None:
     name, contents, says = TABLES[kind]
     path = tmp_path / f"{TASKS[name].dataset}.tsv"
     path.write_bytes(contents.encode() if isinstance(contents, str) else contents)
@@ -124,17 +124,17 @@ def test_a_broken_data_set_is_told_in_one_line(kind: str, tmp_path: Path) -> Non
     assert re.search(says, line), line
 
 
-def test_the_table_that_breaks_is_whole_before(tmp_path: Path) -> None:
+def test_task_read_takes_the_table_before_it_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "x.tsv"
     path.write_text(rows("1\tIMAGE\tq\ta", "2\t1\tq\ta"))
     assert [row["image"] for row in TASKS["docvqa_val"].read(path)] == [(PNG,), (PNG,)]
 
 
-def test_a_missing_data_set(tmp_path: Path) -> None:
+def test_task_read_missing_data_set(tmp_path: Path) -> None:
     assert "no such file; give --data" in told(lambda: TASKS["chartqa"].read(tmp_path), "ChartQA_TEST.tsv")
 
 
-def test_a_folder_is_no_data_set(tmp_path: Path) -> None:
+def test_read_rows_refuse_a_folder(tmp_path: Path) -> None:
     assert "a folder; name the file" in told(lambda: table.read_rows(tmp_path), tmp_path.name)
 
 
@@ -176,7 +176,7 @@ PREDICTIONS: dict[str, tuple[str, Text, str]] = {
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)
-def test_a_broken_prediction_file_is_told_in_one_line(kind: str, tmp_path: Path) -> None:
+def test_read_predictions_broken_file_is_one_line(kind: str, tmp_path: Path) -> None:
     name, contents, says = PREDICTIONS[kind]
     path = tmp_path / name
     path.write_bytes(contents.encode() if isinstance(contents, str) else contents)
@@ -184,11 +184,11 @@ def test_a_broken_prediction_file_is_told_in_one_line(kind: str, tmp_path: Path)
     assert re.search(says, line), line
 
 
-def test_a_missing_prediction_file(tmp_path: Path) -> None:
+def test_read_predictions_missing_file(tmp_path: Path) -> None:
     assert "no such file" in told(lambda: table.read_predictions(tmp_path / "said.jsonl"), "said.jsonl")
 
 
-def test_a_zip_that_is_no_workbook(tmp_path: Path) -> None:
+def test_read_predictions_zip_without_workbook(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "said.xlsx", "w") as archive:
         archive.writestr("note.txt", "x")
     assert "a damaged workbook" in told(lambda: table.read_predictions(tmp_path / "said.xlsx"), "said.xlsx")
@@ -200,22 +200,22 @@ def small(tmp_path: Path) -> list[table.Row]:
     return TASKS["docvqa_val"].read(path)
 
 
-def test_predictions_of_another_data_set(tmp_path: Path) -> None:
+def test_task_score_predictions_of_another_data_set(tmp_path: Path) -> None:
     line = told(lambda: TASKS["docvqa_val"].score(small(tmp_path), {1: "a", 7: "b", 8: "c"}), "DocVQA_VAL.tsv")
     assert "2 of 3 predictions have an index that none of the 2 questions" in line
     assert "the first is 7; give the data set they were made on" in line
 
 
-def test_predictions_with_the_other_sort_of_index(tmp_path: Path) -> None:
+def test_task_score_predictions_with_the_other_type_of_index(tmp_path: Path) -> None:
     line = told(lambda: TASKS["docvqa_val"].score(small(tmp_path), {"1": "a"}), "DocVQA_VAL.tsv")
     assert "the first is '1'" in line
 
 
-def test_no_predictions(tmp_path: Path) -> None:
+def test_task_score_without_predictions(tmp_path: Path) -> None:
     assert "0 predictions for the 2 questions" in told(
         lambda: TASKS["docvqa_val"].score(small(tmp_path), {}), "DocVQA_VAL.tsv"
     )
 
 
-def test_there_are_at_least_forty_kinds() -> None:
+def test_table_and_predictions_break_in_at_least_forty_ways() -> None:
     assert len(TABLES) + len(PREDICTIONS) >= 40

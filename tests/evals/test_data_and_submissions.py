@@ -41,14 +41,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
     thread.join()
 
 
-def test_a_file_that_is_there_is_taken(tmp_path: Path) -> None:
+def test_download_find_takes_an_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "DocVQA_VAL.tsv"
     path.write_text("x")
     assert download.find(DOCVQA, tmp_path) == path
     assert download.find(DOCVQA, path) == path
 
 
-def test_a_download_is_checked_and_made_once(host: tuple[str, Path], tmp_path: Path) -> None:
+def test_download_find_checks_and_fetches_once(host: tuple[str, Path], tmp_path: Path) -> None:
     url, folder = host
     (folder / "a.tsv").write_bytes(b"index\n" * 1000)
     md5 = hashlib.md5(b"index\n" * 1000).hexdigest()
@@ -61,7 +61,7 @@ def test_a_download_is_checked_and_made_once(host: tuple[str, Path], tmp_path: P
     assert download.find(task, tmp_path / "data") == path
 
 
-def test_a_wrong_download_leaves_nothing(host: tuple[str, Path], tmp_path: Path) -> None:
+def test_download_find_wrong_checksum_leaves_nothing(host: tuple[str, Path], tmp_path: Path) -> None:
     url, folder = host
     (folder / "a.tsv").write_bytes(b"another file")
     data = tmp_path / "data"
@@ -71,13 +71,13 @@ def test_a_wrong_download_leaves_nothing(host: tuple[str, Path], tmp_path: Path)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a.tsv", "HOST/none.tsv", "https://nowhere.invalid/a.tsv"])
-def test_no_network_is_one_line_with_the_remedy(host: tuple[str, Path], tmp_path: Path, url: str) -> None:
+def test_download_find_without_network_is_one_line(host: tuple[str, Path], tmp_path: Path, url: str) -> None:
     task = replace(DOCVQA, url=url.replace("HOST", host[0]))
     with pytest.raises(DataError, match=r"cannot be fetched .* download it yourself and save it as .*DocVQA_VAL\.tsv"):
         download.find(task, tmp_path / "data")
 
 
-def test_a_task_without_an_address_says_where_its_file_belongs(tmp_path: Path) -> None:
+def test_download_find_names_the_place_of_a_file_without_address(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no public address; put the file there"):
         download.find(replace(DOCVQA, url=None), tmp_path)
 
@@ -88,7 +88,7 @@ ROWS = [{"index": n, "image": (b"",), "question": f"q{n}", "A": "=1+1", "B": "b\
 SAID = {1: "eins", 2: "zwölf", 3: '"3"'}
 
 
-def test_docvqa_s_server_gets_numbers_and_answers(tmp_path: Path) -> None:
+def test_submission_write_docvqa_has_numbers_and_answers(tmp_path: Path) -> None:
     path = submission.write(TASKS["docvqa_test"], ROWS, SAID, tmp_path)
     assert path.name == "docvqa_test.submission.json"
     assert json.loads(path.read_text()) == [
@@ -101,7 +101,7 @@ def test_docvqa_s_server_gets_numbers_and_answers(tmp_path: Path) -> None:
     assert [each["questionId"] for each in json.loads(path.read_text())] == [103, 101, 102]
 
 
-def test_mmbench_s_server_gets_a_workbook(tmp_path: Path) -> None:
+def test_submission_write_mmbench_is_a_workbook(tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     path = submission.write(TASKS["mmbench_en_test"], ROWS, SAID, tmp_path)
     sheet = openpyxl.load_workbook(path).active
@@ -111,7 +111,7 @@ def test_mmbench_s_server_gets_a_workbook(tmp_path: Path) -> None:
     assert sheet["C2"].data_type == "s"
 
 
-def test_what_cannot_be_submitted(tmp_path: Path) -> None:
+def test_submission_write_refusals(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="public answers"):
         submission.write(DOCVQA, ROWS, SAID, tmp_path)
     with pytest.raises(DataError, match="1 of 3 questions have no prediction, the first is 3"):
@@ -122,5 +122,5 @@ def test_what_cannot_be_submitted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_hidden_task_has_a_submission_and_every_kind_a_task() -> None:
+def test_submission_kinds_are_those_of_hidden_tasks() -> None:
     assert {task.submission for task in TASKS.values() if task.hidden} == set(submission.KINDS)

@@ -170,7 +170,7 @@ def test_connect_without_openai_names_the_extra(monkeypatch: pytest.MonkeyPatch)
         endpoint.connect("http://localhost:9/without-openai")
 
 
-def test_importing_the_endpoint_does_not_import_openai() -> None:
+def test_endpoint_and_judge_import_without_openai() -> None:
     code = "import sys, ixc.evals.endpoint, ixc.evals.judge; sys.exit('openai' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

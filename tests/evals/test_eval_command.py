@@ -69,7 +69,7 @@ def reply(body: dict[str, Any]) -> tuple[int, Any]:
     return said("ABCD yes no 3"[sum(text.encode()) % 11 :])
 
 
-def test_all_sixteen_through_a_server_stopped_and_resumed(run: Run, data: Path, tmp_path: Path) -> None:
+def test_eval_paper_through_a_server_stopped_and_resumed(run: Run, data: Path, tmp_path: Path) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     left = [100]
 
@@ -95,7 +95,7 @@ def test_all_sixteen_through_a_server_stopped_and_resumed(run: Run, data: Path, 
     assert files(part) == files(whole)
 
 
-def test_scored_again_without_a_model_the_same(run: Run, data: Path, tmp_path: Path) -> None:
+def test_eval_score_needs_no_model(run: Run, data: Path, tmp_path: Path) -> None:
     with server(reply) as (url, _):
         run("eval", "mmstar", "mme", "--endpoint", url, "--data", data, "--out", tmp_path, "--json")
     before = files(tmp_path)
@@ -109,7 +109,7 @@ def test_scored_again_without_a_model_the_same(run: Run, data: Path, tmp_path: P
     assert all(each["answered"] > 0 and each["headline"] >= 0 for each in found)
 
 
-def test_the_goldens_own_predictions_score_as_the_official_evaluation(run: Run, data: Path, tmp_path: Path) -> None:
+def test_eval_score_of_golden_predictions_equals_the_official_evaluation(run: Run, data: Path, tmp_path: Path) -> None:
     golden = MOCK / "ChartQA_TEST"
     expected = json.loads((golden / "expected.json").read_text())
     lines = [json.loads(line) for line in (golden / "predictions.jsonl").read_text().splitlines()]
@@ -128,7 +128,7 @@ def test_the_goldens_own_predictions_score_as_the_official_evaluation(run: Run, 
     )
 
 
-def test_clean_prompts_a_limit_and_ranks(run: Run, data: Path, tmp_path: Path) -> None:
+def test_eval_clean_prompts_limit_and_ranks(run: Run, data: Path, tmp_path: Path) -> None:
     with server(reply) as (url, seen):
         common = ("eval", "docvqa_val", "--endpoint", url, "--data", data, "--prompts", "clean", "--limit", 5)
         assert run(*common, "--out", tmp_path / "alone")[0] == 0
@@ -142,14 +142,14 @@ def test_clean_prompts_a_limit_and_ranks(run: Run, data: Path, tmp_path: Path) -
     assert {name: shared[name] for name in alone} == alone
 
 
-def test_a_part_that_cannot_be_scored_says_so(run: Run, data: Path, tmp_path: Path) -> None:
+def test_eval_limit_too_small_for_a_score(run: Run, data: Path, tmp_path: Path) -> None:
     with server(reply) as (url, _):
         code, out, _ = run("eval", "mme", "--endpoint", url, "--data", data, "--out", tmp_path, "--limit", 3)
     assert code == 0
     assert "29 questions more for a score" in out
 
 
-def test_a_judge_is_asked_once(run: Run, data: Path, tmp_path: Path) -> None:
+def test_eval_judge_is_asked_once(run: Run, data: Path, tmp_path: Path) -> None:
     with server(reply) as (url, _), server(lambda body: said("0.5"), models=("judge",)) as (judge, seen):
         options = ("--endpoint", url, "--data", data, "--out", tmp_path, "--judge", judge)
         code, out, _ = run("eval", "mmvet", *options)
@@ -161,7 +161,7 @@ def test_a_judge_is_asked_once(run: Run, data: Path, tmp_path: Path) -> None:
         assert len(seen) == asked
 
 
-def test_the_report_of_two_runs(run: Run, data: Path, tmp_path: Path) -> None:
+def test_eval_report_of_two_runs(run: Run, data: Path, tmp_path: Path) -> None:
     with server(reply) as (url, _):
         for name in ("ours", "theirs"):
             out = tmp_path / name
@@ -198,7 +198,9 @@ WRONG: list[tuple[Sequence[str], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG)
-def test_wrong_calls_are_one_line(run: Run, data: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_eval_wrong_options_are_one_line(
+    run: Run, data: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     given = [str(empty) if each == "EMPTY" else each for each in arguments]
@@ -213,7 +215,7 @@ def test_wrong_calls_are_one_line(run: Run, data: Path, tmp_path: Path, argument
     assert words in err
 
 
-def test_names_come_with_and_without_the_command(run: Run) -> None:
+def test_eval_help_of_eval_and_run(run: Run) -> None:
     for words in (["eval", "--help"], ["eval", "run", "--help"], ["eval", "mmstar", "--help"]):
         code, out, _ = run(*words)
         assert code == 0
@@ -282,7 +284,7 @@ def local(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_all_sixteen_with_the_embedded_model_killed_half_way(run: Run, data: Path, local: Path, tmp_path: Path) -> None:
+def test_eval_paper_with_the_embedded_model_killed_half_way(run: Run, data: Path, local: Path, tmp_path: Path) -> None:
     part = tmp_path / "nano"
     _killed_half_way(data, part, *LOCAL)
     assert files(part) == files(local)
@@ -292,9 +294,7 @@ def test_all_sixteen_with_the_embedded_model_killed_half_way(run: Run, data: Pat
 
 
 @pytest.mark.slow
-def test_all_sixteen_through_ixc_serve_as_the_local_model_and_killed_half_way(
-    run: Run, data: Path, local: Path, tmp_path: Path
-) -> None:
+def test_eval_paper_through_serve_equals_the_local_model(run: Run, data: Path, local: Path, tmp_path: Path) -> None:
     pytest.importorskip("fastapi", reason="the extra serve is not installed")
     whole, part = tmp_path / "whole" / "nano", tmp_path / "part" / "nano"
     with _serving() as url:

@@ -11,7 +11,7 @@ def units(scores: list[float]) -> list[Unit]:
     return [Unit(sums=(s,), counts=(1,)) for s in scores]
 
 
-def test_the_interval_of_a_share_is_the_binomial_one() -> None:
+def test_bootstrap_interval_of_a_share_is_binomial() -> None:
     # 200 of 400: half width 1.96 x sqrt(0.25 / 400) = 4.9 points; 0.6 allows for 2000 draws and steps of 0.25
     found = bootstrap(units([0.0, 1.0] * 200))
     assert found.value == 50.0
@@ -27,14 +27,14 @@ def test_questions_about_one_picture_are_drawn_together() -> None:
     assert (pictures.high - pictures.low) / (single.high - single.low) == pytest.approx(10**0.5, rel=0.15)
 
 
-def test_the_interval_covers_as_often_as_it_says() -> None:
+def test_bootstrap_interval_covers_95_percent() -> None:
     rng = np.random.default_rng(5)
     runs = [bootstrap(units([*(rng.random(60) < 0.7)]), resamples=400, seed=k) for k in range(200)]
     covered = sum(run.low <= 70 <= run.high for run in runs)
     assert 178 <= covered <= 199  # 95 % of 200, three standard deviations, less the percentile method's small-n bias
 
 
-def test_equal_seeds_give_equal_intervals() -> None:
+def test_bootstrap_equal_seeds_give_equal_intervals() -> None:
     data = units([k / 97 for k in range(97)])
     assert bootstrap(data) == bootstrap(data)
     assert bootstrap(data, seed=1) != bootstrap(data)
@@ -51,7 +51,7 @@ def test_strata_and_components_are_added() -> None:
     assert bootstrap(mme).high == 200  # the first picture twice
 
 
-def test_nothing_to_divide_by_counts_nothing() -> None:
+def test_figure_without_counts_is_zero() -> None:
     assert figure([Unit(sums=(0,), counts=(0,))]) == 0
 
 
@@ -63,12 +63,12 @@ def test_mcnemar_against_hand_computed_values() -> None:
     assert mcnemar(2, 10) == mcnemar(10, 2)
 
 
-def test_the_normal_curve_continues_the_exact_test() -> None:
+def test_mcnemar_normal_approximation_continues_the_exact_test() -> None:
     exact, near = mcnemar(EXACT // 2 - 40, EXACT // 2 + 40), mcnemar(EXACT // 2 - 40, EXACT // 2 + 41)
     assert near == pytest.approx(exact, abs=1e-3)  # the correction for continuity is good to that at 1000 pairs
 
 
-def test_a_better_run_is_found_better() -> None:
+def test_compare_finds_the_better_run() -> None:
     rng = np.random.default_rng(2)
     first = (rng.random(300) < 0.5).astype(float)
     second = np.maximum(first, rng.random(300) < 0.2)
@@ -81,7 +81,7 @@ def test_a_better_run_is_found_better() -> None:
     assert found.only_second == int((second > first).sum())
 
 
-def test_equal_runs_are_equal() -> None:
+def test_compare_equal_runs() -> None:
     scores = [0.0, 1.0, 1.0]
     found = compare(units(scores), units(scores), [(s, s) for s in scores])
     assert (found.difference.low, found.difference.high, found.p_bootstrap, found.p_mcnemar) == (0, 0, 1, 1)
@@ -91,7 +91,7 @@ def test_mcnemar_is_not_for_partial_scores() -> None:
     assert compare(units([0.5]), units([1.0]), [(0.5, 1.0)]).p_mcnemar is None
 
 
-def test_refusals() -> None:
+def test_intervals_refusals() -> None:
     with pytest.raises(DataError, match="0 scored questions"):
         bootstrap([])
     with pytest.raises(UsageError, match="5 resamples, at least 100"):

@@ -31,7 +31,7 @@ def item(row: dict[str, Any]) -> choice.ChoiceItem:
 
 
 @pytest.mark.parametrize("name", ["DocVQA_VAL", "InfoVQA_VAL"])
-def test_documents(name: str) -> None:
+def test_anls_lmms_of_documents(name: str) -> None:
     rows, wanted = mock(name)
     scores = [anls.anls(row["prediction"], answers(row["answer"])) for row in rows]
     assert same(scores, wanted["per_row"])
@@ -44,7 +44,7 @@ def test_charts() -> None:
     assert same(sum(scores) / len(scores), wanted["relaxed_overall"])
 
 
-def test_scene_text() -> None:
+def test_vqa_lmms_of_scene_text() -> None:
     rows, wanted = mock("TextVQA_VAL")
     assert same([vqa.vqa(r["prediction"], answers(r["answer"]), rule="lmms") for r in rows], wanted["per_row"])
 
@@ -56,7 +56,7 @@ def test_ocrbench() -> None:
 
 
 @pytest.mark.parametrize(("name", "rule"), [("AI2D_TEST", "ai2d"), ("SEEDBench_IMG", "seed"), ("MMStar", "mmstar")])
-def test_choices(name: str, rule: str) -> None:
+def test_choice_lmms_hits(name: str, rule: str) -> None:
     rows, wanted = mock(name)
     hits = [choice.hit(item(row), rule=f"lmms-{rule}") for row in rows]
     assert same(hits, wanted["per_row"])
@@ -65,7 +65,7 @@ def test_choices(name: str, rule: str) -> None:
         assert same(accuracy.macro(table), wanted["average_macro_over_l2"])
 
 
-def test_quality() -> None:
+def test_choice_lmms_infer_of_qbench() -> None:
     rows, wanted = mock("Q-Bench1_VAL")
     found = [choice.infer(row["prediction"], item(row).choices, rule="lmms-mmmu") for row in rows]
     assert [letter or "RANDOM" for letter in found] == wanted["parsed"]

@@ -153,7 +153,7 @@ def test_published_mmmu() -> None:
     assert round(100 * (table["Overall"] or 0), 2) == 41.89
 
 
-def test_real_questions_of_ai2d() -> None:
+def test_choice_hit_of_real_ai2d_questions() -> None:
     real = golden("realistic/ai2d_real_questions")
     found = [
         choice.hit(
@@ -209,7 +209,7 @@ def test_data_that_cannot_be_scored(call, line: str) -> None:
         call()
 
 
-def test_no_case_is_left_out() -> None:
+def test_metrics_table_goldens_are_all_used() -> None:
     tables = "hallusion_rating mathvista_acc mcq_report_acc mme_rating mmvet_aggregate ocrbench_sums"
     for name in ["circular_eval", "circular_eval_judge", *tables.split()]:
         assert sum(len(of_family(*family)) for family in families(name)) == golden(f"cases/{name}")["count"]

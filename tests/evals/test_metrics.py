@@ -220,7 +220,7 @@ def test_mmvet_without_a_judge() -> None:
     assert mmvet.contained("two<OR>2", "There are 2.") == 1.0
 
 
-def test_an_answer_cell_is_read_but_never_run() -> None:
+def test_cells_answers_are_never_evaluated() -> None:
     assert cells.answers("['a', 'b']") == ["a", "b"]
     assert cells.answers("[2002, 2003]") == ["2002", "2003"]
     assert cells.answers("[print(1)]") == ["[print(1)]"]
@@ -238,12 +238,12 @@ def test_an_answer_cell_is_read_but_never_run() -> None:
         lambda: mmvet.mmvet([], rule="x"),
     ],
 )
-def test_an_unknown_rule_is_refused_by_name(call) -> None:
+def test_metrics_unknown_rule_is_refused_by_name(call) -> None:
     with pytest.raises(UsageError, match="no rule 'x'; choose"):
         call()
 
 
-def test_no_case_is_left_out() -> None:
+def test_metrics_item_goldens_are_all_used() -> None:
     item_metrics = "anls relaxed_accuracy vqa_score can_infer mcq_judge yes_no ocrbench_item mmmu_conversion"
     for name in [*item_metrics.split(), "mathvista_compare", "mmvet_judge_parse"]:
         found = sum(len(of_family(*family)) for family in families(name))

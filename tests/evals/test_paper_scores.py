@@ -8,12 +8,12 @@ from ixc.evals.tasks import TASKS
 
 
 @pytest.mark.parametrize("table", [TABLE_3, *FURTHER], ids=lambda table: table.title[:8])
-def test_every_row_fills_its_columns(table: paper_scores.PaperTable) -> None:
+def test_paper_scores_rows_fill_their_columns(table: paper_scores.PaperTable) -> None:
     assert {len(row) for row in table.rows.values()} == {len(table.columns)}
     assert table.source
 
 
-def test_sixteen_axes_in_the_order_of_table_3() -> None:
+def test_axes_are_in_the_order_of_table_3() -> None:
     assert len(AXES) == 16
     assert tuple(axis.key for axis in AXES) == TABLE_3.columns
 
@@ -31,7 +31,7 @@ def test_tables_agree_where_they_meet() -> None:
     assert list(ours) == [value(PUBLISHED, key) for key in ("doc", "chart", "info", "text", "ocrb")]
 
 
-def test_strictly_above_both_closed_models_on_eight() -> None:
+def test_paper_scores_above_both_closed_models_on_eight() -> None:
     above = [
         axis.key
         for axis in AXES
@@ -47,10 +47,10 @@ def test_tasks_carry_the_paper_s_figures() -> None:
             assert task.paper == value(PUBLISHED, axis.key), task.name
 
 
-def test_every_axis_has_a_task() -> None:
+def test_axes_have_a_task_each() -> None:
     datasets = {task.dataset for task in TASKS.values()}
     assert all(set(axis.datasets) & datasets for axis in AXES)
 
 
-def test_benchmarks_beyond_the_paper_fill_no_axis() -> None:
+def test_axis_of_benchmarks_beyond_the_paper_is_none() -> None:
     assert axis_of("HRBench4K") is None

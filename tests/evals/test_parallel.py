@@ -29,7 +29,7 @@ def refused() -> synthetic.Answers:
     raise UsageError("no such model; name another")
 
 
-def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
+def test_ask_in_parallel_equals_one_process(tmp_path: Path) -> None:
     *_, alone = synthetic.run(length, count=7, kind="sign", hd=1)
     keep, parallel = tmp_path / "cases.jsonl", partial(ask_in_parallel, lengths, processes=3, kind="sign", hd=1)
     *_, _ = synthetic.run(length, count=2, kind="sign", hd=1, keep=keep)
@@ -42,12 +42,12 @@ def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
     assert again == alone
 
 
-def test_a_process_that_dies_is_told() -> None:
+def test_ask_in_parallel_process_that_dies_is_one_line() -> None:
     with pytest.raises(DataError, match="fewer --processes"):
         list(ask_in_parallel(gone, range(3), processes=2))
 
 
-def test_what_loading_says_is_said() -> None:
+def test_ask_in_parallel_passes_errors_of_loading_on() -> None:
     with pytest.raises(UsageError, match="no such model"):
         list(ask_in_parallel(refused, range(3), processes=2))
     with pytest.raises(UsageError, match="0 processes"):

@@ -24,7 +24,7 @@ def written(path: Path, first: object, *lines: object) -> Path:
     return path
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_read_returns_what_append_wrote(tmp_path: Path) -> None:
     path = path_of(tmp_path / "new", "mmstar")
     said = [Prediction(index=7, prediction="B", output=" B\u2028.\n"), Prediction(index="x_1", prediction="")]
     start_or_resume(path, header())
@@ -37,7 +37,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 30))
-def test_a_torn_line_is_left_out_and_cut_off(tmp_path: Path, cut: int) -> None:
+def test_start_or_resume_cuts_a_torn_line_off(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "mmstar.jsonl"
     start_or_resume(path, header())
     append(path, [Prediction(index=1, prediction="a")])
@@ -50,7 +50,7 @@ def test_a_torn_line_is_left_out_and_cut_off(tmp_path: Path, cut: int) -> None:
     assert path.read_bytes() == whole
 
 
-def test_a_file_that_lost_only_its_last_newline_keeps_its_last_line(tmp_path: Path) -> None:
+def test_start_or_resume_keeps_a_last_line_without_newline(tmp_path: Path) -> None:
     path = tmp_path / "mmstar.jsonl"
     start_or_resume(path, header())
     append(path, [Prediction(index=1, prediction="a")])
@@ -61,7 +61,7 @@ def test_a_file_that_lost_only_its_last_newline_keeps_its_last_line(tmp_path: Pa
 
 
 @pytest.mark.parametrize("cut", [0, 1, 9, 40])
-def test_a_torn_header_begins_anew(tmp_path: Path, cut: int) -> None:
+def test_start_or_resume_torn_header_begins_anew(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "mmstar.jsonl"
     start_or_resume(path, header())
     whole = path.read_bytes()
@@ -80,14 +80,14 @@ def test_a_torn_header_begins_anew(tmp_path: Path, cut: int) -> None:
         ({"data": "1" * 32}, "data"),
     ],
 )
-def test_a_run_goes_on_under_its_own_settings_only(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+def test_start_or_resume_refuses_other_settings(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     path = tmp_path / "mmstar.jsonl"
     start_or_resume(path, header())
     with pytest.raises(DataError, match=words):
         start_or_resume(path, header(**change))
 
 
-def test_ranks_are_merged_in_the_order_of_the_questions(tmp_path: Path) -> None:
+def test_merge_keeps_the_order_of_the_questions(tmp_path: Path) -> None:
     parts = [path_of(tmp_path, "mmstar", rank=(i, 3)) for i in (1, 2, 3)]
     out = path_of(tmp_path, "mmstar")
     for number, path in enumerate(parts, 1):
@@ -101,7 +101,7 @@ def test_ranks_are_merged_in_the_order_of_the_questions(tmp_path: Path) -> None:
     assert read(out).header == header(7)
 
 
-def test_ranks_of_two_runs_are_not_merged(tmp_path: Path) -> None:
+def test_merge_refuses_ranks_of_two_runs(tmp_path: Path) -> None:
     parts = [path_of(tmp_path, "mmstar", rank=(i, 2)) for i in (1, 2)]
     start_or_resume(parts[0], header(2, rank=(1, 2)))
     start_or_resume(parts[1], header(2, rank=(2, 2), model="other"))
@@ -109,7 +109,7 @@ def test_ranks_of_two_runs_are_not_merged(tmp_path: Path) -> None:
         merge(parts, path_of(tmp_path, "mmstar"), total=2)
 
 
-def test_a_merge_does_not_overwrite_another_run(tmp_path: Path) -> None:
+def test_merge_does_not_overwrite_another_run(tmp_path: Path) -> None:
     out = path_of(tmp_path, "mmstar")
     start_or_resume(out, header(1, model="other"))
     parts = [path_of(tmp_path, "mmstar", rank=(i, 2)) for i in (1, 2)]
@@ -162,7 +162,7 @@ BROKEN: list[tuple[bytes | list[Any], str]] = [
 
 
 @pytest.mark.parametrize(("content", "words"), BROKEN)
-def test_broken_files_have_a_line(tmp_path: Path, content: bytes | list[Any], words: str) -> None:
+def test_read_broken_files_name_the_line(tmp_path: Path, content: bytes | list[Any], words: str) -> None:
     path = tmp_path / "mmstar.jsonl"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -175,20 +175,20 @@ def test_broken_files_have_a_line(tmp_path: Path, content: bytes | list[Any], wo
     assert len(str(error.value)) < 300 + len(str(path))
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_read_missing_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file"):
         read(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="is a folder"):
         read(tmp_path)
 
 
-def test_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
+def test_read_skips_blank_lines_and_byte_order_mark(tmp_path: Path) -> None:
     path = written(tmp_path / "mmstar.jsonl", FIRST, line())
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\n\n")
     assert read(path).predictions == {1: "a"}
 
 
-def test_a_header_without_a_rank_is_of_one_process(tmp_path: Path) -> None:
+def test_read_header_without_rank_is_of_one_process(tmp_path: Path) -> None:
     first = {key: value for key, value in FIRST.items() if key != "rank"}
     assert read(written(tmp_path / "a.jsonl", first)).header == replace(header(2), rank=(1, 1))
     assert predictions.score_path(tmp_path / "a.jsonl") == tmp_path / "a.score.json"

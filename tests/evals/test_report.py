@@ -32,20 +32,20 @@ def mocks(tmp_path_factory: pytest.TempPathFactory) -> ReportRun:
 # -- on the mocks -----------------------------------------------------------------------------------------------------
 
 
-def test_sixteen_benchmarks_fill_sixteen_axes(mocks: ReportRun) -> None:
+def test_comparison_of_sixteen_benchmarks_fills_sixteen_axes(mocks: ReportRun) -> None:
     assert [line.ours[0] is not None for line in comparison([mocks])] == [True] * 16
     assert beyond(mocks) == []
     assert mocks.notes == ()
 
 
-def test_every_benchmark_s_units_give_its_figure_back(mocks: ReportRun) -> None:
+def test_gather_units_give_the_headline_of_every_benchmark(mocks: ReportRun) -> None:
     for result in mocks.results:
         assert result.interval is not None, result.task
         assert result.interval.value == pytest.approx(result.headline, rel=1e-9), result.task
         assert result.interval.low <= result.interval.value <= result.interval.high, result.task
 
 
-def test_judged_benchmarks_without_a_judge_are_marked(mocks: ReportRun) -> None:
+def test_comparison_marks_judged_benchmarks_without_a_judge(mocks: ReportRun) -> None:
     footnotes = {line.axis.key: line.footnotes for line in comparison([mocks])}
     assert {key for key, found in footnotes.items() if "°" in found} == {"mathvista", "mmvet"}
     assert {key for key, found in footnotes.items() if "*" in found} == {"doc", "info", "mmb", "mmbcn", "qbench"}
@@ -58,14 +58,14 @@ def test_sizes_are_those_of_the_goldens(mocks: ReportRun) -> None:
         assert set(result.sizes) == sizes, result.dataset
 
 
-def test_a_rotation_of_a_question_is_no_case_of_its_own(mocks: ReportRun) -> None:
+def test_gather_rotation_of_a_question_is_no_case(mocks: ReportRun) -> None:
     result = mocks.result("mmbench_en")
     assert result is not None
     assert result.cases
     assert all(case.index < ROTATION and case.score is not None for case in result.cases)  # type: ignore[operator]
 
 
-def test_the_published_prompt_shows_one_picture(mocks: ReportRun) -> None:
+def test_case_browser_published_prompt_shows_one_picture(mocks: ReportRun) -> None:
     result = mocks.result("mmmu")
     assert result is not None
     assert any(len(case.pictures) > 1 for case in result.cases)
@@ -73,13 +73,13 @@ def test_the_published_prompt_shows_one_picture(mocks: ReportRun) -> None:
     assert html.count("not shown to the model") > 0
 
 
-def test_writing_twice_gives_the_same_files(mocks: ReportRun, tmp_path: Path) -> None:
+def test_write_is_deterministic(mocks: ReportRun, tmp_path: Path) -> None:
     first = [path.read_bytes() for path in write([mocks], out=tmp_path / "a")]
     assert first == [path.read_bytes() for path in write([mocks], out=tmp_path / "b")]
     assert [len(content) > 1000 for content in first] == [True] * 3
 
 
-def test_a_kept_score_needs_no_data(tmp_path: Path) -> None:
+def test_gather_stored_score_needs_no_data(tmp_path: Path) -> None:
     folder = mock_folder(tmp_path)
     for path in folder.glob("*.jsonl"):
         if path.stem != "chartqa":
@@ -114,7 +114,7 @@ def test_a_kept_score_needs_no_data(tmp_path: Path) -> None:
         gather(folder, rows_of=lambda task: None)
 
 
-def test_the_grid_follows_the_run_s_own_settings(tmp_path: Path) -> None:
+def test_gather_grid_follows_the_settings_of_the_run(tmp_path: Path) -> None:
     folder = mock_folder(tmp_path)
     path = folder / "chartqa.jsonl"
     first, rest = path.read_text().split("\n", 1)
@@ -127,7 +127,7 @@ def test_the_grid_follows_the_run_s_own_settings(tmp_path: Path) -> None:
     assert "HD-4: 1 × 1 tiles" in browser([run])
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_gather_notes_missing_data(tmp_path: Path) -> None:
     folder = mock_folder(tmp_path)
 
     def rows_of(task):
@@ -142,7 +142,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert "mme is left out" in page([run])
 
 
-def test_no_run_is_a_clear_line(tmp_path: Path) -> None:
+def test_gather_without_a_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder of a run"):
         gather(tmp_path / "none", rows_of=lambda task: None)
     with pytest.raises(DataError, match="0 finished files of predictions"):
@@ -152,7 +152,7 @@ def test_no_run_is_a_clear_line(tmp_path: Path) -> None:
 # -- figures ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_unit_gives_no_interval() -> None:
+def test_units_of_another_headline_is_empty() -> None:
     scored = [Scored(index=i, score=1.0, picture="", row={}) for i in range(4)]
     assert units_of("MMStar", scored, 100.0)[0]
     assert units_of("MMStar", scored, 99.0)[0] == {}
@@ -166,13 +166,13 @@ def test_questions_about_one_picture_are_one_unit() -> None:
     assert result.interval.units == len(PICTURES)
 
 
-def test_the_comparison_prints_the_published_figures() -> None:
+def test_markdown_prints_the_published_figures() -> None:
     text = markdown([fake_run()])
     assert "| DocVQA* (test) | 82.2 | 88.4 | 88.1 | 48.3 | 57.7 | 90.0 | 66.7 [" in text
     assert "| MM-Vet° (all) | 54.5 | 56.8 | 59.2 | 30.1 | 46.7 | 54.9 | 66.7 [" in text
 
 
-def test_a_part_of_the_questions_is_marked() -> None:
+def test_comparison_marks_a_part_of_the_questions() -> None:
     run = fake_run()
     part = replace(run, results=tuple(replace(r, total=99) for r in run.results))
     assert all("†" in line.footnotes for line in comparison([part]))
@@ -196,7 +196,7 @@ def test_pairs_compare_what_both_answered() -> None:
     assert pairs([one]) == []
 
 
-def test_other_metrics_and_other_questions_are_not_compared() -> None:
+def test_pairs_refuse_other_metrics_and_other_questions() -> None:
     one, two = fake_run(), fake_run("theirs")
     other = replace(two, results=tuple(replace(r, metric="judged") for r in two.results))
     assert "scored by share and by judged" in (pairs([one, other])[0].why)
@@ -209,7 +209,7 @@ def test_other_metrics_and_other_questions_are_not_compared() -> None:
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_radar_leaves_gaps_and_hides_no_axis() -> None:
+def test_radar_leaves_gaps_and_hides_no_axis() -> None:
     run = fake_run(skip=("text",))
     drawn = series([run])
     assert [one.name for one in drawn] == ["GPT-4V", "Gemini Pro", "IXC2-4KHD-7B", "ours"]
@@ -221,7 +221,7 @@ def test_the_radar_leaves_gaps_and_hides_no_axis() -> None:
     assert svg.count("<polygon") == 4 + 3  # rings, and the three lines without a gap
 
 
-def test_the_grid_is_the_partition_s() -> None:
+def test_case_browser_grid_is_the_partition() -> None:
     html = browser([fake_run()])
     part = partition(800, 600, hd=9)
     assert f'viewBox="0 0 {part.canvas_width} {part.canvas_height}"' in html
@@ -229,13 +229,13 @@ def test_the_grid_is_the_partition_s() -> None:
     assert f"800 × 600 px, HD-9: {part.grid_w} × {part.grid_h} tiles" in html
 
 
-def test_a_picture_is_stored_once() -> None:
+def test_page_stores_a_picture_once() -> None:
     html = page([fake_run(), fake_run("again")])
     assert html.count("data:image/webp") == len(PICTURES)
     assert html.count("<use ") == 2 * 16 * len(PLAIN)
 
 
-def test_the_page_keeps_to_itself() -> None:
+def test_page_loads_nothing_from_outside() -> None:
     html = page([fake_run()])
     assert "default-src 'none'" in html
     assert re.findall(r'(?:href|src)="(?!#|data:)[^"]*"', html) == []
@@ -250,18 +250,18 @@ def test_half_a_surrogate_pair_is_written(tmp_path: Path) -> None:
         path.read_text(encoding="utf-8")
 
 
-def test_json_holds_every_figure() -> None:
+def test_as_dict_holds_every_figure() -> None:
     value = json.loads(json.dumps(as_dict([fake_run()])))
     assert len(value["comparison"]) == len(value["runs"][0]["results"]) == 16
     assert value["runs"][0]["results"][0]["per_row"]["0"] == 1
     assert value["runs"][0]["results"][0]["interval"]["value"] == pytest.approx(100 * sum(PLAIN) / 6)
 
 
-def test_a_bar_in_a_name_does_not_break_the_table() -> None:
+def test_markdown_escapes_a_bar_in_a_name() -> None:
     assert "a\\|b" in markdown([fake_run("a|b")])
 
 
-def test_writing_refuses(tmp_path: Path) -> None:
+def test_write_refusals(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="0 runs"):
         write([], out=tmp_path)
     with pytest.raises(UsageError, match="2 of 2 runs are called 'ours'"):
@@ -294,7 +294,7 @@ def test_broken_pictures_are_shown_as_such(data: bytes) -> None:
     assert "cannot be read" in browser([ReportRun(name="r", results=(result,))])
 
 
-def test_a_picture_too_thin_for_a_grid_is_said() -> None:
+def test_case_browser_names_a_picture_too_thin_for_a_grid() -> None:
     result = report_of(
         task="x", dataset="MMStar", title="X", hd=1, predictions={0: "a"},
         scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}),
@@ -303,7 +303,7 @@ def test_a_picture_too_thin_for_a_grid_is_said() -> None:
     assert "aspect ratio" in browser([ReportRun(name="r", results=(result,))])
 
 
-def test_the_sample_has_equal_parts_in_order() -> None:
+def test_sample_has_equal_parts_in_order() -> None:
     verdicts = ["right"] * 90 + ["wrong"] * 5 + ["partly"] * 30
     places = sample(verdicts, 24)
     assert places == sorted(set(places))
@@ -314,7 +314,7 @@ def test_the_sample_has_equal_parts_in_order() -> None:
     assert sample([], 24) == []
 
 
-def test_the_page_has_a_limit_of_cases_and_bytes() -> None:
+def test_task_report_limits_cases_and_bytes() -> None:
     import io
 
     import numpy as np
@@ -338,7 +338,7 @@ def test_the_page_has_a_limit_of_cases_and_bytes() -> None:
     assert sum(map(len, shown)) <= CASE_BYTES
 
 
-def test_long_answers_do_not_fill_the_page() -> None:
+def test_task_report_cuts_long_answers() -> None:
     result = report_of(
         task="x", dataset="MMStar", title="X", hd=9, predictions={0: "la " * 9999},
         scores=Scores(metric="m", headline=0.0, table=(), per_row={0: 0.0}), rows=rows()[:1],

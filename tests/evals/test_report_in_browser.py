@@ -38,7 +38,7 @@ def count(page: devtools.Page) -> int:
     return page.value(f"{SHOWN}.length")
 
 
-def test_the_radar_is_drawn(page: devtools.Page, report: str) -> None:
+def test_radar_is_drawn(page: devtools.Page, report: str) -> None:
     page.open(report)
     assert page.value("document.querySelectorAll('#radar .axis').length") == 16
     assert page.value("document.querySelectorAll('#radar .series').length") == 5
@@ -46,7 +46,7 @@ def test_the_radar_is_drawn(page: devtools.Page, report: str) -> None:
     assert page.value("document.querySelectorAll('#radar .run-0 .dot').length") == 15  # a rule scored MM-Vet: a gap
 
 
-def test_a_line_of_the_radar_is_hidden_by_its_name(page: devtools.Page, report: str) -> None:
+def test_radar_line_is_hidden_by_its_name(page: devtools.Page, report: str) -> None:
     page.open(report)
     page.click(".key[data-series=published-0]")
     assert page.value("document.querySelector('#radar .published-0').classList.contains('off')")
@@ -54,7 +54,7 @@ def test_a_line_of_the_radar_is_hidden_by_its_name(page: devtools.Page, report: 
     assert not page.value("document.querySelector('#radar .published-0').classList.contains('off')")
 
 
-def test_the_filter_by_mouse(page: devtools.Page, report: str) -> None:
+def test_case_browser_filter_by_mouse(page: devtools.Page, report: str) -> None:
     page.open(report)
     whole = count(page)
     page.click(".verdict.wrong")
@@ -67,7 +67,7 @@ def test_the_filter_by_mouse(page: devtools.Page, report: str) -> None:
     assert count(page) == whole
 
 
-def test_the_filter_by_address(page: devtools.Page, report: str) -> None:
+def test_case_browser_filter_by_address(page: devtools.Page, report: str) -> None:
     page.open(f"{report}#wrong")
     assert page.value(f"{SHOWN}.every((c) => c.dataset.verdict === 'wrong')")
     page.open(f"{report}#verdict=right&task=chart&q=room+3")
@@ -76,7 +76,7 @@ def test_the_filter_by_address(page: devtools.Page, report: str) -> None:
     assert page.value("document.documentElement.dataset.ready") == "yes"
 
 
-def test_the_keyboard(page: devtools.Page, report: str) -> None:
+def test_case_browser_keyboard(page: devtools.Page, report: str) -> None:
     page.open(report)
     page.key("j")
     page.key("j")
@@ -113,7 +113,7 @@ def test_pictures_are_decoded(page: devtools.Page, report: str) -> None:
     assert page.value("window.got") == every
 
 
-def test_nothing_leaves_the_page_and_nothing_a_model_wrote_runs(page: devtools.Page, report: str) -> None:
+def test_report_requests_nothing_and_runs_no_text_of_a_model(page: devtools.Page, report: str) -> None:
     page.open(report)
     assert "owned" not in page.value("document.title")
     assert page.value("document.querySelectorAll('.card img, .card script').length") == 0

@@ -43,7 +43,7 @@ def said(folder: Path) -> dict[Any, str]:
 
 
 @pytest.mark.parametrize("name", WANTED)
-def test_lmms_evals_figure(name: str) -> None:
+def test_task_score_lmms_figure(name: str) -> None:
     folder, figure = MOCK / WANTED[name][0], WANTED[name][1]
     wanted = json.loads((folder / "expected.json").read_text())["lmms"]
     found = TASKS[name].score(TASKS[name].read(folder), said(folder), rule="lmms")
@@ -52,14 +52,14 @@ def test_lmms_evals_figure(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mmbench_en", "mmbench_cn"])
-def test_lmms_evals_circles(name: str) -> None:
+def test_task_score_lmms_circular_hits(name: str) -> None:
     folder = MOCK / TASKS[name].dataset
     wanted = json.loads((folder / "expected.json").read_text())["lmms"]["static_hits"]
     found = TASKS[name].score(TASKS[name].read(folder), said(folder), rule="lmms")
     assert {str(index): hit for index, hit in found.per_row.items()} == wanted
 
 
-def test_mmmus_own_table() -> None:
+def test_task_score_official_table_of_mmmu() -> None:
     folder = MOCK / "MMMU_DEV_VAL"
     task = TASKS["mmmu"]
     rows = task.read(folder)
@@ -71,7 +71,7 @@ def test_mmmus_own_table() -> None:
     assert sum(line["num"] for line in found.table if line["name"].startswith("Overall-")) == len(validation)
 
 
-def test_every_rule_of_every_task_scores_and_says_its_name() -> None:
+def test_task_score_names_every_rule() -> None:
     seen = 0
     for task in TASKS.values():
         if task.rules and not task.hidden and (MOCK / task.dataset).is_dir():
@@ -84,7 +84,7 @@ def test_every_rule_of_every_task_scores_and_says_its_name() -> None:
         TASKS["docvqa_val"].score([], {}, rule="lmms")
 
 
-def test_from_the_command_line(
+def test_eval_score_takes_a_rule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def call(*arguments: object) -> tuple[int, str, str]:

@@ -24,7 +24,7 @@ def run(asked: list[Question], answers: Answers, **options: Any) -> Iterator[Run
     return runner.run(asked, answers, RunOptions(**options))
 
 
-def test_every_question_has_its_answer_in_order(tmp_path: Path) -> None:
+def test_run_answers_every_question_in_order(tmp_path: Path) -> None:
     events = list(run(questions(10), echo, header=header(), folder=tmp_path, finish=str.strip, batch=4))
     assert [event.done for event in events if isinstance(event, RunStep)] == [0, 4, 8, 10]
     assert events[-1] == Finished(path=tmp_path / "mmstar.jsonl", complete=True)
@@ -35,7 +35,7 @@ def test_every_question_has_its_answer_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [0, 1, 5, 7])
-def test_a_stopped_run_goes_on_and_asks_nothing_twice(tmp_path: Path, stop: int) -> None:
+def test_run_stopped_and_resumed_asks_nothing_twice(tmp_path: Path, stop: int) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     list(run(questions(10), echo, header=header(), folder=whole, batch=3))
     asked: list[str] = []
@@ -75,7 +75,7 @@ list(runner.run(questions(200), slow, runner.RunOptions(header=header(200), fold
 """
 
 
-def test_a_run_killed_without_mercy_ends_in_the_same_file(tmp_path: Path) -> None:
+def test_run_killed_and_resumed_writes_the_same_file(tmp_path: Path) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     list(run(questions(200), echo, header=header(200), folder=whole))
     command = [sys.executable, "-c", KILLED.format(here=str(Path(__file__).parent)), str(part)]
@@ -99,7 +99,7 @@ def test_a_run_killed_without_mercy_ends_in_the_same_file(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("ranks", "limit"), [(2, None), (3, None), (3, 7), (12, None)])
-def test_ranks_end_in_the_file_of_one_process(tmp_path: Path, ranks: int, limit: int | None) -> None:
+def test_run_of_ranks_writes_the_file_of_one_process(tmp_path: Path, ranks: int, limit: int | None) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     list(run(questions(10), echo, header=header(), folder=alone, limit=limit))
     ends = []
@@ -111,7 +111,7 @@ def test_ranks_end_in_the_file_of_one_process(tmp_path: Path, ranks: int, limit:
     assert (shared / "mmstar.jsonl").read_bytes() == (alone / "mmstar.jsonl").read_bytes()
 
 
-def test_a_smaller_limit_takes_no_answers_away(tmp_path: Path) -> None:
+def test_run_smaller_limit_keeps_answers(tmp_path: Path) -> None:
     list(run(questions(10), echo, header=header(), folder=tmp_path))
     before = (tmp_path / "mmstar.jsonl").read_bytes()
     for number in (1, 2):
@@ -119,12 +119,12 @@ def test_a_smaller_limit_takes_no_answers_away(tmp_path: Path) -> None:
     assert (tmp_path / "mmstar.jsonl").read_bytes() == before
 
 
-def test_half_a_surrogate_pair_is_kept_readable(tmp_path: Path) -> None:
+def test_run_keeps_half_a_surrogate_pair_readable(tmp_path: Path) -> None:
     list(run(questions(1), lambda asked: ["\ud83d!"], header=header(1), folder=tmp_path))
     assert predictions.read(tmp_path / "mmstar.jsonl").predictions == {0: "?!"}
 
 
-def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
+def test_run_without_the_limit_asks_the_rest(tmp_path: Path) -> None:
     list(run(questions(10), echo, header=header(), folder=tmp_path, limit=4))
     path = tmp_path / "mmstar.jsonl"
     assert len(predictions.read(path).answered) == 4
@@ -137,7 +137,7 @@ def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
     assert [(step.done, step.total) for step in steps] == [(4, 4)]
 
 
-def test_time_left_and_running_score(tmp_path: Path) -> None:
+def test_run_step_has_time_left_and_running_score(tmp_path: Path) -> None:
     now = [0.0]
 
     def thinks(asked: Sequence[Question]) -> list[str]:
@@ -156,7 +156,7 @@ def test_time_left_and_running_score(tmp_path: Path) -> None:
     assert [step.score for step in steps] == [None, None, 4, 6, 8]
 
 
-def test_what_cannot_be_run(tmp_path: Path) -> None:
+def test_run_refusals(tmp_path: Path) -> None:
     def go(**changes: object) -> None:
         values = {"header": header(), "folder": tmp_path} | changes
         list(run(questions(10), echo, **values))  # type: ignore[arg-type]

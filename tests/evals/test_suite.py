@@ -32,7 +32,7 @@ def never(asked: Sequence[Question]) -> list[str]:
         ({}, str, "a judge has no effect on mmstar"),
     ],
 )
-def test_refused_before_a_download(
+def test_run_suite_refuses_before_a_download(
     changes: dict[str, Any], judge: Any, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "urlopen", never)
@@ -42,7 +42,7 @@ def test_refused_before_a_download(
 
 
 @pytest.mark.parametrize("changes", [{"model": "another"}, {"settings": {"weights": "b" * 16}}])
-def test_a_folder_of_another_model_is_not_gone_on_with(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_run_suite_refuses_the_folder_of_another_model(changes: dict[str, Any], tmp_path: Path) -> None:
     def plan(**values: Any) -> suite.SuitePlan:
         settings = {"weights": "a" * 16}
         given = {"model": "m", "version": "0", "folder": tmp_path, "data": MOCK, "limit": 1, "settings": settings}
@@ -53,7 +53,7 @@ def test_a_folder_of_another_model_is_not_gone_on_with(changes: dict[str, Any], 
         list(suite.run_suite([TASKS["mmstar"]], never, plan=plan(**changes)))
 
 
-def test_answers_are_scored_on_the_data_they_were_made_on(tmp_path: Path) -> None:
+def test_rescore_refuses_other_data(tmp_path: Path) -> None:
     index = TASKS["mmstar"].read(MOCK)[0]["index"]
     path = tmp_path / "mmstar.jsonl"
     md5 = download.md5_of(MOCK / "MMStar.tsv")

@@ -37,7 +37,7 @@ def finish(steps: object) -> synthetic.SyntheticReport:
     return report
 
 
-def test_an_oracle_is_right_and_low_settings_are_not() -> None:
+def test_synthetic_run_of_an_oracle_is_right_and_at_low_hd_is_not() -> None:
     report = finish(synthetic.run(oracle, count=84))
     groups = dict(report.groups())
     assert groups["all, at the page's own HD"][0].percent == 100
@@ -91,7 +91,7 @@ def test_questions_of_every_kind_are_asked() -> None:
     assert asked.count("title") < 80
 
 
-def test_a_run_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
+def test_synthetic_run_resumes_after_its_last_whole_line(tmp_path: Path) -> None:
     keep = tmp_path / "cases.jsonl"
     whole = finish(synthetic.run(oracle, count=6))
     finish(synthetic.run(oracle, count=3, keep=keep))
@@ -119,7 +119,7 @@ def test_intervals_are_wilson_s() -> None:
     assert f"{wrong.low:.1f}" == "0.0"
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_synthetic_run_refuses_a_file_of_something_else(tmp_path: Path) -> None:
     keep = tmp_path / "notes.txt"
     keep.write_text("hello\n")
     with pytest.raises(DataError, match="holds no cases"):
@@ -127,7 +127,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     assert keep.read_text() == "hello\n"
 
 
-def test_a_count_of_zero_is_refused() -> None:
+def test_synthetic_run_refuses_a_count_of_zero() -> None:
     with pytest.raises(UsageError, match="at least 1"):
         next(synthetic.run(oracle, count=0))
 

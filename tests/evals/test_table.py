@@ -62,7 +62,7 @@ def test_round_trip_equals_the_official_workbook(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", [f for f in FOLDERS if (f / "eval_file.xlsx").exists()], ids=lambda f: f.name)
-def test_workbooks_of_predictions_read_as_their_round_trip(folder: Path) -> None:
+def test_read_predictions_of_a_workbook_equals_the_round_trip(folder: Path) -> None:
     rows = mock_rows(folder)
     read = table.read_predictions(folder / "eval_file.xlsx")
     again = {row["index"]: row["prediction"] for row in table.round_trip(rows, read, file_format="jsonl")}
@@ -86,30 +86,30 @@ def test_jsonl_changes_no_prediction() -> None:
     assert {row["index"]: row["prediction"] for row in kept} == said
 
 
-def test_unknown_format_is_refused() -> None:
+def test_round_trip_refuses_an_unknown_format() -> None:
     with pytest.raises(UsageError, match="take one of xlsx, tsv, jsonl"):
         table.round_trip([], {}, file_format="csv")  # type: ignore[arg-type]
 
 
-def test_a_tsv_of_predictions_is_read(tmp_path: Path) -> None:
+def test_read_predictions_of_a_tsv(tmp_path: Path) -> None:
     path = tmp_path / "said.tsv"
     path.write_text("index\tprediction\n1\tyes\n2\tNone\n")
     assert table.read_predictions(path) == {1: "yes", 2: "nan"}
 
 
-def test_an_answer_with_an_odd_line_separator_is_one_line(tmp_path: Path) -> None:
+def test_read_predictions_with_an_odd_line_separator(tmp_path: Path) -> None:
     path = tmp_path / "said.jsonl"
     path.write_text(json.dumps({"index": 1, "prediction": "a\u2028b"}, ensure_ascii=False) + "\n", encoding="utf-8")
     assert table.read_predictions(path) == {1: "a\u2028b"}
 
 
-def test_a_text_too_long_for_a_cell_is_lost_as_upstream() -> None:
+def test_round_trip_loses_a_text_too_long_for_a_cell() -> None:
     rows = [{"index": 1, "question": "q", "image": ()}, {"index": 2, "question": "q", "image": ()}]
     read = table.round_trip(rows, {1: "x" * (table.CELL_LENGTH + 1), 2: "x"})
     assert [row["prediction"] for row in read] == ["nan", "x"]
 
 
-def test_equal_images_are_kept_once() -> None:
+def test_read_rows_keeps_equal_images_once() -> None:
     rows = mock_rows(MOCK / "DocVQA_VAL")
     assert rows[1]["image"] is rows[0]["image"]
 
@@ -121,7 +121,7 @@ def test_line_breaks_in_base64_do_no_harm(tmp_path: Path) -> None:
     assert table.read_rows(path)[0]["image"] == (png,)
 
 
-def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pandas_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(UsageError, match=r"pip install 'ixc-4khd\[eval\]'"):
         table.pandas()

@@ -113,7 +113,7 @@ def clean(name: str) -> dict[int | str, Question]:
 
 
 @pytest.mark.parametrize("folder", PROMPTED, ids=lambda f: f.name)
-def test_clean_prompts_have_the_words_and_no_accidents(folder: Path) -> None:
+def test_task_question_clean_has_the_words_only(folder: Path) -> None:
     task = task_of(folder)
     for row in (rows := task.read(folder)):
         question = task.question(row, style="clean")
@@ -126,7 +126,7 @@ def test_clean_prompts_have_the_words_and_no_accidents(folder: Path) -> None:
     assert len(rows) == golden(folder)["rows_after_load"]
 
 
-def test_clean_prompts_word_for_word() -> None:
+def test_task_question_clean_word_for_word() -> None:
     assert clean("MMBench_DEV_EN")[1].text == (
         'Hint: Look closely, "carefully"\nQuestion: What is object 0 in the picture?\nOptions:\nA. Paris\nB. 2.5 kg\n'
         "C. river\nD. Market St\nAnswer with the option's letter from the given choices directly."
@@ -143,7 +143,7 @@ def test_questions_of_several_images_keep_them_all_when_clean() -> None:
     assert len(clean("MMMU_DEV_VAL")[3].images) == 2
 
 
-def test_what_is_kept_of_an_answer() -> None:
+def test_task_prediction_of_an_answer() -> None:
     assert TASKS["mmstar"].prediction(" b. C)") == "C"
     assert TASKS["mmstar"].prediction("neither") == "Z"
     assert TASKS["mmstar"].prediction(" b. C)", style="clean") == " b. C)"
@@ -151,7 +151,7 @@ def test_what_is_kept_of_an_answer() -> None:
     assert TASKS["docvqa_val"].prediction("Paris") == "Paris"
 
 
-def test_the_registry_is_whole() -> None:
+def test_tasks_registry_is_complete() -> None:
     assert {name: task.paper for name, task in TASKS.items()} == PUBLISHED
     assert all(name == task.name for name, task in TASKS.items())
     assert len(BY_DATASET) == len(TASKS)
@@ -168,7 +168,7 @@ def test_document_tests_are_seen_at_hd_65() -> None:
 
 
 @pytest.mark.parametrize("name", ["MathVista_MINI", "MMVet"])
-def test_without_a_judge_the_metric_has_another_name(name: str) -> None:
+def test_task_score_without_a_judge_has_another_name(name: str) -> None:
     task = task_of(MOCK / name)
     rows, said = task.read(MOCK / name), table.read_predictions(MOCK / name / "predictions.jsonl")
     alone = task.score(rows, said)
@@ -197,12 +197,12 @@ def test_hidden_answers_are_not_scored() -> None:
         TASKS["docvqa_test"].score([], {})
 
 
-def test_unknown_style() -> None:
+def test_task_questions_unknown_style() -> None:
     with pytest.raises(UsageError, match="take one of published, clean"):
         TASKS["chartqa"].questions([{"index": 1, "image": (), "question": "q"}], style="own")
 
 
-def test_a_part_of_mme_is_not_scored() -> None:
+def test_task_score_refuses_a_part_of_mme() -> None:
     rows = TASKS["mme"].read(MOCK / "MME")
     with pytest.raises(DataError, match="13 of 14 categories"):
         TASKS["mme"].score(rows, {0: "Yes", 1: "No"})

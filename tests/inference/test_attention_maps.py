@@ -44,7 +44,7 @@ def whole(engine: Engine, inputs: dict[str, Any]) -> torch.Tensor:
     return torch.stack([layer[0, :, -len(ANSWER) - 1 : -1].mean((0, 1)) for layer in found]).mean(0)
 
 
-def test_it_is_the_attention_of_the_whole(
+def test_attention_maps_equal_those_of_the_whole_sequence(
     engine: Engine, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention_maps, "QUERIES", 5)  # the answer in three parts
@@ -62,7 +62,7 @@ def test_it_is_the_attention_of_the_whole(
     assert 0 < float(found.local.sum() + found.overview.sum()) < 1
 
 
-def test_the_prompt_is_read_once(engine: Engine, inputs: dict[str, Any], page: Path) -> None:
+def test_attention_maps_prefill_the_prompt_once(engine: Engine, inputs: dict[str, Any], page: Path) -> None:
     engine.ask([page], "Title?", hd=4)
     before = engine.generator.prefixes.tokens_reused
     attention_maps.compute(engine, inputs, answer_tokens=len(ANSWER))
@@ -70,7 +70,7 @@ def test_the_prompt_is_read_once(engine: Engine, inputs: dict[str, Any], page: P
     assert engine.generator.prefixes.tokens_reused - before == 2 * (length - 1)  # for the prompt, and for the answer
 
 
-def test_what_cannot_be_looked_at(engine: Engine, inputs: dict[str, Any]) -> None:
+def test_attention_maps_refusals(engine: Engine, inputs: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="0 of"):
         attention_maps.compute(engine, inputs, answer_tokens=0)
     blind = Engine(model=engine.model, processor=engine.processor, prefix_cache=0)

@@ -58,7 +58,7 @@ def requests() -> list[BatchRequest]:
 
 
 @pytest.mark.parametrize("folder", ["tiny", pytest.param("embedded", marks=pytest.mark.slow)])
-def test_an_answer_in_a_batch_is_the_answer_alone(tiny_folder: Path, folder: str) -> None:
+def test_answer_in_a_batch_equals_the_answer_alone(tiny_folder: Path, folder: str) -> None:
     engine = load(tiny_folder if folder == "tiny" else None, device="cpu")
     asked = requests()
     alone = [batch.answer(engine, [request])[0] for request in asked]
@@ -67,7 +67,7 @@ def test_an_answer_in_a_batch_is_the_answer_alone(tiny_folder: Path, folder: str
     assert len(set(alone)) > 3
 
 
-def test_a_users_text_is_answered_as_the_engine_answers_it(engine: Engine) -> None:
+def test_answer_equals_the_engines(engine: Engine) -> None:
     request = requests()[0]
     said = engine.ask(request.images, request.text, hd=request.hd, max_new_tokens=request.max_new_tokens)
     assert batch.answer(engine, [request]) == [said.text]
@@ -83,7 +83,7 @@ def test_groups_have_one_setting_and_a_bounded_length(engine: Engine) -> None:
         assert len(group) == 1 or rows * max(item.length for item in group) <= 1500
 
 
-def test_an_image_of_a_published_prompt_stands_first_or_where_it_says() -> None:
+def test_segments_image_of_a_published_prompt() -> None:
     picture_ = Image.new("RGB", (9, 9))
     request = BatchRequest(name="q", images=(b"",), text=RAW.format("Title?"), hd=1, raw=True)
     first = batch.segments(request, [picture_])
@@ -95,7 +95,7 @@ def test_an_image_of_a_published_prompt_stands_first_or_where_it_says() -> None:
         batch.segments(inside, [picture_, picture_])
 
 
-def test_tags_in_a_users_text_stay_text() -> None:
+def test_segments_tags_in_a_users_text_stay_text() -> None:
     request = BatchRequest(name="q", images=(), text=f"a{chat_format.TURN_END}<ImageHere>", hd=1)
     assert [segment.kind for segment in batch.segments(request, [])] == ["markup", "content", "markup"]
 

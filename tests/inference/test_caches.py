@@ -57,7 +57,7 @@ def noise(tiles: int, *, seed: int = 0) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def test_kept_features_are_fresh_ones_bit_by_bit(engine: Engine, seen: list[int]) -> None:
+def test_tile_cache_features_are_fresh_ones_bit_by_bit(engine: Engine, seen: list[int]) -> None:
     model, cache = engine.model.model, TileCache()
     tiles, grids = noise(6), torch.tensor([[2, 3]])
     wanted = model.get_image_features(tiles, grids).pooler_output
@@ -75,7 +75,7 @@ def test_kept_features_are_fresh_ones_bit_by_bit(engine: Engine, seen: list[int]
 
 @torch.inference_mode()
 @pytest.mark.parametrize("size", [1, 3, 4])
-def test_a_picture_does_not_depend_on_its_company(engine: Engine, size: int) -> None:
+def test_encode_tiles_does_not_depend_on_the_batch(engine: Engine, size: int) -> None:
     pictures = torch.randn(5, 3, 336, 336, generator=torch.Generator().manual_seed(0))
     together = engine.model.model.encode_tiles(pictures, tiles_per_pass=size)
     for place in (4, 1):
@@ -86,7 +86,7 @@ def test_a_picture_does_not_depend_on_its_company(engine: Engine, size: int) -> 
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_a_picture_does_not_depend_on_its_company_at_true_widths() -> None:
+def test_vision_tower_does_not_depend_on_the_batch() -> None:
     torch.manual_seed(0)
     tower = VisionTower(IxcVisionConfig(num_hidden_layers=2)).eval()
     pictures = torch.randn(3, 3, 336, 336)
@@ -96,7 +96,7 @@ def test_a_picture_does_not_depend_on_its_company_at_true_widths() -> None:
 
 
 @torch.inference_mode()
-def test_identical_tiles_are_seen_once(engine: Engine, seen: list[int]) -> None:
+def test_tile_cache_encodes_identical_tiles_once(engine: Engine, seen: list[int]) -> None:
     tiles = torch.full((6, 3, 336, 336), 255, dtype=torch.uint8)
     tiles[1] = 0
     features = TileCache(0).features(engine.model.model, tiles, torch.tensor([[2, 3]])).pooler_output
@@ -106,7 +106,7 @@ def test_identical_tiles_are_seen_once(engine: Engine, seen: list[int]) -> None:
 
 
 @torch.inference_mode()
-def test_the_limit_in_bytes_and_who_goes_first(engine: Engine, seen: list[int]) -> None:
+def test_tile_cache_limit_in_bytes_and_eviction(engine: Engine, seen: list[int]) -> None:
     model = engine.model.model
     size = model.encode_tiles(torch.zeros(1, 3, 336, 336)).nbytes
     cache = TileCache(3 * size)
@@ -121,7 +121,7 @@ def test_the_limit_in_bytes_and_who_goes_first(engine: Engine, seen: list[int]) 
 
 
 @torch.inference_mode()
-def test_changed_weights_see_anew(engine: Engine, seen: list[int]) -> None:
+def test_tile_cache_changed_weights_encode_again(engine: Engine, seen: list[int]) -> None:
     model, cache, grid = engine.model.model, TileCache(), torch.tensor([[1, 1]])
     before = cache.features(model, noise(1), grid).pooler_output[0]
     weight = model.vision_proj[0].bias
@@ -132,7 +132,9 @@ def test_changed_weights_see_anew(engine: Engine, seen: list[int]) -> None:
     assert not torch.equal(before, after)
 
 
-def test_a_second_question_reads_only_what_is_new(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+def test_prefix_cache_second_question_prefills_new_tokens_only(
+    engine: Engine, plain: Engine, page: Path, seen: list[int]
+) -> None:
     assert engine.ask([page], QUESTION, **SHORT).text == plain.ask([page], QUESTION, **SHORT).text
     seen.clear()
     before = engine.generator.prefixes.tokens_reused
@@ -153,7 +155,7 @@ def test_generate_hashes_the_tiles_of_a_request_once(
     assert calls == [1, 1]
 
 
-def test_the_next_turn_and_other_pictures(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+def test_prefix_cache_next_turn_and_other_pictures(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
     first = engine.ask([page], QUESTION, **SHORT)
     before = engine.generator.prefixes.tokens_reused
     history = [(QUESTION, first.text)]
@@ -166,14 +168,16 @@ def test_the_next_turn_and_other_pictures(engine: Engine, plain: Engine, page: P
         assert engine.ask(images, QUESTION, **SHORT).text == plain.ask(images, QUESTION, **SHORT).text
 
 
-def test_beams_after_a_kept_beginning(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+def test_prefix_cache_serves_beams(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
     beams: Any = {"sampling": BEAMS, **SHORT}
     for question in (QUESTION, "x"):
         assert engine.ask([page], question, **beams).text == plain.ask([page], question, **beams).text
     assert engine.ask([page], "x", **SHORT).text == plain.ask([page], "x", **SHORT).text
 
 
-def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, page: Path, seen: list[int]) -> None:
+def test_engine_stream_and_generate_share_the_caches(
+    engine: Engine, plain: Engine, page: Path, seen: list[int]
+) -> None:
     wanted = plain.ask([page], QUESTION, **SHORT)
     assert "".join(engine.stream([page], QUESTION, **SHORT)) == wanted.text
     job, record = plain.preparer.prepare([page], QUESTION, hd=1, max_new_tokens=4), LogprobRecorder()
@@ -183,7 +187,7 @@ def test_streams_and_records_share_the_stores(engine: Engine, plain: Engine, pag
     assert abs(float(record.rows[0].exp().sum()) - 1) < 1e-4
 
 
-def test_signatures_keep_images_whole() -> None:
+def test_position_keys_keep_images_whole() -> None:
     spans, tokens = ((2, 6), (6, 9)), [4, 3]
     ids = [5, 6, 0, 0, 0, 0, 0, 0, 0, 7, 8]
     one = position_keys(ids, spans, [b"a" * 16, b"b" * 16], tokens)
@@ -195,7 +199,7 @@ def test_signatures_keep_images_whole() -> None:
     assert common_prefix_length(one, np.array([5, 9])) == 1
 
 
-def test_kept_beginnings_stay_under_their_limit() -> None:
+def test_prefix_cache_stays_under_its_limit() -> None:
     def filled(tokens: int) -> object:
         cache = preallocated_cache()
         cache.update(torch.zeros(1, 1, tokens, 4), torch.zeros(1, 1, tokens, 4), 0)
@@ -210,7 +214,7 @@ def test_kept_beginnings_stay_under_their_limit() -> None:
     assert store.take(b"me", np.arange(3, 103)).get_seq_length() == 99  # one is left to be read
 
 
-def test_numbers_below_zero(tiny_folder: Path) -> None:
+def test_load_refuses_wrong_cache_sizes_and_plora(tiny_folder: Path) -> None:
     with pytest.raises(UsageError, match="tile_cache is -1, at least 0"):
         load(tiny_folder, device="cpu", tile_cache=-1)
     with pytest.raises(UsageError, match="plora is 'x'; use one of separate, merged, auto"):
@@ -221,7 +225,9 @@ def test_numbers_below_zero(tiny_folder: Path) -> None:
         load(tiny_folder, device="cpu", plora="merged", compile=True)
 
 
-def test_auto_folds_where_the_copy_fits(engine: Engine, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plora_merging_auto_merges_where_the_copy_fits(
+    engine: Engine, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = read_geometry(tiny_folder)
     # 2 layers of (32 x 64 qkv, 32 x 32 out, 3 x 32 x 64) and 2,048 positions of one key head of 16, in float32
     need = 4 * (2 * (32 * 64 + 32 * 32 + 3 * 32 * 64) + 2 * 2 * 16 * 2048)
@@ -250,7 +256,7 @@ class Waits(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_rows_of_different_places_wait_for_no_device(engine: Engine) -> None:
+def test_plora_spans_of_rows_do_not_wait_for_the_device(engine: Engine) -> None:
     types = torch.zeros(2, 700, dtype=torch.long)
     types[0, 5:318], types[1, 300:613] = 1, 1
     ids = torch.where(types == 1, engine.model.config.image_token_id, 5)
@@ -268,7 +274,7 @@ def test_rows_of_different_places_wait_for_no_device(engine: Engine) -> None:
     assert torch.equal(found, wanted)
 
 
-def test_the_model_class_is_the_one_kept_features_belong_to(engine: Engine) -> None:
+def test_engine_model_is_an_ixc_model(engine: Engine) -> None:
     assert isinstance(engine.model.model, IxcModel)
 
 

@@ -32,7 +32,7 @@ class Counts:
     num_image_tokens = staticmethod(num_image_tokens)
 
 
-def test_static_caches_are_powers_of_two() -> None:
+def test_cache_length_is_a_power_of_two() -> None:
     assert [cache_length(tokens, 32_768) for tokens in (1, 1024, 1025, 8200, 32_768)] == [
         1024,
         1024,
@@ -45,7 +45,7 @@ def test_static_caches_are_powers_of_two() -> None:
 
 
 @pytest.mark.slow
-def test_one_graph_serves_every_layout(tiny_folder: Path) -> None:
+def test_compiled_steps_one_graph_for_every_layout(tiny_folder: Path) -> None:
     plain = load(tiny_folder, device="cpu", tile_cache=0, prefix_cache=0)
     compiled = load(tiny_folder, device="cpu", compile=True)
     torch._dynamo.reset()
@@ -63,7 +63,7 @@ def test_one_graph_serves_every_layout(tiny_folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("kept", [0, 1 << 30], ids=["uncached", "cached"])
-def test_goldens_hold(compiled: bool, kept: int) -> None:
+def test_cached_generator_gives_the_golden_tokens(compiled: bool, kept: int) -> None:
     """Through the stores of the engine; asked twice, so that the second answer comes from what was kept."""
     model = load_model(FOLDER).eval()
     model.generation_config.eos_token_id = None  # the golden answers run on

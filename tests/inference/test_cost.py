@@ -16,7 +16,7 @@ from ixc.inference.tiling_figure import draw
 GOLDENS = Path(__file__).parents[1] / "goldens" / "reference"
 
 
-def test_weights_are_those_of_the_published_file() -> None:
+def test_plan_weights_are_those_of_the_published_file() -> None:
     published = json.loads((GOLDENS / "checkpoint_keys.json").read_text(encoding="utf-8"))
     parts, ours = published["num_params_by_group"], ModelGeometry().weights()
     assert ours == {
@@ -32,7 +32,7 @@ def test_weights_are_those_of_the_published_file() -> None:
     assert plan(336, 336).weight_bytes("bfloat16") == published["bytes_at_16bit"]
 
 
-def test_uhd_at_hd_55() -> None:
+def test_plan_uhd_at_hd_55() -> None:
     """Spec (a): 3840 x 2160 -> 6 x 9 tiles, 8,005 tokens."""
     uhd = plan(3840, 2160, hd=55)
     assert (uhd.partition.grid_h, uhd.partition.grid_w, uhd.image_tokens) == (6, 9, 8005)
@@ -43,7 +43,7 @@ def test_uhd_at_hd_55() -> None:
     assert uhd.fits
 
 
-def test_flops_by_another_way() -> None:
+def test_plan_flops_equal_another_count() -> None:
     """2 FLOP for every weight and token, the rule of thumb of the paper's notes, plus attention."""
     uhd = plan(3840, 2160, hd=55)
     flops, model = uhd.flops(), uhd.model
@@ -55,7 +55,7 @@ def test_flops_by_another_way() -> None:
     assert flops["vision tower"] / uhd.views == pytest.approx(0.38e12, rel=0.05)
 
 
-def test_what_folding_costs_and_gains() -> None:
+def test_plan_cost_and_gain_of_merging_plora() -> None:
     uhd, published = plan(3840, 2160, hd=55), json.loads((GOLDENS / "checkpoint_keys.json").read_text(encoding="utf-8"))
     norms = (2 * 32 + 1) * 4096
     assert uhd.merged_bytes == 2 * (published["num_params_by_group"]["llm_layers_and_norm"] - norms)
@@ -64,14 +64,14 @@ def test_what_folding_costs_and_gains() -> None:
     assert "plora=merged  not with int4 weights" in text(plan(336, 336, dtype="int4"))
 
 
-def test_text_tokens_pay_no_plora() -> None:
+def test_plan_text_tokens_have_no_plora_flops() -> None:
     alone, asked = plan(336, 336, hd=1), plan(336, 336, hd=1, text_tokens=100)
     assert asked.tokens == alone.tokens + 100
     assert asked.flops()["PLoRA"] == alone.flops()["PLoRA"]
     assert asked.flops()["decoder"] > alone.flops()["decoder"]
 
 
-def test_dtypes_are_in_order() -> None:
+def test_plan_weight_bytes_of_dtypes_are_in_order() -> None:
     one = plan(336, 336)
     sizes = [one.weight_bytes(dtype) for dtype in ("int4", "int8", "float16", "float32")]
     assert sizes == sorted(sizes)
@@ -79,7 +79,7 @@ def test_dtypes_are_in_order() -> None:
     assert set(DTYPES) >= {"int4", "int8", "float16", "bfloat16", "float32"}
 
 
-def test_more_tokens_than_positions_is_said() -> None:
+def test_plan_names_more_tokens_than_positions() -> None:
     small = plan(3840, 2160, hd=55, geometry=ModelGeometry(max_positions=4096))
     assert not small.fits
     assert any("8,005 of 4,096 positions: does not fit, lower hd" in line for line in text(small))
@@ -91,13 +91,13 @@ def test_text_has_the_numbers() -> None:
         assert words in lines
 
 
-def test_geometry_of_a_flat_folder() -> None:
+def test_read_geometry_of_a_flat_folder() -> None:
     model = read_geometry(GOLDENS / "checkpoint")
     assert (model.layers, model.width, model.heads, model.kv_heads, model.head_dim) == (2, 128, 4, 2, 32)
     assert (model.vit_width, model.plora_r, model.plora_qkv_r, model.side) == (64, 8, 4, 12)
 
 
-def test_geometry_of_a_nested_folder(tmp_path: Path) -> None:
+def test_read_geometry_of_a_nested_folder(tmp_path: Path) -> None:
     config = {
         "text_config": {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3},
         "vision_config": {"image_size": 112, "hidden_size": 32},
@@ -120,14 +120,14 @@ def test_geometry_of_a_nested_folder(tmp_path: Path) -> None:
         ('{"hidden_size": "4"}', "hidden_size = '4'"),
     ],
 )
-def test_bad_folders_are_refused(content: str | None, words: str, tmp_path: Path) -> None:
+def test_read_geometry_refuses_bad_folders(content: str | None, words: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=words):
         read_geometry(tmp_path)
 
 
-def test_bad_arguments_are_refused() -> None:
+def test_plan_refuses_bad_arguments() -> None:
     with pytest.raises(UsageError, match=r"'int3'.*bfloat16"):
         plan(9, 9, dtype="int3")
     with pytest.raises(UsageError, match="text_tokens is -1"):
@@ -136,7 +136,7 @@ def test_bad_arguments_are_refused() -> None:
         plan(9, 9, hd=0)
 
 
-def test_the_plan_needs_no_torch() -> None:
+def test_cost_imports_no_torch() -> None:
     code = (
         "import sys, ixc.inference.cost, ixc.inference.tiling_figure\n"
         "print(*({'torch', 'transformers'} & set(sys.modules)))"

@@ -25,7 +25,7 @@ def engine(tiny_folder: Path) -> Engine:
     return load(tiny_folder, device="cpu")
 
 
-def test_the_defaults_are_the_folders(engine: Engine, page: Path) -> None:
+def test_engine_defaults_are_those_of_the_folder(engine: Engine, page: Path) -> None:
     answer = engine.ask([page], QUESTION)
     assert (answer.hd, answer.partition, answer.grids) == (9, "native", ((1, 2),))
     assert answer.image_tokens == (num_image_tokens(1, 2),)
@@ -33,36 +33,36 @@ def test_the_defaults_are_the_folders(engine: Engine, page: Path) -> None:
     assert 0 <= answer.new_tokens <= 12  # the folder's generation config
 
 
-def test_paths_bytes_and_pictures_give_the_same_answer(engine: Engine, page: Path) -> None:
+def test_engine_ask_paths_bytes_and_pictures_agree(engine: Engine, page: Path) -> None:
     with Image.open(page) as picture:
         answers = {engine.ask([image], QUESTION).text for image in (page, str(page), page.read_bytes(), picture)}
     assert len(answers) == 1
 
 
-def test_settings_per_call(engine: Engine, page: Path) -> None:
+def test_engine_ask_settings_per_call(engine: Engine, page: Path) -> None:
     answer = engine.ask([page], QUESTION, hd=1, partition="original", max_new_tokens=3)
     assert (answer.hd, answer.partition, answer.grids) == (1, "original", ((1, 1),))
     assert answer.new_tokens <= 3
 
 
 @pytest.mark.parametrize("question", [QUESTION, "x", "How much is Tea?", "[UNUSED_TOKEN_145]<ImageHere>"])
-def test_streaming_gives_the_same_text(engine: Engine, page: Path, question: str) -> None:
+def test_engine_stream_gives_the_text_of_ask(engine: Engine, page: Path, question: str) -> None:
     pieces = list(engine.stream([page], question))
     assert "".join(pieces) == engine.ask([page], question).text
 
 
-def test_a_folder_that_asks_for_beams_streams_all_the_same(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_stream_ignores_beams_of_the_folder(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.model.generation_config, "num_beams", 3)
     assert "".join(engine.stream([], "x")) == engine.ask([], "x").text
 
 
-def test_two_pictures_and_text_alone(engine: Engine, page: Path) -> None:
+def test_engine_ask_two_pictures_and_text_alone(engine: Engine, page: Path) -> None:
     assert len(engine.ask([page, page], QUESTION).grids) == 2
     alone = engine.ask([], QUESTION)
     assert (alone.grids, alone.image_tokens) == ((), ())
 
 
-def test_history_puts_the_picture_into_the_first_turn(engine: Engine, page: Path) -> None:
+def test_engine_ask_history_puts_the_picture_into_the_first_turn(engine: Engine, page: Path) -> None:
     first = engine.ask([page], "a")
     later = engine.ask([page], "a", history=[("b", "c")])
     assert later.image_tokens == first.image_tokens
@@ -72,26 +72,26 @@ def test_history_puts_the_picture_into_the_first_turn(engine: Engine, page: Path
     assert later.prompt_tokens > first.prompt_tokens
 
 
-def test_a_longer_text_than_the_context(engine: Engine) -> None:
+def test_engine_ask_text_longer_than_the_context(engine: Engine) -> None:
     with pytest.raises(ContextError, match=r"3,0\d\d tokens.*2,048 positions.*use"):
         engine.ask([], "a" * 3000)
     with pytest.raises(ContextError, match=r"2,040 of answer.*2,048.*max_new_tokens <="):
         engine.ask([], "a", max_new_tokens=2040)
 
 
-def test_the_context_may_be_filled(engine: Engine) -> None:
+def test_engine_ask_may_fill_the_context(engine: Engine) -> None:
     room_left = engine.context - engine.ask([], "a" * 1000).prompt_tokens
     nearly = "a" * (1000 + room_left - 1)
     assert engine.ask([], nearly).new_tokens <= 1
 
 
 @pytest.mark.parametrize("hd", [0, -1])
-def test_hd_below_one(engine: Engine, page: Path, hd: int) -> None:
+def test_engine_ask_hd_below_one(engine: Engine, page: Path, hd: int) -> None:
     with pytest.raises(GeometryError, match=f"at least 1, got {hd}"):
         engine.ask([page], QUESTION, hd=hd)
 
 
-def test_other_wrong_calls(engine: Engine, page: Path, tmp_path: Path) -> None:
+def test_engine_wrong_calls(engine: Engine, page: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="max_new_tokens is 0"):
         engine.ask([page], QUESTION, max_new_tokens=0)
     with pytest.raises(UsageError, match="2 beams cannot be streamed"):
@@ -106,7 +106,7 @@ def test_other_wrong_calls(engine: Engine, page: Path, tmp_path: Path) -> None:
         engine.stream([tmp_path / "none.png"], QUESTION)  # before the first piece is asked for
 
 
-def test_an_error_while_generating_reaches_the_caller(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_stream_passes_errors_on(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("some kernel")
 
@@ -116,7 +116,7 @@ def test_an_error_while_generating_reaches_the_caller(engine: Engine, monkeypatc
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to"), MemoryError()])
-def test_a_full_memory_is_one_line(engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_engine_full_memory_is_one_line(engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise error
 
@@ -129,7 +129,7 @@ def test_a_full_memory_is_one_line(engine: Engine, monkeypatch: pytest.MonkeyPat
         list(engine.stream([], "a"))
 
 
-def test_a_full_memory_while_loading(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_full_memory_is_one_line(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -138,7 +138,7 @@ def test_a_full_memory_while_loading(tiny_folder: Path, monkeypatch: pytest.Monk
         load(tiny_folder, device="cpu")
 
 
-def test_a_picture_opened_lazily_and_cut_short(engine: Engine, page: Path, tmp_path: Path) -> None:
+def test_engine_ask_truncated_picture_opened_lazily(engine: Engine, page: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.png"
     cut.write_bytes(page.read_bytes()[:-200])
     with Image.open(cut) as picture, pytest.raises(ImageError, match=r"cut\.png is broken or cut short"):
@@ -156,7 +156,7 @@ def test_sampling(engine: Engine, page: Path) -> None:
     assert engine.ask([page], "x", sampling=ORIGINAL_CHAT).hd == 9
 
 
-def test_the_original_chat_penalises_answers_to_images_only() -> None:
+def test_original_chat_penalises_answers_to_images_only() -> None:
     given = {"prompt_tokens": 40, "start_id": 1}
     pictured, alone = (ORIGINAL_CHAT.arguments(has_images=seen, **given) for seen in (True, False))
     assert (alone["do_sample"], alone["temperature"], alone["top_p"], alone["num_beams"]) == (True, 1.0, 0.8, 1)
@@ -182,7 +182,7 @@ def test_sampling_used_wrongly(fields: dict, words: str) -> None:
         Sampling(**fields)
 
 
-def test_a_caller_that_leaves_stops_the_thread() -> None:
+def test_token_stream_closed_early_stops_the_thread() -> None:
     stopped = []
 
     def generate(*, streamer, stopping_criteria) -> None:  # type: ignore[no-untyped-def]
@@ -200,7 +200,7 @@ def test_a_caller_that_leaves_stops_the_thread() -> None:
     assert stopped
 
 
-def test_a_character_of_several_tokens_comes_whole() -> None:
+def test_text_pieces_keep_a_character_of_several_tokens_whole() -> None:
     data = "aä中b".encode()
     pieces = list(text_pieces(iter(data), decode=lambda ids: bytes(ids).decode(errors="replace")))
     assert pieces == ["a", "ä", "中", "b"]
@@ -246,7 +246,7 @@ def test_prepare_segments_equals_prepare(engine: Engine, page: Path) -> None:
     assert (one.image_tokens, one.max_new_tokens) == (other.image_tokens, other.max_new_tokens)
 
 
-def test_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match=r"no model folder .*check the path"):
         load(tmp_path / "none")
     with pytest.raises(WeightsError, match=r"has no config\.json"):

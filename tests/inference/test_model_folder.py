@@ -9,7 +9,7 @@ import pytest
 from ixc.inference import model_folder
 
 
-def test_a_fingerprint_is_of_the_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_is_of_the_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_folder, "MAX_WHOLE_BYTES", 1000)
     monkeypatch.setattr(model_folder, "SAMPLES", 8)
     monkeypatch.setattr(model_folder, "SAMPLE_BYTES", 100)

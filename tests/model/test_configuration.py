@@ -37,7 +37,7 @@ def tiny(**kwargs: Any) -> IxcForConditionalGeneration:
     ).eval()
 
 
-def test_flat_form() -> None:
+def test_ixc_config_flat_form() -> None:
     config = IxcConfig.from_pretrained(FOLDER)
     assert (config.model_type, config.image_token_id) == ("ixc", 505)
     assert config.text_config.rope_parameters == {"rope_type": "dynamic", "rope_theta": 1_000_000.0, "factor": 1.0}
@@ -46,7 +46,7 @@ def test_flat_form() -> None:
     assert config.vision_config.hidden_size == 64
 
 
-def test_flat_form_without_vision_is_the_published_model() -> None:
+def test_ixc_config_flat_form_without_vision_is_the_published_model() -> None:
     flat = json.loads((FOLDER / "config.json").read_text())
     config = IxcConfig.from_dict({**flat, "vision_config": None, "vocab_size": 92544, "im_end_id": None})
     assert config.vision_config.to_dict() == IxcVisionConfig().to_dict()
@@ -55,7 +55,7 @@ def test_flat_form_without_vision_is_the_published_model() -> None:
     assert config.text_config.eos_token_id == [2, 92542]
 
 
-def test_nested_form_round_trip(tmp_path: Any) -> None:
+def test_ixc_config_nested_form_round_trip(tmp_path: Any) -> None:
     config = IxcConfig(text_config=TEXT, vision_config=VISION, merge="resampler", newline=False, overview=False)
     config.save_pretrained(tmp_path)
     assert IxcConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
@@ -81,7 +81,7 @@ def test_nested_form_round_trip(tmp_path: Any) -> None:
         ({"vision_config": {"num_channels": 1}}, "num_channels is 1"),
     ],
 )
-def test_what_is_refused(fields: dict[str, Any], complaint: str) -> None:
+def test_ixc_config_refusals(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         IxcConfig(**fields)
 
@@ -99,20 +99,20 @@ def test_what_is_refused(fields: dict[str, Any], complaint: str) -> None:
         ({"dtype": "float99"}, "float99"),
     ],
 )
-def test_a_wrong_value_in_a_folder_is_one_line(tmp_path: Path, fields: dict[str, Any], complaint: str) -> None:
+def test_read_config_wrong_value_is_one_line(tmp_path: Path, fields: dict[str, Any], complaint: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(fields))
     with pytest.raises(WeightsError, match=rf"config\.json describes no model of ours .*{complaint}") as error:
         read_config(tmp_path)
     assert "\n" not in str(error.value)
 
 
-def test_whole_numbers_and_missing_stop_tokens_are_taken() -> None:
+def test_ixc_config_takes_whole_numbers_and_missing_stop_tokens() -> None:
     given = {**TEXT, "plora_alpha": 8, "plora_dropout": 0, "rms_norm_eps": 1, "eos_token_id": None}
     assert IxcTextConfig(**given, rope_parameters={"rope_type": "default", "rope_theta": 1e4}).eos_token_id is None
     assert IxcConfig(**given).text_config.eos_token_id == [38]
 
 
-def test_the_tower_has_the_activations_it_names() -> None:
+def test_activations_are_those_of_the_configuration() -> None:
     assert tuple(ACTIVATIONS) == VISION_ACTIVATIONS
 
 
@@ -120,7 +120,7 @@ def test_the_tower_has_the_activations_it_names() -> None:
 @pytest.mark.parametrize("newline", [True, False])
 @pytest.mark.parametrize("with_overview", [True, False])
 @torch.no_grad()
-def test_switches_give_the_lengths_of_the_layout(merge: str, newline: bool, with_overview: bool) -> None:
+def test_get_image_features_has_the_lengths_of_the_layout(merge: str, newline: bool, with_overview: bool) -> None:
     model = tiny(merge=merge, newline=newline, overview=with_overview)
     tiles, grids = torch.randint(0, 256, (3, 3, 336, 336), dtype=torch.uint8), torch.tensor([[1, 2], [1, 1]])
     rows = model.get_image_features(tiles, grids).pooler_output
@@ -132,14 +132,14 @@ def test_switches_give_the_lengths_of_the_layout(merge: str, newline: bool, with
 
 
 @torch.no_grad()
-def test_tile_size_comes_from_the_configuration() -> None:
+def test_get_image_features_tile_size_of_the_configuration() -> None:
     model = tiny(vision={"image_size": 112})
     rows = model.get_image_features(torch.zeros(2, 3, 112, 112), torch.tensor([[2, 1]])).pooler_output
     assert len(rows[0]) == num_image_tokens(2, 1, side=4)
 
 
 @torch.no_grad()
-def test_passes_of_the_tower_change_nothing() -> None:
+def test_encode_tiles_in_several_passes_changes_nothing() -> None:
     model, tiles = tiny(), torch.randint(0, 256, (4, 3, 336, 336), dtype=torch.uint8)
     grids = torch.tensor([[2, 2]])
     wanted = model.get_image_features(tiles, grids).pooler_output[0]
@@ -147,7 +147,7 @@ def test_passes_of_the_tower_change_nothing() -> None:
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
 
-def test_concat_order_is_row_by_row_in_the_square() -> None:
+def test_projector_merge_concat_order_is_row_by_row() -> None:
     merge = MERGE["concat"](IxcVisionConfig(**VISION))
     patches = torch.arange(576.0).view(1, 576, 1).expand(1, 576, 8)
     merged = merge(patches).view(144, 4, 8)
@@ -155,6 +155,6 @@ def test_concat_order_is_row_by_row_in_the_square() -> None:
     assert merged[13, :, 0].tolist() == [50, 51, 74, 75]  # row 1, column 1
 
 
-def test_overview_is_the_tile_for_one_tile() -> None:
+def test_overview_of_one_tile_is_the_tile() -> None:
     tile = torch.randn(1, 3, 336, 336)
     assert torch.equal(overview(tile, (1, 1)), tile)

@@ -72,12 +72,12 @@ def counted(model: IxcForConditionalGeneration) -> Iterator[dict[str, int]]:
         hook.remove()
 
 
-def test_batch_of_four_conversations_equals_single_runs(model: IxcForConditionalGeneration) -> None:
+def test_generation_of_a_batch_equals_single_runs(model: IxcForConditionalGeneration) -> None:
     found = generated(model, left_padded(NAMES))
     assert found == [INFERENCE[name]["greedy_tokens"][:NEW] for name in NAMES]
 
 
-def test_beams_share_one_prefill(model: IxcForConditionalGeneration) -> None:
+def test_generation_beams_share_one_prefill(model: IxcForConditionalGeneration) -> None:
     case = INFERENCE["multi_image"]
     prompt, wanted = case["seq_len"], case["beam3_tokens"]
     with counted(model) as counts:  # the whole answer: a shorter search need not find its beginning
@@ -87,7 +87,7 @@ def test_beams_share_one_prefill(model: IxcForConditionalGeneration) -> None:
     assert counts["tokens"] <= prompt + 3 * (len(wanted) - 1)
 
 
-def test_beams_of_a_batch_equal_beams_alone(model: IxcForConditionalGeneration) -> None:
+def test_generation_beams_of_a_batch_equal_beams_alone(model: IxcForConditionalGeneration) -> None:
     batch = left_padded(NAMES)
     with counted(model) as counts:
         together = generated(model, batch, num_beams=3)
@@ -96,7 +96,7 @@ def test_beams_of_a_batch_equal_beams_alone(model: IxcForConditionalGeneration) 
         assert [row] == generated(model, inputs(INFERENCE[name]), num_beams=3)
 
 
-def test_returned_sequences_share_one_prefill(model: IxcForConditionalGeneration) -> None:
+def test_generation_returned_sequences_share_one_prefill(model: IxcForConditionalGeneration) -> None:
     with counted(model) as counts:
         torch.manual_seed(0)
         found = generated(model, inputs(INFERENCE["land_1x2"]), do_sample=True, num_return_sequences=4)
@@ -108,7 +108,7 @@ def test_returned_sequences_share_one_prefill(model: IxcForConditionalGeneration
 
 @pytest.mark.parametrize("kwargs", [{"cache_implementation": "static"}, {"use_cache": False}], ids=["static", "none"])
 @pytest.mark.parametrize("beams", [1, 2])
-def test_other_caches(model: IxcForConditionalGeneration, kwargs: dict[str, Any], beams: int) -> None:
+def test_generation_with_other_caches(model: IxcForConditionalGeneration, kwargs: dict[str, Any], beams: int) -> None:
     # Beams on these caches read each copy of the prompt, and every copy must find its own images.
     batch = left_padded(["square_1x1", "text_only_plain"])
     short = {"max_new_tokens": 4, "num_beams": beams, "disable_compile": True}
@@ -128,13 +128,13 @@ class Collector(BaseStreamer):
         pass
 
 
-def test_streaming_is_the_same(model: IxcForConditionalGeneration) -> None:
+def test_generation_with_a_streamer_is_the_same(model: IxcForConditionalGeneration) -> None:
     streamer = Collector()
     generated(model, inputs(INFERENCE["land_1x2"]), streamer=streamer)
     assert [token for piece in streamer.pieces[1:] for token in piece] == INFERENCE["land_1x2"]["greedy_tokens"][:NEW]
 
 
-def test_placeholder_is_never_produced() -> None:
+def test_generation_never_produces_the_placeholder() -> None:
     model = load(FOLDER).eval()
     given = inputs(INFERENCE["text_only"])
     likely = generated(model, given, max_new_tokens=1)[0][0]
@@ -143,7 +143,7 @@ def test_placeholder_is_never_produced() -> None:
     assert generated(model, given, max_new_tokens=4, num_beams=2)[0].count(likely) == 0
 
 
-def test_generated_tokens_never_use_plora(model: IxcForConditionalGeneration) -> None:
+def test_generation_uses_no_plora_for_generated_tokens(model: IxcForConditionalGeneration) -> None:
     layer = model.model.language_model.layers[0].feed_forward.w1.Plora_A
     seen: list[int] = []
     hook = layer.register_forward_hook(lambda module, args, output: seen.append(output.shape[1]))
@@ -152,7 +152,7 @@ def test_generated_tokens_never_use_plora(model: IxcForConditionalGeneration) ->
     assert seen == [INFERENCE["square_1x1"]["images"][0]["num_tokens"]]  # and the words of the prompt neither
 
 
-def test_embeddings_instead_of_ids(model: IxcForConditionalGeneration) -> None:
+def test_modeling_embeddings_instead_of_ids(model: IxcForConditionalGeneration) -> None:
     given = inputs(INFERENCE["square_1x1"])
     with torch.no_grad():
         rows = model.get_image_features(given["pixel_values"], given["image_grids"]).pooler_output[0]
@@ -171,7 +171,7 @@ def test_embeddings_instead_of_ids(model: IxcForConditionalGeneration) -> None:
     assert ids[0].tolist() == INFERENCE["square_1x1"]["greedy_tokens"][:NEW]
 
 
-def test_mask_from_the_placeholder(model: IxcForConditionalGeneration) -> None:
+def test_modeling_image_mask_from_the_placeholder(model: IxcForConditionalGeneration) -> None:
     given = inputs(INFERENCE["square_1x1"])
     with torch.no_grad():
         wanted = model(**given).logits
@@ -179,7 +179,7 @@ def test_mask_from_the_placeholder(model: IxcForConditionalGeneration) -> None:
         assert torch.equal(model(**given).logits, wanted)
 
 
-def test_images_made_before(model: IxcForConditionalGeneration) -> None:
+def test_generation_with_image_features_made_before(model: IxcForConditionalGeneration) -> None:
     given = inputs(INFERENCE["multi_image"])
     features = model.get_image_features(given.pop("pixel_values"), given.pop("image_grids"))
     assert (
@@ -192,7 +192,7 @@ OLD = tuple(int(part) for part in transformers.__version__.split(".")[:2]) < (5,
 
 
 @pytest.mark.skipif(OLD, reason="needs transformers 5.20")
-def test_chunked_prefill(model: IxcForConditionalGeneration) -> None:
+def test_generation_chunked_prefill(model: IxcForConditionalGeneration) -> None:
     found = generated(model, inputs(INFERENCE["multi_image"]), prefill_chunk_size=100)
     assert found[0] == INFERENCE["multi_image"]["greedy_tokens"][:NEW]
 
@@ -206,7 +206,7 @@ def test_attention_kernels_agree(model: IxcForConditionalGeneration, kernel: str
         assert_close(other(**batch).logits[:, -4:], model(**batch).logits[:, -4:], tolerance=1e-5)
 
 
-def test_prefill_makes_no_matrix_of_the_sequence(
+def test_attention_prefill_makes_no_square_matrix(
     model: IxcForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masks: list[Any] = []
@@ -234,7 +234,7 @@ def test_prefill_makes_no_matrix_of_the_sequence(
         ({"inputs_embeds": torch.zeros(1, 473, 128)}, "either input_ids or inputs_embeds"),
     ],
 )
-def test_wrong_calls(model: IxcForConditionalGeneration, change: dict[str, Any], complaint: str) -> None:
+def test_modeling_wrong_calls(model: IxcForConditionalGeneration, change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         model(**{**inputs(INFERENCE["land_1x2"]), **change})
 

@@ -19,7 +19,7 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 @torch.inference_mode()
 @pytest.mark.parametrize("keys", [1, 31, 32, 33, 700, 20_000])
 @pytest.mark.parametrize(("group", "width"), [(4, 128), (1, 32), (8, 64), (3, 96)])
-def test_equals_the_library_in_double_precision(keys: int, group: int, width: int) -> None:
+def test_attend_one_equals_the_library_in_float64(keys: int, group: int, width: int) -> None:
     batch, heads = (2, 3) if keys < 1000 else (1, 1)
     query, key = drawn(batch, heads, group, width), drawn(batch, heads, keys, width, seed=1)
     value = drawn(batch, heads, keys, width, seed=2)
@@ -33,7 +33,7 @@ def test_equals_the_library_in_double_precision(keys: int, group: int, width: in
 
 
 @torch.inference_mode()
-def test_far_scores_neither_overflow_nor_vanish() -> None:
+def test_attend_one_far_scores_neither_overflow_nor_vanish() -> None:
     """One key outweighs all others by e^800: its value is the answer. All equal: the mean is."""
     query, value = torch.full((1, 1, 4, 32), 10.0), drawn(1, 1, 90, 32)
     key = torch.full((1, 1, 90, 32), -10.0)
@@ -45,7 +45,7 @@ def test_far_scores_neither_overflow_nor_vanish() -> None:
 
 
 @torch.inference_mode()
-def test_a_longer_cache_may_lie_behind_the_keys() -> None:
+def test_attend_one_takes_keys_of_a_longer_cache() -> None:
     """Keys of a static cache: heads are further apart than the keys in use."""
     store = drawn(1, 2, 300, 64, seed=3)
     key, value, query = store[:, :, :100], store[:, :, 100:200], drawn(1, 2, 4, 64)
@@ -54,7 +54,7 @@ def test_a_longer_cache_may_lie_behind_the_keys() -> None:
     assert torch.allclose(found, F.scaled_dot_product_attention(query, key, value), atol=2e-6)
 
 
-def test_what_it_cannot_take_is_left_to_the_library() -> None:
+def test_can_attend_leaves_the_rest_to_the_library() -> None:
     query, key = drawn(1, 2, 4, 64), drawn(1, 2, 10, 64)
     with torch.inference_mode():
         assert not ops.can_attend(query.bfloat16(), key.bfloat16(), key.bfloat16())
@@ -65,7 +65,7 @@ def test_what_it_cannot_take_is_left_to_the_library() -> None:
 
 
 @torch.inference_mode()
-def test_a_decode_step_goes_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attend_decode_step_uses_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the door that every model of grouped heads takes; under a mask it stays with the library."""
     calls: list[torch.Size] = []
     own = ops.attend_one

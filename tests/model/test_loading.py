@@ -58,7 +58,7 @@ def pickled(tmp_path: Path) -> Path:
     return folder
 
 
-def test_saved_folder_has_the_published_names(tmp_path: Path) -> None:
+def test_load_then_save_keeps_the_published_names(tmp_path: Path) -> None:
     load(FOLDER).save_pretrained(tmp_path / "saved")
     assert same(load_file(tmp_path / "saved" / "model.safetensors"))
     again = load(tmp_path / "saved")
@@ -68,12 +68,12 @@ def test_saved_folder_has_the_published_names(tmp_path: Path) -> None:
     assert same(weights_of(load(tmp_path / "shards")))
 
 
-def test_fresh_model_is_saved_with_the_published_names(tmp_path: Path) -> None:
+def test_modeling_fresh_model_is_saved_with_the_published_names(tmp_path: Path) -> None:
     IxcForConditionalGeneration(read_config(FOLDER)).save_pretrained(tmp_path)
     assert load_file(tmp_path / "model.safetensors").keys() == ORIGINAL.keys()
 
 
-def test_pickled_shards(pickled: Path) -> None:
+def test_load_pickled_shards(pickled: Path) -> None:
     assert same(weights_of(load(pickled)))
     assert same(weights_of(IxcForConditionalGeneration.from_pretrained(pickled)))
 
@@ -94,7 +94,7 @@ def test_import_weights(pickled: Path, tmp_path: Path) -> None:
         import_weights(pickled, native)
 
 
-def test_failed_import_leaves_nothing(pickled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_weights_failure_leaves_nothing(pickled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*args: object, **kwargs: object) -> None:
         raise OSError("no space left on device")
 
@@ -107,28 +107,28 @@ def test_failed_import_leaves_nothing(pickled: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("read", [load, IxcForConditionalGeneration.from_pretrained])
-def test_missing_key_is_named(tmp_path: Path, read: object) -> None:
+def test_load_names_a_missing_key(tmp_path: Path, read: object) -> None:
     folder = folder_with(tmp_path, {key: value for key, value in ORIGINAL.items() if key != "vision_proj.0.weight"})
     with pytest.raises(WeightsError, match=r"1 missing \(vision_proj\.0\.weight\)"):
         read(folder)
 
 
 @pytest.mark.parametrize("read", [load, IxcForConditionalGeneration.from_pretrained])
-def test_surplus_key_is_named(tmp_path: Path, read: object) -> None:
+def test_load_names_a_surplus_key(tmp_path: Path, read: object) -> None:
     folder = folder_with(tmp_path, {**ORIGINAL, "vision_proj.4.weight": torch.ones(2), POST_NORM: torch.ones(64)})
     with pytest.raises(WeightsError, match=r"1 unexpected \(vision_proj\.4\.weight\)"):
         read(folder)
 
 
 @pytest.mark.parametrize("read", [load, IxcForConditionalGeneration.from_pretrained])
-def test_wrong_shape_is_named_with_both(tmp_path: Path, read: object) -> None:
+def test_load_names_both_shapes(tmp_path: Path, read: object) -> None:
     folder = folder_with(tmp_path, {**ORIGINAL, "plora_glb_GN": torch.zeros(1, 1, 8)})
     with pytest.raises(WeightsError, match=r"plora_glb_GN is \(1, 1, 8\), not \(1, 1, 256\)"):
         read(folder)
 
 
 @pytest.mark.parametrize("read", [load, IxcForConditionalGeneration.from_pretrained])
-def test_cut_off_file_is_one_line(tmp_path: Path, read: object) -> None:
+def test_load_truncated_file_is_one_line(tmp_path: Path, read: object) -> None:
     folder = folder_with(tmp_path, ORIGINAL)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -137,20 +137,20 @@ def test_cut_off_file_is_one_line(tmp_path: Path, read: object) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_pickled_code_is_refused(pickled: Path) -> None:
+def test_check_refuses_pickled_code(pickled: Path) -> None:
     torch.save({"plora_glb_GN": Path("not a tensor")}, pickled / "pytorch_model-00001-of-00002.bin")
     with pytest.raises(WeightsError, match="holds more than tensors"):
         check(pickled)
 
 
 @pytest.mark.parametrize("content", [torch.ones(2), {"a": 3}])
-def test_pickled_things_that_are_no_table_are_refused(pickled: Path, content: object) -> None:
+def test_check_refuses_pickles_without_a_table(pickled: Path, content: object) -> None:
     torch.save(content, pickled / "pytorch_model-00001-of-00002.bin")
     with pytest.raises(WeightsError, match="no table of named tensors"):
         check(pickled)
 
 
-def test_missing_shard_and_missing_folder(pickled: Path, tmp_path: Path) -> None:
+def test_load_missing_shard_and_missing_folder(pickled: Path, tmp_path: Path) -> None:
     (pickled / "pytorch_model-00002-of-00002.bin").unlink()
     with pytest.raises(WeightsError, match="lacks 1 of 2 shards"):
         check(pickled)
@@ -158,13 +158,13 @@ def test_missing_shard_and_missing_folder(pickled: Path, tmp_path: Path) -> None
         check(tmp_path)
 
 
-def test_stop_tokens_of_a_flat_folder() -> None:
+def test_load_stop_tokens_of_a_flat_folder() -> None:
     model = load(FOLDER)
     assert model.generation_config.eos_token_id == [2, 510]
     assert model.generation_config.max_length != 16384  # where prompts were cut, not how long an answer may be
 
 
-def test_buffers_are_none() -> None:
+def test_load_makes_no_buffers() -> None:
     # Buffers that are not saved come back as garbage after loading: there are none at all.
     assert not list(load(FOLDER).named_buffers())
 
@@ -182,14 +182,14 @@ print(type(model).__module__, type(model).__name__, PROCESSOR_MAPPING[type(confi
 
 
 @pytest.mark.parametrize("first", ["", "import ixc.model.vision, ixc.processing.processing"])
-def test_import_ixc_is_enough_for_the_auto_classes(first: str) -> None:
+def test_auto_classes_need_only_import_ixc(first: str) -> None:
     command = [sys.executable, "-c", AUTO.format(first=first), str(FOLDER)]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["ixc.model.modeling", "IxcForConditionalGeneration", "IxcProcessor"]
 
 
 @pytest.mark.parametrize("model_type", ["internlm2", "internlm", "internlmxcomposer2", "ixc"])
-def test_published_model_types(tmp_path: Path, model_type: str) -> None:
+def test_auto_classes_load_published_model_types(tmp_path: Path, model_type: str) -> None:
     from transformers import AutoModelForImageTextToText
 
     folder = folder_with(tmp_path, ORIGINAL)
@@ -199,7 +199,7 @@ def test_published_model_types(tmp_path: Path, model_type: str) -> None:
     assert same(weights_of(model))
 
 
-def test_half_precision_round_trip(tmp_path: Path) -> None:
+def test_load_half_precision_round_trip(tmp_path: Path) -> None:
     model = load(FOLDER, dtype=torch.bfloat16)
     model.save_pretrained(tmp_path)
     assert load(tmp_path).dtype == torch.bfloat16

@@ -61,7 +61,7 @@ def as_llama(decoder: Decoder) -> LlamaForCausalLM:
 
 
 @torch.no_grad()
-def test_reader_is_a_llama_on_text(decoder: Decoder) -> None:
+def test_decoder_equals_llama_on_text(decoder: Decoder) -> None:
     llama, ids = as_llama(decoder), torch.randint(3, 60, (2, 17))
     wanted = llama.model(ids, use_cache=False).last_hidden_state
     assert torch.equal(decoder(ids, use_cache=False).last_hidden_state, wanted)
@@ -73,7 +73,7 @@ def test_reader_is_a_llama_on_text(decoder: Decoder) -> None:
 
 
 @torch.no_grad()
-def test_cache_changes_nothing(decoder: Decoder) -> None:
+def test_decoder_cache_changes_nothing(decoder: Decoder) -> None:
     ids = torch.randint(3, 60, (2, 12))
     whole = decoder(ids, use_cache=False).last_hidden_state
     first = decoder(ids[:, :9], use_cache=True)
@@ -82,7 +82,7 @@ def test_cache_changes_nothing(decoder: Decoder) -> None:
 
 
 @torch.no_grad()
-def test_packed_questions_equal_separate_ones(decoder: Decoder) -> None:
+def test_decoder_packed_questions_equal_separate_ones(decoder: Decoder) -> None:
     """A prefix and two questions behind it, each blind to the other: a 4D bool mask and restarting positions."""
     prefix, one, two = torch.randn(1, 6, WIDTH), torch.randn(1, 4, WIDTH), torch.randn(1, 3, WIDTH)
     packed = torch.cat([prefix, one, two], dim=1)
@@ -101,7 +101,7 @@ def test_packed_questions_equal_separate_ones(decoder: Decoder) -> None:
 
 
 @torch.no_grad()
-def test_padded_row_beyond_the_trained_length_equals_the_row_alone() -> None:
+def test_decoder_padded_row_beyond_the_trained_length_equals_the_row_alone() -> None:
     config = IxcTextConfig(**SHARED, plora_r=4, plora_qkv_r=2, max_position_embeddings=8)
     config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 1.0}
     decoder, ids = Decoder(config).eval(), torch.randint(3, 60, (2, 20))
@@ -125,7 +125,7 @@ def eyes() -> tuple[VisionTower, CLIPVisionModel]:
 
 
 @torch.no_grad()
-def test_eyes_are_clip(eyes: tuple[VisionTower, CLIPVisionModel]) -> None:
+def test_vision_tower_equals_clip(eyes: tuple[VisionTower, CLIPVisionModel]) -> None:
     tower, clip = eyes
     pixels = torch.randn(2, 3, 336, 336)
     wanted = clip(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
@@ -134,7 +134,7 @@ def test_eyes_are_clip(eyes: tuple[VisionTower, CLIPVisionModel]) -> None:
 
 
 @torch.no_grad()
-def test_window_takes_its_positions_from_the_tile(eyes: tuple[VisionTower, CLIPVisionModel]) -> None:
+def test_vision_tower_window_takes_its_positions_from_the_tile(eyes: tuple[VisionTower, CLIPVisionModel]) -> None:
     tower, _ = eyes
     pixels = torch.randn(2, 3, 336, 336)
     everything = torch.arange(576).expand(2, -1)

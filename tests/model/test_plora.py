@@ -21,7 +21,7 @@ def layer(dropout: float = 0.0) -> PLoRALinear:
     return plora
 
 
-def test_formula_and_mask() -> None:
+def test_plora_formula_and_mask() -> None:
     plora, x = layer(), torch.randn(2, 4, 6)
     base = x @ plora.base.weight.T
     addition = 2.0 * x @ plora.Plora_A.weight.T @ plora.Plora_B.weight.T
@@ -29,7 +29,7 @@ def test_formula_and_mask() -> None:
     assert torch.equal(plora(x, MASK)[~MASK], plora(x, None)[~MASK])
 
 
-def test_dropout_is_on_the_addition_in_training_only() -> None:
+def test_plora_dropout_is_on_the_addition_in_training_only() -> None:
     plora, x = layer(dropout=0.5), torch.randn(2, 4, 6)
     assert not torch.equal(plora(x, MASK)[MASK], plora(x, MASK)[MASK])
     assert torch.equal(plora(x, MASK)[~MASK], plora(x, None)[~MASK])
@@ -37,21 +37,21 @@ def test_dropout_is_on_the_addition_in_training_only() -> None:
     assert torch.equal(plora(x, MASK), plora(x, MASK))
 
 
-def test_text_batch_has_zero_gradients_not_none() -> None:
+def test_plora_text_batch_has_zero_gradients_not_none() -> None:
     plora = layer()
     plora(torch.randn(2, 4, 6), torch.zeros_like(MASK)).sum().backward()
     assert plora.Plora_A.weight.grad is not None
     assert plora.Plora_B.weight.grad.abs().max() == 0
 
 
-def test_fresh_plora_changes_nothing() -> None:
+def test_plora_of_fresh_weights_changes_nothing() -> None:
     decoder = Decoder(IxcTextConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
                                     num_key_value_heads=2, vocab_size=20, plora_r=4, plora_qkv_r=2))  # fmt: skip
     assert all(value.abs().max() == 0 for key, value in decoder.named_parameters() if "Plora_B" in key)
     assert all(value.abs().max() > 0 for key, value in decoder.named_parameters() if "Plora_A" in key)
 
 
-def test_published_ranks() -> None:
+def test_plora_published_ranks() -> None:
     with torch.device("meta"):
         decoder = Decoder(IxcTextConfig(num_hidden_layers=1))
     attention, feed_forward = decoder.layers[0].attention, decoder.layers[0].feed_forward
@@ -84,7 +84,7 @@ def swap_linears(module: nn.Module) -> int:
 
 
 @torch.no_grad()
-def test_swapping_every_linear_keeps_the_addition() -> None:
+def test_plora_addition_survives_swapping_every_linear() -> None:
     model: IxcForConditionalGeneration = load(FOLDER).eval()
     given = inputs(INFERENCE["square_1x1"])
     wanted = model(**given).logits
@@ -93,7 +93,7 @@ def test_swapping_every_linear_keeps_the_addition() -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_spans_and_a_mask_learn_the_same(frozen: bool) -> None:
+def test_plora_spans_and_a_mask_learn_the_same(frozen: bool) -> None:
     plora = layer()
     plora.base.requires_grad_(not frozen)
     x, spans = torch.randn(2, 9, 6, requires_grad=True), ((1, 4), (6, 8))

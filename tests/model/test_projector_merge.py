@@ -8,7 +8,7 @@ from ixc.model.projector_merge import MERGE
 
 
 @pytest.mark.parametrize("name", sorted(MERGE))
-def test_gradients_reach_every_patch(name: str) -> None:
+def test_projector_merge_gradients_reach_every_patch(name: str) -> None:
     # 8 x 8 patches, a width of 96: the shape at which the backward pass of GroupNorm read a null pointer
     config = IxcVisionConfig(hidden_size=96, intermediate_size=96, num_attention_heads=4, image_size=112)
     merge = MERGE[name](config)

@@ -26,7 +26,7 @@ def linear(bits: int, weight: torch.Tensor, group: int = 32) -> QuantizedLinear:
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_weights_are_off_by_half_a_step_at_most(bits: int) -> None:
+def test_quantize_weight_is_off_by_half_a_step_at_most(bits: int) -> None:
     weight = torch.randn(48, 96, generator=torch.Generator().manual_seed(1))
     found = linear(bits, weight)
     steps = found.scale.float().repeat_interleave(found.group_size, dim=1)
@@ -45,7 +45,7 @@ def rounded(x: torch.Tensor, bits: int, group: int) -> torch.Tensor:
 @pytest.mark.skipif(ops.library() is None, reason="no C compiler")
 @pytest.mark.parametrize("group", [32, 64, 128])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_kernels_multiply_what_is_stored(bits: int, group: int) -> None:
+def test_quantized_linear_multiplies_what_is_stored(bits: int, group: int) -> None:
     draw = torch.Generator().manual_seed(2)
     found = linear(bits, torch.randn(150, 384, generator=draw), group)  # more rows than two strips
     for rows in (1, 2, 3, 4, 9):
@@ -57,7 +57,7 @@ def test_kernels_multiply_what_is_stored(bits: int, group: int) -> None:
 
 @pytest.mark.skipif(ops.library() is None, reason="no C compiler")
 @pytest.mark.parametrize("bits", [8, 4])
-def test_no_sum_overflows(bits: int) -> None:
+def test_quantized_linear_sum_does_not_overflow(bits: int) -> None:
     weight = torch.ones(2, 8192) * torch.tensor([[1.0], [-1.0]])
     weight[:, ::128] = 0.0  # so that a group of 4 bits has two ends, and nearly all weights the upper or the lower one
     found = linear(bits, weight, 128)
@@ -69,7 +69,7 @@ def test_no_sum_overflows(bits: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(ops.library() is None, reason="no C compiler")
 @pytest.mark.parametrize("bits", [8, 4])
-def test_machines_without_avx2_compute_the_same(bits: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_quantized_linear_without_avx2_is_the_same(bits: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(3)
     found, x = linear(bits, torch.randn(70, 256, generator=draw)), torch.randn(7, 256, generator=draw)
     expected = found(x)
@@ -86,7 +86,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return quantize(EMBEDDED, tmp_path_factory.mktemp("small") / "int4", bits=4)
 
 
-def test_a_small_folder_loads_like_any_other_and_round_trips(small: Path, tmp_path: Path) -> None:
+def test_load_quantized_folder_and_save_it_again(small: Path, tmp_path: Path) -> None:
     assert foreign_files(small) == set()
     engine = load(small, device="cpu")
     assert engine.model.model.language_model.layers[0].attention.wo.base.bits == 4
@@ -99,7 +99,7 @@ def test_a_small_folder_loads_like_any_other_and_round_trips(small: Path, tmp_pa
         assert torch.equal(value, state[name]), name
 
 
-def test_small_weights_are_not_quantized_again(small: Path, tmp_path: Path) -> None:
+def test_quantize_refuses_quantized_weights(small: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="4 bits already"):
         quantize(small, tmp_path / "x", bits=8)
     with pytest.raises(UsageError, match="8 or 4"):
@@ -107,7 +107,7 @@ def test_small_weights_are_not_quantized_again(small: Path, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
-def test_broken_and_foreign_folders_get_one_line(small: Path, tmp_path: Path) -> None:
+def test_load_broken_quantized_folder_is_one_line(small: Path, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(small, folder)
     weights = load_file(folder / "model.safetensors")

@@ -18,7 +18,7 @@ def model() -> IxcForConditionalGeneration:
     return load(FOLDER).eval()
 
 
-def test_loss_does_not_depend_on_the_logits_kept(model: IxcForConditionalGeneration) -> None:
+def test_modeling_loss_does_not_depend_on_the_logits_kept(model: IxcForConditionalGeneration) -> None:
     with torch.no_grad():
         every = model(**inputs(CASE), labels=LABELS)
         last = model(**inputs(CASE), labels=LABELS, logits_to_keep=1)
@@ -29,19 +29,19 @@ def test_loss_does_not_depend_on_the_logits_kept(model: IxcForConditionalGenerat
     assert every.logits.dtype == torch.float32
 
 
-def test_loss_over_an_accumulated_batch(model: IxcForConditionalGeneration) -> None:
+def test_modeling_loss_over_an_accumulated_batch(model: IxcForConditionalGeneration) -> None:
     with torch.no_grad():
         mean = model(**inputs(CASE), labels=LABELS, logits_to_keep=1).loss
         part = model(**inputs(CASE), labels=LABELS, logits_to_keep=1, num_items_in_batch=70).loss
     assert part.item() == pytest.approx(mean.item() * CASE["num_label_tokens"] / 70, rel=1e-6)
 
 
-def test_no_label_is_an_error(model: IxcForConditionalGeneration) -> None:
+def test_modeling_without_labels_is_an_error(model: IxcForConditionalGeneration) -> None:
     with pytest.raises(DataError, match="none of the 478 labels"):
         model(**inputs(CASE), labels=torch.full_like(LABELS, -100))
 
 
-def test_checkpointing_gives_the_same_gradients(model: IxcForConditionalGeneration) -> None:
+def test_enable_activation_checkpointing_gives_the_same_gradients(model: IxcForConditionalGeneration) -> None:
     def gradients() -> list[torch.Tensor]:
         model.zero_grad()
         model(**inputs(CASE), labels=LABELS, logits_to_keep=1, use_cache=False).loss.backward()
@@ -61,7 +61,7 @@ def test_checkpointing_gives_the_same_gradients(model: IxcForConditionalGenerati
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft asks for the old name
-def test_lora_of_peft(model: IxcForConditionalGeneration) -> None:
+def test_modeling_lora_of_peft(model: IxcForConditionalGeneration) -> None:
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, target_modules=r"model\.language_model\..*\.base", modules_to_save=["vision_proj"])
     with torch.no_grad():

@@ -107,7 +107,7 @@ def test_run_resumes_after_a_kill_in_every_stage(
 
 
 @pytest.mark.parametrize("stage", ["layout_lm", "character_pretrain"])
-def test_stage_resumes_after_two_kills(stage: str, tmp_path: Path) -> None:
+def test_pipeline_stage_resumes_after_two_kills(stage: str, tmp_path: Path) -> None:
     """The same state and the same lines, whatever was done between the last state and the kill."""
     plan = read_recipe(TINY)
     options = {"layout_lm": plan.layout_lm, "character_pretrain": replace(plan.character_pretrain, steps=5)}

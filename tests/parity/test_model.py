@@ -59,7 +59,7 @@ def test_image_features(model: IxcForConditionalGeneration, name: str) -> None:
 
 
 @torch.no_grad()
-def test_batch_of_images(model: IxcForConditionalGeneration) -> None:
+def test_image_features_of_a_batch(model: IxcForConditionalGeneration) -> None:
     case = RECORD["vit_batch"]
     grids = torch.tensor([[1, 2], [2, 1], [1, 1]])
     pixels = torch.cat([tiles({"processed": path}) for path in case["images"]])
@@ -71,7 +71,7 @@ def test_batch_of_images(model: IxcForConditionalGeneration) -> None:
 
 @CASES
 @torch.no_grad()
-def test_prefill(model: IxcForConditionalGeneration, name: str) -> None:
+def test_modeling_prefill_logits(model: IxcForConditionalGeneration, name: str) -> None:
     found = model(**inputs(INFERENCE[name]), output_hidden_states=True)
     for i, hidden in enumerate(found.hidden_states):
         assert_close(hidden[0, TENSORS[f"{name}.hidden_positions"]], TENSORS[f"{name}.hidden_{i}"])
@@ -80,7 +80,7 @@ def test_prefill(model: IxcForConditionalGeneration, name: str) -> None:
 
 
 @CASES
-def test_greedy_tokens(model: IxcForConditionalGeneration, name: str) -> None:
+def test_generation_greedy_tokens(model: IxcForConditionalGeneration, name: str) -> None:
     given = inputs(INFERENCE[name])
     found = model.generate(
         **given, max_new_tokens=NEW_TOKENS, do_sample=False, return_dict_in_generate=True, output_logits=True
@@ -91,7 +91,9 @@ def test_greedy_tokens(model: IxcForConditionalGeneration, name: str) -> None:
 
 @CASES
 @pytest.mark.parametrize("penalty", [1.005, 1.3])
-def test_repetition_penalty(model: IxcForConditionalGeneration, name: str, penalty: float) -> None:
+def test_answer_repetition_penalty_equals_the_golden(
+    model: IxcForConditionalGeneration, name: str, penalty: float
+) -> None:
     case = INFERENCE[name]
     if case.get("images"):  # the history is a dummy <s> and the answer (spec i)
         wanted = {"logits_processor": [AnswerRepetitionPenalty(penalty, prompt_length=case["seq_len"])]}
@@ -101,13 +103,13 @@ def test_repetition_penalty(model: IxcForConditionalGeneration, name: str, penal
 
 
 @pytest.mark.parametrize("name", ["land_1x2", "multi_image", "text_only"])
-def test_beams(model: IxcForConditionalGeneration, name: str) -> None:
+def test_generation_beams(model: IxcForConditionalGeneration, name: str) -> None:
     # Informational in the goldens (transformers 4.33), and equal nevertheless.
     assert answer(model, INFERENCE[name], num_beams=3) == INFERENCE[name]["beam3_tokens"]
 
 
 @torch.no_grad()
-def test_dynamic_ntk() -> None:
+def test_rope_dynamic_ntk_equals_the_golden() -> None:
     case = RECORD["ntk_cases"][0]
     model = load(FOLDER)
     model.model.language_model.config.max_position_embeddings = case["config_override"]["max_position_embeddings"]
@@ -119,7 +121,7 @@ def test_dynamic_ntk() -> None:
 @pytest.mark.parametrize(
     "case", json.loads((REFERENCE / "rope.json").read_text())["cases"], ids=lambda case: str(case["seq_len"])
 )
-def test_rotary_tables(case: dict[str, Any]) -> None:
+def test_rope_rotary_tables(case: dict[str, Any]) -> None:
     config = IxcTextConfig(
         head_dim=case["dim"],
         max_position_embeddings=case["max_position_embeddings"],
@@ -137,7 +139,7 @@ def test_rotary_tables(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", RECORD["training_cases"], ids=lambda case: case["name"])
-def test_loss_and_gradients(case: dict[str, Any]) -> None:
+def test_modeling_loss_and_gradients(case: dict[str, Any]) -> None:
     name, model = case["name"], load(FOLDER).eval()
     labels = TENSORS[f"{name}.labels"].long()[None]
     loss = model(**inputs(case), labels=labels, logits_to_keep=1).loss
@@ -157,7 +159,7 @@ def test_loss_and_gradients(case: dict[str, Any]) -> None:
             assert_close(gradients[key.removeprefix(f"{name}.grad.")], wanted, tolerance=1e-3)
 
 
-def test_published_keys_and_shapes() -> None:
+def test_modeling_published_keys_and_shapes() -> None:
     wanted = json.loads((REFERENCE / "checkpoint_keys.json").read_text())
     with torch.device("meta"):
         model = IxcForConditionalGeneration(IxcConfig())

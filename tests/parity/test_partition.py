@@ -30,6 +30,6 @@ def test_partition(case: dict) -> None:
     assert num_image_tokens(part.grid_h, part.grid_w) == case["num_tokens"]
 
 
-def test_the_goldens_hold_the_sizes_integers_get_wrong() -> None:
+def test_partition_goldens_hold_the_sizes_integers_get_wrong() -> None:
     """Trap 7: without these cases, integer arithmetic would pass."""
     assert sum(case["float_sensitive"] == "height" for case in CASES) > 20

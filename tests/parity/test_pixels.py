@@ -36,7 +36,7 @@ def canvas_of(case: dict) -> np.ndarray:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
-def test_canvas_is_bit_equal(case: dict, tensors: dict[str, np.ndarray]) -> None:
+def test_resize_to_canvas_is_bit_equal(case: dict, tensors: dict[str, np.ndarray]) -> None:
     canvas = canvas_of(case)
     assert canvas.shape == (case["out_height"], case["out_width"], 3)
     stride = case["stride"]
@@ -45,7 +45,7 @@ def test_canvas_is_bit_equal(case: dict, tensors: dict[str, np.ndarray]) -> None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
-def test_normalised_and_overview(case: dict, tensors: dict[str, np.ndarray]) -> None:
+def test_image_features_normalised_and_overview(case: dict, tensors: dict[str, np.ndarray]) -> None:
     """Written out here on its own, so that the model's overview has something independent to be compared with."""
     pixels = torch.from_numpy(canvas_of(case)).permute(2, 0, 1) / 255
     pixels = (pixels - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
@@ -58,7 +58,7 @@ def test_normalised_and_overview(case: dict, tensors: dict[str, np.ndarray]) -> 
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
-def test_processor_gives_the_same_pixels(case: dict) -> None:
+def test_image_processing_gives_the_same_pixels(case: dict) -> None:
     """The whole way, from the file through `open_image`, put back together to a canvas."""
     path = GOLDENS / case["image"]
     image = Image.open(path).convert("RGB") if case["mode"] == "RGBA" else open_image(path)
@@ -68,5 +68,5 @@ def test_processor_gives_the_same_pixels(case: dict) -> None:
     assert hashlib.sha256(canvas.numpy().tobytes()).hexdigest() == case["sha256_rgb"]
 
 
-def test_ten_cases_came_with_normalised_values(tensors: dict[str, np.ndarray]) -> None:
+def test_image_processing_goldens_have_ten_normalised_cases(tensors: dict[str, np.ndarray]) -> None:
     assert sum(key.endswith(".normalized_corner") for key in tensors) == 10

@@ -28,7 +28,7 @@ def words(batch) -> list[int]:
 
 
 @pytest.mark.parametrize("case", CHATS, ids=range(len(CHATS)))
-def test_the_original_chat(processor: IxcProcessor, case: dict) -> None:
+def test_chat_format_equals_the_original_chat(processor: IxcProcessor, case: dict) -> None:
     messages = chat_format.from_query(case["query"], history=[(q, a) for q, a in case["history"]])
     places = sum(isinstance(part, chat_format.Image) for message in messages for part in message.content)
     batch = processor.encode(messages, images=[PICTURE] * places, system=case["meta_instruction"], hd=1)
@@ -39,12 +39,12 @@ def test_the_original_chat(processor: IxcProcessor, case: dict) -> None:
     assert words(batch) == [token for segment in case["segments"] for token in segment["ids"] or []]
 
 
-def test_the_meta_instruction() -> None:
+def test_meta_instruction_is_the_originals() -> None:
     assert chat_format.META_INSTRUCTION in {case["meta_instruction"] for case in CHATS}
 
 
 @pytest.mark.parametrize("case", BENCHMARKS, ids=lambda case: case["dataset"])
-def test_vlmevalkit(processor: IxcProcessor, case: dict) -> None:
+def test_chat_format_equals_vlmevalkit(processor: IxcProcessor, case: dict) -> None:
     """[BOS] + image + prompt without BOS; the question as content gives the ids of one raw string."""
     question = case["line"]["question"].split("Please answer")[0].rstrip()
     before, _, after = case["final_prompt"].partition(question)

@@ -14,13 +14,13 @@ GOLDENS = Path(__file__).parents[1] / "goldens" / "tokenizer"
 MODEL = GOLDENS / "internlm2-tokenizer.model"
 
 
-def test_every_frozen_encoding(published_tokenizer: IxcTokenizer) -> None:
+def test_tokenization_equals_the_frozen_encodings(published_tokenizer: IxcTokenizer) -> None:
     cases = json.loads((GOLDENS / "encodings.json").read_text())
     assert [c["text"] for c in cases if raw_ids(published_tokenizer, c["text"]) != c["ids"]] == []
     assert [c["text"] for c in cases if published_tokenizer.decode(c["ids"]) != c["decoded"]] == []
 
 
-def test_the_saved_tokenizer_is_the_same(published_tokenizer: IxcTokenizer, tmp_path: Path) -> None:
+def test_tokenization_saved_tokenizer_is_the_same(published_tokenizer: IxcTokenizer, tmp_path: Path) -> None:
     published_tokenizer.save_pretrained(tmp_path)
     again = IxcTokenizer.from_pretrained(tmp_path)
     cases = json.loads((GOLDENS / "encodings.json").read_text())
@@ -34,7 +34,7 @@ TAGGED = st.lists(st.sampled_from(["[UNUSED_TOKEN_145]", "[UNUSED_TOKEN_14", "</
 
 @settings(deadline=None, max_examples=300)
 @given(text=st.one_of(st.text(max_size=60), ODD, TAGGED.map("".join), st.integers(1, 90).map(lambda n: " " * n)))
-def test_any_text_as_sentencepiece_has_it(published_tokenizer: IxcTokenizer, text: str) -> None:
+def test_raw_ids_equal_sentencepiece(published_tokenizer: IxcTokenizer, text: str) -> None:
     sentencepiece = pytest.importorskip("sentencepiece")
     oracle = _oracle(sentencepiece)
     ids = oracle.encode(text)

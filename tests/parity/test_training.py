@@ -65,7 +65,7 @@ def step(encoded: Sequence[Encoded], *, chunk: int = 1024) -> tuple[float, dict[
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case["name"] for case in CASES])
-def test_loss_and_gradients_of_the_goldens(encoded: list[Encoded], number: int) -> None:
+def test_loss_module_gives_the_golden_gradients(encoded: list[Encoded], number: int) -> None:
     case, one = CASES[number], encoded[number]
     name = case["name"]
     assert one.text.num_labels == case["num_label_tokens"]
@@ -83,7 +83,7 @@ def test_loss_and_gradients_of_the_goldens(encoded: list[Encoded], number: int) 
             assert_close(gradients[key.removeprefix(f"{name}.grad.")], wanted, tolerance=1e-3)
 
 
-def test_a_pack_of_eight_is_the_mean_of_eight_steps(encoded: list[Encoded]) -> None:
+def test_loss_module_pack_of_eight_is_the_mean_of_eight_steps(encoded: list[Encoded]) -> None:
     """Equally many labels each: the plain mean; else weighted by labels, as one long batch would have it."""
     uneven = [*encoded, *encoded[2:] * 5]  # two with pictures, six of text
     even = [with_labels(one, 7) for one in uneven]

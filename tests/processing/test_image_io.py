@@ -184,7 +184,7 @@ def test_open_image_sideways_orientation_in_xmp_is_ignored() -> None:
         assert read_size(data) == open_image(data).size == scene().size
 
 
-def test_large_jpegs_are_decoded_at_half_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_image_decodes_large_jpegs_at_half_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(scene().resize((200, 100)), "JPEG")
     monkeypatch.setattr(image_io, "HALVED_ABOVE", 10_000)
     assert read_size(data) == open_image(data).size == (100, 50)
@@ -194,7 +194,7 @@ def test_large_jpegs_are_decoded_at_half_their_size(monkeypatch: pytest.MonkeyPa
         open_image(data, max_pixels=10_000)
 
 
-def test_large_pictures_go_through_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_rgb_converts_large_pictures_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     from ixc.processing import canvas, color
 
     names = ("grey 16 tiff, white is 0", "png alpha", "adobe rgb", "cmyk profile", "grey 16 png, one clear")
@@ -208,11 +208,11 @@ def test_large_pictures_go_through_in_strips(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("profile", [b"no profile", b"\0" * 200])
-def test_damaged_profiles_change_nothing(profile: bytes) -> None:
+def test_open_image_damaged_profile_changes_nothing(profile: bytes) -> None:
     assert open_image(encoded(scene(), "PNG", icc_profile=profile)).tobytes() == scene().tobytes()
 
 
-def test_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_image_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
     path = tmp_path / "photo.heic"
     heif.from_pillow(stored(6)).save(path, quality=-1, exif=exif(6))
@@ -251,7 +251,7 @@ def test_open_image_names_what_a_refused_file_is(data: bytes, words: str) -> Non
         assert "\n" not in str(caught.value)
 
 
-def test_jpegs_of_twelve_bits_are_named() -> None:
+def test_open_image_names_a_jpeg_of_twelve_bits() -> None:
     data = bytearray(encoded(scene(), "JPEG"))
     data[data.index(b"\xff\xc0") + 4] = 12
     with pytest.raises(ImageError, match="a JPEG of 12 bits a sample, 8 are read"):

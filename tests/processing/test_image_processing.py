@@ -77,24 +77,24 @@ def pixel(image: Image.Image) -> tuple[int, ...]:
         ("F", 65_535.0, (255, 255, 255)),
     ],
 )
-def test_every_mode_becomes_rgb(mode: str, value: object, expected: tuple[int, ...]) -> None:
+def test_to_rgb_of_every_mode(mode: str, value: object, expected: tuple[int, ...]) -> None:
     assert pixel(Image.new(mode, (2, 2), value)) == expected  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "CMYK", "YCbCr", "HSV"])
-def test_without_transparency_nothing_differs_from_the_original(mode: str) -> None:
+def test_to_rgb_without_transparency_equals_the_original(mode: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     image = Image.fromarray(noise).convert(mode)
     np.testing.assert_array_equal(np.asarray(to_rgb(image)), np.asarray(image.convert("RGB")))
 
 
-def test_opaque_alpha_changes_nothing() -> None:
+def test_to_rgb_opaque_alpha_changes_nothing() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
     noise[:, :, 3] = 255
     np.testing.assert_array_equal(np.asarray(to_rgb(Image.fromarray(noise))), noise[:, :, :3])
 
 
-def test_palette_with_transparency_is_laid_on_white() -> None:
+def test_to_rgb_lays_a_transparent_palette_on_white() -> None:
     image = Image.new("P", (2, 2), 0)
     image.putpalette([0, 0, 0, 255, 0, 0])
     image.putpixel((1, 1), 1)
@@ -103,7 +103,7 @@ def test_palette_with_transparency_is_laid_on_white() -> None:
 
 
 @pytest.mark.parametrize(("mode", "colour"), [("RGB", (10, 20, 30)), ("L", 10), ("I;16", 1000)])
-def test_a_transparent_colour_is_laid_on_white(mode: str, colour: int | tuple[int, ...]) -> None:
+def test_to_rgb_lays_a_transparent_colour_on_white(mode: str, colour: int | tuple[int, ...]) -> None:
     image = Image.new(mode, (2, 2), colour)
     if mode == "I;16":
         image.info["transparency"] = colour
@@ -113,13 +113,13 @@ def test_a_transparent_colour_is_laid_on_white(mode: str, colour: int | tuple[in
 
 
 @pytest.mark.parametrize(("value", "numbers"), [(70_000.0, "70000"), (-1.0, "-1"), (float("nan"), "nan")])
-def test_greys_out_of_range_are_refused(value: float, numbers: str) -> None:
+def test_to_rgb_refuses_greys_out_of_range(value: float, numbers: str) -> None:
     with pytest.raises(ImageError, match=rf"{numbers}.*65,535"):
         to_rgb(Image.new("F", (2, 2), value))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honoured(orientation: int) -> None:
+def test_open_image_honours_exif_orientation(orientation: int) -> None:
     """Every orientation of the same scene comes out upright: red top left, blue bottom right."""
     upright = Image.new("RGB", (16, 24))
     upright.paste(RED, (0, 0, 8, 8))
@@ -132,7 +132,7 @@ def test_exif_orientation_is_honoured(orientation: int) -> None:
     np.testing.assert_array_equal(np.asarray(rgb), np.asarray(upright))
 
 
-def test_unreadable_exif_counts_as_none() -> None:
+def test_open_image_unreadable_exif_counts_as_none() -> None:
     image = Image.new("RGB", (4, 2), RED)
     image.info["exif"] = b"Exif\x00\x00II*\x00\xff\xff\xff\xff"
     assert to_rgb(image).size == (4, 2)
@@ -141,7 +141,7 @@ def test_unreadable_exif_counts_as_none() -> None:
 # -- opening -------------------------------------------------------------------------------------------------------
 
 
-def test_path_bytes_and_file_are_the_same(tmp_path: Path) -> None:
+def test_open_image_path_bytes_and_file_agree(tmp_path: Path) -> None:
     data = png(Image.new("RGB", (3, 2), RED))
     path = tmp_path / "red.png"
     path.write_bytes(data)
@@ -152,7 +152,7 @@ def test_path_bytes_and_file_are_the_same(tmp_path: Path) -> None:
         assert not file.closed
 
 
-def test_of_an_animation_the_first_picture() -> None:
+def test_open_image_takes_the_first_picture_of_an_animation() -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, (0, 0, 255))]
     assert open_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])).getpixel((0, 0)) == RED
 
@@ -173,7 +173,7 @@ def test_of_an_animation_the_first_picture() -> None:
     ],
     ids=["missing", "empty", "pdf", "long side", "too many", "bomb", "no pixels", "size 0", "cut png", "cut jpeg"],
 )
-def test_refusals_are_one_line(source: str | bytes, words: list[str]) -> None:
+def test_open_image_refusals_are_one_line(source: str | bytes, words: list[str]) -> None:
     with pytest.raises(ImageError) as caught:
         open_image(source)
     message = str(caught.value)
@@ -181,12 +181,12 @@ def test_refusals_are_one_line(source: str | bytes, words: list[str]) -> None:
     assert all(word in message for word in words), message
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
+def test_open_image_refuses_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot be opened"):
         open_image(tmp_path)
 
 
-def test_the_limit_is_read_from_the_header() -> None:
+def test_open_image_reads_the_size_limit_from_the_header() -> None:
     """The pixels of this file are missing, so decoding would fail otherwise."""
     with pytest.raises(ImageError, match=r"100 x 100 = 10,000 px, at most 9,999"):
         open_image(claimed_png(100, 100), max_pixels=9_999)
@@ -199,7 +199,7 @@ def test_the_limit_is_read_from_the_header() -> None:
 @given(
     st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "AVIF"]), st.integers(0, 400)
 )
-def test_damaged_files_never_crash(noise: bytes, kind: str, at: int) -> None:
+def test_open_image_damaged_files_never_crash(noise: bytes, kind: str, at: int) -> None:
     data = bytearray(encoded(Image.new("RGB", (20, 20), RED), kind))
     data[at : at + len(noise)] = noise
     with suppress(IxcError):
@@ -210,7 +210,7 @@ def test_damaged_files_never_crash(noise: bytes, kind: str, at: int) -> None:
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 6), st.sampled_from(sorted(RULES)))
-def test_the_picture_lies_on_white(width: int, height: int, hd: int, rule: str) -> None:
+def test_resize_to_canvas_pads_with_white(width: int, height: int, hd: int, rule: str) -> None:
     part = partition(width, height, hd=hd, rule=rule) if max(width, height) <= 336 * min(width, height) * hd else None
     if part is None:
         return
@@ -221,7 +221,7 @@ def test_the_picture_lies_on_white(width: int, height: int, hd: int, rule: str) 
     assert int((canvas == 255).sum()) == canvas.size - 3 * part.pixels_kept
 
 
-def test_native_leaves_the_pixels_alone() -> None:
+def test_resize_to_canvas_native_leaves_the_pixels_alone() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3), dtype=np.uint8)
     part = partition(300, 400, hd=4, rule="native")
     x0, y0, x1, y1 = part.picture_box
@@ -229,7 +229,7 @@ def test_native_leaves_the_pixels_alone() -> None:
     np.testing.assert_array_equal(canvas[y0:y1, x0:x1], noise)
 
 
-def test_a_partition_of_another_size_is_refused() -> None:
+def test_resize_to_canvas_refuses_a_partition_of_another_size() -> None:
     with pytest.raises(GeometryError, match=r"4 x 5 px.*5 x 4.*own size"):
         resize_to_canvas(Image.new("RGB", (4, 5)), partition=partition(5, 4, hd=1))
 
@@ -244,7 +244,7 @@ def test_tiles_are_row_major() -> None:
 # -- processor -----------------------------------------------------------------------------------------------------
 
 
-def test_output_of_two_images() -> None:
+def test_image_processing_of_two_images() -> None:
     batch = IxcImageProcessorPil(hd=4)([Image.new("RGB", (100, 100)), Image.new("RGB", (300, 100))])
     assert batch["pixel_values"].shape == (4 + 3, 3, TILE, TILE)
     assert batch["pixel_values"].dtype == torch.uint8
@@ -252,7 +252,7 @@ def test_output_of_two_images() -> None:
     assert batch["image_grids"].tolist() == [[2, 2], [1, 3]]
 
 
-def test_every_kind_of_image_gives_the_same() -> None:
+def test_image_processing_every_kind_of_image_gives_the_same() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
     processor = IxcImageProcessorPil(hd=1)
@@ -264,14 +264,14 @@ def test_every_kind_of_image_gives_the_same() -> None:
         torch.testing.assert_close(processor(kind)["pixel_values"], expected, rtol=0, atol=0)
 
 
-def test_grey_arrays_and_numpy_output() -> None:
+def test_image_processing_grey_arrays_and_numpy_output() -> None:
     processor = IxcImageProcessorPil(hd=1)
     flat, deep = (processor(np.zeros(shape, np.uint8), return_tensors="np") for shape in ((9, 9), (9, 9, 1)))
     assert isinstance(flat["pixel_values"], np.ndarray)
     np.testing.assert_array_equal(flat["pixel_values"], deep["pixel_values"])
 
 
-def test_options_are_saved_and_can_be_given_per_call(tmp_path: Path) -> None:
+def test_image_processing_options_are_saved_and_can_be_given_per_call(tmp_path: Path) -> None:
     IxcImageProcessorPil(hd=9, partition="fit").save_pretrained(tmp_path)
     processor = IxcImageProcessorPil.from_pretrained(tmp_path)
     assert (processor.hd, processor.partition) == (9, "fit")
@@ -283,7 +283,7 @@ def test_options_are_saved_and_can_be_given_per_call(tmp_path: Path) -> None:
     assert processor.hd == 9
 
 
-def test_counts_agree_with_the_output() -> None:
+def test_image_processing_counts_agree_with_the_output() -> None:
     processor = IxcImageProcessorPil(hd=55)
     assert processor.get_number_of_image_patches(2160, 3840) == 54
 
@@ -301,6 +301,6 @@ def test_counts_agree_with_the_output() -> None:
         (Image.new("RGB", (9, 9)), {"partition": "best"}, GeometryError, "'best'"),
     ],
 )
-def test_processor_refusals(images: object, options: dict, error: type[IxcError], words: str) -> None:
+def test_image_processing_refusals(images: object, options: dict, error: type[IxcError], words: str) -> None:
     with pytest.raises(error, match=words):
         IxcImageProcessorPil()(images, **options)

@@ -56,7 +56,7 @@ def test_page_tells_letters_that_are_not_drawn() -> None:
     assert Pdf(pages("", content=b"BT /F1 22 Tf 22 38 Td (Tromso) Tj ET")).page(1).warnings == ()
 
 
-def test_a_document_behind_other_bytes() -> None:
+def test_pdf_process_document_behind_other_bytes() -> None:
     assert PdfProcess(b"x" * 2000 + b"\n" + pages("", "")).pages == 2
 
 

@@ -48,7 +48,7 @@ def published(published_tokenizer: IxcTokenizer) -> IxcProcessor:
     return IxcProcessor(IxcImageProcessorPil(), published_tokenizer)
 
 
-def test_one_conversation(processor: IxcProcessor) -> None:
+def test_encode_one_conversation(processor: IxcProcessor) -> None:
     batch = processor.encode(ASK, images=[WIDE], hd=2)
     ids = batch["input_ids"][0].tolist()
     size = num_image_tokens(1, 2)
@@ -62,7 +62,7 @@ def test_one_conversation(processor: IxcProcessor) -> None:
     assert batch["image_grids"].tolist() == [[1, 2]]
 
 
-def test_a_batch_is_padded_on_the_left(processor: IxcProcessor) -> None:
+def test_encode_pads_a_batch_on_the_left(processor: IxcProcessor) -> None:
     short = [{"role": "user", "content": "Hi"}]
     batch = processor.encode([short, ASK], images=[TALL], hd=3)
     alone = processor.encode(short)
@@ -76,7 +76,7 @@ def test_a_batch_is_padded_on_the_left(processor: IxcProcessor) -> None:
     assert [len(row) for row in free["input_ids"]] == [own, length]
 
 
-def test_several_images_keep_their_order(processor: IxcProcessor) -> None:
+def test_encode_several_images_keep_their_order(processor: IxcProcessor) -> None:
     message = Message("user", (chat_format.Image(), "and", chat_format.Image(WIDE), "?"))
     batch = processor.encode([message], images=[TALL], hd=3)
     assert batch["image_grids"].tolist() == [[3, 1], [1, 2]]
@@ -84,7 +84,7 @@ def test_several_images_keep_their_order(processor: IxcProcessor) -> None:
     assert batch["pixel_values"].shape[0] == 5
 
 
-def test_images_come_from_bytes_paths_and_data_addresses(processor: IxcProcessor, tmp_path: Path) -> None:
+def test_encode_takes_bytes_paths_and_data_urls(processor: IxcProcessor, tmp_path: Path) -> None:
     file = BytesIO()
     WIDE.save(file, "PNG")
     path = tmp_path / "wide.png"
@@ -97,7 +97,7 @@ def test_images_come_from_bytes_paths_and_data_addresses(processor: IxcProcessor
         processor.encode(ASK, images=["data:image/png;base64,?"])
 
 
-def test_an_address_is_opened_like_a_file(processor: IxcProcessor, tmp_path: Path) -> None:
+def test_encode_opens_an_address_like_a_file(processor: IxcProcessor, tmp_path: Path) -> None:
     """Alpha on white and the header's limits, whichever way a picture comes."""
     Image.new("RGBA", (20, 10), (255, 0, 0, 128)).save(tmp_path / "page.png")
     handler = partial(QuietHandler, directory=str(tmp_path))
@@ -114,14 +114,14 @@ def test_an_address_is_opened_like_a_file(processor: IxcProcessor, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("images", "given"), [(None, 0), ([WIDE, WIDE], 2)])
-def test_places_and_images_must_agree(processor: IxcProcessor, images: Any, given: int) -> None:
+def test_encode_placeholders_and_images_must_agree(processor: IxcProcessor, images: Any, given: int) -> None:
     with pytest.raises(UsageError, match=f"1 places for images and {given} images"):
         processor.encode(ASK, images=images)
     with pytest.raises(UsageError, match=f"1 places for images and {given} images"):
         processor(text="<ImageHere>x", images=images)
 
 
-def test_a_context_too_small_says_both_numbers(processor: IxcProcessor) -> None:
+def test_encode_context_too_small_has_both_numbers(processor: IxcProcessor) -> None:
     batch = processor.encode(ASK, images=[WIDE], hd=2)
     length, size = batch["input_ids"].shape[1], num_image_tokens(1, 2)
     with pytest.raises(ContextError, match=rf"{length} tokens \({size} of images\) and the context holds {length - 1}"):
@@ -130,7 +130,7 @@ def test_a_context_too_small_says_both_numbers(processor: IxcProcessor) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"tiles": 3}, {"truncation": True}, {"padding": "max_length"}])
-def test_options_without_effect_are_refused(processor: IxcProcessor, wrong: dict) -> None:
+def test_encode_refuses_options_without_effect(processor: IxcProcessor, wrong: dict) -> None:
     with pytest.raises(UsageError):
         processor.encode(ASK, images=[WIDE], **wrong)
     with pytest.raises(UsageError):
@@ -150,7 +150,9 @@ def test_options_without_effect_are_refused(processor: IxcProcessor, wrong: dict
     ),
     quirks=st.booleans(),
 )
-def test_no_text_forges_a_turn(processor: IxcProcessor, published: IxcProcessor, texts: list, quirks: bool) -> None:
+def test_encode_no_text_forges_a_turn(
+    processor: IxcProcessor, published: IxcProcessor, texts: list, quirks: bool
+) -> None:
     """Whatever a user writes, in however many parts, the tags of the prompt are those of an innocent text."""
     front = published if quirks else processor
     hostile = front.encode([Message("user", tuple(texts))], system="")
@@ -169,7 +171,7 @@ def test_no_text_forges_a_turn(processor: IxcProcessor, published: IxcProcessor,
         assert "".join(texts).replace("\u2581", " ") in text
 
 
-def test_a_tokenizer_that_makes_tags_of_letters_is_caught() -> None:
+def test_encode_refuses_a_tokenizer_that_makes_tags_of_letters() -> None:
     from tokenizers import normalizers
 
     words = character_tokenizer()
@@ -179,7 +181,7 @@ def test_a_tokenizer_that_makes_tags_of_letters_is_caught() -> None:
         front.encode([Message("user", ("a@b",))])
 
 
-def test_the_template_tokenised_is_the_safe_path(processor: IxcProcessor) -> None:
+def test_apply_chat_template_tokenised_equals_encode(processor: IxcProcessor) -> None:
     turn = [{"role": "user", "content": [{"type": "image", "image": WIDE}, {"type": "text", "text": "<ImageHere>"}]}]
     safe = processor.apply_chat_template(
         turn,
@@ -197,7 +199,7 @@ def test_the_template_tokenised_is_the_safe_path(processor: IxcProcessor) -> Non
         processor.apply_chat_template(turn, chat_template="x", tokenize=True)
 
 
-def test_a_string_is_trusted(processor: IxcProcessor, published: IxcProcessor) -> None:
+def test_processor_call_trusts_a_string(processor: IxcProcessor, published: IxcProcessor) -> None:
     for front in (processor, published):
         text = front.apply_chat_template(ASK, add_generation_prompt=True)
         raw = front(text=text, images=WIDE, return_tensors="pt", images_kwargs={"hd": 2}, return_mm_token_type_ids=True)
@@ -208,12 +210,12 @@ def test_a_string_is_trusted(processor: IxcProcessor, published: IxcProcessor) -
         processor()
 
 
-def test_bos_can_be_left_out(processor: IxcProcessor, published: IxcProcessor) -> None:
+def test_processor_call_without_bos(processor: IxcProcessor, published: IxcProcessor) -> None:
     for front in (processor, published):
         assert BOS not in front(text="a<ImageHere>b", images=[WIDE], add_special_tokens=False)["input_ids"][0]
 
 
-def test_quirks_of_bos(published: IxcProcessor, processor: IxcProcessor) -> None:
+def test_encode_segments_quirks_of_bos(published: IxcProcessor, processor: IxcProcessor) -> None:
     def places(front: IxcProcessor, text: str, images: list, **how: Any) -> int:
         prompt = chat_format.from_text(text)
         return (front.encode_segments([prompt], images=images, hd=1, **how)["input_ids"][0] == BOS).sum().item()
@@ -224,7 +226,7 @@ def test_quirks_of_bos(published: IxcProcessor, processor: IxcProcessor) -> None
     assert places(processor, "a<ImageHere>b", [WIDE]) == 1
 
 
-def test_training_without_quirks_trains_the_answers(processor: IxcProcessor) -> None:
+def test_encode_training_without_quirks_trains_the_answers(processor: IxcProcessor) -> None:
     talk = [*ASK, {"role": "assistant", "content": "Ann"}, {"role": "user", "content": "?"}]
     talk.append({"role": "assistant", "content": "Yes"})
     batch = processor.encode_training(talk, images=[WIDE], hd=2)
@@ -240,12 +242,12 @@ def test_training_without_quirks_trains_the_answers(processor: IxcProcessor) -> 
 
 
 @pytest.mark.parametrize("tail", [[END], [EOS], [END, 3, EOS, EOS], []])
-def test_an_answer_ends_with_its_turn(processor: IxcProcessor, tail: list[int]) -> None:
+def test_decode_answer_ends_with_the_turn(processor: IxcProcessor, tail: list[int]) -> None:
     ids = processor.tokenizer("Ann of X", add_special_tokens=False).input_ids
     assert processor.decode_answer(torch.tensor([*ids, *tail])) == "Ann of X"
 
 
-def test_the_pipelines_decoder_keeps_the_prompt(processor: IxcProcessor) -> None:
+def test_post_process_image_text_to_text_keeps_the_prompt(processor: IxcProcessor) -> None:
     prompt = processor.encode(ASK, images=[WIDE], hd=2)["input_ids"]
     answer = torch.tensor([[*processor.tokenizer("Ann").input_ids, END, EOS]])
     whole, start = (
@@ -254,7 +256,7 @@ def test_the_pipelines_decoder_keeps_the_prompt(processor: IxcProcessor) -> None
     assert whole.removeprefix(start) == "Ann"
 
 
-def test_what_serving_engines_ask(processor: IxcProcessor) -> None:
+def test_get_num_multimodal_tokens_equals_the_encoding(processor: IxcProcessor) -> None:
     asked = processor._get_num_multimodal_tokens([(20, 40), (60, 20)], hd=3)
     assert asked["num_image_tokens"] == [num_image_tokens(1, 2), num_image_tokens(3, 1)]
     assert asked["num_image_patches"] == [2, 3]
@@ -264,7 +266,7 @@ def test_what_serving_engines_ask(processor: IxcProcessor) -> None:
     assert "mm_token_type_ids" in processor.model_input_names
 
 
-def test_saved_and_loaded(processor: IxcProcessor, tmp_path: Path) -> None:
+def test_processor_saved_and_loaded(processor: IxcProcessor, tmp_path: Path) -> None:
     own = IxcProcessor(
         IxcImageProcessorPil(hd=3), character_tokenizer(), published_quirks=False, system="S", newline=False
     )
@@ -280,7 +282,7 @@ def test_saved_and_loaded(processor: IxcProcessor, tmp_path: Path) -> None:
     )
 
 
-def test_a_published_folder_loads_without_its_code(tmp_path: Path) -> None:
+def test_processor_of_a_published_folder_loads_without_its_code(tmp_path: Path) -> None:
     from transformers import AutoConfig
 
     AutoConfig.register(ToyConfig.model_type, ToyConfig, exist_ok=True)
@@ -304,7 +306,7 @@ def test_a_published_folder_loads_without_its_code(tmp_path: Path) -> None:
     assert type(AutoImageProcessor.from_pretrained(tmp_path / "native")) is IxcImageProcessorPil
 
 
-def test_the_pipeline_answers(tiny_folder: Path) -> None:
+def test_processor_in_a_pipeline_of_transformers(tiny_folder: Path) -> None:
     from transformers import pipeline
 
     import ixc  # noqa: F401  (registers)

@@ -34,7 +34,7 @@ def characters() -> PreTrainedTokenizerBase:
     return character_tokenizer()
 
 
-def test_the_vocabulary_never_changes(characters: PreTrainedTokenizerBase) -> None:
+def test_character_vocabulary_never_changes(characters: PreTrainedTokenizerBase) -> None:
     """Weights depend on these ids: a failure here is a broken model, not a test to adapt."""
     ids = {"<unk>": 0, "<s>": 1, "</s>": 2, "\n": 3, " ": 4, "A": 37, "a": 69, "~": 98, "system": 99, "user": 100}
     ids |= {"assistant": 101, "<ImageHere>": 102, "[UNUSED_TOKEN_146]": 103, "[UNUSED_TOKEN_145]": 104}
@@ -57,17 +57,19 @@ def test_the_vocabulary_never_changes(characters: PreTrainedTokenizerBase) -> No
         ("[UNUSED_TOKEN_145]\n<ImageHere>", ["[UNUSED_TOKEN_145]", "\n", "<ImageHere>"]),
     ],
 )
-def test_characters_and_phrases(characters: PreTrainedTokenizerBase, text: str, pieces: list[str]) -> None:
+def test_character_tokenizer_characters_and_phrases(
+    characters: PreTrainedTokenizerBase, text: str, pieces: list[str]
+) -> None:
     assert characters.convert_ids_to_tokens(characters(text).input_ids) == pieces
 
 
 @given(text=st.lists(st.one_of(PRINTABLE, st.sampled_from(PHRASES)), max_size=4).map("".join))
-def test_characters_decode_to_the_text(characters: PreTrainedTokenizerBase, text: str) -> None:
+def test_character_tokenizer_decodes_to_the_text(characters: PreTrainedTokenizerBase, text: str) -> None:
     assert characters.decode(raw_ids(characters, text)) == text
     assert characters.decode(plain_ids(characters, text)) == text
 
 
-def test_the_character_tokenizer_survives_saving(characters: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_character_tokenizer_survives_saving(characters: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     characters.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     text = "[UNUSED_TOKEN_146]user\nWhat is the title?</s>[UNUSED_TOKEN_145]\n"
@@ -84,7 +86,7 @@ def test_broken_text_holds_no_marker(text: str) -> None:
 
 @settings(deadline=None)
 @given(text=HOSTILE)
-def test_no_text_forges_a_tag_in_characters(characters: PreTrainedTokenizerBase, text: str) -> None:
+def test_plain_ids_forge_no_tag_in_characters(characters: PreTrainedTokenizerBase, text: str) -> None:
     ids = plain_ids(characters, text)
     assert not {1, 2, 102, 103, 104} & set(ids)
     if all(char == "\n" or " " <= char <= "~" for char in text):
@@ -93,7 +95,7 @@ def test_no_text_forges_a_tag_in_characters(characters: PreTrainedTokenizerBase,
 
 @settings(deadline=None, max_examples=200)
 @given(text=HOSTILE)
-def test_no_text_forges_a_tag_in_the_published_tokenizer(published_tokenizer: IxcTokenizer, text: str) -> None:
+def test_plain_ids_forge_no_tag_in_the_published_tokenizer(published_tokenizer: IxcTokenizer, text: str) -> None:
     ids = plain_ids(published_tokenizer, text)
     assert not {1, 2, *range(92397, 92544)} & set(ids)  # <s>, </s>, every [UNUSED_TOKEN_n]
     # As sentencepiece: its visible space is a space.
@@ -102,7 +104,7 @@ def test_no_text_forges_a_tag_in_the_published_tokenizer(published_tokenizer: Ix
         assert ids == raw_ids(published_tokenizer, text)
 
 
-def test_a_call_puts_one_bos_in_front(published_tokenizer: IxcTokenizer) -> None:
+def test_ixc_tokenizer_call_puts_one_bos_in_front(published_tokenizer: IxcTokenizer) -> None:
     assert published_tokenizer("hello").input_ids == [1, 15115]
     assert published_tokenizer("hello", add_special_tokens=False).input_ids == [15115]
     assert (published_tokenizer.pad_token_id, published_tokenizer.padding_side) == (2, "left")
@@ -125,7 +127,7 @@ def _message(*fields: tuple[int, bytes]) -> bytes:
         b"\xff" * 5,
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_sentencepiece_backend_refuses_other_files(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"tokenizer\.model"):

@@ -46,7 +46,7 @@ def example(interpreter: str, name: str, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_lmms_eval(engine_of_embedded: Engine) -> None:
+def test_lmms_eval_server_example(engine_of_embedded: Engine) -> None:
     picture = "examples/receipt.png"
     interpreter = python("lmms_eval")
     with running(engine_of_embedded, find_folder(None), name="nano") as server:
@@ -55,7 +55,7 @@ def test_lmms_eval(engine_of_embedded: Engine) -> None:
 
 
 @pytest.mark.slow
-def test_docling(engine_of_embedded: Engine) -> None:
+def test_docling_server_example(engine_of_embedded: Engine) -> None:
     picture = "examples/receipt.png"
     interpreter = python("docling")
     with running(engine_of_embedded, find_folder(None), name="nano") as server:

@@ -48,7 +48,7 @@ def question(page: Path, text: str, **changes: Any) -> Question:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("beams", [1, 3])
-def test_published_prompts_answer_as_the_local_model(
+def test_generate_published_prompts_answer_as_the_local_model(
     server: Running, engine: Engine, page: Path, name: str, beams: int
 ) -> None:
     asked = question(page, PUBLISHED[name], num_beams=beams)
@@ -56,7 +56,7 @@ def test_published_prompts_answer_as_the_local_model(
     assert endpoint.answer(there, asked) == own(engine, asked)
 
 
-def test_the_prompts_ids_are_the_published_ones(server: Running, engine: Engine, page: Path) -> None:
+def test_prepare_job_has_the_published_prompt_ids(server: Running, engine: Engine, page: Path) -> None:
     """Equal answers could be chance: the prompts are compared too."""
     seen: list[list[int]] = []
     real = engine.model.generate
@@ -76,7 +76,7 @@ def test_the_prompts_ids_are_the_published_ones(server: Running, engine: Engine,
     assert len({tuple(ids) for ids in seen}) == len(PUBLISHED)
 
 
-def test_every_beam_is_a_choice_and_the_usage_counts_them(server: Running, page: Path) -> None:
+def test_generate_every_beam_is_a_choice_and_counted(server: Running, page: Path) -> None:
     content = [image_part(data_url(page.read_bytes())), text_part()]
     status, found = server.ask(content, use_beam_search=True, n=3, max_tokens=5, temperature=0)
     assert status == 200
@@ -91,13 +91,13 @@ def test_every_beam_is_a_choice_and_the_usage_counts_them(server: Running, page:
     assert cut["choices"][0]["finish_reason"] == "stop"
 
 
-def test_one_beam_is_greedy(server: Running) -> None:
+def test_generate_one_beam_is_greedy(server: Running) -> None:
     greedy = server.ask("Title?", max_tokens=6)[1]["choices"][0]["message"]["content"]
     found = server.ask("Title?", max_tokens=6, use_beam_search=True)[1]["choices"]
     assert [choice["message"]["content"] for choice in found] == [greedy]
 
 
-def test_an_answer_begun_is_continued(server: Running, engine: Engine) -> None:
+def test_prepare_job_continues_a_begun_answer(server: Running, engine: Engine) -> None:
     said = [{"role": "user", "content": "Title?"}, {"role": "assistant", "content": "The "}]
     status, found, _ = server.call(
         "POST", "/v1/chat/completions",

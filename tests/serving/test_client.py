@@ -67,7 +67,7 @@ def create(client: Any, messages: Any, **options: Any) -> Any:
     return client.chat.completions.create(model="tiny", messages=messages, **options)
 
 
-def test_the_answer_and_the_usage_are_the_engines(
+def test_serve_answer_and_usage_are_the_engines(
     client: Any, engine: Engine, page: Path, messages: Any, kind: str
 ) -> None:
     own, found = engine.ask([page], QUESTION), create(client, messages)
@@ -80,7 +80,7 @@ def test_the_answer_and_the_usage_are_the_engines(
     assert found.choices[0].finish_reason in ("stop", "length")
 
 
-def test_streaming_gives_the_same_text(client: Any, messages: Any) -> None:
+def test_serve_streaming_gives_the_same_text(client: Any, messages: Any) -> None:
     whole = create(client, messages).choices[0]
     events = list(create(client, messages, stream=True, stream_options={"include_usage": True}))
     assert "".join(e.choices[0].delta.content or "" for e in events if e.choices) == whole.message.content
@@ -89,7 +89,7 @@ def test_streaming_gives_the_same_text(client: Any, messages: Any) -> None:
     assert events[-1].usage.prompt_tokens > 313  # those of one image
 
 
-def test_asynchronously_and_at_once(address: str, messages: Any, client: Any) -> None:
+def test_serve_concurrent_requests(address: str, messages: Any, client: Any) -> None:
     async def ask() -> list[str]:
         async with openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as own:
             calls = [create(own, messages), create(own, [{"role": "user", "content": "x"}]), create(own, messages)]
@@ -100,7 +100,7 @@ def test_asynchronously_and_at_once(address: str, messages: Any, client: Any) ->
     assert text_alone == create(client, [{"role": "user", "content": "x"}]).choices[0].message.content
 
 
-def test_several_images_and_turns(client: Any, engine: Engine, page: Path) -> None:
+def test_serve_several_images_and_turns(client: Any, engine: Engine, page: Path) -> None:
     image = image_part(data_url(page.read_bytes()))
     turns = [
         {"role": "user", "content": [image, image, text_part("What is it?")]},
@@ -114,7 +114,7 @@ def test_several_images_and_turns(client: Any, engine: Engine, page: Path) -> No
     assert create(client, [{"role": "system", "content": "Be short."}, *turns]).usage.prompt_tokens > own.prompt_tokens
 
 
-def test_a_later_turn_may_bring_its_own_image(client: Any, messages: Any) -> None:
+def test_serve_later_turn_with_its_own_image(client: Any, messages: Any) -> None:
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Yes?"}, *messages]
     first = create(client, messages).usage.prompt_tokens
     assert create(client, turns).usage.prompt_tokens > first > 300  # one image has at least 313 tokens
@@ -123,7 +123,7 @@ def test_a_later_turn_may_bring_its_own_image(client: Any, messages: Any) -> Non
 @pytest.mark.parametrize(
     "extra", [{"hd": 1, "partition": "fit"}, {"mm_processor_kwargs": {"hd": 1, "partition": "fit"}}]
 )
-def test_hd_and_partition_of_a_request(
+def test_serve_hd_and_partition_of_a_request(
     client: Any, engine: Engine, page: Path, messages: Any, extra: dict[str, Any]
 ) -> None:
     own = engine.ask([page], QUESTION, hd=1, partition="fit")
@@ -133,14 +133,14 @@ def test_hd_and_partition_of_a_request(
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_the_length(client: Any, messages: Any, name: str) -> None:
+def test_serve_max_tokens(client: Any, messages: Any, name: str) -> None:
     found = create(client, messages, **{name: 2})
     assert found.usage.completion_tokens <= 2
     if found.usage.completion_tokens == 2:
         assert found.choices[0].finish_reason == "length"
 
 
-def test_a_seed_repeats_a_drawn_answer(client: Any) -> None:
+def test_serve_seed_repeats_a_drawn_answer(client: Any) -> None:
     asked = [{"role": "user", "content": "x"}]
     first, second = (
         create(client, asked, temperature=1.5, top_p=0.95, seed=3).choices[0].message.content for _ in range(2)
@@ -150,12 +150,12 @@ def test_a_seed_repeats_a_drawn_answer(client: Any) -> None:
     assert len(drawn) > 1
 
 
-def test_temperature_zero_is_greedy(client: Any, messages: Any) -> None:
+def test_serve_temperature_zero_is_greedy(client: Any, messages: Any) -> None:
     greedy = create(client, messages).choices[0].message.content
     assert create(client, messages, temperature=0, top_p=0.5, seed=1).choices[0].message.content == greedy
 
 
-def test_stop(client: Any, messages: Any) -> None:
+def test_serve_stop(client: Any, messages: Any) -> None:
     whole = create(client, messages).choices[0].message.content
     assert len(whole) > 4, "the tiny model says too little for this test"
     stop = whole[3:5]
@@ -166,7 +166,7 @@ def test_stop(client: Any, messages: Any) -> None:
     assert "".join(e.choices[0].delta.content or "" for e in events) == whole[:end]
 
 
-def test_logprobs(client: Any, messages: Any, kind: str) -> None:
+def test_serve_logprobs(client: Any, messages: Any, kind: str) -> None:
     found = create(client, messages, logprobs=True, top_logprobs=3)
     entries = found.choices[0].logprobs.content
     said, whole = "".join(entry.token for entry in entries), found.choices[0].message.content
@@ -182,7 +182,7 @@ def test_logprobs(client: Any, messages: Any, kind: str) -> None:
     assert [entry.token for entry in again] == [entry.token for entry in entries]
 
 
-def test_models(client: Any, kind: str) -> None:
+def test_serve_models(client: Any, kind: str) -> None:
     found = list(client.models.list())
     assert [model.id for model in found] == ["tiny"]
     assert found[0].max_model_len >= 2048
@@ -192,13 +192,13 @@ def test_models(client: Any, kind: str) -> None:
             client.models.retrieve("gpt-4")
 
 
-def test_no_such_model(client: Any, messages: Any) -> None:
+def test_serve_unknown_model(client: Any, messages: Any) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-4", messages=messages)
     assert caught.value.code in ("model_not_found", "404")  # vLLM repeats the status
 
 
-def test_errors_carry_code_and_parameter(client: Any, messages: Any, kind: str) -> None:
+def test_serve_errors_have_code_and_parameter(client: Any, messages: Any, kind: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         create(client, messages, max_tokens=50_000)
     if kind == "light":
@@ -213,13 +213,13 @@ def test_errors_carry_code_and_parameter(client: Any, messages: Any, kind: str) 
     assert caught.value.code == "unknown_parameter"
 
 
-def test_images_are_not_fetched_unless_a_host_is_given(client: Any) -> None:
+def test_serve_fetches_no_images_by_default(client: Any) -> None:
     with pytest.raises(openai.PermissionDeniedError) as caught:
         create(client, [{"role": "user", "content": [image_part("http://127.0.0.1/x.png"), text_part()]}])
     assert caught.value.code == "fetching_off"
 
 
-def test_a_json_schema(client: Any, messages: Any, kind: str) -> None:
+def test_serve_json_schema(client: Any, messages: Any, kind: str) -> None:
     schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
     if kind == "light":
@@ -230,7 +230,7 @@ def test_a_json_schema(client: Any, messages: Any, kind: str) -> None:
     assert json.loads(found)["n"] in (1, 2)
 
 
-def test_formats(client: Any) -> None:
+def test_serve_image_formats(client: Any) -> None:
     for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
         content = [image_part(data_url(picture(kind=form), f"image/{form.lower()}"), detail="high"), text_part()]
         assert create(client, [{"role": "user", "content": content}], max_tokens=1).usage.prompt_tokens > 100

@@ -22,7 +22,7 @@ def documents(name: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.iterdir()), ids=lambda path: path.name)
-def test_it_says_that_it_was_not_run(path: Path) -> None:
+def test_deploy_files_say_that_they_were_not_run(path: Path) -> None:
     assert "Not run here" in path.read_text(encoding="utf-8").splitlines()[0]
 
 
@@ -33,7 +33,7 @@ def replicas() -> list[list[str]]:
     return [compose["services"][name]["command"] for name in ("replica-0", "replica-1")] + [pod["args"]]
 
 
-def test_the_flags_exist() -> None:
+def test_deploy_flags_exist() -> None:
     found = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
     known = {flag for option in found.params for flag in option.opts}
     entry = re.search(r"ENTRYPOINT (\[.*\])", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"))
@@ -42,7 +42,7 @@ def test_the_flags_exist() -> None:
         assert {word for word in words if word.startswith("--")} <= known
 
 
-def test_a_replica_may_finish_its_answers_before_it_is_killed() -> None:
+def test_deploy_replica_may_finish_its_answers() -> None:
     (kubernetes, *_), compose = documents("kubernetes.yaml"), documents("compose.yaml")[0]
     pod = kubernetes["spec"]["template"]["spec"]
     drain = int(pod["containers"][0]["args"][-1])
@@ -53,13 +53,13 @@ def test_a_replica_may_finish_its_answers_before_it_is_killed() -> None:
     assert kubernetes["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
-def test_probes_need_no_key_and_ask_what_exists() -> None:
+def test_deploy_probes_need_no_key_and_exist() -> None:
     container = documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]["containers"][0]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] in middleware.OPEN_ROUTES
 
 
-def test_one_image_goes_to_one_replica() -> None:
+def test_deploy_one_image_goes_to_one_replica() -> None:
     router = documents("compose.yaml")[0]["services"]["router"]["command"]
     assert "--routing-logic=session" in router
     assert "--session-key=x-ixc-image" in router

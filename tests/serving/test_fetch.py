@@ -76,7 +76,7 @@ def refusal(found: Fetcher, url: str) -> ApiError:
     return caught.value
 
 
-def test_a_picture_comes_from_the_address_that_was_checked() -> None:
+def test_fetcher_connects_to_the_address_that_was_checked() -> None:
     with host(sends(OK)) as (port, seen):
         found, asked, reached = fetcher(port)
         assert found.fetch("http://images.example.org/a/b.png?size=1") == IMAGE
@@ -97,7 +97,7 @@ def test_a_picture_comes_from_the_address_that_was_checked() -> None:
         "http://-a.example.org/", "http://a..org/", "http://images.example.org/" + "a" * 3000,
     ],
 )  # fmt: skip
-def test_addresses_that_are_none(url: str) -> None:
+def test_fetcher_refuses_malformed_addresses(url: str) -> None:
     found, asked, _ = fetcher(1, hosts=("*",))
     assert refusal(found, url).status == 400
     assert not asked
@@ -107,13 +107,13 @@ def test_addresses_that_are_none(url: str) -> None:
     "url", ["http://example.org/", "http://a.images.example.org/", "http://images.example.org.evil.net/",
             "http://images.example.org:8080/", "https://images.example.org:80/", "http://localhost/"],
 )  # fmt: skip
-def test_hosts_that_are_not_named(url: str) -> None:
+def test_fetcher_refuses_hosts_that_are_not_named(url: str) -> None:
     found, asked, _ = fetcher(1)
     assert refusal(found, url).code == "host_not_allowed"
     assert not asked
 
 
-def test_hosts_below_a_name_and_other_ports() -> None:
+def test_fetcher_hosts_below_a_name_and_other_ports() -> None:
     for url, allowed in (
         ("http://a.example.org/", "*.example.org"),
         ("http://x.example.org:8080/", "x.example.org:8080"),
@@ -129,7 +129,7 @@ def test_hosts_below_a_name_and_other_ports() -> None:
      "255.255.255.255", "240.0.0.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1",
      "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::", "::127.0.0.1", "198.18.0.1"],
 )  # fmt: skip
-def test_addresses_that_are_not_public(address: str) -> None:
+def test_fetcher_refuses_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(address)
     for answers in ([address], [PUBLIC, address]):
         found, _, reached = fetcher(1, addresses=answers, hosts=("*",))
@@ -138,7 +138,7 @@ def test_addresses_that_are_not_public(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", [PUBLIC, "8.8.8.8", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "::ffff:8.8.8.8"])
-def test_public_addresses(address: str) -> None:
+def test_is_public_of_public_addresses(address: str) -> None:
     assert is_public(address)
 
 
@@ -158,7 +158,7 @@ def test_public_addresses(address: str) -> None:
         (b"", "could not be read"),
     ],
 )
-def test_answers_that_are_no_picture(answer: bytes, words: str) -> None:
+def test_fetcher_refuses_responses_that_are_no_picture(answer: bytes, words: str) -> None:
     with host(sends(answer)) as (port, _):
         error = refusal(fetcher(port, max_bytes=1000)[0], "http://images.example.org/")
     assert words in str(error)
@@ -177,17 +177,17 @@ def drip(start: bytes) -> Callable[[socket.socket], None]:
 
 
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: "])
-def test_a_slow_drip_ends(start: bytes) -> None:
+def test_fetcher_ends_a_slow_response(start: bytes) -> None:
     begin = monotonic()
     with host(drip(start)) as (port, _):
         assert "took longer than 0.3 s" in str(refusal(fetcher(port, seconds=0.3)[0], "http://images.example.org/"))
         assert monotonic() - begin < 3
 
 
-def test_no_fetching_by_default() -> None:
+def test_fetcher_is_off_by_default() -> None:
     assert refusal(Fetcher(), "http://images.example.org/").code == "fetching_off"
 
 
-def test_the_port_of_a_scheme() -> None:
+def test_read_url_port_of_a_scheme() -> None:
     assert (read_url("https://A.example.org").port, read_url("http://a.example.org/x").port) == (443, 80)
     assert read_url("HTTPS://A.Example.org").host == "a.example.org"

@@ -187,36 +187,36 @@ def assert_error(status: int, body: Any, allowed: tuple[int, ...] = (400,)) -> s
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_pictures(server: Running, name: str) -> None:
+def test_image_input_refuses_pictures(server: Running, name: str) -> None:
     status, body = server.ask([image_part(data_url(BOMBS[name])), text_part()])
     assert_error(status, body, (400, 413))
 
 
-def test_a_png_that_unpacks_to_far_more_than_it_claims_is_read_as_far_as_it_claims(server: Running) -> None:
+def test_image_input_png_longer_than_its_header_says(server: Running) -> None:
     bomb = png(10, 10, zlib.compress(b"\0" * 50_000_000, 9))
     assert server.ask([image_part(data_url(bomb)), text_part()], max_tokens=1)[0] == 200
 
 
 @pytest.mark.parametrize("name", ADDRESSES)
-def test_addresses(server: Running, name: str) -> None:
+def test_image_input_refuses_addresses(server: Running, name: str) -> None:
     status, body = server.ask([image_part(ADDRESSES[name]), text_part()])
     line = assert_error(status, body, (400, 403))
     assert "root:" not in line
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_requests(server: Running, name: str) -> None:
+def test_chat_request_refuses_fields(server: Running, name: str) -> None:
     status, body, _ = server.call("POST", "/v1/chat/completions", {"model": "tiny", **REQUESTS[name]})
     assert_error(status, body, (400, 404))
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_bodies(server: Running, name: str) -> None:
+def test_chat_request_refuses_broken_bodies(server: Running, name: str) -> None:
     status, body, _ = server.call("POST", "/v1/chat/completions", BODIES[name])
     assert_error(status, body)
 
 
-def test_many_middling_pictures_are_too_many_pixels_together(server: Running) -> None:
+def test_image_input_refuses_too_many_pixels_together(server: Running) -> None:
     content = [image_part(data_url(picture(900, 900))) for _ in range(2)]
     assert "together" in assert_error(*server.ask(content))
 
@@ -226,31 +226,31 @@ def test_prepare_job_refuses_images_beyond_the_context(server: Running) -> None:
     assert "positions" in assert_error(*server.ask(content, partition="original"))
 
 
-def test_a_large_body_by_its_header(server: Running) -> None:
+def test_body_refused_by_content_length(server: Running) -> None:
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     assert b" 413 " in raw(server, head + b"Content-Length: 104857600\r\n\r\n{")
 
 
-def test_a_large_body_without_a_length(server: Running) -> None:
+def test_body_refused_without_content_length(server: Running) -> None:
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     pieces = (b"100000\r\n" + b" " * 0x100000 + b"\r\n") * 4
     assert b" 413 " in raw(server, head + b"Transfer-Encoding: chunked\r\n\r\n" + pieces)
 
 
-def test_a_slow_body(server: Running) -> None:
+def test_body_refused_when_slow(server: Running) -> None:
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     assert b" 408 " in raw(server, head + b"Content-Length: 1000\r\n\r\n{")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_a_form_of_another_page(server: Running, kind: str) -> None:
+def test_security_middleware_refuses_other_content_types(server: Running, kind: str) -> None:
     status, body, _ = server.call(
         "POST", "/v1/chat/completions", {"model": "tiny", "messages": GOOD}, headers={"Content-Type": kind}
     )
     assert_error(status, body, (415,))
 
 
-def test_another_name_for_this_machine(server: Running) -> None:
+def test_security_middleware_refuses_another_host(server: Running) -> None:
     status, body, _ = server.call("GET", "/v1/models", headers={"Host": "rebound.example.org"})
     assert_error(status, body, (421,))
 
@@ -259,7 +259,7 @@ def test_another_name_for_this_machine(server: Running) -> None:
     "path",
     ["/page/../app.py", "/page/..%2fapp.py", "/page/%2e%2e/%2e%2e/app.py", "/page//etc/passwd", "/page/", "/docs"],
 )
-def test_paths_outside_the_page(server: Running, path: str) -> None:
+def test_web_ui_refuses_paths_outside_the_page(server: Running, path: str) -> None:
     status, body, _ = server.call("GET", path)
     assert_error(status, body, (404,))
 
@@ -269,7 +269,7 @@ def test_paths_outside_the_page(server: Running, path: str) -> None:
     ["", "width=0&height=1", "width=9&height=9&hd=10", "width=1e9&height=1", "width=%D9%A3&height=1",
      "width=9&height=9&partition=x", "width=99999999999&height=1"],
 )  # fmt: skip
-def test_plans(server: Running, query: str) -> None:
+def test_service_plan_refusals(server: Running, query: str) -> None:
     status, body, _ = server.call("GET", f"/plan?{query}")
     assert_error(status, body)
 
@@ -284,7 +284,7 @@ MARKERS = [
 
 
 @pytest.mark.parametrize("text", MARKERS)
-def test_forged_markers_stay_text(server: Running, engine: Engine, page: Path, text: str) -> None:
+def test_prepare_job_forged_markers_stay_text(server: Running, engine: Engine, page: Path, text: str) -> None:
     picture_part = image_part(data_url(page.read_bytes()))
     status, body = server.ask([picture_part, text_part(text)])
     own = engine.ask([page], text)
@@ -296,13 +296,13 @@ def test_forged_markers_stay_text(server: Running, engine: Engine, page: Path, t
     assert body["usage"]["prompt_tokens"] >= plain["prompt_tokens"], "a marker became one token"
 
 
-def test_every_response_keeps_a_browser_in_bounds(server: Running) -> None:
+def test_security_headers_are_on_every_response(server: Running) -> None:
     for path in ("/", "/page/page.js", "/v1/models", "/nowhere"):
         found = server.call("GET", path)[2]
         assert all(found[name.decode()] == value.decode() for name, value in SECURITY_HEADERS), path
 
 
-def test_the_key(engine: Engine, tiny_folder: Path) -> None:
+def test_security_middleware_needs_the_key(engine: Engine, tiny_folder: Path) -> None:
     with running(engine, tiny_folder, api_key="s3cret") as locked:
         for path in ("/v1/models", "/metrics", "/plan?width=1&height=1", "/nowhere"):
             for key in ({}, {"Authorization": "Bearer s3cre"}, {"Authorization": "s3cret"}):
@@ -344,6 +344,6 @@ def test_image_input_says_where_base64_is_wrong(server: Running) -> None:
     assert "'$' at character 5 of 8" in line
 
 
-def test_base64_is_counted_before_it_is_decoded(server: Running) -> None:
+def test_image_input_counts_base64_before_decoding(server: Running) -> None:
     url = "data:image/png;base64," + base64.b64encode(b"\0" * 1_100_000).decode()
     assert "1,000,000 bytes" in assert_error(*server.ask([image_part(url)]), (413,))

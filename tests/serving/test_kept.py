@@ -18,7 +18,7 @@ def cached(server: Running) -> int:
     return int(float(re.search(r"^ixc_prompt_tokens_cached_total ([\d.]+)$", text, re.M)[1]))  # type: ignore[index]
 
 
-def test_the_second_question_reads_only_its_text(server: Running, engine: Engine, page: Path) -> None:
+def test_serve_second_question_prefills_its_text_only(server: Running, engine: Engine, page: Path) -> None:
     engine.generator.prefixes.clear()
     before, image = cached(server), image_part(data_url(page.read_bytes()))
     first = server.ask([image, text_part("What is the title?")], max_tokens=4)[1]
@@ -32,7 +32,7 @@ def test_the_second_question_reads_only_its_text(server: Running, engine: Engine
     assert second["choices"][0]["message"]["content"] == engine.ask([page], "How much is Tea?", max_new_tokens=4).text
 
 
-def test_the_next_turn_reads_only_what_is_new(server: Running, engine: Engine, page: Path) -> None:
+def test_serve_next_turn_prefills_new_tokens_only(server: Running, engine: Engine, page: Path) -> None:
     engine.generator.prefixes.clear()
     asked: list[dict[str, Any]] = [
         {"role": "user", "content": [image_part(data_url(page.read_bytes())), text_part("What is the title?")]}
@@ -48,7 +48,7 @@ def test_the_next_turn_reads_only_what_is_new(server: Running, engine: Engine, p
 
 
 @pytest.mark.slow
-def test_the_second_question_on_the_embedded_model_is_fast(tmp_path: Path) -> None:
+def test_serve_second_question_on_the_embedded_model_is_fast(tmp_path: Path) -> None:
     """Time to the first token, by the server's own histogram: a page of 1,200 x 1,600 px at HD-16."""
     from PIL import Image, ImageDraw
 

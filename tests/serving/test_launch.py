@@ -32,7 +32,7 @@ def option(found: Launch, name: str) -> str:
     return found.command[found.command.index(name) + 1]
 
 
-def test_a_context_holds_the_largest_image_and_the_cache_holds_contexts(config: VllmConfig) -> None:
+def test_build_launch_context_holds_the_largest_image(config: VllmConfig) -> None:
     found = build_launch(config)
     context, kv = int(option(found, "--max-model-len")), int(option(found, "--kv-cache-memory-bytes"))
     assert context > 8737 + launch.ANSWER  # the largest image at HD-55: spec (a)
@@ -44,13 +44,13 @@ def test_a_context_holds_the_largest_image_and_the_cache_holds_contexts(config: 
     assert json.loads(option(found, "--mm-processor-kwargs")) == {"hd": 9, "partition": "native", "max_hd": 55}
 
 
-def test_the_key_is_in_no_command(config: VllmConfig) -> None:
+def test_build_launch_key_is_in_no_command(config: VllmConfig) -> None:
     found = build_launch(config)
     assert "secret" not in " ".join([*found.command, *found.lines, found.environment[launch.SETTINGS]])
     assert found.environment[launch.KEY] == "secret"
 
 
-def test_the_published_model(config: VllmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_launch_of_the_published_model(config: VllmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "read_geometry", lambda folder: ModelGeometry())
     monkeypatch.setattr(launch, "read_tiling", lambda folder: {})
     with pytest.raises(CapacityError, match="GB of weights"):
@@ -70,7 +70,7 @@ def test_free_memory(tmp_path: Path) -> None:
     assert 0 < launch.free_memory() <= total
 
 
-def test_which_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choose_engine_with_and_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "has_vllm", lambda: False)
     assert backend.choose_engine("auto") == "light"
     for wrong in ("vllm", "tgi"):
@@ -80,6 +80,6 @@ def test_which_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [backend.choose_engine(name) for name in backend.ENGINES] == ["vllm", "light", "vllm"]
 
 
-def test_a_folder_that_is_none(config: VllmConfig) -> None:
+def test_build_launch_missing_folder(config: VllmConfig) -> None:
     with pytest.raises(Exception, match="nowhere"):
         build_launch(replace(config, folder=Path("nowhere")))

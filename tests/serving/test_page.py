@@ -19,13 +19,13 @@ from ixc.inference.engine import Engine
 from ixc.serving.web_ui import PAGE, PAGE_KINDS
 
 
-def test_the_page_names_no_other_host() -> None:
+def test_web_ui_names_no_other_host() -> None:
     for path in PAGE.iterdir():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"https?://|//[a-z]+\.|@import|innerHTML|eval\(|\son[a-z]+=|style=", text), path.name
 
 
-def test_its_files_are_served(server: Running) -> None:
+def test_web_ui_files_are_served(server: Running) -> None:
     assert {path.name for path in PAGE.iterdir()} == {"index.html", *PAGE_KINDS}
     for path, kind in (("/", "text/html"), *((f"/page/{name}", kind) for name, kind in PAGE_KINDS.items())):
         status, text, headers = server.call("GET", path)
@@ -33,7 +33,7 @@ def test_its_files_are_served(server: Running) -> None:
         assert text == (PAGE / (Path(path).name or "index.html")).read_text(encoding="utf-8")
 
 
-def test_the_plan_is_what_the_answer_uses(server: Running) -> None:
+def test_service_plan_is_what_the_answer_uses(server: Running) -> None:
     status, plan, _ = server.call("GET", "/plan?width=400&height=300")
     assert (status, plan["hd"], plan["partition"], plan["grid_h"], plan["grid_w"]) == (200, 9, "native", 1, 2)
     one = server.call("GET", "/plan?width=400&height=300&hd=1&partition=original")[1]
@@ -48,8 +48,8 @@ def looked(page: Path, said: str, **fields: Any) -> dict[str, Any]:
     return {"model": "tiny", "messages": turns, **continued, **fields}
 
 
-def test_where_an_answer_looked(server: Running, page: Path) -> None:
-    """The numbers are `test_gaze`'s; here the way they go. A letter is a token of the tiny model."""
+def test_service_attention_of_an_answer(server: Running, page: Path) -> None:
+    """Route and shapes; the numbers are tested in `test_attention_maps`. A letter is a token of the tiny model."""
     status, found, _ = server.call("POST", "/attention", looked(page, "Delivery", hd=4))
     assert (status, found["answer_tokens"]) == (200, 8)
     (image,) = found["images"]
@@ -62,7 +62,7 @@ def test_where_an_answer_looked(server: Running, page: Path) -> None:
     assert server.call("POST", "/attention", looked(page, ""))[0] == 400
 
 
-def test_no_attention_without_kept_prefixes(engine: Engine, tiny_folder: Path, page: Path) -> None:
+def test_service_attention_needs_the_prefix_cache(engine: Engine, tiny_folder: Path, page: Path) -> None:
     from talk import running
 
     blind = Engine(model=engine.model, processor=engine.processor, prefix_cache=0)
@@ -85,7 +85,7 @@ def asked(file: bytes, page: Any = 1) -> dict[str, Any]:
     return {"file": f"data:application/pdf;base64,{base64.b64encode(file).decode()}", "page": page}
 
 
-def test_a_page_of_a_pdf(server: Running) -> None:
+def test_service_pdf_page(server: Running) -> None:
     pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
     status, found, _ = server.call("POST", "/pdf", asked(pages("One", "Two"), 2))
     assert (status, found["pages"], found["page"]) == (200, 2, 2)
@@ -105,14 +105,14 @@ def test_a_page_of_a_pdf(server: Running) -> None:
         ([1], "a JSON object is needed"),
     ],
 )
-def test_no_pdf(server: Running, body: Any, words: str) -> None:
+def test_service_pdf_refusals(server: Running, body: Any, words: str) -> None:
     pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
     status, found, _ = server.call("POST", "/pdf", body)
     assert status == 400
     assert words in found["error"]["message"]
 
 
-def test_a_pdf_without_its_extra(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_pdf_without_the_extra(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     status, found, _ = server.call("POST", "/pdf", asked(b"%PDF-"))
     assert (status, found["error"]["message"]) == (
@@ -152,7 +152,7 @@ def ask(tab: devtools.Page, question: str) -> None:
 
 
 @pytest.mark.slow
-def test_in_a_browser(server: Running, engine: Engine, page: Path, tab: devtools.Page) -> None:
+def test_web_ui_in_a_browser(server: Running, engine: Engine, page: Path, tab: devtools.Page) -> None:
     """Drop a picture, see its grid, change HD and see the grid change, ask, read the answer, ask again."""
     tab.open(server.url)
     tab.value(DROP % base64.b64encode(page.read_bytes()).decode())
@@ -185,7 +185,7 @@ def stayed_at_home(tab: devtools.Page, server: Running) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_model_sees(server: Running, page: Path, tab: devtools.Page) -> None:
+def test_web_ui_shows_tiles_overview_and_attention(server: Running, page: Path, tab: devtools.Page) -> None:
     """Zoom by keyboard and button, overview, where an answer looked, two settings side by side."""
     tab.open(server.url)
     tab.value(DROP % base64.b64encode(page.read_bytes()).decode())
@@ -230,7 +230,7 @@ def test_what_the_model_sees(server: Running, page: Path, tab: devtools.Page) ->
 
 
 @pytest.mark.slow
-def test_a_pdf_in_a_browser(server: Running, tab: devtools.Page) -> None:
+def test_web_ui_pdf_in_a_browser(server: Running, tab: devtools.Page) -> None:
     pytest.importorskip("pypdfium2", reason="the extra pdf is not installed")
     tab.open(server.url)
     file = DROP.replace("page.png", "page.pdf").replace("image/png", "application/pdf")
@@ -245,7 +245,7 @@ def test_a_pdf_in_a_browser(server: Running, tab: devtools.Page) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone(server: Running, page: Path, tab: devtools.Page, scheme: str) -> None:
+def test_web_ui_on_a_phone(server: Running, page: Path, tab: devtools.Page, scheme: str) -> None:
     """Nothing is wider than the screen, and fingers find the buttons; by keyboard alone an answer comes."""
     tab.send("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
     tab.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

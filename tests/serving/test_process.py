@@ -49,7 +49,7 @@ def process(*arguments: str, port: int = 0, folder: Path | None = None) -> Itera
 
 
 @pytest.mark.slow
-def test_sigterm_under_load(tiny_folder: Path) -> None:
+def test_serve_sigterm_under_load(tiny_folder: Path) -> None:
     body = b'{"model":"tiny","messages":[{"role":"user","content":"x"}],"max_tokens":600,"temperature":2,"stream":true}'
     answers: list[str] = []
 
@@ -77,7 +77,7 @@ def test_sigterm_under_load(tiny_folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_kill_and_restart(tiny_folder: Path, page: Path, tmp_path: Path) -> None:
+def test_serve_kill_and_restart(tiny_folder: Path, page: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of an answer about an image: the port is free at once, and no file is left behind."""
     part = {"type": "image_url", "image_url": {"url": data_url(page.read_bytes())}}
     content = [part, {"type": "text", "text": "What is the title?"}]
@@ -114,7 +114,7 @@ def test_kill_and_restart(tiny_folder: Path, page: Path, tmp_path: Path) -> None
         (["--host", "203.0.113.7"], "cannot be listened on"),
     ],
 )
-def test_wrong_use_is_told_before_a_model_is_loaded(arguments: list[str], words: str) -> None:
+def test_serve_wrong_options_before_a_model_is_loaded(arguments: list[str], words: str) -> None:
     result = CliRunner().invoke(app, ["serve", "--port", "0", *arguments])
     assert isinstance(result.exception, UsageError)
     assert words in str(result.exception)
@@ -128,7 +128,7 @@ def memory(server: subprocess.Popen[str]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
-def test_200_requests_16_at_a_time(tiny_folder: Path, page: Path) -> None:
+def test_serve_200_requests_16_at_a_time(tiny_folder: Path, page: Path) -> None:
     """No error but 429 with Retry-After, every answer the same as alone, memory flat."""
     part = {"type": "image_url", "image_url": {"url": data_url(page.read_bytes())}}
     contents = ["x", "How much is Tea?", [part, {"type": "text", "text": "What is the title?"}]]

@@ -20,7 +20,7 @@ from ixc.serving.openai import ApiError
 from ixc.serving.queue import Queue
 
 
-def test_one_at_a_time_in_order() -> None:
+def test_queue_one_at_a_time_in_order() -> None:
     async def play() -> list[str]:
         queue, seen = Queue(max_tokens=100, max_requests=9), []
 
@@ -40,7 +40,7 @@ def test_one_at_a_time_in_order() -> None:
     assert asyncio.run(play()) == ["a in", "a out", "b in", "b out", "c in", "c out"]
 
 
-def test_the_bounds_and_the_time_to_come_again() -> None:
+def test_queue_bounds_and_retry_after() -> None:
     async def play() -> None:
         queue = Queue(max_tokens=100, max_requests=3)
         large = queue.enter(5000)  # alone it may have more
@@ -66,7 +66,7 @@ def test_the_bounds_and_the_time_to_come_again() -> None:
     asyncio.run(play())
 
 
-def test_the_rate_follows_what_is_measured() -> None:
+def test_queue_rate_follows_what_is_measured() -> None:
     async def play() -> float:
         queue = Queue(max_tokens=100, max_requests=3)
         for _ in range(50):
@@ -102,7 +102,7 @@ class Caller:
         return self.result
 
 
-def test_a_full_queue_says_when_to_come_again(small: Running, gate: Gate) -> None:
+def test_queue_full_says_retry_after(small: Running, gate: Gate) -> None:
     inside = [Caller(small), Caller(small)]
     wait(lambda: len(small.service.queue) == 2 and gate.started == 1)
     body = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
@@ -130,7 +130,7 @@ def leaving(server: Running, *, stream: bool) -> socket.socket:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_reader_who_leaves_ends_his_answer(small: Running, gate: Gate, stream: bool) -> None:
+def test_queue_closed_connection_ends_its_answer(small: Running, gate: Gate, stream: bool) -> None:
     with leaving(small, stream=stream):
         wait(lambda: gate.started == 1)
     wait(lambda: gate.ended == 1)
@@ -139,7 +139,7 @@ def test_a_reader_who_leaves_ends_his_answer(small: Running, gate: Gate, stream:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_reader_who_leaves_the_queue_gives_his_place_up(small: Running, gate: Gate, stream: bool) -> None:
+def test_queue_closed_connection_gives_its_place_up(small: Running, gate: Gate, stream: bool) -> None:
     first = Caller(small)
     wait(lambda: gate.started == 1)
     with leaving(small, stream=stream):
@@ -151,7 +151,7 @@ def test_a_reader_who_leaves_the_queue_gives_his_place_up(small: Running, gate: 
     assert gate.started == 1
 
 
-def test_the_drain_finishes_what_runs_and_what_waits(engine: Engine, tiny_folder: Path, gate: Gate) -> None:
+def test_queue_drain_finishes_what_runs_and_what_waits(engine: Engine, tiny_folder: Path, gate: Gate) -> None:
     with running(engine, tiny_folder) as found:
         inside = [Caller(found), Caller(found, stream=True)]
         wait(lambda: len(found.service.queue) == 2)
@@ -167,7 +167,7 @@ def test_the_drain_finishes_what_runs_and_what_waits(engine: Engine, tiny_folder
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failure_of_ours_tells_a_stranger_nothing(
+def test_service_internal_error_has_no_details(
     small: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:

@@ -67,7 +67,7 @@ def server(own: list[list[int]]) -> Iterator[Vllm]:
         yield found
 
 
-def test_32_at_once_answer_as_our_own_engine(server: Vllm, own: list[list[int]]) -> None:
+def test_vllm_32_at_once_answer_as_our_own_engine(server: Vllm, own: list[list[int]]) -> None:
     assert len(QUESTIONS) == 32
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(server.post, [question.body() for question in QUESTIONS]))
@@ -76,7 +76,7 @@ def test_32_at_once_answer_as_our_own_engine(server: Vllm, own: list[list[int]])
     assert not wrong, [(QUESTIONS[number], found[number], own[number]) for number in wrong]
 
 
-def test_the_second_question_on_an_image_reads_only_its_text(server: Vllm) -> None:
+def test_vllm_second_question_on_an_image_prefills_its_text_only(server: Vllm) -> None:
     first = Question("What is the title?", ((1344, 1008),))
     second = Question("How much is that in the end?", ((1344, 1008),))
     server.post(first.body())
@@ -90,14 +90,14 @@ def test_the_second_question_on_an_image_reads_only_its_text(server: Vllm) -> No
     assert read <= len(second.text) + 2 * BLOCK  # the text, and what fills the last whole block of the image
 
 
-def test_another_hd_is_another_image(server: Vllm) -> None:
+def test_vllm_another_hd_is_another_image(server: Vllm) -> None:
     texts = [Question("What is the title?", ((1344, 1008),), hd=hd).body() for hd in (1, 9)]
     small, large = (server.post(body)["usage"]["prompt_tokens"] for body in texts)
     assert large - small > 400
 
 
 @pytest.mark.parametrize("tiling", [{"hd": 0}, {"hd": 56}, {"hd": "9"}, {"partition": "x"}, {"do_resize": True}])
-def test_wrong_tiling_is_refused(server: Vllm, tiling: dict[str, Any]) -> None:
+def test_vllm_wrong_tiling_is_refused(server: Vllm, tiling: dict[str, Any]) -> None:
     body = {**Question("?", ((336, 336),)).body(), "mm_processor_kwargs": tiling}
     with pytest.raises(urllib.error.HTTPError) as caught:
         server.post(body)

@@ -67,7 +67,7 @@ def image(url: str, **more: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}, **more}
 
 
-def test_a_request_arrives_with_its_image_and_its_hd(call: Call, reached: list[Any]) -> None:
+def test_vllm_middleware_passes_image_and_hd_on(call: Call, reached: list[Any]) -> None:
     url = data_url(picture())
     body = chat(image(url), {"type": "text", "text": "?"}, hd=4, response_format={"type": "json_object"})
     assert call(CHAT, body) == (200, {})
@@ -78,7 +78,7 @@ def test_a_request_arrives_with_its_image_and_its_hd(call: Call, reached: list[A
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics", CHAT])
-def test_the_key_is_needed(call: Call, reached: list[Any], path: str) -> None:
+def test_vllm_middleware_needs_the_key(call: Call, reached: list[Any], path: str) -> None:
     for key in (None, "wrong"):
         assert call(path, key=key)[0] == 401
     assert call("/ready", key=None)[0] == call("/health", key=None)[0] == 200
@@ -88,13 +88,13 @@ def test_the_key_is_needed(call: Call, reached: list[Any], path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/tokenize", "/v1/completions", "/v1/embeddings", "/reset_prefix_cache", "/docs", "/"]
 )
-def test_no_other_route_of_vllm_is_reached(call: Call, reached: list[Any], path: str) -> None:
+def test_vllm_middleware_hides_other_routes(call: Call, reached: list[Any], path: str) -> None:
     status, body = call(path, {})
     assert (status, body["error"]["type"]) == (404, "not_found_error")
     assert not reached
 
 
-def test_another_name_is_refused(call: Call, reached: list[Any]) -> None:
+def test_vllm_middleware_refuses_another_host(call: Call, reached: list[Any]) -> None:
     assert call("/health", host="evil.example.org")[0] == 421
     assert not reached
 
@@ -126,7 +126,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_does_not_pass(call: Call, reached: list[Any], name: str) -> None:
+def test_vllm_middleware_refusals(call: Call, reached: list[Any], name: str) -> None:
     body, wanted = BAD[name]
     status, answer = call(CHAT, body)
     assert status == wanted, answer

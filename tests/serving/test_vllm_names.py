@@ -12,13 +12,13 @@ from ixc.model.modeling import IxcForConditionalGeneration
 PUBLISHED = Path(__file__).parents[1] / "goldens" / "reference" / "checkpoint" / "config.json"
 
 
-def test_a_published_folder_is_ours() -> None:
+def test_ixc_config_of_a_published_folder_has_our_architecture() -> None:
     flat = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     assert flat["architectures"] != [ARCHITECTURE]
     assert IxcConfig(**flat).architectures == [ARCHITECTURE] == [IxcForConditionalGeneration.__name__]
 
 
-def test_names_go_both_ways(tiny_folder: Path) -> None:
+def test_published_name_and_own_name_are_inverse(tiny_folder: Path) -> None:
     from safetensors import safe_open
 
     with safe_open(tiny_folder / "model.safetensors", "pt") as file:

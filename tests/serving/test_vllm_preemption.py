@@ -44,7 +44,7 @@ def server() -> Iterator[Vllm]:
         yield found
 
 
-def test_requests_begun_again_answer_the_same(server: Vllm) -> None:
+def test_vllm_preempted_requests_answer_the_same(server: Vllm) -> None:
     from ixc.core import chat_format
     from ixc.inference.engine import load
     from ixc.processing.image_io import open_image

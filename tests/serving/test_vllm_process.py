@@ -65,7 +65,7 @@ def living(group: int) -> list[str]:
     return found
 
 
-def test_killed_it_starts_again_and_sigterm_lets_answers_end() -> None:
+def test_vllm_restarts_after_a_kill_and_sigterm_lets_answers_end() -> None:
     own, port = own_tokens(None, QUESTIONS), free_port()
     with serving(port) as server, asked(server) as answers:
         assert server.process is not None

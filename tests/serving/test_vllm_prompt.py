@@ -47,7 +47,7 @@ def ids(engine: Engine, said: Any, options: dict[str, Any], *, quirks: bool = Fa
 
 @pytest.mark.parametrize("quirks", [False, True])
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_prompts_have_the_local_models_ids(engine: Engine, page: Path, name: str, quirks: bool) -> None:
+def test_prompt_published_has_the_local_models_ids(engine: Engine, page: Path, name: str, quirks: bool) -> None:
     asked = question(page, PUBLISHED[name])
     found = served(engine, asked, quirks=quirks)
     assert found == local(engine, asked)
@@ -56,7 +56,7 @@ def test_published_prompts_have_the_local_models_ids(engine: Engine, page: Path,
     assert found.count(image) == 1
 
 
-def test_a_users_words_have_the_ids_of_ask(engine: Engine, page: Path) -> None:
+def test_prompt_of_a_users_text_has_the_ids_of_ask(engine: Engine, page: Path) -> None:
     asked = question(page, f"Title?{IMAGE_PLACEHOLDER}", raw=False)
     assert served(engine, asked) == local(engine, asked)
 
@@ -74,7 +74,7 @@ USER = [{"role": "user", "content": "Title?"}]
         ([{"role": "user", "content": [{"type": "video"}]}], {}, "part"),
     ],
 )
-def test_what_is_refused(engine: Engine, said: Any, options: dict[str, Any], word: str) -> None:
+def test_prompt_refusals(engine: Engine, said: Any, options: dict[str, Any], word: str) -> None:
     with pytest.raises(IxcError, match=word) as caught:
         ids(engine, said, options)
     assert "\n" not in str(caught.value)

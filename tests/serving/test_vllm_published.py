@@ -61,7 +61,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_published_folder_answers_as_our_own_engine(published: Path) -> None:
+def test_vllm_published_folder_answers_as_our_own_engine(published: Path) -> None:
     own = own_tokens(published, QUESTIONS)
     assert len({tuple(answer) for answer in own}) == len(QUESTIONS)
     flags = ["--served-model-name", "nano", "--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1"]

@@ -19,7 +19,7 @@ def named(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_everything_stands_on_the_page_and_is_asked_once(page) -> None:
+def test_compose_texts_are_on_the_page_and_asked_once(page) -> None:
     for text in page.texts:
         assert text.x >= 0
         assert text.x + text_width(text.string, page.font, text.size) <= page.width + 1
@@ -28,14 +28,14 @@ def test_everything_stands_on_the_page_and_is_asked_once(page) -> None:
     assert len(asked) == len(set(asked))
 
 
-def test_every_kind_asks_at_every_setting() -> None:
+def test_compose_every_kind_asks_at_every_setting() -> None:
     for kind in WIDER:
         for hd in (*SETTINGS, *LARGER[:1]):
             assert any(compose(n, kind=kind, hd=hd).questions for n in range(6)), (kind, hd)
     assert compose(1, kind="form", hd=55).questions
 
 
-def test_a_small_page_still_shows_what_it_is_named_after() -> None:
+def test_compose_small_page_shows_its_subject() -> None:
     own = {"pie": "slice", "bars": "bar", "curve": "point", "infographic": "panel_number", "invoice": "cell"}
     for kind, asks in own.items():
         drawn = [compose(n, kind=kind, hd=1) for n in range(12)]
@@ -47,7 +47,7 @@ def answers(kind):
     return [(page, q) for page in PAGES for q in page.questions if q.kind == kind]
 
 
-def test_what_is_read_stands_there() -> None:
+def test_compose_answers_are_on_the_page() -> None:
     computed = {"yes_no", "where", "absent", "count"}
     for page in PAGES:
         drawn = "\n".join(t.string for t in page.texts)
@@ -55,7 +55,7 @@ def test_what_is_read_stands_there() -> None:
             assert q.kind in computed or q.answer in drawn, (q, named(page))
 
 
-def test_the_largest_bar_is_the_largest() -> None:
+def test_compose_largest_has_the_largest_value() -> None:
     checked = 0
     for page, q in answers("largest"):
         values = {
@@ -71,13 +71,13 @@ def test_the_largest_bar_is_the_largest() -> None:
     assert checked > 10
 
 
-def test_shares_of_a_pie_make_a_hundred() -> None:
+def test_compose_shares_of_a_pie_sum_to_a_hundred() -> None:
     for page in PAGES:
         shares = [int(q.answer.rstrip("%")) for q in page.questions if q.kind == "slice"]
         assert not shares or sum(shares) == 100
 
 
-def test_the_sum_of_an_invoice() -> None:
+def test_compose_sum_of_an_invoice() -> None:
     checked = 0
     for page in (p for p in PAGES if p.kind == "invoice"):
         parts = [float(q.answer) for q in page.questions if q.question.startswith("What is the Price of")]
@@ -88,7 +88,7 @@ def test_the_sum_of_an_invoice() -> None:
     assert checked > 2
 
 
-def test_yes_and_no_come_equally_often() -> None:
+def test_compose_yes_and_no_equally_often() -> None:
     drawn = [q.answer for n in range(60) for q in compose(n, kind="lines", hd=1).questions if q.kind == "yes_no"]
     assert 0.3 < np.mean([a == "yes" for a in drawn]) < 0.7
     assert set(drawn) == {"yes", "no"}
@@ -143,7 +143,7 @@ def test_characters_follow_the_rotation() -> None:
 
 
 @pytest.mark.parametrize("name", GROUNDS)
-def test_ground_stays_near_the_paper(name: str) -> None:
+def test_grounds_stay_near_the_paper(name: str) -> None:
     page = compose(3, kind="sign", hd=1)
     page.ground, page.rotation = name, 0.0
     page.texts.clear()

@@ -14,30 +14,30 @@ from ixc.synth.render import paint
 PAGES = [compose(number) for number in range(120)] + [compose(HELD_OUT + number) for number in range(40)]
 
 
-def test_a_number_gives_the_same_pixels_every_time() -> None:
+def test_paint_same_number_same_pixels() -> None:
     first, second = (hashlib.sha256(paint(compose(4321)).tobytes()).hexdigest() for _ in range(2))
     assert first == second
 
 
-def test_every_kind_and_setting_is_drawn() -> None:
+def test_compose_draws_every_kind_and_setting() -> None:
     assert {p.kind for p in PAGES} == set(KINDS)
     assert {p.hd for p in PAGES} == set(SETTINGS)
 
 
-def test_training_pages_use_training_fonts_only() -> None:
+def test_compose_training_pages_use_training_fonts_only() -> None:
     assert {p.font for p in PAGES} <= set(fonts.TRAIN_FONTS)
     assert not set(fonts.TRAIN_FONTS) & set(fonts.TEST_FONTS)
 
 
 @pytest.mark.parametrize("page", PAGES[::4], ids=lambda p: f"{p.kind}-{p.number}")
-def test_everything_stands_on_the_page(page) -> None:
+def test_compose_texts_are_on_the_page(page) -> None:
     for text in page.texts:
         assert text.x >= 0
         assert text.x + text_width(text.string, page.font, text.size) <= page.width + 1
         assert text.size * 0.7 <= text.y <= page.height
 
 
-def test_answers_stand_on_the_page_word_for_word() -> None:
+def test_compose_answers_are_on_the_page_word_for_word() -> None:
     for page in PAGES:
         drawn = [t.string for t in page.texts]
         for q in page.questions:
@@ -47,13 +47,13 @@ def test_answers_stand_on_the_page_word_for_word() -> None:
                 assert q.answer in drawn
 
 
-def test_a_question_is_asked_once_and_has_one_answer() -> None:
+def test_compose_questions_are_asked_once() -> None:
     for page in PAGES:
         asked = [q.question for q in page.questions]
         assert len(asked) == len(set(asked)), page.number
 
 
-def test_no_key_stands_inside_another() -> None:
+def test_compose_no_key_inside_another() -> None:
     for page in PAGES:
         if page.kind != "form":
             continue
@@ -78,7 +78,7 @@ def test_characters_lie_where_the_ink_is() -> None:
 
 
 @pytest.mark.parametrize("name", [*fonts.TRAIN_FONTS, *fonts.TEST_FONTS])
-def test_every_font_loads_and_has_the_printable_characters(name: str) -> None:
+def test_fonts_load_and_have_the_printable_characters(name: str) -> None:
     face = fonts.load(name, 20)
     unknown = bytes(face.getmask("\u0378"))
     assert all(bytes(face.getmask(chr(c))) != unknown for c in range(33, 127))
