@@ -18,7 +18,7 @@ RELEASE = ROOT / "benchmarks/release.json"
 DOCUMENTS = (
     ROOT / "README.md",
     NANO / "README.md",
-    *(ROOT / f"docs/{name}.md" for name in ("benchmarks", "speed", "training")),
+    *(ROOT / f"docs/{name}.md" for name in ("benchmarks", "serving", "speed", "training")),
 )
 
 
@@ -59,6 +59,14 @@ def pictures() -> str:
     count = len(found["rows"])
     right = ", ".join(f"HD-{hd} {sum(r['said'][hd] == r['answer'] for r in found['rows'])}" for hd in settings)
     return "\n".join([*lines, "", f"Right of {count}: {right}."])
+
+
+def prompt_order() -> str:
+    """Table of right answers in six forms of a question, from dev/prompt_order.py."""
+    found = json.loads((ROOT / "benchmarks/prompt_order_nano_202611.json").read_text())
+    lines = [f"| form of the request | right of {found['pages']} | right without the rules |", "|---|---|---|"]
+    lines += [f"| {form} | {right} | {found['as given'][form]} |" for form, right in found["arranged"].items()]
+    return "\n".join(lines)
 
 
 def _said(row: dict[str, Any], hd: str) -> str:
@@ -211,6 +219,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "nano_short": lambda: nano(SHORT),
     "nano_small": nano_small,
     "pictures": pictures,
+    "prompt_order": prompt_order,
     "tasks": tasks,
     "rules": rules,
     "small": small,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from test_beams import PUBLISHED, question
 
-from ixc.core.chat_format import IMAGE_PLACEHOLDER
+from ixc.core.chat_format import IMAGE_PLACEHOLDER, parse_messages, render
 from ixc.errors import IxcError
 from ixc.evals import endpoint
 from ixc.evals.question import Question
 from ixc.inference import batch
 from ixc.inference.engine import Engine
 from ixc.processing.image_io import open_image
+from ixc.processing.processing import IxcProcessor
 from ixc.processing.prompt_encoding import PromptEncoder
+from ixc.serving.prompt_format import CHAT_FORMAT, prompt_segments
 from ixc.serving.vllm import prompt
 
 
@@ -78,3 +81,38 @@ def test_prompt_refusals(engine: Engine, said: Any, options: dict[str, Any], wor
     with pytest.raises(IxcError, match=word) as caught:
         ids(engine, said, options)
     assert "\n" not in str(caught.value)
+
+
+QUESTION, SYSTEM = "What is the TOTAL?", {"role": "system", "content": "You are a helpful assistant."}
+ORDERS: dict[str, list[list[str]]] = {
+    "image first": [["image", QUESTION]],
+    "text first": [[QUESTION, "image"]],
+    "image between": [["What is", "image", "the TOTAL?"]],
+    "two turns": [[QUESTION], ["image"]],
+}
+
+
+@pytest.mark.parametrize("quirks", [False, True])
+@pytest.mark.parametrize("system", [False, True])
+@pytest.mark.parametrize("order", ORDERS)
+def test_arranged_prompts_are_the_same_in_every_way_in(engine: Engine, order: str, system: bool, quirks: bool) -> None:
+    """The processor (Python, `ixc ask`), the light server and vLLM: one prompt, of the published order."""
+    own = engine.processor
+    processor = IxcProcessor(own.image_processor, own.tokenizer, published_quirks=quirks, system_turns=quirks)
+    part = {"image": {"type": "image"}}
+    turns = [{"role": "user", "content": [part.get(p, {"type": "text", "text": p}) for p in turn]}
+             for turn in ORDERS[order]]  # fmt: skip
+    said: Any = [SYSTEM, *turns] if system else turns
+    encoder = PromptEncoder(own.tokenizer, published_quirks=quirks, rules=processor.rules)
+    of_vllm = prompt.ids(encoder, said, {}, system=processor.system)
+    light = prompt_segments(parse_messages(said), CHAT_FORMAT, system=processor.system, rules=processor.rules)
+    of_light = encoder.row(light, counts=repeat(1), bos=True, bos_once=False).ids
+    of_python = processor.encode(said, images=[Image.new("RGB", (40, 30))], hd=1)
+    found = [token for token, run in groupby(of_python["input_ids"][0].tolist())
+             for token in ([token] if token == processor.image_token_id else run)]  # fmt: skip
+    one_form = ([SYSTEM] if system and quirks else []) + [
+        {"role": "user", "content": [part["image"], {"type": "text", "text": QUESTION}]}
+    ]
+    usual = "" if system else processor.system
+    expected = encoder.row(render(one_form, system=usual), counts=repeat(1), bos=True, bos_once=False).ids
+    assert of_vllm == of_light == found == expected

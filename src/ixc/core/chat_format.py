@@ -13,7 +13,7 @@ of a person or the model) or an **image**. The processor tokenises content as pl
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from ixc.errors import DataError, UsageError
@@ -65,6 +65,8 @@ class Image:
 
     source: Any = None
     """A path, bytes, an open file or a PIL image; opened by the image processor."""
+    fixed: bool = field(default=False, compare=False)
+    """Its place in the message was chosen deliberately, so `turn_rules.arrange` leaves it there."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _split_query(query: str, sources: Any) -> Message:
     first, *rest = query.split(IMAGE_PLACEHOLDER)
     content: list[str | Image] = [first]
     for text in rest:
-        content += [Image(next(sources)), text]
+        content += [Image(next(sources), fixed=True), text]
     return Message("user", tuple(part for part in content if part != ""))
 
 

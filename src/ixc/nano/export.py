@@ -55,7 +55,7 @@ def export(
     """
     tokenizer = character_tokenizer()
     images = IxcImageProcessorPil(hd=hd, partition="native")  # pyright: ignore[reportCallIssue]  # keyword arguments
-    processor = IxcProcessor(images, tokenizer, published_quirks=False, system="")
+    processor = IxcProcessor(images, tokenizer, published_quirks=False, system="", system_turns=False)
     ids = tokenizer.convert_tokens_to_ids
     generation = model.generation_config
     generation.bos_token_id, generation.pad_token_id = ids("<s>"), ids("</s>")

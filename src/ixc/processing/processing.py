@@ -24,6 +24,7 @@ from transformers.processing_utils import MultiModalData
 from ixc.core import chat_format
 from ixc.core.chat_format import IGNORED, IMAGE_PLACEHOLDER, META_INSTRUCTION, TURN_END, Message, Segment, TurnIds
 from ixc.core.token_layout import num_image_tokens
+from ixc.core.turn_rules import TurnRules
 from ixc.errors import ContextError, ImageError, UsageError
 from ixc.processing.image_processing import IxcImageProcessorPil, flatten
 from ixc.processing.options import Options
@@ -33,7 +34,10 @@ from ixc.processing.tokenization import IxcTokenizer
 from ixc.utils.data_url import DataUrlError, decode_data_url
 
 Conversation = Sequence[Message | Mapping[str, Any]]
-_SETTINGS = ("chat_template", "published_quirks", "system", "newline", "overview", "tokens_per_side")
+_SETTINGS = (
+    *("chat_template", "published_quirks", "system", "newline", "overview", "tokens_per_side"),
+    *("system_turns", "images_first"),
+)
 FETCH_SECONDS = 30
 """How long an address may keep silent."""
 
@@ -75,6 +79,8 @@ class IxcProcessor(ProcessorMixin):
         newline: bool = True,
         overview: bool = True,
         tokens_per_side: int = 12,
+        system_turns: bool = True,
+        images_first: bool = True,
     ) -> None:
         """
         Args:
@@ -84,14 +90,19 @@ class IxcProcessor(ProcessorMixin):
                 answers trained.
             system: system text of conversations that bring none; None: the original's (with quirks) or nothing.
             newline, overview, tokens_per_side: the image layout, as in the model's configuration.
+            system_turns: the model was taught system turns; if not, those of a conversation are left out.
+            images_first: images stood before the text of their turn in training, so they are moved there; see
+                `core/turn_rules.py`.
         """
         self.published_quirks = published_quirks
         self.system = (META_INSTRUCTION if published_quirks else "") if system is None else system
         self.newline, self.overview, self.tokens_per_side = newline, overview, tokens_per_side
+        self.system_turns, self.images_first = system_turns, images_first
         super().__init__(
             image_processor, tokenizer, chat_template=chat_template or chat_format.chat_template(self.system)
         )
-        self._prompts = PromptEncoder(self.tokenizer, published_quirks=published_quirks)
+        rules = TurnRules(system_turns=system_turns, images_first=images_first)
+        self._prompts = PromptEncoder(self.tokenizer, published_quirks=published_quirks, rules=rules)
         self.image_token_id, self.turn_end_id = self._prompts.image_token_id, self._prompts.turn_end_id
 
     @classmethod
@@ -114,6 +125,15 @@ class IxcProcessor(ProcessorMixin):
             return cls(IxcImageProcessorPil(**tiling), IxcTokenizer.from_pretrained(folder), **own)
         return cast(IxcProcessor, super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs))
 
+    def arrange(self, messages: Conversation) -> list[Message]:
+        """Return a conversation in the form that the model was trained on: `core/turn_rules.py`."""
+        return self._prompts.arrange(messages)
+
+    @property
+    def rules(self) -> TurnRules:
+        """What the model was taught about its turns."""
+        return self._prompts.rules
+
     # -- the ways in --------------------------------------------------------------------------------------------------
 
     def encode(
@@ -132,7 +152,8 @@ class IxcProcessor(ProcessorMixin):
         Args:
             messages: see `chat.parse_messages`.
             images: for the places without a source of their own, in order over all conversations.
-            system: system text where a conversation brings none; None: the processor's; "" for none.
+            system: system text where a conversation brings none; None: the processor's; "" for none. Messages are
+                arranged first (`arrange`), so a system text of their own may be left out.
             options: fields of `Options`.
 
         Raises:
@@ -142,7 +163,7 @@ class IxcProcessor(ProcessorMixin):
         system = self.system if system is None else system
         prompts = [
             chat_format.render(
-                conversation,
+                self.arrange(conversation),
                 system=system,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
@@ -228,8 +249,9 @@ class IxcProcessor(ProcessorMixin):
             kwargs, processor_kwargs: fields of `Options`, and `images`.
         """
         if not tokenize:
+            own = chat_template in (None, self.chat_template)  # another template may know other roles and parts
             return super().apply_chat_template(
-                cast(Any, conversation),
+                cast(Any, self._arranged(conversation) if own else conversation),
                 chat_template=chat_template,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
@@ -248,6 +270,11 @@ class IxcProcessor(ProcessorMixin):
             **{key: value for key, value in given.items() if value is not None},
         )
         return batch if return_dict else batch["input_ids"]
+
+    def _arranged(self, conversation: Conversation | Sequence[Conversation]) -> Any:
+        """One conversation or several, arranged, as a template reads them."""
+        many = [[_as_mapping(turn) for turn in self.arrange(each)] for each in _batch(conversation)]
+        return many if _is_batch(conversation) else many[0]
 
     # -- the ways out -------------------------------------------------------------------------------------------------
 
@@ -351,7 +378,17 @@ def _labels(row: EncodedRow, turn: TurnIds, quirks: bool) -> list[int]:
 def _batch(messages: Any) -> list[Conversation]:
     """One conversation or several -> several."""
     many = list(messages)
-    return many if many and isinstance(many[0], list | tuple) else [many]
+    return many if _is_batch(many) else [many]
+
+
+def _is_batch(messages: Any) -> bool:
+    return bool(messages) and isinstance(messages[0], list | tuple)
+
+
+def _as_mapping(turn: Message) -> dict[str, Any]:
+    """A message as templates read it; the sources of its images stay with the caller."""
+    parts = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in turn.content]
+    return {"role": turn.role, "content": parts}
 
 
 def _sources(prompts: Sequence[Sequence[Segment]], images: Sequence[Any] | None) -> list[Any]:

@@ -4,16 +4,20 @@
                 <s> <s> 146 user\\n question 145 ..                                     twice where there is no image
     clean       <s> 146 user\\n  [image]  question 145 .. assistant\\n                  <s> once, first of all
 
+Before that, `PromptEncoder.arrange` brings the turns into the form the model was trained on: `core/turn_rules.py`.
+
 A *run* is the text between two images. An image token is `image_token_id` with type 1, everything else has type 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START, Segment, TurnIds
+from ixc.core import turn_rules
+from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START, Message, Segment, TurnIds
+from ixc.core.turn_rules import TAUGHT, TurnRules
 from ixc.errors import DataError, UsageError
 from ixc.processing.plain_text import broken, raw_ids
 
@@ -37,11 +41,20 @@ class EncodedRow:
 
 
 class PromptEncoder:
-    """A tokenizer and the format's rules."""
+    """A tokenizer and the format's rules.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, published_quirks: bool) -> None:
+    Args:
+        tokenizer: of the model.
+        published_quirks: see `IxcProcessor`.
+        rules: what the model was taught about its turns.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, published_quirks: bool, rules: TurnRules = TAUGHT
+    ) -> None:
         self.tokenizer = tokenizer
         self.published_quirks = published_quirks
+        self.rules = rules
         self.image_token_id = _id(tokenizer, IMAGE_PLACEHOLDER, PUBLISHED_IMAGE_PIECE)
         self.turn_end_id = _id(tokenizer, TURN_END)
         self.bos_id, self.eos_id, self.pad_id = (
@@ -52,6 +65,14 @@ class PromptEncoder:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PromptEncoder:
         return self  # never changes; processors are copied to be saved, and a copied tokenizer takes seconds
+
+    def arrange(self, messages: Iterable[Message | Mapping[str, Any]]) -> list[Message]:
+        """Return messages in the form that the model was trained on; every way to ask passes through here.
+
+        Raises:
+            UsageError: as `chat_format.parse_messages`.
+        """
+        return turn_rules.arrange(messages, self.rules)
 
     @property
     def turn_ids(self) -> TurnIds:

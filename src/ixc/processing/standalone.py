@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from ixc.core import chat_format
 from ixc.core.tiling import RULES, partition
 from ixc.core.token_layout import num_image_tokens
+from ixc.core.turn_rules import TurnRules
 from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.processing.prompt_encoding import PromptEncoder
 
@@ -29,6 +30,9 @@ _PROCESSOR = {
     "system": str, "tokens_per_side": int,
 }  # fmt: skip
 """Keys of processor_config.json, all of them needed, and their types."""
+
+_RULES = {"images_first": bool, "system_turns": bool}
+"""Its keys that older folders lack."""
 
 _TILING = {"hd": int, "image_processor_type": str, "partition": str}
 """Keys of its image_processor."""
@@ -102,7 +106,9 @@ class StandaloneProcessor:
         self.tokens_per_side = settings["tokens_per_side"]
         looks = settings["image_processor"]
         self.image_processor = Tiling(hd=looks["hd"], partition=looks["partition"])
-        self._prompts = PromptEncoder(cast(Any, tokenizer), published_quirks=settings["published_quirks"])
+        quirks = settings["published_quirks"]
+        rules = TurnRules(**{name: settings[name] for name in _RULES if name in settings})
+        self._prompts = PromptEncoder(cast(Any, tokenizer), published_quirks=quirks, rules=rules)
         self.image_token_id = self._prompts.image_token_id
 
     def encode(
@@ -116,7 +122,7 @@ class StandaloneProcessor:
             return_tensors: "np".
         """
         assert return_tensors == "np"
-        prompt = chat_format.render(messages, system=self.system)
+        prompt = chat_format.render(self._prompts.arrange(messages), system=self.system)
         pictures = [segment.image.source for segment in prompt if segment.image is not None]
         found = self._tiles(pictures, hd, partition) if pictures else {}
         counts = iter([self.num_image_tokens(*map(int, grid)) for grid in found.get("image_grids", ())])
@@ -155,7 +161,8 @@ def read(folder: Path) -> StandaloneProcessor | None:
     backend = _object(folder / "tokenizer.json")
     if settings is None or special is None or backend is None:
         return None
-    if not _typed(settings, _PROCESSOR) or not _typed(settings["image_processor"], _TILING):
+    rules = {name: kind for name, kind in _RULES.items() if name in settings}
+    if not _typed(settings, _PROCESSOR | rules) or not _typed(settings["image_processor"], _TILING):
         return None
     if settings["image_processor"]["hd"] < 1 or settings["image_processor"]["partition"] not in RULES:
         return None

@@ -75,7 +75,7 @@ def prepare_job(engine: Engine, messages: Sequence[chat_format.Message], options
         GeometryError: no partition. ContextError: more tokens than positions. ImageError: a picture's mode.
     """
     request = engine.preparer.prepare_segments(
-        prompt_segments(messages, options.prompt_format, system=engine.processor.system),
+        prompt_segments(messages, options.prompt_format, system=engine.processor.system, rules=engine.processor.rules),
         hd=options.hd,
         partition=options.partition,
         max_new_tokens=options.max_new_tokens,

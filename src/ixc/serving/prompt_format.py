@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ixc.core import chat_format
+from ixc.core.turn_rules import TurnRules, arrange
 
 ASSISTANT_HEADER = f"{chat_format.TURN_START}assistant\n"
 """Markup before an answer in the chat format."""
@@ -29,7 +30,7 @@ CHAT_FORMAT = PromptFormat()
 
 
 def prompt_segments(
-    messages: Sequence[chat_format.Message], prompt_format: PromptFormat, *, system: str
+    messages: Sequence[chat_format.Message], prompt_format: PromptFormat, *, system: str, rules: TurnRules
 ) -> list[chat_format.Segment]:
     """Return the segments of a conversation's prompt.
 
@@ -37,9 +38,10 @@ def prompt_segments(
         messages: turns, oldest first.
         prompt_format: the format asked for.
         system: system text where the conversation brings none; the published format has none.
+        rules: what the model was taught about its turns; the published format is written as it is given.
     """
     segments = chat_format.render(
-        messages,
+        messages if prompt_format.published else arrange(messages, rules),
         system="" if prompt_format.published else system,
         continue_final_message=prompt_format.continue_final_message,
     )

@@ -41,11 +41,11 @@ def ids(
     messages = [_message(message) for message in conversation]
     prompt_format = _prompt_format(options)
     if prompt_format.published:
-        segments = prompt_segments(messages, prompt_format, system=system)
+        segments = prompt_segments(messages, prompt_format, system=system, rules=encoder.rules)
     else:
         header = options.get("add_generation_prompt", True)
         segments = chat_format.render(
-            messages,
+            encoder.arrange(messages),
             system=system,
             add_generation_prompt=header,
             continue_final_message=prompt_format.continue_final_message,

@@ -44,7 +44,9 @@ class IxcRenderer(BaseRenderer[Any]):
         super().__init__(config, tokenizer)
         processor = read_processor(Path(config.model_config.model))
         self.system = processor.system
-        self.prompts = PromptEncoder(processor.tokenizer, published_quirks=processor.published_quirks)
+        self.prompts = PromptEncoder(
+            processor.tokenizer, published_quirks=processor.published_quirks, rules=processor.rules
+        )
 
     def render_messages(self, messages: Any, params: Any) -> tuple[Any, Any]:
         return self._prompt(params, *parse_chat_messages(messages, **self._reading(params)))
