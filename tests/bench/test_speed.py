@@ -19,7 +19,7 @@ from ixc.processing.canvas import resize_to_canvas, tiles
 from ixc.processing.image_io import open_image
 
 
-def test_flops_of_a_prefill_are_those_torch_counts() -> None:
+def test_roofline_flops_of_a_prefill_are_those_torch_counts() -> None:
     subject = Subject(geometry="nano", layers=1)
     engine = subject.engine(32, device="cpu")
     engine.model.model.language_model.config._attn_implementation = (
@@ -36,7 +36,7 @@ def test_flops_of_a_prefill_are_those_torch_counts() -> None:
     assert whole + planned.flops()["attention"] == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
-def test_bytes_of_a_step_are_the_weights_a_decoder_reads() -> None:
+def test_roofline_bytes_of_a_step_are_the_weights_a_decoder_reads() -> None:
     sizes = Subject(geometry="7b", layers=2).sizes
     assert roofline.step_bytes(sizes, bits=32, tokens=0) == 4 * (
         2 * sizes.matrices_per_layer + sizes.width * sizes.vocab

@@ -389,7 +389,7 @@ def test_main_as_a_module() -> None:
     assert (done.returncode, done.stdout) == (0, f"ixc {__version__}\n")
 
 
-def test_drawn_documents_are_answered_the_same_in_two_processes(run: Run) -> None:
+def test_eval_synth_equals_with_two_processes(run: Run) -> None:
     asked = "eval", "synth", "-n", 2, "--kind", "sign", "--hd", 1, "--json"
     code, alone, _ = run(*asked)
     beside = run(*asked, "--processes", 2)

@@ -53,14 +53,14 @@ def test_partition_of_a_portrait_is_its_landscape_transposed(width: int, height:
 
 
 @given(SIDES, SIDES, BUDGETS)
-def test_original_pads_one_side_only(width: int, height: int, hd: int) -> None:
+def test_partition_original_pads_one_side_only(width: int, height: int, hd: int) -> None:
     part = partition_or_none(width, height, hd=hd, rule="original")
     if part is not None:
         assert part.resized_height == part.canvas_height if part.transposed else part.resized_width == part.canvas_width
 
 
 @given(SIDES, SIDES, BUDGETS)
-def test_native_never_enlarges(width: int, height: int, hd: int) -> None:
+def test_partition_native_never_enlarges(width: int, height: int, hd: int) -> None:
     part = partition_or_none(width, height, hd=hd, rule="native")
     if part is None:
         return
@@ -71,7 +71,7 @@ def test_native_never_enlarges(width: int, height: int, hd: int) -> None:
 
 
 @given(SIDES, SIDES, BUDGETS)
-def test_fit_keeps_at_least_the_pixels_of_original(width: int, height: int, hd: int) -> None:
+def test_partition_fit_keeps_at_least_the_pixels_of_original(width: int, height: int, hd: int) -> None:
     ours, theirs = (partition_or_none(width, height, hd=hd, rule=rule) for rule in ("fit", "original"))
     if ours is None or theirs is None:
         assert ours is theirs
@@ -90,7 +90,7 @@ def test_partition_keeps_the_aspect_ratio(width: int, height: int, hd: int, rule
     assert abs(part.resized_height - scale * height) < 2
 
 
-def test_fit_uses_the_budget_better_on_documents() -> None:
+def test_partition_fit_uses_hd_better_on_documents() -> None:
     """Letter at 300 dpi, HD-55: the published rule leaves 13 of 55 tiles unused."""
     page = {"width": 2550, "height": 3300, "hd": 55}
     original, fit = partition(**page), partition(**page, rule="fit")
@@ -100,7 +100,7 @@ def test_fit_uses_the_budget_better_on_documents() -> None:
 
 
 @given(SIDES, SIDES, BUDGETS)
-def test_fit_keeps_the_most_of_all_scales(width: int, height: int, hd: int) -> None:
+def test_partition_fit_keeps_the_most_of_all_scales(width: int, height: int, hd: int) -> None:
     part = partition_or_none(max(width, height), min(width, height), hd=hd, rule="fit")
     if part is None:
         return
@@ -114,7 +114,7 @@ def test_partition_huge_hd_is_fast() -> None:
     assert partition(3000, 4000, hd=10**9, rule="fit").tiles <= 10**9
 
 
-def test_small_images_are_enlarged_except_by_native() -> None:
+def test_partition_enlarges_small_images_except_native() -> None:
     kept = {rule: partition(100, 50, hd=25, rule=rule).resized_width for rule in RULES}
     assert kept["native"] == 100
     assert kept["original"] == 2016
@@ -136,7 +136,7 @@ def test_small_images_are_enlarged_except_by_native() -> None:
         ({"width": 9, "height": 9, "hd": 9, "tile": 0}, ["got 0", "336"]),
     ],
 )
-def test_errors_name_both_numbers_and_the_remedy(call: dict, words: list[str]) -> None:
+def test_partition_errors_name_both_numbers_and_the_remedy(call: dict, words: list[str]) -> None:
     with pytest.raises(GeometryError) as caught:
         partition(call.pop("width"), call.pop("height"), **call)
     message = str(caught.value)

@@ -21,7 +21,7 @@ LAYOUTS = st.builds(
 @pytest.mark.parametrize(
     ("grid", "count"), [((1, 1), 313), ((1, 2), 457), ((3, 1), 625), ((2, 2), 757), ((3, 3), 1489), ((6, 9), 8005)]
 )
-def test_published_counts(grid: tuple[int, int], count: int) -> None:
+def test_num_image_tokens_published_counts(grid: tuple[int, int], count: int) -> None:
     """Spec (e) and (a)."""
     assert num_image_tokens(*grid) == count
 
@@ -57,7 +57,7 @@ def test_num_image_tokens_published_formula() -> None:
 
 
 @given(LAYOUTS)
-def test_index_to_place_and_back(layout: Layout) -> None:
+def test_layout_index_to_place_and_back(layout: Layout) -> None:
     for index in range(layout.num_tokens):
         token = layout.token(index)
         overview = token.kind < Kind.SEPARATOR
@@ -70,7 +70,7 @@ def test_index_to_place_and_back(layout: Layout) -> None:
 
 
 @given(LAYOUTS)
-def test_index_to_pixels_and_back(layout: Layout) -> None:
+def test_layout_index_to_pixels_and_back(layout: Layout) -> None:
     """The regions of the local tokens tile the canvas, and so do those of the overview."""
     area = {True: 0, False: 0}
     for index in range(layout.num_tokens):
@@ -87,7 +87,7 @@ def test_index_to_pixels_and_back(layout: Layout) -> None:
     assert area == {False: canvas, True: canvas * layout.overview}
 
 
-def test_order_of_the_smallest_layout() -> None:
+def test_layout_order_of_the_smallest() -> None:
     layout = Layout(grid_h=1, grid_w=2, tokens_per_side=1)
     assert list(layout.kinds()) == [
         Kind.OVERVIEW,
@@ -108,7 +108,7 @@ def test_layout_of_a_partition() -> None:
     assert layout.separator is None
 
 
-def test_errors_name_both_numbers_and_the_remedy() -> None:
+def test_layout_errors_name_both_numbers_and_the_remedy() -> None:
     layout = Layout(grid_h=1, grid_w=1, newline=False, overview=False)
     with pytest.raises(GeometryError, match=r"no token 144.*has 144.*use 0 \.\. 143"):
         layout.token(144)

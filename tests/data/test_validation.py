@@ -155,7 +155,7 @@ REMEDIES = {"add", "check", "crop", "delete", "download", "encode", "end", "keep
 """A message ends with one of these and what to do."""
 
 
-def test_at_least_thirty_kinds() -> None:
+def test_check_knows_at_least_thirty_kinds() -> None:
     assert len(BROKEN) >= 30
 
 
@@ -176,7 +176,7 @@ def test_check_names_kind_line_and_remedy(name: str, folder: Path, encoder: Enco
     assert usable(JsonLines(path), encoder, hd=9, skip=True) == [0, 2]
 
 
-def test_pixels_broken_behind_a_whole_header(folder: Path, encoder: Encoder) -> None:
+def test_check_pixels_broken_behind_a_whole_header(folder: Path, encoder: Encoder) -> None:
     data = JsonLines(written(folder, talk(SEEN, ANSWERED, image="half.png")))
     with pytest.raises(RecordError, match=r"data\.jsonl line 1: .*half\.png is broken or cut short"):
         encoder.encode(data[0], hd=9)
@@ -197,7 +197,7 @@ def test_json_lines_broken_list_names_its_line(folder: Path) -> None:
         JsonLines(path)
 
 
-def test_pictures_inside_the_record(folder: Path, encoder: Encoder) -> None:
+def test_check_pictures_inside_the_record(folder: Path, encoder: Encoder) -> None:
     address = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
     parts = [{"type": "image_url", "image_url": {"url": address}}, {"type": "text", "text": "Total?"}]
     data = JsonLines(written(folder, chat(("user", parts), ("assistant", "12.50"))))

@@ -47,7 +47,9 @@ def same(found: Any, wanted: Any) -> bool:
     return found == wanted
 
 
-def check(cases: list[Case], found: Callable[[Case], Any], wanted: str | Callable[[Case], Any] = "expected") -> int:
+def assert_family(
+    cases: list[Case], found: Callable[[Case], Any], wanted: str | Callable[[Case], Any] = "expected"
+) -> int:
     """Compare all cases that have the wanted key; every difference is listed by id. Returns the number compared."""
     pick = wanted if callable(wanted) else lambda case: case[wanted]
     mine = [case for case in cases if callable(wanted) or wanted in case]

@@ -86,7 +86,7 @@ def test_messages_of_other_prompts() -> None:
     assert form == {}
 
 
-def test_answers_keep_their_order_while_asked_concurrently() -> None:
+def test_endpoint_keeps_the_order_of_concurrent_answers() -> None:
     together = threading.Barrier(4, timeout=30)
 
     def reply(body: dict[str, Any]) -> tuple[int, Any]:

@@ -20,7 +20,7 @@ def test_bootstrap_interval_of_a_share_is_binomial() -> None:
     assert found.units == 400
 
 
-def test_questions_about_one_picture_are_drawn_together() -> None:
+def test_bootstrap_draws_questions_about_one_picture_together() -> None:
     single = bootstrap(units([0.0] * 100 + [1.0] * 100))
     pictures = bootstrap([Unit(sums=(10.0 * k,), counts=(10,)) for k in [0] * 10 + [1] * 10])
     # the same 200 answers, but only 20 independent pictures: wider by sqrt(10)
@@ -40,7 +40,7 @@ def test_bootstrap_equal_seeds_give_equal_intervals() -> None:
     assert bootstrap(data, seed=1) != bootstrap(data)
 
 
-def test_strata_and_components_are_added() -> None:
+def test_figure_adds_strata_and_components() -> None:
     mme = [
         Unit(stratum="color", sums=(2, 1), counts=(2, 1)),
         Unit(stratum="color", sums=(1, 0), counts=(2, 1)),

@@ -38,7 +38,7 @@ def test_anls_lmms_of_documents(name: str) -> None:
     assert same(sum(scores) / len(scores), wanted["anls_mean"])
 
 
-def test_charts() -> None:
+def test_relaxed_lmms_of_charts() -> None:
     rows, wanted = mock("ChartQA_TEST")
     scores = [relaxed.relaxed(row["prediction"], answers(row["answer"])[:1], rule="lmms") for row in rows]
     assert same(sum(scores) / len(scores), wanted["relaxed_overall"])

@@ -1,7 +1,7 @@
 """Tables of whole benchmarks: equal to VLMEvalKit's and the official ones, and to the published scores."""
 
 import pytest
-from metric_goldens import Case, check, families, golden, of_family, same, scripted
+from metric_goldens import Case, assert_family, families, golden, of_family, same, scripted
 
 from ixc.errors import DataError
 from ixc.evals.metrics import accuracy, choice, circular, hallusion, llava, mathvista, mme, mmmu, mmvet, ocrbench
@@ -19,9 +19,9 @@ def test_circular(family: tuple[str, str]) -> None:
     def found(case: Case, rule: str = "vlmevalkit") -> dict[int, int]:
         return circular.circular(items(case["input"]["rows"]), rule=rule)
 
-    check(cases, found, lambda c: {c["input"]["g_index"]: c["expected"]})
-    check(cases, lambda c: found(c, "lmms"), lambda c: {c["input"]["g_index"]: c["lmms_static"]})
-    check(cases, lambda c: [choice.hit(item) for item in items(c["input"]["rows"])], "vanilla_hits")
+    assert_family(cases, found, lambda c: {c["input"]["g_index"]: c["expected"]})
+    assert_family(cases, lambda c: found(c, "lmms"), lambda c: {c["input"]["g_index"]: c["lmms_static"]})
+    assert_family(cases, lambda c: [choice.hit(item) for item in items(c["input"]["rows"])], "vanilla_hits")
 
 
 @pytest.mark.parametrize("family", families("circular_eval_judge"), ids="-".join)
@@ -32,14 +32,14 @@ def test_circular_with_a_judge(family: tuple[str, str]) -> None:
         hits = circular.circular(items(rows), judge=lambda prompt: scripts[prompt][0](prompt))
         return [hits[case["input"]["g_index"]], sum(len(asked) for _, asked in scripts.values())]
 
-    check(of_family(*family), found, lambda c: [c["expected"], c["judge_calls"]])
+    assert_family(of_family(*family), found, lambda c: [c["expected"], c["judge_calls"]])
 
 
 @pytest.mark.parametrize("family", families("mcq_report_acc"), ids="-".join)
 def test_accuracy(family: tuple[str, str]) -> None:
     cases = of_family(*family)
-    check(cases, lambda c: accuracy.accuracy([tuple(row) for row in c["input"]["rows"]]))
-    check(cases, lambda c: accuracy.macro([tuple(row) for row in c["input"]["rows"]]), "lmms_mmstar_average")
+    assert_family(cases, lambda c: accuracy.accuracy([tuple(row) for row in c["input"]["rows"]]))
+    assert_family(cases, lambda c: accuracy.macro([tuple(row) for row in c["input"]["rows"]]), "lmms_mmstar_average")
 
 
 @pytest.mark.parametrize("family", families("mme_rating"), ids="-".join)
@@ -48,9 +48,11 @@ def test_mme(family: tuple[str, str]) -> None:
         return mme.mme((category, path, answer == said) for category, path, answer, said in case["input"]["rows"])
 
     cases = of_family(*family)
-    check(cases, found)
+    assert_family(cases, found)
     paired = [c for c in cases if "lmms" in c]
-    check(paired, lambda c: [found(c)["perception"], found(c)["reasoning"]], lambda c: list(c["lmms"].values())[:2])
+    assert_family(
+        paired, lambda c: [found(c)["perception"], found(c)["reasoning"]], lambda c: list(c["lmms"].values())[:2]
+    )
 
 
 def hallusion_rows(case: Case) -> list[hallusion.HallusionRow]:
@@ -64,9 +66,9 @@ def hallusion_rows(case: Case) -> list[hallusion.HallusionRow]:
 def test_hallusion(family: tuple[str, str]) -> None:
     cases = of_family(*family)
     table = {c["id"]: hallusion.hallusion(hallusion_rows(c)) for c in cases}
-    check(cases, lambda c: {split: list(shares) for split, shares in table[c["id"]].items()})
-    check(cases, lambda c: sum(hallusion.shares(hallusion_rows(c))) / 3, "expected_mean_of_three")
-    check(cases, lambda c: list(hallusion.shares(hallusion_rows(c), rule="notebook")), "lmms_intern")
+    assert_family(cases, lambda c: {split: list(shares) for split, shares in table[c["id"]].items()})
+    assert_family(cases, lambda c: sum(hallusion.shares(hallusion_rows(c))) / 3, "expected_mean_of_three")
+    assert_family(cases, lambda c: list(hallusion.shares(hallusion_rows(c), rule="notebook")), "lmms_intern")
 
 
 @pytest.mark.parametrize("family", families("ocrbench_sums"), ids="-".join)
@@ -76,7 +78,7 @@ def test_ocrbench(family: tuple[str, str]) -> None:
             (task, ocrbench.hit(said, answers(gold), task)) for task, said, gold in case["input"]["rows"]
         )
 
-    check(of_family(*family), found)
+    assert_family(of_family(*family), found)
 
 
 @pytest.mark.parametrize("family", families("mathvista_acc"), ids="-".join)
@@ -94,7 +96,7 @@ def test_mathvista(family: tuple[str, str]) -> None:
         )
         return {name: [r.total, r.prefetched, r.hits, r.prefetch_rate, r.accuracy] for name, r in table.items()}
 
-    check(of_family(*family), found)
+    assert_family(of_family(*family), found)
 
 
 def means(table: mmvet.MmvetTable) -> dict[str, dict[str, list[float]]]:
@@ -107,12 +109,12 @@ def means(table: mmvet.MmvetTable) -> dict[str, dict[str, list[float]]]:
 @pytest.mark.parametrize("family", families("mmvet_aggregate"), ids="-".join)
 def test_mmvet(family: tuple[str, str]) -> None:
     cases = of_family(*family)
-    check(cases, lambda c: means(mmvet.mmvet(c["input"]["rows"])))
-    check(cases, lambda c: means(mmvet.mmvet(c["input"]["rows"], rule="official")), "official_notebook")
-    check(cases, lambda c: mmvet.mmvet(c["input"]["rows"]).capability["Overall"][1], "lmms_overall")
+    assert_family(cases, lambda c: means(mmvet.mmvet(c["input"]["rows"])))
+    assert_family(cases, lambda c: means(mmvet.mmvet(c["input"]["rows"], rule="official")), "official_notebook")
+    assert_family(cases, lambda c: mmvet.mmvet(c["input"]["rows"]).capability["Overall"][1], "lmms_overall")
 
 
-def test_published_mmvet() -> None:
+def test_mmvet_published() -> None:
     """MM-Vet 51.2 of InternLM-XComposer2-VL, from its published grades."""
     published = golden("realistic/mmvet_ixc2_published")
     replies = published["judge_contents"]
@@ -130,7 +132,7 @@ def test_published_mmvet() -> None:
         assert abs(official[name][1] - score) <= published["tolerance_official_vs_published"]
 
 
-def test_published_mmmu() -> None:
+def test_mmmu_published() -> None:
     """MMMU val of InternLM-XComposer2-VL from its 900 published answers: 42.0 officially, 41.89 by exact matching."""
     published = golden("realistic/mmmu_val_ixc2_published")
     cases = published["cases"]
@@ -140,8 +142,8 @@ def test_published_mmmu() -> None:
             index=case["id"], choices=case["choices"], answer=str(case["gt"]), prediction=case["pred"]
         )
 
-    assert check(cases, lambda c: mmmu.hit(item(c), rule="official"), "expected_original") == 900
-    check(cases, lambda c: mmmu.hit(item(c)), "expected_vlmevalkit")
+    assert assert_family(cases, lambda c: mmmu.hit(item(c), rule="official"), "expected_original") == 900
+    assert_family(cases, lambda c: mmmu.hit(item(c)), "expected_vlmevalkit")
     official = mmmu.official_table([(c["domain"], c["subject"], mmmu.hit(item(c), rule="official")) for c in cases])
     assert same(
         {name: list(line) for name, line in official.items()},
@@ -167,13 +169,13 @@ def test_choice_hit_of_real_ai2d_questions() -> None:
     assert same(accuracy.accuracy([(None, None, None, f) for f in found])["none"]["Overall"], real["expected_overall"])
 
 
-def test_published_llava_in_the_wild() -> None:
+def test_llava_published() -> None:
     published = golden("realistic/llava_wild_ixc2_published")
     table = llava.llava([(kind, *points) for _, kind, points, _ in published["rows"]])
     assert {kind: list(line) for kind, line in table.items()} == published["expected"] == published["published"]
 
 
-def test_published_sums() -> None:
+def test_metrics_published_sums() -> None:
     """Sums and means of the published tables: MME's two, and HallusionBench's mean of three."""
     tables = golden("realistic/published_tables")
     points = tables["mme"]["categories"]
@@ -204,7 +206,7 @@ def test_published_sums() -> None:
         (lambda: accuracy.macro([(None, None, None, 1)]), "0 of 1 rows have an l2-category"),
     ],
 )
-def test_data_that_cannot_be_scored(call, line: str) -> None:
+def test_metrics_data_that_cannot_be_scored(call, line: str) -> None:
     with pytest.raises(DataError, match=line):
         call()
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metric_goldens import Case, check, families, golden, of_family, scripted
+from metric_goldens import Case, assert_family, families, golden, of_family, scripted
 
 from ixc.errors import UsageError
 from ixc.evals.metrics import anls, cells, choice, mathvista, mmmu, mmvet, ocrbench, relaxed, vqa, yes_no
@@ -22,9 +22,9 @@ def test_anls(family: tuple[str, str]) -> None:
     def score(case: Case) -> float:
         return anls.anls(case["input"]["prediction"], answers(case))
 
-    check(cases, score)
-    check(cases, score, "lmms")
-    check(cases, lambda c: [anls.distance(c["input"]["prediction"], a) for a in answers(c)], "distances")
+    assert_family(cases, score)
+    assert_family(cases, score, "lmms")
+    assert_family(cases, lambda c: [anls.distance(c["input"]["prediction"], a) for a in answers(c)], "distances")
 
 
 @given(texts, st.lists(texts, min_size=1, max_size=4))
@@ -35,7 +35,7 @@ def test_anls_is_0_or_at_least_half(prediction: str, answers: list[str]) -> None
 
 
 @given(texts, texts, texts)
-def test_edits_are_a_distance(a: str, b: str, c: str) -> None:
+def test_anls_edits_are_a_distance(a: str, b: str, c: str) -> None:
     assert anls.edits(a, b) == anls.edits(b, a) <= max(len(a), len(b))
     assert anls.edits(a, c) <= anls.edits(a, b) + anls.edits(b, c)
     assert (anls.edits(a, b) == 0) == (a == b)
@@ -48,18 +48,18 @@ def test_relaxed(family: tuple[str, str]) -> None:
     def score(case: Case, rule: str) -> float:
         return relaxed.relaxed(case["input"]["prediction"], cells.answers(case["input"]["answer_cell"]), rule=rule)
 
-    check(cases, lambda c: score(c, "vlmevalkit"))
-    check(cases, lambda c: score(c, "lmms"), "lmms")
-    check(cases, lambda c: score(c, "notebook"), lambda c: c.get("original_ixc_notebook", c["expected"]))
+    assert_family(cases, lambda c: score(c, "vlmevalkit"))
+    assert_family(cases, lambda c: score(c, "lmms"), "lmms")
+    assert_family(cases, lambda c: score(c, "notebook"), lambda c: c.get("original_ixc_notebook", c["expected"]))
 
 
 @pytest.mark.parametrize("family", families("vqa_score"), ids="-".join)
 def test_vqa(family: tuple[str, str]) -> None:
     cases = of_family(*family)
-    check(cases, lambda c: vqa.vqa(c["input"]["prediction"], c["input"]["answers"]))
-    check(cases, lambda c: vqa.vqa(c["input"]["prediction"], c["input"]["answers"], rule="lmms"), "lmms")
-    check(cases, lambda c: vqa.normalise(c["input"]["prediction"]), "pred_norm")
-    check(
+    assert_family(cases, lambda c: vqa.vqa(c["input"]["prediction"], c["input"]["answers"]))
+    assert_family(cases, lambda c: vqa.vqa(c["input"]["prediction"], c["input"]["answers"], rule="lmms"), "lmms")
+    assert_family(cases, lambda c: vqa.normalise(c["input"]["prediction"]), "pred_norm")
+    assert_family(
         cases,
         lambda c: vqa.normalise(c["input"]["prediction"], rule="lmms"),
         lambda c: c.get("lmms_pred_norm", c["pred_norm"]),
@@ -73,7 +73,7 @@ def test_vqa_is_a_share(prediction: str, answers: list[str]) -> None:
 
 
 @given(st.text(alphabet=PUNCTUATION + " .ab19'", max_size=20))
-def test_normalised_text_holds_no_punctuation(text: str) -> None:
+def test_vqa_normalised_text_holds_no_punctuation(text: str) -> None:
     assert not set(vqa.normalise(text)) & set(PUNCTUATION)
 
 
@@ -87,10 +87,14 @@ def test_choice(family: tuple[str, str]) -> None:
     def step(key: str):
         return lambda c: c[key] or None
 
-    check(cases, found, step("expected"))
-    check(cases, lambda c: choice.letter(str(c["input"]["prediction"]), c["input"]["choices"]), step("option_step"))
-    check(cases, lambda c: choice.by_text(str(c["input"]["prediction"]), c["input"]["choices"]), step("text_step"))
-    check(
+    assert_family(cases, found, step("expected"))
+    assert_family(
+        cases, lambda c: choice.letter(str(c["input"]["prediction"]), c["input"]["choices"]), step("option_step")
+    )
+    assert_family(
+        cases, lambda c: choice.by_text(str(c["input"]["prediction"]), c["input"]["choices"]), step("text_step")
+    )
+    assert_family(
         cases,
         lambda c: found(c, "vlmevalkit-verbose"),
         lambda c: c.get("expected_if_VERBOSE_set", c["expected"]) or None,
@@ -99,7 +103,7 @@ def test_choice(family: tuple[str, str]) -> None:
         rule = {"lmms_mmstar": "lmms-mmstar", "lmms_mmbench_static": "lmms-mmbench", "lmms_mmmu_qbench": "lmms-mmmu"}[
             key
         ]
-        check(
+        assert_family(
             [c for c in cases if key in c],
             lambda c, rule=rule: found(c, rule),
             lambda c, key=key: None if c[key] == "RANDOM" else c[key] or None,
@@ -118,16 +122,18 @@ def test_choice_with_a_judge(family: tuple[str, str]) -> None:
         assert all("Why?" in prompt and item.prediction in prompt for prompt in asked)
         return [letter, int(letter == item.answer), len(asked)]
 
-    check(of_family(*family), found, lambda c: [c["expected_opt"], c["expected"], c["judge_calls"]])
+    assert_family(of_family(*family), found, lambda c: [c["expected_opt"], c["expected"], c["judge_calls"]])
 
 
 @pytest.mark.parametrize("family", families("yes_no"), ids="-".join)
 def test_yes_no(family: tuple[str, str]) -> None:
     cases = of_family(*family)
     mme = {"yes": "Yes", "no": "No", "other": "Unknown"}
-    check(cases, lambda c: yes_no.yes_no(c["input"]["prediction"]))
-    check(cases, lambda c: yes_no.yes_no(c["input"]["prediction"], rule="lmms"), lambda c: mme[c["lmms_mme"]])
-    check(cases, lambda c: yes_no.yes_no(c["input"]["prediction"], rule="notebook"), "lmms_and_original_hallusion")
+    assert_family(cases, lambda c: yes_no.yes_no(c["input"]["prediction"]))
+    assert_family(cases, lambda c: yes_no.yes_no(c["input"]["prediction"], rule="lmms"), lambda c: mme[c["lmms_mme"]])
+    assert_family(
+        cases, lambda c: yes_no.yes_no(c["input"]["prediction"], rule="notebook"), "lmms_and_original_hallusion"
+    )
 
 
 def test_yes_no_with_a_judge() -> None:
@@ -148,8 +154,8 @@ def test_ocrbench(family: tuple[str, str]) -> None:
         row = case["input"]
         return ocrbench.hit(row["prediction"], row["answers"], row["category"], rule=rule)
 
-    check(cases, found)
-    check(cases, lambda c: found(c, "lmms"), "lmms")
+    assert_family(cases, found)
+    assert_family(cases, lambda c: found(c, "lmms"), "lmms")
 
 
 def mmmu_item(row: Case) -> choice.ChoiceItem:
@@ -159,14 +165,14 @@ def mmmu_item(row: Case) -> choice.ChoiceItem:
 @pytest.mark.parametrize("family", families("mmmu_conversion"), ids="-".join)
 def test_mmmu(family: tuple[str, str]) -> None:
     cases = of_family(*family)
-    check(cases, lambda c: mmmu.hit(mmmu_item(c["input"])))
-    check(
+    assert_family(cases, lambda c: mmmu.hit(mmmu_item(c["input"])))
+    assert_family(
         cases,
         lambda c: {k: v for k, v in mmmu.as_choice(mmmu_item(c["input"])).choices.items() if k in ("A", "B")},
         "converted",
     )
-    check(cases, lambda c: mmmu.hit(mmmu_item(c["input"]), rule="official"), "original_mmmu_eval")
-    check(cases, lambda c: mmmu.hit(mmmu_item(c["input"]), rule="lmms"), "lmms_mmmu")
+    assert_family(cases, lambda c: mmmu.hit(mmmu_item(c["input"]), rule="official"), "original_mmmu_eval")
+    assert_family(cases, lambda c: mmmu.hit(mmmu_item(c["input"]), rule="lmms"), "lmms_mmmu")
 
 
 @pytest.mark.parametrize("family", families("mathvista_compare"), ids="-".join)
@@ -198,9 +204,11 @@ def test_mathvista(family: tuple[str, str]) -> None:
             "correct": mathvista.lmms_correct(problem(case), case["res"], precision=precision),
         }
 
-    check(cases, found, lambda c: [c["res"], c["log"], c["expected"]])
-    check(cases, lambda c: mathvista.prefetch(problem(c)), lambda c: None if c["prefetch"] is False else c["prefetch"])
-    check(cases, by_lmms, "lmms")
+    assert_family(cases, found, lambda c: [c["res"], c["log"], c["expected"]])
+    assert_family(
+        cases, lambda c: mathvista.prefetch(problem(c)), lambda c: None if c["prefetch"] is False else c["prefetch"]
+    )
+    assert_family(cases, by_lmms, "lmms")
 
 
 @pytest.mark.parametrize("family", families("mmvet_judge_parse"), ids="-".join)
@@ -212,7 +220,7 @@ def test_mmvet_judge(family: tuple[str, str]) -> None:
         assert asked[0].endswith("What? | x <AND> y | x | ")
         return [graded.score, graded.log, graded.tries]
 
-    check(of_family(*family), found, lambda c: [c["expected"], c["log"], c["tries"]])
+    assert_family(of_family(*family), found, lambda c: [c["expected"], c["log"], c["tries"]])
 
 
 def test_mmvet_without_a_judge() -> None:

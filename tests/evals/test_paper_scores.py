@@ -18,7 +18,7 @@ def test_axes_are_in_the_order_of_table_3() -> None:
     assert tuple(axis.key for axis in AXES) == TABLE_3.columns
 
 
-def test_tables_agree_where_they_meet() -> None:
+def test_paper_scores_tables_agree_where_they_meet() -> None:
     for row in ("IXC2-VL-7B", PUBLISHED):
         printed = TABLE_4.rows[row]
         assert all(figure is not None for figure in printed)
@@ -40,7 +40,7 @@ def test_paper_scores_above_both_closed_models_on_eight() -> None:
     assert above == ["doc", "chart", "mathvista", "ai2d", "mme", "mmb", "mmbcn", "seed"]
 
 
-def test_tasks_carry_the_paper_s_figures() -> None:
+def test_tasks_have_the_figures_of_paper_scores() -> None:
     for task in TASKS.values():
         axis = axis_of(task.dataset)
         if axis and task.dataset == axis.datasets[0]:

@@ -51,7 +51,7 @@ def test_comparison_marks_judged_benchmarks_without_a_judge(mocks: ReportRun) ->
     assert {key for key, found in footnotes.items() if "*" in found} == {"doc", "info", "mmb", "mmbcn", "qbench"}
 
 
-def test_sizes_are_those_of_the_goldens(mocks: ReportRun) -> None:
+def test_gather_sizes_are_those_of_the_goldens(mocks: ReportRun) -> None:
     for result in mocks.results:
         expected = json.loads((MOCK / result.dataset / "expected.json").read_text())
         sizes = {tuple(image[1:]) for row in expected["images"] for image in row["images"]}
@@ -160,7 +160,7 @@ def test_units_of_another_headline_is_empty() -> None:
     assert units_of("MMStar", [], 100.0)[0] == {}
 
 
-def test_questions_about_one_picture_are_one_unit() -> None:
+def test_units_of_questions_about_one_picture_are_one() -> None:
     result = fake_run().results[0]
     assert result.interval is not None
     assert result.interval.units == len(PICTURES)
@@ -244,7 +244,7 @@ def test_page_loads_nothing_from_outside() -> None:
     assert "style=" not in html  # the policy knows one style sheet, by its hash
 
 
-def test_half_a_surrogate_pair_is_written(tmp_path: Path) -> None:
+def test_write_half_a_surrogate_pair(tmp_path: Path) -> None:
     assert "\ud800" in EVIL
     for path in write([fake_run()], out=tmp_path):
         path.read_text(encoding="utf-8")
@@ -274,7 +274,7 @@ def test_write_refusals(tmp_path: Path) -> None:
 # -- pictures and cases -----------------------------------------------------------------------------------------------
 
 
-def test_pictures_are_reduced_and_never_enlarged() -> None:
+def test_thumbnails_are_reduced_and_never_enlarged() -> None:
     big, little = thumbnails.thumbnail(picture(3000, 1000)), thumbnails.thumbnail(picture(30, 20))
     assert big is not None
     assert little is not None
@@ -284,7 +284,7 @@ def test_pictures_are_reduced_and_never_enlarged() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", PICTURES[0][:60], PICTURES[2][:300]])
-def test_broken_pictures_are_shown_as_such(data: bytes) -> None:
+def test_thumbnails_of_broken_pictures(data: bytes) -> None:
     assert thumbnails.thumbnail(data) is None
     result = report_of(
         task="x", dataset="MMStar", title="X", hd=9, predictions={0: "a"},
@@ -349,7 +349,7 @@ def test_task_report_cuts_long_answers() -> None:
     assert result.total == 1
 
 
-def test_scores_meet_their_rows_whether_text_or_number() -> None:
+def test_gather_joins_scores_and_rows_by_text_or_number() -> None:
     result = report_of(
         task="x", dataset="MMStar", title="X", hd=9, predictions={0: "a", 1: "b"},
         scores=Scores(metric="m", headline=50.0, table=(), per_row={"0": 1.0, "1": 0.0}), rows=rows()[:2],
@@ -358,7 +358,7 @@ def test_scores_meet_their_rows_whether_text_or_number() -> None:
     assert [case.verdict for case in result.cases] == ["right", "wrong"]
 
 
-def test_runs_on_different_data_are_not_compared(tmp_path: Path) -> None:
+def test_pairs_refuse_runs_on_different_data(tmp_path: Path) -> None:
     ours, theirs = fake_run("ours"), fake_run("theirs")
     one = replace(ours, results=tuple(replace(r, data="a" * 32) for r in ours.results))
     two = replace(theirs, results=tuple(replace(r, data="b" * 32) for r in theirs.results))
@@ -371,7 +371,7 @@ def test_runs_on_different_data_are_not_compared(tmp_path: Path) -> None:
     assert {line["data"] for run in found["runs"] for line in run["results"]} == {"a" * 32, "b" * 32}
 
 
-def test_data_of_another_md5_shows_no_cases(tmp_path: Path) -> None:
+def test_gather_data_of_another_md5_has_no_cases(tmp_path: Path) -> None:
     folder = mock_folder(tmp_path)
     (path, *others) = sorted(folder.glob("*.jsonl"))
     for other in others:

@@ -89,7 +89,7 @@ def test_case_browser_keyboard(page: devtools.Page, report: str) -> None:
     assert 0 < count(page) < CASES
 
 
-def test_tiles_lie_over_the_pictures(page: devtools.Page, report: str) -> None:
+def test_case_browser_tiles_lie_over_the_pictures(page: devtools.Page, report: str) -> None:
     page.open(report)
     drawn = "document.querySelector('.card .tiles').getBoundingClientRect()"
     assert page.value(f"{drawn}.width") > 100
@@ -99,7 +99,7 @@ def test_tiles_lie_over_the_pictures(page: devtools.Page, report: str) -> None:
     assert page.value(f"{drawn}.width") == 0
 
 
-def test_pictures_are_decoded(page: devtools.Page, report: str) -> None:
+def test_case_browser_pictures_are_decoded(page: devtools.Page, report: str) -> None:
     page.open(report)
     page.value(
         "window.got = 0; document.querySelectorAll('symbol image').forEach((i) => { const x = new Image(); "
@@ -127,7 +127,7 @@ def test_report_requests_nothing_and_runs_no_text_of_a_model(page: devtools.Page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_stand_out_in_light_and_dark(page: devtools.Page, report: str, scheme: str) -> None:
+def test_page_words_stand_out_in_light_and_dark(page: devtools.Page, report: str, scheme: str) -> None:
     page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     page.open(report)
     contrast = """(() => {

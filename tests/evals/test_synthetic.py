@@ -46,7 +46,7 @@ def test_synthetic_run_of_an_oracle_is_right_and_at_low_hd_is_not() -> None:
     assert "held out: " in str(report)
 
 
-def test_large_pages_are_asked_at_smaller_settings_and_listed_by_size() -> None:
+def test_synthetic_asks_large_pages_at_smaller_hd() -> None:
     """An eye that reads letters of 20 pixels and more."""
 
     def answer(image: Image.Image, question: str, hd: int) -> str:
@@ -70,14 +70,14 @@ def test_classes_of_letters(pixels: float, name: str) -> None:
     assert synthetic.size_class(pixels) == name
 
 
-def test_test_pages_are_never_training_pages() -> None:
+def test_synthetic_test_pages_are_never_training_pages() -> None:
     drawn = [synthetic.held_out(index)[0] for index in range(2 * len(synthetic.EVERY))]
     assert all(page.number >= HELD_OUT for page in drawn)
     for first, second in zip(drawn, drawn[len(synthetic.EVERY) :], strict=False):
         assert {page.font in fonts.TEST_FONTS for page in (first, second)} == {False, True}
 
 
-def test_kinds_and_settings_take_turns() -> None:
+def test_synthetic_kinds_and_settings_take_turns() -> None:
     drawn = [synthetic.held_out(index)[0] for index in range(6 * len(synthetic.EVERY))]
     assert Counter(page.hd for page in drawn) == dict.fromkeys((1, 4, 9), 2 * len(synthetic.EVERY))
     assert {page.kind for page in drawn} == set(synthetic.EVERY)
@@ -85,7 +85,7 @@ def test_kinds_and_settings_take_turns() -> None:
     assert [page.hd for page in again] == [1, 1, 4, 4, 9, 9]
 
 
-def test_questions_of_every_kind_are_asked() -> None:
+def test_synthetic_asks_questions_of_every_kind() -> None:
     asked = [synthetic.held_out(index)[1].kind for index in range(240)]
     assert {"title", "value", "price", "cell", "next", "line", "panel_number"} <= set(asked)
     assert asked.count("title") < 80
@@ -111,7 +111,7 @@ def test_synthetic_run_resumes_after_its_last_whole_line(tmp_path: Path) -> None
     assert len(set(asked)) <= 3
 
 
-def test_intervals_are_wilson_s() -> None:
+def test_synthetic_intervals_are_wilsons() -> None:
     case = finish(synthetic.run(oracle, count=1)).cases[0]
     found = synthetic.row("x", [case] * 10)
     assert (round(found.low, 1), round(found.high, 1)) == (72.2, 100.0)
@@ -132,7 +132,7 @@ def test_synthetic_run_refuses_a_count_of_zero() -> None:
         next(synthetic.run(oracle, count=0))
 
 
-def test_answers_of_another_model_are_refused(tmp_path: Path) -> None:
+def test_synthetic_run_refuses_answers_of_another_model(tmp_path: Path) -> None:
     keep = tmp_path / "cases.jsonl"
     finish(synthetic.run(oracle, count=1, keep=keep, model="first"))
     before = keep.read_text()

@@ -33,7 +33,7 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
-def test_rows_and_images_equal_the_official_ones(folder: Path) -> None:
+def test_read_rows_equals_the_official_rows(folder: Path) -> None:
     golden = expected(folder)
     found = [
         {"index": r["index"], "images": [[hashlib.sha1(i).hexdigest()[:12], *size(i)] for i in r["image"]]}
@@ -70,7 +70,7 @@ def test_read_predictions_of_a_workbook_equals_the_round_trip(folder: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["quirk_tsv_numeric_predictions", "quirk_tsv_roundtrip", "quirk_xlsx_roundtrip"])
-def test_predictions_as_the_official_evaluation_reads_them(name: str) -> None:
+def test_read_predictions_as_the_official_evaluation(name: str) -> None:
     golden = expected(MOCK / name)
     said = table.read_predictions(MOCK / name / "predictions.jsonl")
     rows = table.round_trip(mock_rows(MOCK / name), said, file_format=golden["eval_file_format"])
@@ -79,7 +79,7 @@ def test_predictions_as_the_official_evaluation_reads_them(name: str) -> None:
     ]
 
 
-def test_jsonl_changes_no_prediction() -> None:
+def test_round_trip_jsonl_changes_no_prediction() -> None:
     folder = MOCK / "quirk_xlsx_roundtrip"
     said = table.read_predictions(folder / "predictions.jsonl")
     kept = table.round_trip(mock_rows(folder), said, file_format="jsonl")
@@ -114,7 +114,7 @@ def test_read_rows_keeps_equal_images_once() -> None:
     assert rows[1]["image"] is rows[0]["image"]
 
 
-def test_line_breaks_in_base64_do_no_harm(tmp_path: Path) -> None:
+def test_read_rows_takes_line_breaks_in_base64(tmp_path: Path) -> None:
     png = mock_rows(MOCK / "DocVQA_VAL")[0]["image"][0]
     path = tmp_path / "x.tsv"
     path.write_text(f'index\timage\tquestion\n1\t"{base64.encodebytes(png).decode()}"\tq\n')

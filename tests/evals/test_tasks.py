@@ -70,7 +70,7 @@ def same(ours: Any, theirs: Any) -> bool:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
-def test_tables_and_rows_equal_the_official_ones(folder: Path) -> None:
+def test_task_score_equals_the_official_tables(folder: Path) -> None:
     expected, found = golden(folder), score(folder)
     theirs = expected["table"] if isinstance(expected["table"], list) else [expected["table"]]
     name = next(iter(theirs[0]))
@@ -89,7 +89,7 @@ PROMPTED = [folder for folder in FOLDERS if golden(folder).get("prompts")]
 
 
 @pytest.mark.parametrize("folder", PROMPTED, ids=lambda f: f.name)
-def test_published_prompts_equal_the_recorded_ones(folder: Path) -> None:
+def test_task_question_published_prompts_equal_the_recorded_ones(folder: Path) -> None:
     task, expected = task_of(folder), golden(folder)
     asked = {q.index: q for q in task.questions(task.read(folder), style="published")}
     pictures = {row["index"]: row["images"] for row in expected["images"]}
@@ -139,7 +139,7 @@ def test_task_question_clean_word_for_word() -> None:
     assert clean("OCRBench")[1].hd == 55
 
 
-def test_questions_of_several_images_keep_them_all_when_clean() -> None:
+def test_task_question_clean_keeps_all_images() -> None:
     assert len(clean("MMMU_DEV_VAL")[3].images) == 2
 
 
@@ -163,7 +163,7 @@ def test_tasks_registry_is_complete() -> None:
         assert task.source
 
 
-def test_document_tests_are_seen_at_hd_65() -> None:
+def test_tasks_of_documents_have_hd_65() -> None:
     assert (TASKS["docvqa_test"].hd, TASKS["infovqa_test"].hd) == (65, 65)
 
 
@@ -179,7 +179,7 @@ def test_task_score_without_a_judge_has_another_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["HRBench4K", "HRBench8K"])
-def test_hrbench_is_the_mean_over_orders(dataset: str) -> None:
+def test_task_score_hrbench_is_the_mean_over_orders(dataset: str) -> None:
     rows = [
         {"index": 4 * kind + cycle, "question": "q", "A": "x", "B": "y", "answer": "A", "image": (),
          "category": ("single", "cross")[kind], "cycle_category": f"cycle_{cycle}"}
@@ -192,7 +192,7 @@ def test_hrbench_is_the_mean_over_orders(dataset: str) -> None:
     assert found.headline == 75.0
 
 
-def test_hidden_answers_are_not_scored() -> None:
+def test_task_score_refuses_hidden_answers() -> None:
     with pytest.raises(UsageError, match="kept by a server"):
         TASKS["docvqa_test"].score([], {})
 

@@ -100,7 +100,7 @@ def test_segments_tags_in_a_users_text_stay_text() -> None:
     assert [segment.kind for segment in batch.segments(request, [])] == ["markup", "content", "markup"]
 
 
-def test_published_ids_have_one_start_first_of_all(engine: Engine) -> None:
+def test_segments_published_have_one_start_token(engine: Engine) -> None:
     request = requests()[1]
     item = batch._item(engine, 0, request, "native")
     ids = engine.processor.encode_segments([item.segments], bos_once=True, hd=2)["input_ids"][0].tolist()
@@ -110,7 +110,7 @@ def test_published_ids_have_one_start_first_of_all(engine: Engine) -> None:
     assert ids[1] == engine.processor.image_token_id
 
 
-def test_errors_name_their_question(engine: Engine) -> None:
+def test_answer_errors_name_their_question(engine: Engine) -> None:
     good = requests()[0]
     with pytest.raises(ImageError, match=r"^docvqa_val 7: "):
         batch.answer(engine, [good, replace(good, name="docvqa_val 7", images=(b"no picture",))])

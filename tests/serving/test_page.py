@@ -174,10 +174,10 @@ def test_web_ui_in_a_browser(server: Running, engine: Engine, page: Path, tab: d
     assert tab.value("document.querySelectorAll('.answered')[1].firstChild.data") == again.text
     assert tab.value("document.querySelectorAll('#turns b').length") == 0
     assert "known already" in tab.value("document.querySelectorAll('.usage')[1].textContent")
-    stayed_at_home(tab, server)
+    assert_requests_stay_on_the_server(tab, server)
 
 
-def stayed_at_home(tab: devtools.Page, server: Running) -> None:
+def assert_requests_stay_on_the_server(tab: devtools.Page, server: Running) -> None:
     addresses = [address for address in tab.requests() if not address.startswith(("data:", "blob:", "about:"))]
     assert addresses
     assert all(address.startswith(server.url) for address in addresses), addresses
@@ -226,7 +226,7 @@ def test_web_ui_shows_tiles_overview_and_attention(server: Running, page: Path, 
     until(tab, "document.querySelectorAll('.usage').length", 3)
     settings = "[...document.querySelectorAll('[data-setting]')].map((e) => e.dataset.setting)"
     assert tab.value(settings) == ["HD-9 native", "HD-1 native"]
-    stayed_at_home(tab, server)
+    assert_requests_stay_on_the_server(tab, server)
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_web_ui_pdf_in_a_browser(server: Running, tab: devtools.Page) -> None:
     tab.click("#page-on")
     until(tab, "document.querySelector('#page-number').value", "2")
     until(tab, "document.querySelector('#plan').textContent.startsWith('600 × 400 px')", True)
-    stayed_at_home(tab, server)
+    assert_requests_stay_on_the_server(tab, server)
 
 
 @pytest.mark.slow
@@ -265,4 +265,4 @@ def test_web_ui_on_a_phone(server: Running, page: Path, tab: devtools.Page, sche
     until(tab, "document.querySelectorAll('.usage').length", 1)
     back = tab.value("getComputedStyle(document.body).backgroundColor")
     assert back == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 22, 26)"}[scheme]
-    stayed_at_home(tab, server)
+    assert_requests_stay_on_the_server(tab, server)
