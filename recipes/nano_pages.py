@@ -1,13 +1,15 @@
-"""The embedded model on real pages: packages of documents, windows of them, stage 1 (naming every character).
+"""The embedded model on real pages: packages of documents, windows of them, stage 1 (naming every character) and
+stage 2 (a language model that reads the characters).
 
     python recipes/nano_pages.py fetch CACHE       packages by apt-get download, unpacked, not installed
     python recipes/nano_pages.py pages CACHE       PDFs of training and test packages -> pages
     python recipes/nano_pages.py windows CACHE     pages and fonts -> shards of windows, ahead of the trainer
     python recipes/nano_pages.py train CACHE       stage 1 in CACHE/run, or on with it
-    python recipes/nano_pages.py keep CACHE        the averaged weights into training/nano_pages
+    python recipes/nano_pages.py read CACHE        stage 2 in CACHE/run, or on with it; needs `pages` only
+    python recipes/nano_pages.py keep CACHE        the averaged weights of both into training/nano_pages
 
-Every command goes on where it was stopped, by a kill too. `train` begins from the weights in training/nano_pages where
-they are there, else from the embedded model's encoder. It runs beside other work on one core:
+Every command goes on where it was stopped, by a kill too. `train` and `read` begin from the weights in
+training/nano_pages where they are there, else from the embedded model's. They run beside other work on one core:
 
     OMP_NUM_THREADS=1 nice -n 19 python recipes/nano_pages.py train CACHE
 
@@ -23,16 +25,25 @@ from pathlib import Path
 
 import ixc
 from ixc.errors import IxcError
-from ixc.model.configuration import IxcVisionConfig
+from ixc.model.configuration import IxcTextConfig, IxcVisionConfig
+from ixc.nano import page_lm_pipeline, pipeline
 from ixc.nano.config import PackageSplit, PagesRecipe
 from ixc.nano.data.window_shards import ShardConfig
 from ixc.nano.loop import LoopConfig, StepReport
+from ixc.nano.stages.page_lm import PageLmTask
+from ixc.nano.stages.vision_pretrain import VisionPretrain
+from ixc.processing.tokenization import PAGE_VOCABULARY
 
 HERE = Path(__file__).parent
 KEPT = HERE.parent / "training" / "nano_pages"
 """State of earlier runs that is kept in the repository."""
+SHIPPED = Path(ixc.__file__).parent / "pretrained" / "nano"
 WIDTH, LAYERS, HEAD = 256, 6, 32
 """Of the vision encoder: twice the shipped one's width."""
+
+
+LM_WIDTH, LM_LAYERS = 256, 8
+"""Of the language model: the shipped one has six layers."""
 
 
 def packages() -> PackageSplit:
@@ -44,7 +55,6 @@ def packages() -> PackageSplit:
 
 def recipe() -> PagesRecipe:
     """Stage 1 from the kept weights, or from the embedded model's encoder where there are none."""
-    shipped = Path(ixc.__file__).parent / "pretrained" / "nano"
     return PagesRecipe(
         packages=packages(),
         vision=IxcVisionConfig(
@@ -56,11 +66,29 @@ def recipe() -> PagesRecipe:
             patch_size=14,
             hidden_act="quick_gelu",
         ),
-        init_from=KEPT if KEPT.is_dir() else shipped,
+        init_from=KEPT if KEPT.is_dir() else SHIPPED,
         shards=ShardConfig(seed=5),
         loop=LoopConfig(steps=60_000, decay_from=45_000, seed=11, muon_lr=0.015, adam_lr=1.5e-3, warmup=40),
         windows=8,
+        text=IxcTextConfig(
+            hidden_size=LM_WIDTH,
+            intermediate_size=704,
+            num_attention_heads=LM_WIDTH // HEAD,
+            num_key_value_heads=LM_WIDTH // HEAD,
+            num_hidden_layers=LM_LAYERS,
+            vocab_size=len(PAGE_VOCABULARY),
+            plora_r=8,
+            plora_alpha=8,
+            plora_qkv_r=8,
+            plora_qkv_alpha=16,
+        ),
+        reading=LoopConfig(steps=40_000, decay_from=28_000, seed=12, muon_lr=0.01, adam_lr=1.5e-3, warmup=60),
     )
+
+
+def read_from() -> Path:
+    """Stage 2 begins from the kept weights, or from the embedded model's decoder where there are none."""
+    return KEPT if (KEPT / page_lm_pipeline.KEPT).is_file() else SHIPPED
 
 
 def show(report: StepReport) -> None:
@@ -70,17 +98,25 @@ def show(report: StepReport) -> None:
         print(f"step {report.step}, loss {report.loss:.3f}{scores}, {report.seconds:.1f} s", flush=True)
 
 
+def keep(cache: Path) -> None:
+    """What the cache's runs have learned."""
+    run = cache / pipeline.RUN
+    if (run / f"{VisionPretrain.name}.pt").is_file():
+        pipeline.keep(recipe(), cache, KEPT)
+    if (run / f"{PageLmTask.name}.pt").is_file():
+        page_lm_pipeline.keep_page_lm(recipe(), cache, KEPT)
+
+
 def main() -> None:
     """The command line of this file."""
-    from ixc.nano import pipeline
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = {
         "fetch": lambda cache: pipeline.fetch_packages(recipe(), cache),
         "pages": lambda cache: pipeline.build_pages(recipe(), cache),
         "windows": lambda cache: pipeline.build_windows(recipe(), cache, count=options.shards),
         "train": lambda cache: pipeline.run(recipe(), cache / pipeline.SHARDS, cache / pipeline.RUN, watch=show),
-        "keep": lambda cache: pipeline.keep(recipe(), cache, KEPT),
+        "read": lambda cache: page_lm_pipeline.run_page_lm(recipe(), read_from(), cache, watch=show),
+        "keep": keep,
     }
     parser.add_argument("command", choices=list(commands))
     parser.add_argument("cache", type=Path, help="Folder of packages, pages, windows and the run; up to 20 GB.")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ixc.model.configuration import IxcVisionConfig
+from ixc.model.configuration import IxcTextConfig, IxcVisionConfig
 from ixc.nano.data.page_folder import FolderConfig
 from ixc.nano.data.window_shards import ShardConfig
 from ixc.nano.loop import LoopConfig
+from ixc.nano.stages.page_lm import PageLmConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class PackageSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class PagesRecipe:
-    """Stage 1 of the embedded model: characters of real pages."""
+    """The embedded model on real pages: stage 1 names their characters, stage 2 reads them."""
 
     packages: PackageSplit
     vision: IxcVisionConfig
@@ -41,3 +42,9 @@ class PagesRecipe:
     """Weight of an empty slot in the loss."""
     sparse: float = 3.0
     """Most that a character counts where a window holds few."""
+    text: IxcTextConfig | None = None
+    """Language model of stage 2."""
+    reading: LoopConfig | None = None
+    """Training loop of stage 2."""
+    page_lm: PageLmConfig = field(default_factory=PageLmConfig)
+    """What stage 2 sees."""

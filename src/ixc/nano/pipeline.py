@@ -1,13 +1,13 @@
-"""From a recipe to a trained vision encoder: packages, pages, windows, training, what is kept.
+"""From a recipe to trained parts of a model: packages, pages, windows, training, what is kept.
 
-CACHE/packages --build_pages--> CACHE/train, CACHE/test --build_windows--> CACHE/shards --run--> CACHE/run --keep-->
-encoder.safetensors and training.json
+CACHE/packages --build_pages--> CACHE/train, CACHE/test --build_windows--> CACHE/shards
+    stage 1: CACHE/shards --run--> CACHE/run/vision_pretrain.pt --keep--> encoder.safetensors
+    stage 2: CACHE/train --run_page_lm--> CACHE/run/page_lm.pt --keep--> page_lm.safetensors
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ixc.errors import WeightsError
 from ixc.nano import state
@@ -28,13 +28,12 @@ from ixc.nano.data.window_shards import write_shards
 from ixc.nano.growth import doubled_encoder
 from ixc.nano.loop import StepReport, train
 from ixc.nano.stages.vision_pretrain import CharacterClassifier, VisionPretrain, VisionPretrainConfig
+from ixc.utils.files import atomic_file, atomic_write
 
 PACKAGES, TRAIN, TEST, SHARDS, RUN = "packages", "train", "test", "shards", "run"
 """Folders of a cache."""
 KEPT, NOTES = "encoder.safetensors", "training.json"
 """What is kept of a stage: weights in float16, and how they were made."""
-BEGAN = "began.json"
-"""In the folder of a run: when it began, and from what."""
 PUBLISHED = "vit.vision_tower.vision_model."
 """What the names of the encoder's weights begin with in a model folder."""
 
@@ -100,18 +99,23 @@ def run(
         shards=shards, seed=recipe.loop.seed, windows=recipe.windows, blank=recipe.blank, sparse=recipe.sparse
     )
     task = VisionPretrain(config, build_classifier(recipe))
-    _note_start(recipe, out)
+    note_start(out, began_file(task.name), recipe.init_from)
     train(task, recipe.loop, out, watch=watch)
     return task.model
 
 
-def _note_start(recipe: PagesRecipe, out: Path) -> None:
+def began_file(stage: str) -> str:
+    """File in the folder of a run: when the stage began, and from what."""
+    return "began.json" if stage == VisionPretrain.name else f"{stage}_began.json"
+
+
+def note_start(out: Path, name: str, init_from: Path | None) -> None:
     """When a run began and from what: `keep` replaces what it kept of the same run before."""
-    path = out / BEGAN
+    path = out / name
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        path.write_text(json.dumps({"began": began, "init_from": recipe.init_from.name if recipe.init_from else ""}))
+        path.write_text(json.dumps({"began": began, "init_from": init_from.name if init_from else ""}))
 
 
 def averaged(recipe: PagesRecipe, path: Path) -> tuple[CharacterClassifier, dict[str, Any]]:
@@ -120,45 +124,66 @@ def averaged(recipe: PagesRecipe, path: Path) -> tuple[CharacterClassifier, dict
     Raises:
         WeightsError: no state there.
     """
+    model = CharacterClassifier(recipe.vision)
+    return model, load_averaged(model, path)
+
+
+def load_averaged(model: nn.Module, path: Path) -> dict[str, Any]:
+    """Load the averaged weights of a state file into a model; how far the run was, with its running means.
+
+    Raises:
+        WeightsError: no state there.
+    """
     saved = state.load(path)
     if saved is None:
         raise WeightsError(f"no training state {path}; train first")
-    model = CharacterClassifier(recipe.vision)
     model.load_state_dict(saved["average"] or saved["model"])
-    return model.eval(), saved["run"] | {"scores": saved["means"]}
+    model.eval()
+    return saved["run"] | {"scores": saved["means"]}
 
 
 def keep(recipe: PagesRecipe, cache: Path, folder: Path) -> None:
-    """Write the averaged weights of a run in float16 and notes beside them; a run's notes replace its own older ones.
+    """Write the averaged weights of stage 1 in float16 and notes beside them.
 
     The optimizer's state is not kept: a run that begins from the kept weights warms up again (`LoopConfig.warmup`).
     """
     model, counts = averaged(recipe, cache / RUN / f"{VisionPretrain.name}.pt")
-    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, folder / KEPT)
+    made = run_notes(recipe, cache, VisionPretrain.name, counts) | {
+        "windows": counts["examples"],
+        "fonts": recipe.packages.fonts,
+        "muon_lr": recipe.loop.muon_lr,
+        "adam_lr": recipe.loop.adam_lr,
+        "windows_a_step": recipe.windows,
+    }
+    add_notes(folder, made)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """The weights of a model in float16, in one piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = {k: v.to(torch.float16).contiguous() for k, v in model.state_dict().items()}
-    beside = folder / f".{KEPT}.partial"
-    save_file(weights, beside)
-    os.replace(beside, folder / KEPT)
+    with atomic_file(path) as draft:
+        save_file(weights, draft)
+
+
+def add_notes(folder: Path, made: dict[str, Any]) -> None:
+    """Enter a run into the notes of a folder; a run's notes replace its own older ones."""
     path = folder / NOTES
     before = json.loads(path.read_text())["runs"] if path.is_file() else []
-    made = _notes(recipe, cache, counts)
     notes = {"runs": [*(one for one in before if one["began"] != made["began"]), made]}
-    path.write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n")
+    atomic_write(path, json.dumps(notes, indent=1, ensure_ascii=False) + "\n")
 
 
-def _notes(recipe: PagesRecipe, cache: Path, counts: dict[str, Any]) -> dict[str, Any]:
+def run_notes(recipe: PagesRecipe, cache: Path, stage: str, counts: dict[str, Any]) -> dict[str, Any]:
     """How a run's weights were made."""
     index = read_index(cache / TRAIN)
-    return json.loads((cache / RUN / BEGAN).read_text()) | {
+    return json.loads((cache / RUN / began_file(stage)).read_text()) | {
+        "stage": stage,
         "steps": counts["step"],
-        "windows": counts["examples"],
         "cpu_seconds": round(counts["cpu_seconds"]),
         "running_means": {name: round(value, 4) for name, value in counts["scores"].items()},
         "documents": sum(outcome.pages > 0 for outcome in index),
         "pages": sum(outcome.pages for outcome in index),
         "packages": recipe.packages.train,
-        "fonts": recipe.packages.fonts,
-        "muon_lr": recipe.loop.muon_lr,
-        "adam_lr": recipe.loop.adam_lr,
-        "windows_a_step": recipe.windows,
     }

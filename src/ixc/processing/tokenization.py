@@ -11,7 +11,7 @@ In raw text of either, tags (`[UNUSED_TOKEN_145]`) match wherever they stand, co
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,27 @@ CHARACTER_VOCABULARY = (
 """
 
 
-def character_tokenizer() -> PreTrainedTokenizerFast:
+LATIN_1 = "".join(chr(c) for c in range(0xA1, 0x100) if c != 0xAD)
+"""0xAD is the soft hyphen, which is drawn as a hyphen or not at all."""
+TYPOGRAPHIC = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ−→←≤≥"
+"""Signs of Windows-1252 outside of Latin-1, the minus sign, arrows and comparisons."""
+REPLACEMENT = "\ufffd"
+"""Stands for a visible character outside of the vocabulary."""
+
+PAGE_VOCABULARY = (*CHARACTER_VOCABULARY, *LATIN_1, *TYPOGRAPHIC, REPLACEMENT)
+"""Vocabulary of a model of real pages: ids 0 to 127 as in `CHARACTER_VOCABULARY`, then the signs of real texts."""
+
+
+def character_tokenizer(vocabulary: Sequence[str] = CHARACTER_VOCABULARY) -> PreTrainedTokenizerFast:
     """The tokenizer of the embedded model: one id per printable ASCII character, plus phrases; 128 ids.
+
+    Args:
+        vocabulary: `CHARACTER_VOCABULARY` or `PAGE_VOCABULARY`.
 
     Any other character is `<unk>`, one for each. A role word is one id only in a turn's header (after the start tag,
     before a newline); elsewhere it is spelt, as it is on a page. No BOS is added: the processor places it.
     """
-    backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(CHARACTER_VOCABULARY)}, UNKNOWN))
+    backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(_character_pattern()), "isolated")
     backend.decoder = decoders.Fuse()
     backend.add_tokens([AddedToken(phrase, normalized=False) for phrase in PHRASES])

@@ -12,11 +12,9 @@ from functools import cache
 
 import numpy as np
 
+from ixc.processing.tokenization import LATIN_1, TYPOGRAPHIC
+
 ASCII = "".join(map(chr, range(0x21, 0x7F)))
-LATIN_1 = "".join(chr(c) for c in range(0xA1, 0x100) if c != 0xAD)
-"""0xAD is the soft hyphen, which is drawn as a hyphen or not at all."""
-TYPOGRAPHIC = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ−→←≤≥"
-"""Signs of Windows-1252 outside of Latin-1, the minus sign, arrows and comparisons."""
 ALPHABET = ASCII + LATIN_1 + TYPOGRAPHIC
 NOTHING = 0
 """Class of an empty slot."""

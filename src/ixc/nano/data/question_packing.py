@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -19,10 +19,11 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ixc.nano import bf16_cpu
-from ixc.processing.tokenization import character_tokenizer
+from ixc.processing.tokenization import PAGE_VOCABULARY, character_tokenizer
 from ixc.synth.page import PageQuestion
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ KERNEL = "ixc_packed_questions"
 def tokenizer():
     """Build the embedded model's tokenizer once."""
     return character_tokenizer()
+
+
+@lru_cache(maxsize=1)
+def page_tokenizer() -> PreTrainedTokenizerFast:
+    """Build the tokenizer of models of real pages once."""
+    return character_tokenizer(PAGE_VOCABULARY)
 
 
 @lru_cache(maxsize=1)
@@ -127,7 +134,13 @@ def bare(question: str) -> str:
     return question.removeprefix("What is the ").removesuffix("?")
 
 
-def pack(pages: list[list[PageQuestion]], *, prefix: int, form: Form = "turn") -> Packed:
+def pack(
+    pages: list[list[PageQuestion]],
+    *,
+    prefix: int,
+    form: Form = "turn",
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> Packed:
     """Pack questions of B pages, the same number of each, after `prefix` tokens.
 
     Args:
@@ -135,11 +148,13 @@ def pack(pages: list[list[PageQuestion]], *, prefix: int, form: Form = "turn") -
         prefix: number of tokens before the questions.
         form: `turn`: as a user asks. `key`: key, newline, answer. `direct`: the question as it is, directly
             followed by the answer.
+        tokenizer: default: the embedded model's; all have the same markup.
     """
+    tokenize = encode if tokenizer is None else partial(tokenizer.encode, add_special_tokens=False)
     _, between, end = markup()
     asked = bare if form == "key" else str
     behind = {"turn": between, "key": between[-1:], "direct": []}[form]
-    rows = [[(list(encode(asked(q.question))) + behind, [*encode(q.answer), end]) for q in page] for page in pages]
+    rows = [[(list(tokenize(asked(q.question))) + behind, [*tokenize(q.answer), end]) for q in page] for page in pages]
     length = max(len(q) + len(a) for row in rows for q, a in row)
     count = len(rows[0])
     ids = torch.full((len(rows), count, length), 2)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ixc.nano.data.alphabet import classes_of
+from ixc.nano.data.glyph_tokens import ranks
 from ixc.nano.data.pdf_pages import TypesetPage
 
 SIDE, PATCH, SLOTS = 336, 14, 4
@@ -149,19 +150,26 @@ def window_labels(
         (n,) int64 the place `patch * 4 + slot` of each character, -1 where it has none.
     """
     patches = side // PATCH
-    inside = np.flatnonzero((x >= 0) & (y >= 0) & (x < patches * PATCH) & (y < patches * PATCH))
-    patch = (y[inside] // PATCH).astype(np.int64) * patches + (x[inside] // PATCH).astype(np.int64)
-    order = np.argsort(patch, kind="stable")
-    sorted_patch = patch[order]
-    first = np.r_[True, sorted_patch[1:] != sorted_patch[:-1]]
-    starts = np.flatnonzero(first)
-    slot = np.empty(len(patch), np.int64)
-    if len(patch):
-        slot[order] = np.arange(len(patch)) - np.repeat(starts, np.diff(np.r_[starts, len(patch)]))
+    patch, slot = patch_slots(x, y, rows=patches, columns=patches)
     labels, places = np.zeros((patches * patches, SLOTS), np.int64), np.full(len(classes), -1, np.int64)
-    kept = slot < SLOTS
-    labels[patch[kept], slot[kept]] = classes[inside][kept]
-    places[inside[kept]] = patch[kept] * SLOTS + slot[kept]
-    unasked = patch[classes[inside] == IGNORED]
+    kept = slot >= 0
+    labels[patch[kept], slot[kept]] = classes[kept]
+    places[kept] = patch[kept] * SLOTS + slot[kept]
+    unasked = patch[(classes == IGNORED) & (patch >= 0)]
     labels[unasked] = IGNORED
     return labels, places
+
+
+def patch_slots(x: np.ndarray, y: np.ndarray, *, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Patch (row-major) and slot of each character centre in a grid of 14-px patches.
+
+    Args:
+        x, y: (n,) pixels, in reading order.
+
+    Returns:
+        (n,) int64 patch, -1 outside of the grid; (n,) int64 slot, -1 outside and for the fifth and later of a patch.
+    """
+    inside = (x >= 0) & (y >= 0) & (x < columns * PATCH) & (y < rows * PATCH)
+    patch = np.where(inside, (y // PATCH).astype(np.int64) * columns + (x // PATCH).astype(np.int64), -1)
+    slot = ranks(patch)
+    return patch, np.where(inside & (slot < SLOTS), slot, -1)

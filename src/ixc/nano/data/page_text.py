@@ -1,0 +1,180 @@
+"""The characters of a page without its pixels: what the language model learns to read before it sees pictures.
+
+    file of pages (page_files.py) | DrawnPage --> PageText --cut_region--> PageText of a region (slot_tokens.py)
+
+Characters stand in reading order, each with the pixel of its centre (`windows.CENTRE` above the baseline).
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, replace
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from ixc.core.tiling import TILE
+from ixc.nano.data.alphabet import class_of, classes_of, text_of
+from ixc.nano.data.page_files import EIGHTHS
+from ixc.nano.data.windows import CENTRE
+from ixc.synth.page import FIRST, SPACE, DrawnPage, characters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of a page, or what a region shows of it."""
+
+    text: str
+    """Words with one space between them; U+FFFD for characters outside of the alphabet."""
+    left: float
+    """Pixels."""
+    right: float
+    """Pixels."""
+    y: float
+    """Centre of its characters, pixels."""
+    size: float
+    """Median em in pixels."""
+    block: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageText:
+    """Characters of a page or a region in reading order."""
+
+    classes: np.ndarray
+    """(n,) int64 of `alphabet`."""
+    x: np.ndarray
+    """(n,) float32 pixels."""
+    y: np.ndarray
+    """(n,) float32 pixels."""
+    size: np.ndarray
+    """(n,) float32: em in pixels."""
+    word: np.ndarray
+    """(n,) int64, rising."""
+    line: np.ndarray
+    """(n,) int64, rising."""
+    block: np.ndarray
+    """(n,) int64."""
+    width: int
+    """Pixels of the page or region."""
+    height: int
+    source: str
+    """Package, or `drawn`."""
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """Lines in reading order."""
+        starts = np.flatnonzero(np.r_[True, self.line[1:] != self.line[:-1]]) if len(self) else []
+        return tuple(self._line(run) for run in np.split(np.arange(len(self)), starts[1:]) if len(run))
+
+    def _line(self, run: np.ndarray) -> Line:
+        breaks = np.flatnonzero(np.diff(self.word[run])) + 1
+        x, size = self.x[run], float(np.median(self.size[run]))
+        return Line(
+            text=" ".join(text_of(part) for part in np.split(self.classes[run], breaks)),
+            left=float(x.min()) - 0.3 * size,
+            right=float(x.max()) + 0.3 * size,
+            y=float(np.median(self.y[run])),
+            size=size,
+            block=int(self.block[run[0]]),
+        )
+
+    def take(self, kept: np.ndarray) -> PageText:
+        """The characters of a mask, on the same page."""
+        names = ("classes", "x", "y", "size", "word", "line", "block")
+        return replace(self, **{name: getattr(self, name)[kept] for name in names})
+
+
+def read_page_text(path: Path, number: int) -> PageText:
+    """A page of a file of pages, without opening its picture."""
+    with zipfile.ZipFile(path) as file:
+        facts = json.loads(file.read(f"{number:04d}.json"))
+        with np.load(BytesIO(file.read(f"{number:04d}.npz"))) as arrays:
+            order = arrays["order"].astype(np.int64)
+            tight = arrays["tight"][order].astype(np.float32) / EIGHTHS
+            size = arrays["size"][order].astype(np.float32)
+            return PageText(
+                classes=classes_of(arrays["code"][order].astype(np.int64)),
+                x=(tight[:, 0] + tight[:, 2]) / 2,
+                y=arrays["origin"][order, 1].astype(np.float32) / EIGHTHS - CENTRE * size,
+                size=size,
+                **{k: arrays[k][order].astype(np.int64) for k in ("word", "line", "block")},
+                width=facts["width"],
+                height=facts["height"],
+                source=facts["package"],
+            )
+
+
+def drawn_page_text(page: DrawnPage) -> PageText:
+    """Characters of a page that this package draws; each of its texts is a line and a block."""
+    codes, x, y = characters(page)
+    length = [len(text.string) for text in page.texts]
+    line = np.repeat(np.arange(len(length)), length)
+    blank = codes == SPACE
+    word = np.cumsum(blank | np.r_[True, line[1:] != line[:-1]]) if len(line) else line
+    letters = ~blank
+    return PageText(
+        classes=np.array([class_of(chr(FIRST + c)) for c in codes[letters].tolist()], np.int64),
+        x=x[letters].astype(np.float32),
+        y=y[letters].astype(np.float32),
+        size=np.repeat([float(text.size) for text in page.texts], length)[letters].astype(np.float32),
+        word=word[letters],
+        line=line[letters],
+        block=line[letters],
+        width=page.width,
+        height=page.height,
+        source="drawn",
+    )
+
+
+def scaled(page: PageText, factor: float) -> PageText:
+    """The page drawn larger or smaller."""
+    sides = {"width": max(1, round(page.width * factor)), "height": max(1, round(page.height * factor))}
+    return replace(page, x=page.x * factor, y=page.y * factor, size=page.size * factor, **sides)
+
+
+def cut_region(page: PageText, rng: np.random.Generator, *, grid: tuple[int, int], em: tuple[float, float]) -> PageText:
+    """A region around a character drawn at random, at a size at which its em lies within bounds.
+
+    Args:
+        grid: rows and columns of tiles that the region fills, the last of each in part.
+        em: least and most em of that character in pixels, drawn uniformly in the logarithm.
+    """
+    chosen = int(rng.integers(len(page)))
+    wanted = float(np.exp(rng.uniform(*np.log(em))))
+    page = scaled(page, wanted / float(page.size[chosen]))
+    height, width = (round(TILE * (n - float(rng.uniform(0, 0.8)))) for n in grid)
+    left = _start(rng, float(page.x[chosen]), side=width, whole=page.width)
+    top = _start(rng, float(page.y[chosen]), side=height, whole=page.height)
+    x, y = page.x - left, page.y - top
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    return replace(page, x=x, y=y, width=width, height=height).take(inside)
+
+
+def _start(rng: np.random.Generator, at: float, *, side: int, whole: int) -> float:
+    start = at - float(rng.uniform(0.1, 0.9)) * side
+    return float(np.clip(start, min(0, whole - side), max(0, whole - side)))
+
+
+def with_random_letters(page: PageText, rng: np.random.Generator) -> PageText:
+    """Every letter and figure replaced by another of its kind: text that cannot be guessed."""
+    table = _kinds()
+    classes = page.classes.copy()
+    for kind in table:
+        here = np.flatnonzero(np.isin(classes, kind))
+        classes[here] = rng.choice(kind, size=len(here))
+    return replace(page, classes=classes)
+
+
+def _kinds() -> tuple[np.ndarray, ...]:
+    spans = (("a", "z"), ("A", "Z"), ("0", "9"))
+    return tuple(np.array([class_of(chr(c)) for c in range(ord(a), ord(b) + 1)]) for a, b in spans)
+
+
+__all__ = ["Line", "PageText", "cut_region", "drawn_page_text", "read_page_text", "scaled", "with_random_letters"]
