@@ -263,7 +263,7 @@ def state_of_norm(root: Path) -> nn.LayerNorm:
     saved = state.load(root / "vision_encoder.pt", old="eyes.pt")
     assert saved is not None
     norm = nn.LayerNorm(scale.VISION.hidden_size)
-    norm.load_state_dict({key: saved["spotter"][f"norm.{key}"] for key in ("weight", "bias")})
+    norm.load_state_dict({key: saved["classifier"][f"norm.{key}"] for key in ("weight", "bias")})
     return norm.requires_grad_(False)
 
 

@@ -23,7 +23,7 @@ from ixc.cli.ask import ASK_EXAMPLES, CHAT_EXAMPLES, ask, chat
 from ixc.cli.bench import bench
 from ixc.cli.data import data
 from ixc.cli.eval import evals
-from ixc.cli.options import examples, renamed
+from ixc.cli.options import examples, quiet_torchao, renamed
 from ixc.cli.plan import PLAN_EXAMPLES, plan
 from ixc.cli.read import READ_EXAMPLES, read
 from ixc.cli.serve import SERVE_EXAMPLES, serve
@@ -62,7 +62,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    quiet_torchao()
 
 
 app.command(name="ask", epilog=examples(*ASK_EXAMPLES))(ask)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -150,11 +151,21 @@ def quiet_libraries() -> None:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         return
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()
-    logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def quiet_torchao() -> None:
+    """Keep torchao's notes off stderr: nothing that the user of a command can act on.
+
+    transformers imports torchao where it is installed; torchao 0.18 logs each of its libraries that does not fit this
+    torch, and uses what torch 2.13 logs as deprecated.
+    """
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def add_processor(folder: Path) -> None:
