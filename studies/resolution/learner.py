@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -137,7 +137,7 @@ class Learner:
 
     def fit(self) -> float:
         """Train merge and projector alone; returns the running share of characters recognised."""
-        recipe, table = self.recipe, self.decoder.tok_embeddings.weight.detach()
+        recipe, table = self.recipe, cast(nn.Embedding, self.decoder.tok_embeddings).weight.detach()
         optims = optimisers(self.new_parameters, muon_lr=recipe.fit_muon_lr, adam_lr=recipe.fit_lr)
         mean = 0.0
         for step in range(recipe.fit_steps):
@@ -213,7 +213,7 @@ class Learner:
         named, truth = (
             part.unflatten(0, chars.shape[:2])[:, seen].flatten(0, 2) for part in (tokens, chars.flatten(0, 1))
         )
-        table = self.decoder.tok_embeddings.weight.detach()
+        table = cast(nn.Embedding, self.decoder.tok_embeddings).weight.detach()
         wrong, right = character_loss(named, truth, self.glyph_tokens, table, blank=BLANK)
         (loss + self.recipe.character_loss_weight * wrong).backward()
         return {"loss": loss.item(), "exact": exact, "characters": right}

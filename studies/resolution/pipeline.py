@@ -284,8 +284,8 @@ def _run(plan: Plan, folders: Folders, name: str, seed: int) -> str:
     assert fitted is not None
     learner.load_fitted(fitted["parts"])
     means = learner.learn()
-    scores = [row for view in variant.exams for row in learner.examine(plan.collection("test"), view)]
-    scores += [row for view in variant.large for row in learner.examine(plan.collection("8k"), view)]
+    scores = [row for view in variant.exams for row in learner.evaluate(plan.collection("test"), view)]
+    scores += [row for view in variant.large for row in learner.evaluate(plan.collection("8k"), view)]
     found = {
         "variant": name,
         "seed": seed,
