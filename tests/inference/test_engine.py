@@ -75,7 +75,7 @@ def test_engine_ask_history_puts_the_picture_into_the_first_turn(engine: Engine,
 def test_engine_ask_text_longer_than_the_context(engine: Engine) -> None:
     with pytest.raises(ContextError, match=r"3,0\d\d tokens.*2,048 positions.*use"):
         engine.ask([], "a" * 3000)
-    with pytest.raises(ContextError, match=r"2,040 of answer.*2,048.*max_new_tokens <="):
+    with pytest.raises(ContextError, match=r"2,040 of answer.*2,048.*or at most 2,0\d\d of answer"):
         engine.ask([], "a", max_new_tokens=2040)
 
 
@@ -122,7 +122,7 @@ def test_engine_full_memory_is_one_line(engine: Engine, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(engine.model, "generate", fail)
     with pytest.raises(
-        CapacityError, match=r"\d+ tokens .* up to 12 of answer in float32 .* cpu; lower --hd \(9 now\)"
+        CapacityError, match=r"\d+ tokens .* up to 12 of answer in float32 .* cpu; use a lower hd \(9 now\)"
     ):
         engine.ask([], "a")
     with pytest.raises(CapacityError):

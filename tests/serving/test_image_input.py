@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import socket
 import struct
 import time
@@ -183,6 +184,7 @@ def assert_error(status: int, body: Any, allowed: tuple[int, ...] = (400,)) -> s
     assert "\n" not in line
     assert 10 < len(line) < 500
     assert not any(word in line for word in ("Traceback", "site-packages", ".py", " at 0x"))
+    assert not re.search(r"--(?!fetch-from)[a-z]", line), "an option of the command line: name the field of the request"
     return line
 
 
@@ -223,7 +225,23 @@ def test_image_input_refuses_too_many_pixels_together(server: Running) -> None:
 
 def test_prepare_job_refuses_images_beyond_the_context(server: Running) -> None:
     content = [image_part(data_url(picture(700, 500))) for _ in range(4)]
-    assert "positions" in assert_error(*server.ask(content, partition="original"))
+    assert "positions; use a lower hd (" in assert_error(*server.ask(content, partition="original"))
+
+
+def test_answer_length_names_the_longest_answer(server: Running) -> None:
+    assert re.search(r"a shorter text or at most [\d,]+ of answer$", assert_error(*server.ask("x", max_tokens=5000)))
+
+
+def test_lower_hd_is_the_remedy_of_a_full_memory(
+    server: Running, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.model, "generate", fail)
+        status, body = server.ask([image_part(data_url(picture(70, 50))), text_part()])
+    assert "use a lower hd (9 now)" in assert_error(status, body, (503,))
 
 
 def test_body_refused_by_content_length(server: Running) -> None:

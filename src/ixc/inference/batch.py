@@ -18,7 +18,7 @@ from PIL import Image
 from ixc.core import chat_format
 from ixc.errors import ContextError, ImageError, UsageError
 from ixc.inference.engine import Engine
-from ixc.inference.request import open_picture
+from ixc.inference.request import lower_hd, open_picture
 from ixc.inference.sampling import Sampling
 from ixc.utils.device import explain_out_of_memory, resolve_device, resolve_dtype
 
@@ -172,7 +172,7 @@ def _generate(engine: Engine, group: Sequence[_Item], partition: str) -> list[st
     )
     device, dtype = engine.model.device, engine.model.dtype
     what = f"{len(group)} x {length:,} tokens of prompt with {first.num_beams} beams"
-    with explain_out_of_memory(what, device, dtype, f"lower --hd ({first.hd} now)"):
+    with explain_out_of_memory(what, device, dtype, lower_hd(first.hd)):
         if engine.compiled is not None:
             rows = len(group) * first.num_beams
             chosen |= engine.compiled.arguments(length + first.max_new_tokens, rows=rows)

@@ -31,7 +31,7 @@ from ixc.inference.generation import CachedGenerator, PromptKeys
 from ixc.inference.model_folder import check_agreement, check_settings, find_folder, read_processor
 from ixc.inference.plora_merging import should_merge
 from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES
-from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, RequestPreparer
+from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, RequestPreparer, lower_hd
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.settings import RENAMED_PLORA, check_plora, check_prefix_cache
 from ixc.inference.streaming import token_stream
@@ -251,7 +251,7 @@ class Engine:
         what = f"{length:,} tokens of prompt and up to {max_new_tokens:,} of answer"
         devices = [device] if device.type == "cuda" else []
         with (
-            explain_out_of_memory(what, device, self.model.dtype, "lower --hd" + (f" ({hd} now)" if hd else "")),
+            explain_out_of_memory(what, device, self.model.dtype, lower_hd(hd)),
             torch.random.fork_rng(devices, enabled=sampling.seed is not None),
         ):
             if sampling.seed is not None:

@@ -189,11 +189,10 @@ class RequestPreparer:
             raise UsageError(f"max_new_tokens is {wanted}, at least 1 needed")
         left = self.context_length - prompt_tokens
         if left < (wanted or 1):
-            now = "" if hd is None else f" ({hd} now)"
-            shorter = f" or max_new_tokens <= {left:,}" if left > 0 else ""
+            shorter = f" or at most {left:,} of answer" if left > 0 else ""
             raise ContextError(
                 f"{prompt_tokens:,} tokens of prompt and {wanted or 1:,} of answer, but the model has "
-                f"{self.context_length:,} positions; use a lower hd{now}, fewer images, a shorter text{shorter}"
+                f"{self.context_length:,} positions; {lower_hd(hd)}, fewer images, a shorter text{shorter}"
             )
         return min(left, self.max_new_tokens) if wanted is None else wanted
 
@@ -244,3 +243,8 @@ def conversation(pictures: Sequence[Image.Image], question: str, history: Histor
         if answered is not None:
             turns.append(chat_format.Message("assistant", (answered,)))
     return turns
+
+
+def lower_hd(hd: int | None) -> str:
+    """Return the remedy for a request that is too large; `hd` is named without dashes, being a field over the API."""
+    return "use a lower hd" if hd is None else f"use a lower hd ({hd} now)"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ixc.core.chat_format import stop_ids
 from ixc.core.token_layout import MERGE
-from ixc.inference.request import MAX_NEW_TOKENS, Answer, Picture, Request, RequestPreparer
+from ixc.inference.request import MAX_NEW_TOKENS, Answer, Picture, Request, RequestPreparer, lower_hd
 from ixc.inference.text_pieces import text_pieces
 from ixc.model.sizes import ModelSizes, read_sizes
 from ixc.processing import standalone
@@ -102,7 +102,7 @@ class StandaloneEngine:
         assert self._model is not None, "load() comes first"
         inputs = {name: torch.from_numpy(value) for name, value in request.inputs.items()}
         what = f"{request.prompt_tokens:,} tokens of prompt and up to {request.max_new_tokens:,} of answer"
-        with explain_out_of_memory(what, torch.device("cpu"), torch.float32, f"lower --hd ({request.hd} now)"):
+        with explain_out_of_memory(what, torch.device("cpu"), torch.float32, lower_hd(request.hd)):
             for token in self._model.greedy(inputs, max_new_tokens=request.max_new_tokens):
                 if token in self.preparer.stop_ids:
                     return
