@@ -57,8 +57,8 @@ def test_subject_7b_widths_peak_memory_and_tokens_per_second() -> None:
     rate = 1 / median(gaps)
     print(
         f"\n{torch.cuda.get_device_name(device)}, bfloat16, {planned.image_tokens:,} image tokens: weights "
-        f"{weights / 1e9:.2f} GB, peak above them {most[0] / 1e9:.2f} GB, first token {first:.3f} s, {rate:.0f} tokens/s; "
-        f"all weights can be read {bench.limits()[1] / weights:.0f} times a second"
+        f"{weights / 1e9:.2f} GB, peak above them {most[0] / 1e9:.2f} GB, first token {first:.3f} s, "
+        f"{rate:.0f} tokens/s; all weights can be read {bench.limits()[1] / weights:.0f} times a second"
     )
     # No matrix of the whole sequence: `eager_scores_bytes`, 8.2 GB at HD-55, is what eager attention would add.
     assert planned.kv_bytes < most[0] < planned.eager_scores_bytes
