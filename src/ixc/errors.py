@@ -9,6 +9,7 @@
     ├── CapacityError                    the device has too little memory
     ├── WeightsError                     missing, unexpected or damaged weights
     ├── EndpointError                    a server refuses, does not answer or answers in another format
+    │   └── UnreachableError             it would do so for any request: no connection, no key, no such model
     └── DataError                        a data set, a conversation or a label that cannot be used
 
 The line holds both numbers (what was found, what was expected) and the remedy. `assert` stays for our own invariants.
@@ -53,6 +54,10 @@ class WeightsError(IxcError):
 
 class EndpointError(IxcError):
     """A model's server does not answer as it should."""
+
+
+class UnreachableError(EndpointError):
+    """A model's server cannot be asked at all: no connection, a missing key, no such model."""
 
 
 class DataError(IxcError):

@@ -13,7 +13,7 @@ import pytest
 from run_fakes import said, server
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
-from ixc.errors import DataError, EndpointError, UsageError
+from ixc.errors import DataError, EndpointError, UnreachableError, UsageError
 from ixc.evals import endpoint, judge
 from ixc.evals.endpoint import Endpoint
 from ixc.evals.question import Question
@@ -173,6 +173,35 @@ def test_connect_without_openai_names_the_extra(monkeypatch: pytest.MonkeyPatch)
 def test_endpoint_and_judge_import_without_openai() -> None:
     code = "import sys, ixc.evals.endpoint, ixc.evals.judge; sys.exit('openai' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_answers_keeps_the_answers_beside_a_refused_question() -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, Any]:
+        if "broken" in str(body["messages"]):
+            return 400, {"error": {"message": "image 1: the picture is cut short", "code": "invalid_image"}}
+        return said("B")
+
+    with server(reply) as (url, _):
+        asked = [question(index=n, text="broken" if n == 2 else "Title?") for n in range(5)]
+        found = endpoint.answers(endpoint.connect(url), asked)
+    error = found.pop(2)
+    assert found == ["B"] * 4
+    assert isinstance(error, EndpointError)
+    assert not isinstance(error, UnreachableError)
+    assert str(error).startswith(
+        f"question 2: {url}/v1/chat/completions refused, HTTP 400: image 1: the picture is cut"
+    )
+    assert str(error).endswith("check the images of this question in the data set")
+
+
+def test_answers_does_not_wait_again_for_a_server_that_is_gone(waits: list[float]) -> None:
+    with server(lambda body: said("B")) as (url, _):
+        connected = endpoint.connect(url, parallel=1, attempts=2)
+    found = endpoint.answers(connected, [question(index=n) for n in range(9)])
+    assert len(waits) == 1
+    assert all(isinstance(each, UnreachableError) for each in found)
+    assert str(found[0]).startswith(f"question 0: {url}/v1/chat/completions gave no answer in 2 attempts")
+    assert str(found[8]).startswith("question 8: not asked, as ")
 
 
 @pytest.mark.parametrize("reply", [b"hello", [], {}, {"choices": []}, {"choices": [{"message": {"content": None}}]}])

@@ -91,10 +91,10 @@ def test_merge_keeps_the_order_of_the_questions(tmp_path: Path) -> None:
     parts = [path_of(tmp_path, "mmstar", rank=(i, 3)) for i in (1, 2, 3)]
     out = path_of(tmp_path, "mmstar")
     for number, path in enumerate(parts, 1):
-        assert merge(parts, out, total=7) is None
+        assert merge(parts, out, order=range(7)) is None
         start_or_resume(path, header(7, rank=(number, 3)))
         append(path, [Prediction(index=n, prediction=str(n)) for n in range(number - 1, 7, 3)])
-    merged = merge(parts, out, total=7)
+    merged = merge(parts, out, order=range(7))
     assert merged is not None
     assert list(merged.predictions) == list(range(7))
     assert read(out) == merged
@@ -106,7 +106,7 @@ def test_merge_refuses_ranks_of_two_runs(tmp_path: Path) -> None:
     start_or_resume(parts[0], header(2, rank=(1, 2)))
     start_or_resume(parts[1], header(2, rank=(2, 2), model="other"))
     with pytest.raises(DataError, match="model"):
-        merge(parts, path_of(tmp_path, "mmstar"), total=2)
+        merge(parts, path_of(tmp_path, "mmstar"), order=range(2))
 
 
 def test_merge_does_not_overwrite_another_run(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_merge_does_not_overwrite_another_run(tmp_path: Path) -> None:
         start_or_resume(path, header(1, rank=(number, 2)))
     append(parts[0], [Prediction(index=1, prediction="a")])
     with pytest.raises(DataError, match="model"):
-        merge(parts, out, total=1)
+        merge(parts, out, order=[1])
 
 
 FIRST = json.loads(json.dumps(asdict(header(2))))

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from run_fakes import echo, header, questions
 
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, ImageError, IxcError, UnreachableError, UsageError
 from ixc.evals import predictions, runner
 from ixc.evals.question import Question
 from ixc.evals.runner import Answers, Finished, RunOptions, RunStep
@@ -135,6 +136,106 @@ def test_run_without_the_limit_asks_the_rest(tmp_path: Path) -> None:
     assert not kept.exists(), "a score of fewer answers was kept"
     steps = [e for e in run(questions(10), echo, header=header(), folder=tmp_path, limit=4) if isinstance(e, RunStep)]
     assert [(step.done, step.total) for step in steps] == [(4, 4)]
+
+
+# -- questions that fail ----------------------------------------------------------------------------------------------
+
+
+def fails(*bad: int) -> Answers:
+    """Answers as `echo`, with an error for the questions whose index is named."""
+
+    def answers(asked: Sequence[Question]) -> list[str | IxcError]:
+        told = zip(asked, echo(asked), strict=True)
+        return [ImageError(f"question {q.index}: cut\nshort") if q.index in bad else text for q, text in told]
+
+    return answers
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2])
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_run_asks_again_only_what_failed(tmp_path: Path, ranks: int, stop: int) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    list(run(questions(10), echo, header=header(), folder=whole))
+    for number in range(1, ranks + 1):
+        *_, step, end = run(questions(10), fails(20, 30, 70), header=header(rank=(number, ranks)), folder=part, batch=4)
+        assert isinstance(step, RunStep)
+        assert step.done == step.total
+    assert isinstance(end, Finished)
+    assert end.complete
+    assert [(each.index, each.error) for each in end.failed] == [
+        (index, f"question {index}: cut short") for index in (20, 30, 70)
+    ]
+    found = predictions.read(part / "mmstar.jsonl")
+    assert found.failed == end.failed
+    assert list(found.predictions) == [n * 10 for n in range(10) if n not in (2, 3, 7)]
+    asked: list[int | str] = []
+
+    def mended(batch: Sequence[Question]) -> list[str]:
+        if len(asked) >= stop and stop:
+            raise KeyboardInterrupt
+        asked.extend(question.index for question in batch)
+        return echo(batch)
+
+    for _ in range(2):
+        for number in range(1, ranks + 1):
+            try:
+                *_, end = run(questions(10), mended, header=header(rank=(number, ranks)), folder=part, batch=1)
+            except KeyboardInterrupt:
+                stop = 0
+    assert sorted(map(int, asked)) == [20, 30, 70]
+    assert end == Finished(path=part / "mmstar.jsonl", complete=True)
+    assert (part / "mmstar.jsonl").read_bytes() == (whole / "mmstar.jsonl").read_bytes()
+
+
+def test_run_records_a_new_reason_of_a_question_that_fails_again(tmp_path: Path) -> None:
+    list(run(questions(4), fails(10), header=header(4), folder=tmp_path))
+    *_, end = run(questions(4), lambda asked: [DataError("other") for _ in asked], header=header(4), folder=tmp_path)
+    assert isinstance(end, Finished)
+    assert [each.error for each in end.failed] == ["other"]
+    assert (tmp_path / "mmstar.jsonl").read_text().count("\n") == 5
+
+
+def test_run_does_not_ask_a_question_with_broken_images(tmp_path: Path) -> None:
+    asked: list[Question] = []
+
+    def answers(batch: Sequence[Question]) -> list[str]:
+        asked.extend(batch)
+        return echo(batch)
+
+    first, *rest = questions(3)
+    *_, end = run([replace(first, broken="row 1: no image"), *rest], answers, header=header(3), folder=tmp_path)
+    assert asked == rest
+    assert isinstance(end, Finished)
+    assert [(each.index, each.error) for each in end.failed] == [(0, "row 1: no image")]
+
+
+def test_run_ends_where_no_question_can_be_answered(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="question 0: cut"):
+        list(run(questions(10), fails(0, 10), header=header(), folder=tmp_path, batch=2))
+    *_, end = run(questions(10), fails(0, 10), header=header(), folder=tmp_path, batch=10)
+    assert isinstance(end, Finished)
+    assert len(end.failed) == 2
+
+
+def test_run_keeps_the_answers_beside_a_server_that_is_gone(tmp_path: Path) -> None:
+    def answers(asked: Sequence[Question]) -> list[str | IxcError]:
+        return ["a", UnreachableError("gone"), "c"]
+
+    with pytest.raises(UnreachableError, match="gone"):
+        list(run(questions(9), answers, header=header(9), folder=tmp_path, batch=3))
+    assert predictions.read(tmp_path / "mmstar.jsonl").predictions == {0: "a", 20: "c"}
+    list(run(questions(9), echo, header=header(9), folder=tmp_path, batch=3))
+    assert len(predictions.read(tmp_path / "mmstar.jsonl").answered) == 9
+
+
+def test_run_asks_a_question_whose_line_was_deleted(tmp_path: Path) -> None:
+    list(run(questions(10), echo, header=header(), folder=tmp_path))
+    path = tmp_path / "mmstar.jsonl"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:4] + lines[5:]))
+    list(run(questions(10), echo, header=header(), folder=tmp_path))
+    assert path.read_bytes() == whole
 
 
 def test_run_step_has_time_left_and_running_score(tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 
 from ixc.core import chat_format
-from ixc.errors import ContextError, ImageError, UsageError
+from ixc.errors import ContextError, ImageError, IxcError, UsageError
 from ixc.inference import batch
 from ixc.inference.batch import BatchRequest
 from ixc.inference.engine import Engine, load
@@ -108,6 +110,34 @@ def test_segments_published_have_one_start_token(engine: Engine) -> None:
     assert ids[0] == start
     assert ids.count(start) == 1
     assert ids[1] == engine.processor.image_token_id
+
+
+def test_answer_each_keeps_the_answers_beside_a_broken_request(engine: Engine) -> None:
+    good = requests()[0]
+    cut = replace(good, name="cut", images=(good.images[0][:60],))
+    alone = batch.answer(engine, [good])
+    first, second, third = batch.answer_each(engine, [good, cut, good])
+    assert [first] == [third] == alone
+    assert isinstance(second, ImageError)
+    assert str(second).startswith("cut: ")
+
+
+def test_answer_each_splits_a_group_that_fails(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = requests()[0]
+    bad = replace(good, name="bad", text="cannot be computed")
+    generate = batch._generate
+
+    def breaks(engine: Engine, group: Sequence[Any], partition: str) -> list[str]:
+        if any(item.request is bad for item in group):
+            raise RuntimeError("probability tensor contains\nnan")
+        return generate(engine, group, partition)
+
+    monkeypatch.setattr(batch, "_generate", breaks)
+    first, second, third = batch.answer_each(engine, [good, bad, good])
+    assert isinstance(first, str)
+    assert first == third
+    assert isinstance(second, IxcError)
+    assert str(second) == "bad: RuntimeError: probability tensor contains nan"
 
 
 def test_answer_errors_name_their_question(engine: Engine) -> None:

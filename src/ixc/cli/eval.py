@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 from ixc import __version__
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import Device, Dtype, Json, Model, Partition, examples, load_engine, renamed, takes
-from ixc.cli.terminal import board, watch
+from ixc.cli.terminal import board, note, watch
 from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
 
@@ -54,6 +54,9 @@ evals = typer.Typer(
         "ixc eval report runs/eval/nano runs/eval/served --out report",
     ),
 )
+
+SHOWN_FAILURES = 3
+"""Failed questions whose reasons are printed; the predictions file holds all of them."""
 
 DATA = Path("~/.cache/ixc/data")
 """Default folder of data files and downloads."""
@@ -104,7 +107,10 @@ class EvalOptions:
 )
 @takes(EvalOptions)
 def run(options: EvalOptions) -> None:
-    """Ask the questions of benchmarks and score the answers; the same command resumes an interrupted run."""
+    """Ask the questions of benchmarks and score the answers; the same command resumes an interrupted run.
+
+    A question that fails costs only its own answer: exit code 1, and the same command asks it again.
+    """
     from ixc.evals import suite
 
     tasks = suite.tasks_of(options.names)
@@ -130,6 +136,10 @@ def run(options: EvalOptions) -> None:
         events = suite.run_suite(tasks, answers, plan=plan, judge=judge, progress=partial(progress, "data"))
         done = list(_outcomes(events, progress))
     _print(done, as_json=options.as_json)
+    for outcome in done:
+        _note_failures(outcome, "the same command asks again only what failed (mended data: another --out)")
+    if any(outcome.failed for outcome in done):
+        raise typer.Exit(1)
 
 
 def _refuse(given: dict[str, Any], when: str) -> None:
@@ -158,7 +168,7 @@ def _local(options: EvalOptions) -> tuple[str, Answers, dict[str, Any]]:
         from ixc.inference import batch
 
         engine = load_engine(folder, device=options.device, dtype=options.dtype)
-        return lambda questions: batch.answer(
+        return lambda questions: batch.answer_each(
             engine,
             [batch.BatchRequest(name=f"question {q.index}", **_fields(q)) for q in questions],
             partition=partition,
@@ -230,12 +240,13 @@ def _outcomes(events: Iterable[RunStep | TaskOutcome], progress: Any) -> Iterabl
 
 
 def _progress_text(step: RunStep) -> str:
-    """Describe the task, its running score and the time left."""
+    """Describe the task, its running score, what failed and the time left."""
     score = "" if step.score is None else f" {step.score:.1f}"
+    failed = f", {step.failed} failed" if step.failed else ""
     if step.seconds_left is None:
-        return f"{step.task}{score}"
+        return f"{step.task}{score}{failed}"
     minutes, seconds = divmod(int(step.seconds_left), 60)
-    return f"{step.task}{score}, {minutes // 60}:{minutes % 60:02}:{seconds:02} left"
+    return f"{step.task}{score}{failed}, {minutes // 60}:{minutes % 60:02}:{seconds:02} left"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +289,8 @@ def score(options: ScoreOptions) -> None:
         judge = _judge(options.judge, options.judge_model, run.path.parent) if needs_judge else None
         done.append(suite.rescore(run, data, judge=judge, rule=rule))
     _print(done, as_json=options.as_json)
+    for outcome in done:
+        _note_failures(outcome, "the command that asked them asks them again")
 
 
 def _scoring_rule(given: str | None, tasks: Sequence[Task]) -> str:
@@ -331,6 +344,20 @@ def _print(outcomes: Sequence[TaskOutcome], *, as_json: bool) -> None:
         print(f"| {' | '.join(_cells(outcome))} |")
 
 
+def _note_failures(outcome: TaskOutcome, remedy: str) -> None:
+    """Say on stderr which questions have no answer, and why."""
+    failed = outcome.failed
+    if not failed:
+        return
+    reasons = "; ".join(
+        each.error if str(each.index) in each.error else f"question {each.index}: {each.error}"
+        for each in failed[:SHOWN_FAILURES]
+    )
+    more = f" (and {len(failed) - SHOWN_FAILURES} more)" if len(failed) > SHOWN_FAILURES else ""
+    count = f"{len(failed)} question{'s' if len(failed) > 1 else ''} failed and {'are' if len(failed) > 1 else 'is'}"
+    note(f"{outcome.task.name}: {count} not scored: {reasons}{more}; all in {outcome.path}; {remedy}")
+
+
 def _cells(outcome: TaskOutcome) -> list[str]:
     task, found = outcome.task, outcome.result
     paper = "" if task.paper is None else f"{task.paper:g}" + (f" ({task.paper_split})" if task.paper_split else "")
@@ -345,6 +372,8 @@ def _as_dict(outcome: TaskOutcome) -> dict[str, Any]:
         found = {key: value for key, value in outcome.result.as_dict().items() if key not in ("per_row", "header")}
     else:
         found = {"task": outcome.task.name, "note": outcome.note}
+    if outcome.failed:
+        found |= {"failed": len(outcome.failed), "failures": [asdict(failure) for failure in outcome.failed]}
     file = outcome.submission
     return found | {"file": str(outcome.path), "submission": None if file is None else str(file)}
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
-from ixc.errors import EndpointError, UsageError
+from ixc.errors import EndpointError, IxcError, UnreachableError, UsageError
 from ixc.processing.image_formats import HEAD_BYTES, format_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 BUSY = (408, 409, 429)
 """Status codes below 500 that the SDK retries; it retries all from 500 on."""
+
+REFUSED_FOR_ALL = (401, 403, 404)
+"""Status codes that any request would get: a missing key, no such address or model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,18 +95,35 @@ def connect(url: str, *, model: str | None = None, **options: Any) -> Endpoint:
     return endpoint if model else Endpoint(url=base, model=names[0], **options)
 
 
-def answers(endpoint: Endpoint, questions: Sequence[Question]) -> list[str]:
-    """Return the model's answers, in the order of the questions.
+def answers(endpoint: Endpoint, questions: Sequence[Question]) -> list[str | IxcError]:
+    """Return for every question the model's answer, or the error that names it.
+
+    Once the server is unreachable, the questions not yet sent get that error too, without waiting for it again.
+    """
+    gone: list[UnreachableError] = []
+
+    def ask(question: Question) -> str | IxcError:
+        name = f"question {question.index}"
+        if gone:
+            return UnreachableError(f"{name}: not asked, as {gone[0]}")
+        try:
+            return answer(endpoint, question)
+        except UnreachableError as error:
+            gone.append(error)
+            return UnreachableError(f"{name}: {error}")
+        except IxcError as error:
+            return type(error)(f"{name}: {error}")
+
+    with ThreadPoolExecutor(endpoint.parallel) as pool:
+        return list(pool.map(ask, questions))
+
+
+def answer(endpoint: Endpoint, question: Question) -> str:
+    """Return one answer.
 
     Raises:
         EndpointError: the server refuses or does not answer. UsageError: a published prompt with `openai_only`.
     """
-    with ThreadPoolExecutor(endpoint.parallel) as pool:
-        return list(pool.map(lambda question: answer(endpoint, question), questions))
-
-
-def answer(endpoint: Endpoint, question: Question) -> str:
-    """Return one answer; see `answers`."""
     turns, primed, template = messages(question)
     body: dict[str, Any] = {"max_tokens": question.max_new_tokens, "temperature": 0}
     if endpoint.openai_only:
@@ -237,7 +257,8 @@ def _clear_errors(endpoint: Endpoint, path: str) -> Iterator[None]:
     """Turn the SDK's errors into one line with the remedy.
 
     Raises:
-        EndpointError: the server refuses, does not answer, or answers no JSON.
+        EndpointError: the server refuses this request, does not answer it in time, or answers no JSON.
+        UnreachableError: it would refuse any request, or there is no connection.
     """
     import openai
 
@@ -247,10 +268,12 @@ def _clear_errors(endpoint: Endpoint, path: str) -> Iterator[None]:
     except openai.APIStatusError as error:
         reason = f"HTTP {error.status_code}: {_reason(error)}"
         if error.status_code < 500 and error.status_code not in BUSY:
-            raise EndpointError(f"{where} refused, {reason}; {_remedy(error.status_code)}") from error
+            kind = UnreachableError if error.status_code in REFUSED_FOR_ALL else EndpointError
+            raise kind(f"{where} refused, {reason}; {_remedy(error.status_code, reason)}") from error
         raise EndpointError(_no_answer(where, endpoint, reason)) from error
-    except openai.APIConnectionError as error:  # includes timeouts; its cause says why
-        raise EndpointError(_no_answer(where, endpoint, str(error.__cause__ or error))) from error
+    except openai.APIConnectionError as error:  # its cause says why
+        kind = EndpointError if isinstance(error, openai.APITimeoutError) else UnreachableError
+        raise kind(_no_answer(where, endpoint, str(error.__cause__ or error))) from error
     except (openai.OpenAIError, ValueError) as error:
         raise EndpointError(f"{where} answered no JSON ({str(error)[:60]}); is it OpenAI-compatible?") from error
 
@@ -263,13 +286,17 @@ def _no_answer(where: str, endpoint: Endpoint, reason: str) -> str:
 
 
 def _reason(error: Any) -> str:
-    """Return the body of an error response, on one line."""
-    return " ".join(error.response.text.split())[:200] or str(error.response.reason_phrase)
+    """Return the message of an error response, else its body, on one line."""
+    told = error.body.get("message") if isinstance(error.body, dict) else None
+    text = told if isinstance(told, str) else error.response.text
+    return " ".join(text.split())[:300] or str(error.response.reason_phrase)
 
 
-def _remedy(code: int) -> str:
+def _remedy(code: int, reason: str) -> str:
     if code in (401, 403):
         return "set OPENAI_API_KEY"
     if code == 404:
         return "check the address and --model"
+    if "image" in reason.lower() or code == 413:
+        return "check the images of this question in the data set"
     return "a server without beam search and primed answers needs --prompts clean, one without HD --openai-only too"

@@ -3,13 +3,15 @@
     {"task": "docvqa_val", "dataset": "DocVQA_VAL", "style": "published", "model": ..., "settings": {...}, ...}   Header
     {"index": 49153, "prediction": "0.28"}                                                                Prediction
     {"index": 24580, "prediction": "B", "output": "B. river"}
+    {"index": 11027, "error": "question 11027: the picture (812 bytes) is broken or cut short"}              Failure
 
     RUN/docvqa_val.jsonl              one process, or the merged file of all ranks
     RUN/docvqa_val.2of4.jsonl         the second of four processes: the questions 1, 5, 9, ... counted from 0
 
 A kill can truncate only the last line: it is ignored when the file is read and cut off when the run resumes. Lines
 are in the order of the questions and hold no times, so an interrupted and resumed run ends in the same bytes as any
-other.
+other. A question that failed is asked again by the next run; the new line is appended and takes the place of the old
+one when the file is read, and in the file itself once the run is done (`tidy`).
 """
 
 from __future__ import annotations
@@ -62,6 +64,16 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One question that was asked and got no answer; the next run asks it again."""
+
+    index: Index
+    """Row of the data set."""
+    error: str
+    """The reason, one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A predictions file that was read."""
 
@@ -69,10 +81,20 @@ class Run:
     """The file."""
     header: Header
     """Its first line."""
-    answered: tuple[Prediction, ...]
-    """Its other lines, in order."""
-    truncated: bool = False
-    """True: the file ends in an incomplete line, which `answered` leaves out."""
+    entries: tuple[Prediction | Failure, ...]
+    """One per question that was asked, in the order of the questions."""
+    untidy: bool = False
+    """True: the file has lines that `entries` leaves out: an incomplete last one, or failures that were asked again."""
+
+    @property
+    def answered(self) -> tuple[Prediction, ...]:
+        """The questions that have an answer, in order."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Prediction))
+
+    @property
+    def failed(self) -> tuple[Failure, ...]:
+        """The questions that got none, in order."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Failure))
 
     @property
     def predictions(self) -> dict[Index, str]:
@@ -94,7 +116,7 @@ def score_path(file: Path) -> Path:
 
 
 def start_or_resume(path: Path, header: Header) -> Run:
-    """Create the file with its header, or open the existing one and cut off a truncated last line.
+    """Create the file with its header, or open the existing one and tidy it.
 
     Raises:
         DataError: the file belongs to another run, or is broken.
@@ -102,31 +124,65 @@ def start_or_resume(path: Path, header: Header) -> Run:
     if not path.exists() or path.stat().st_size == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         _rewrite(path, [header])
-        return Run(path=path, header=header, answered=())
+        return Run(path=path, header=header, entries=())
     if _header_truncated(path):
         _rewrite(path, [header])
     run = read(path)
     check_same(run, header)
-    if run.truncated or not path.read_bytes().endswith(b"\n"):
-        _rewrite(path, [run.header, *run.answered])
-    return replace(run, truncated=False)
+    return _tidied(run)
 
 
-def append(path: Path, answered: Sequence[Prediction]) -> None:
-    """Append predictions in a single write."""
+def append(path: Path, entries: Sequence[Prediction | Failure]) -> None:
+    """Append lines in a single write."""
     with path.open("ab") as file:
-        file.write(_bytes(answered))
+        file.write(_bytes(entries))
 
 
-def merge(paths: Sequence[Path], out: Path, *, total: int) -> Run | None:
-    """Merge the files of all ranks in the order of the questions; None while some of `total` are unanswered.
+def tidy(path: Path) -> Run:
+    """Read a file, and write it again with one line per question if it has others."""
+    return _tidied(read(path))
 
-    An existing merged file with at least as many answers stays as it is: a smaller --limit removes nothing.
+
+def fill_gaps(run: Run, order: Sequence[Index]) -> Run:
+    """Return the run with a failure in place of every question that was skipped: its line was deleted by hand.
+
+    Args:
+        run: as resumed.
+        order: indices of the questions it may hold.
+
+    Raises:
+        DataError: its lines are not in this order, or of other questions.
+    """
+    places = {index: place for place, index in enumerate(order)}
+    found = [places.get(entry.index, -1) for entry in run.entries]
+    if -1 in found or found != sorted(found):
+        number = next(n for n, place in enumerate(found) if place != n)
+        there = f"where the data has {order[number]!r}" if number < len(order) else f"and the data has {len(order)}"
+        raise DataError(
+            f"{run.path} answers question {run.entries[number].index!r} {there} (number {number + 1}); "
+            "use the data file it was begun with, or another --out"
+        )
+    known = {entry.index: entry for entry in run.entries}
+    whole = order[: found[-1] + 1] if found else ()
+    entries = tuple(known.get(index, Failure(index=index, error="its line was deleted")) for index in whole)
+    return _tidied(replace(run, entries=entries, untidy=entries != run.entries))
+
+
+def _tidied(run: Run) -> Run:
+    if run.untidy or not run.path.read_bytes().endswith(b"\n"):
+        _rewrite(run.path, [run.header, *run.entries])
+    return replace(run, untidy=False)
+
+
+def merge(paths: Sequence[Path], out: Path, *, order: Sequence[Index]) -> Run | None:
+    """Merge the files of all ranks in the order of the questions; None while some of them were not asked.
+
+    Of an existing merged file the further questions are kept: a smaller --limit removes nothing.
 
     Args:
         paths: files of ranks 1 .. n, in this order.
         out: the merged file.
-        total: questions of the run over all ranks.
+        order: indices of the questions of the run over all ranks.
 
     Raises:
         DataError: a file is broken, or belongs to another run.
@@ -136,18 +192,20 @@ def merge(paths: Sequence[Path], out: Path, *, total: int) -> Run | None:
     runs = [read(path) for path in paths]
     for number, run in enumerate(runs, 1):
         check_same(run, replace(runs[0].header, rank=(number, len(runs))))
-    shares = [len(range(first, total, len(runs))) for first in range(len(runs))]
-    if any(len(run.answered) < share for run, share in zip(runs, shares, strict=True)):
+    found = {entry.index: entry for run in runs for entry in run.entries}
+    if any(index not in found for index in order):
         return None
-    lines = tuple(runs[place % len(runs)].answered[place // len(runs)] for place in range(total))
+    merged = tuple(found[index] for index in order)
     header = replace(runs[0].header, rank=(1, 1))
     if out.exists():
         old = read(out)
         check_same(old, header)
-        if len(old.answered) >= total:
+        asked = set(order)
+        merged += tuple(entry for entry in old.entries if entry.index not in asked)
+        if merged == old.entries:
             return old
-    _rewrite(out, [header, *lines])
-    return Run(path=out, header=header, answered=lines)
+    _rewrite(out, [header, *merged])
+    return Run(path=out, header=header, entries=merged)
 
 
 def check_same(run: Run, header: Header) -> None:
@@ -171,16 +229,16 @@ def _flat(header: Header) -> dict[str, Any]:
     return {**{key: value for key, value in values.items() if key != "settings"}, **values["settings"]}
 
 
-def _line(value: Header | Prediction) -> str:
+def _line(value: Header | Prediction | Failure) -> str:
     data = {key: entry for key, entry in asdict(value).items() if not (key == "output" and entry is None)}
     return json.dumps(data, ensure_ascii=False) + "\n"
 
 
-def _bytes(lines: Iterable[Header | Prediction]) -> bytes:
+def _bytes(lines: Iterable[Header | Prediction | Failure]) -> bytes:
     return "".join(map(_line, lines)).encode("utf-8", "replace")  # a model may write a lone surrogate
 
 
-def _rewrite(path: Path, lines: Iterable[Header | Prediction]) -> None:
+def _rewrite(path: Path, lines: Iterable[Header | Prediction | Failure]) -> None:
     files.atomic_write(path, _bytes(lines))
 
 
@@ -209,19 +267,21 @@ def read(path: Path) -> Run:
     header = _header(path, _object(path, 1, pieces[0]))
     truncated = len(pieces) > 1 and pieces[-1] != b"" and not _is_json(pieces[-1])
     end = len(pieces) - 1 if truncated else len(pieces)
-    answered: dict[Index, Prediction] = {}
+    entries: dict[Index, Prediction | Failure] = {}
+    untidy = truncated
     for number, piece in enumerate(pieces[1:end], 2):
         if not piece.strip():
             continue
-        line = _prediction(path, number, _object(path, number, piece))
-        if line.index in answered:
+        line = _entry(path, number, _object(path, number, piece))
+        if isinstance(entries.get(line.index), Prediction):
             raise DataError(f"{path} line {number}: question {line.index!r} is answered twice; delete one of the lines")
-        answered[line.index] = line
-    if len(answered) > header.questions:
+        untidy |= line.index in entries
+        entries[line.index] = line  # a dictionary keeps the place of a failure that was asked again
+    if len(entries) > header.questions:
         raise DataError(
-            f"{path} has {len(answered)} predictions for {header.questions} questions; it is mixed from two runs"
+            f"{path} has {len(entries)} predictions for {header.questions} questions; it is mixed from two runs"
         )
-    return Run(path=path, header=header, answered=tuple(answered.values()), truncated=truncated)
+    return Run(path=path, header=header, entries=tuple(entries.values()), untidy=untidy)
 
 
 def _pieces(path: Path) -> list[bytes]:
@@ -297,13 +357,15 @@ def _rank(path: Path, value: Any) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _prediction(path: Path, number: int, value: dict[str, Any]) -> Prediction:
+def _entry(path: Path, number: int, value: dict[str, Any]) -> Prediction | Failure:
     index, text, output = value.get("index"), value.get("prediction"), value.get("output")
     if type(index) not in (int, str):
         raise DataError(f"{path} line {number}: index is {index!r}, a whole number or text needed; delete the line")
+    assert isinstance(index, int | str)
+    if isinstance(value.get("error"), str) and text is None:
+        return Failure(index=index, error=value["error"])
     for name, entry in (("prediction", text), ("output", "" if output is None else output)):
         if not isinstance(entry, str):
             raise DataError(f"{path} line {number}: {name} is {entry!r}, text needed; put it in quotes")
-    assert isinstance(index, int | str)
     assert isinstance(text, str)
     return Prediction(index=index, prediction=text, output=output)

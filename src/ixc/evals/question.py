@@ -26,3 +26,6 @@ class Question:
     """Longest answer, tokens."""
     raw: bool = False
     """True: `text` is a published prompt, used verbatim: its tags are special tokens and `<ImageHere>` is an image."""
+    broken: str | None = None
+    """Why its images cannot be read; such a question is not asked. None: they can, as far as the data set's reader
+    knows."""

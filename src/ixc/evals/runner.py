@@ -5,6 +5,10 @@
 
 `answers` is any model: the local engine or an endpoint. How it batches internally is up to it; an answer must not
 depend on the other questions of the batch, so that a run may stop and resume at any question.
+
+A question that fails (a broken picture, an error of the model) costs only its own answer: the reason is recorded, the
+run goes on, and the next run asks it again. A run ends only where it cannot be the question: the server is
+unreachable, or the first questions all fail.
 """
 
 from __future__ import annotations
@@ -15,16 +19,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from ixc.errors import DataError, IxcError, UsageError
+from ixc.errors import DataError, IxcError, UnreachableError, UsageError
 from ixc.evals import predictions
-from ixc.evals.predictions import Header, Prediction, Run, score_path
+from ixc.evals.predictions import Failure, Header, Prediction, Run, score_path
 from ixc.evals.question import Index
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question
 
-Answers = Callable[[Sequence["Question"]], list[str]]
-"""A batch of questions -> the model's outputs, in the same order."""
+Answers = Callable[[Sequence["Question"]], Sequence[str | IxcError]]
+"""A batch of questions -> the model's outputs in the same order, the error in place of an output it could not give."""
 
 BATCH = 32
 """Questions per batch; a kill loses at most this many answers."""
@@ -43,23 +47,27 @@ class RunStep:
     task: str
     """Name of the task."""
     done: int
-    """Questions of this rank that are answered."""
+    """Questions of this rank that are answered, or failed in this run."""
     total: int
     """Questions of this rank."""
     seconds_left: float | None = None
     """Estimated from the mean speed so far, seconds; None before the first answers."""
     score: float | None = None
     """Headline score on the answers so far; None before it can be computed."""
+    failed: int = 0
+    """Questions that failed in this run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A task whose questions are all answered on this rank."""
+    """A task whose questions were all asked on this rank."""
 
     path: Path
     """Predictions file of this rank, or the merged file once all ranks are done."""
     complete: bool
-    """False: other ranks still have unanswered questions."""
+    """False: other ranks still have questions to ask."""
+    failed: tuple[Failure, ...] = ()
+    """Questions of that file that have no answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +110,7 @@ def questions_of_rank(questions: Sequence[Question], *, limit: int | None, rank:
 
 
 def run(questions: Sequence[Question], answers: Answers, options: RunOptions) -> Iterator[RunStep | Finished]:
-    """Ask the unanswered questions; yield a `RunStep` after every batch and `Finished` last.
+    """Ask the questions without an answer; yield a `RunStep` after every batch and `Finished` last.
 
     Args:
         questions: of the whole data set, in its order.
@@ -111,23 +119,28 @@ def run(questions: Sequence[Question], answers: Answers, options: RunOptions) ->
 
     Raises:
         UsageError: a number out of range. DataError: the file belongs to another run, or an index occurs twice.
+        IxcError: of the model, where no question could be answered; what was answered before is kept.
     """
     header = options.header
     _check(header.task, questions, options.batch)
     own = questions_of_rank(questions, limit=options.limit, rank=header.rank)
+    order = [question.index for question in questions_of_rank(questions, limit=None, rank=header.rank)]
     path = predictions.path_of(options.folder, header.task, rank=header.rank)
-    resumed = predictions.start_or_resume(path, header)
-    known, todo = resumed.predictions, _unanswered(resumed, own)
+    known = predictions.fill_gaps(predictions.start_or_resume(path, header), order).predictions
+    todo = [question for question in own if question.index not in known]
     if todo:
         score_path(path).unlink(missing_ok=True)  # a score of fewer answers would be stale
     progress = _Progress(RunStep(task=header.task, done=0, total=len(own)), options)
-    yield progress.step(known, fresh=0)
+    yield progress.step(known, [])
     for start in range(0, len(todo), options.batch):
-        lines = _ask(todo[start : start + options.batch], answers, options.finish)
+        lines, errors = _ask(todo[start : start + options.batch], answers, options.finish)
         predictions.append(path, lines)
-        known |= {line.index: line.prediction for line in lines}
-        yield progress.step(known, fresh=len(lines))
-    yield _finished(path, options, total=len(questions[: options.limit]))
+        answered = {line.index: line.prediction for line in lines if isinstance(line, Prediction)}
+        if (fatal := _fatal(errors, answered=bool(known or answered))) is not None:
+            raise fatal
+        known |= answered
+        yield progress.step(known, lines)
+    yield _finished(predictions.tidy(path), options, questions[: options.limit])
 
 
 def _check(task: str, questions: Sequence[Question], batch: int) -> None:
@@ -140,39 +153,45 @@ def _check(task: str, questions: Sequence[Question], batch: int) -> None:
         seen.add(question.index)
 
 
-def _unanswered(resumed: Run, own: Sequence[Question]) -> list[Question]:
-    """Return the questions without an answer, after checking that the file answers a prefix of `own`."""
-    order = [question.index for question in own]
-    done = [line.index for line in resumed.answered]
-    if done[: len(order)] != order[: len(done)]:
-        place = next(i for i, (a, b) in enumerate(zip(done, order, strict=False)) if a != b)
-        raise DataError(
-            f"{resumed.path} answers question {done[place]!r} where the data has {order[place]!r} "
-            f"(number {place + 1}); use the data file it was begun with, or another --out"
-        )
-    return list(own[len(done) :])
+def _ask(
+    asked: Sequence[Question], answers: Answers, finish: Callable[[str], str]
+) -> tuple[list[Prediction | Failure], list[IxcError]]:
+    """Return a line for every question, and the errors of the model; a question with broken images is not asked."""
+    whole = [question for question in asked if question.broken is None]
+    written = answers(whole) if whole else ()
+    if len(written) != len(whole):
+        raise DataError(f"{len(whole)} questions were asked and {len(written)} answers came; one each needed")
+    lines = {
+        question.index: _line(question.index, output, finish) for question, output in zip(whole, written, strict=True)
+    }
+    lines |= {each.index: Failure(index=each.index, error=each.broken) for each in asked if each.broken is not None}
+    return [lines[question.index] for question in asked], [each for each in written if isinstance(each, IxcError)]
 
 
-def _ask(asked: Sequence[Question], answers: Answers, finish: Callable[[str], str]) -> list[Prediction]:
-    written = answers(asked)
-    if len(written) != len(asked):
-        raise DataError(f"{len(asked)} questions were asked and {len(written)} answers came; one each needed")
-    lines = []
-    for question, output in zip(asked, written, strict=True):
-        kept = finish(output)
-        lines.append(Prediction(index=question.index, prediction=kept, output=None if kept == output else output))
-    return lines
+def _line(index: Index, output: str | IxcError, finish: Callable[[str], str]) -> Prediction | Failure:
+    if isinstance(output, IxcError):
+        return Failure(index=index, error=" ".join(str(output).split()))
+    kept = finish(output)
+    return Prediction(index=index, prediction=kept, output=None if kept == output else output)
 
 
-def _finished(path: Path, options: RunOptions, *, total: int) -> Finished:
+def _fatal(errors: Sequence[IxcError], *, answered: bool) -> IxcError | None:
+    """Return the error that ends the run: of a server that is gone, or the first one while nothing is answered."""
+    gone = next((error for error in errors if isinstance(error, UnreachableError)), None)
+    return gone or (errors[0] if errors and not answered else None)
+
+
+def _finished(own: Run, options: RunOptions, asked: Sequence[Question]) -> Finished:
     """Merge the files of all ranks if this one was the last to finish."""
     header, folder = options.header, options.folder
     ranks = header.rank[1]
     if ranks == 1:
-        return Finished(path=path, complete=True)
+        return Finished(path=own.path, complete=True, failed=own.failed)
     parts = [predictions.path_of(folder, header.task, rank=(number, ranks)) for number in range(1, ranks + 1)]
-    merged = predictions.merge(parts, predictions.path_of(folder, header.task), total=total)
-    return Finished(path=path if merged is None else merged.path, complete=merged is not None)
+    order = [question.index for question in asked]
+    merged = predictions.merge(parts, predictions.path_of(folder, header.task), order=order)
+    found = own if merged is None else merged
+    return Finished(path=found.path, complete=merged is not None, failed=found.failed)
 
 
 class _Progress:
@@ -180,16 +199,18 @@ class _Progress:
 
     def __init__(self, first: RunStep, options: RunOptions) -> None:
         self._clock, self._score, self._start = options.clock, options.score, options.clock()
-        self._fresh, self._next = 0, self._start
+        self._fresh, self._failed, self._next = 0, 0, self._start
         self._last = first
 
-    def step(self, known: Mapping[Index, str], *, fresh: int) -> RunStep:
-        """Return the progress after a batch of `fresh` answers; `known` holds all answers of this rank."""
+    def step(self, known: Mapping[Index, str], fresh: Sequence[Prediction | Failure]) -> RunStep:
+        """Return the progress after a batch of `fresh` lines; `known` holds all answers of this rank."""
         now = self._clock()
-        self._fresh += fresh
-        done = min(len(known), self._last.total)
+        self._fresh += len(fresh)
+        self._failed += sum(isinstance(line, Failure) for line in fresh)
+        done = min(len(known) + self._failed, self._last.total)
         left = (now - self._start) / self._fresh * (self._last.total - done) if self._fresh else None
-        self._last = replace(self._last, done=done, seconds_left=left, score=self._scored(known, now))
+        score = self._scored(known, now)
+        self._last = replace(self._last, done=done, seconds_left=left, score=score, failed=self._failed)
         return self._last
 
     def _scored(self, known: Mapping[Index, str], now: float) -> float | None:

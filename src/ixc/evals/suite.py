@@ -2,8 +2,8 @@
 
     RUN/<task>.jsonl  RUN/<task>.score.json  or  RUN/<task>.submission.*
 
-A finished task is not asked again, so the same command resumes an interrupted run; where nothing is left to ask, no
-model is loaded.
+A finished task is not asked again, so the same command resumes an interrupted run, and asks again only the questions
+that failed; where nothing is left to ask, no model is loaded.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, IxcError, UsageError
 from ixc.evals import download, predictions, runner, submission, table, task_score
 from ixc.evals.metrics.rule import VLMEVALKIT
-from ixc.evals.predictions import Header, Run
+from ixc.evals.predictions import Failure, Header, Run
 from ixc.evals.question import Index
 from ixc.evals.runner import Answers, Finished, RunOptions, RunStep
 from ixc.evals.task import Style
@@ -69,7 +69,9 @@ class TaskOutcome:
     path: Path
     """Predictions file."""
     complete: bool
-    """False: other ranks still have unanswered questions."""
+    """False: other ranks still have questions to ask."""
+    failed: tuple[Failure, ...] = ()
+    """Questions that have no answer because they failed; the same run asks them again."""
     result: TaskScore | None = None
     """Score; None where the answers are hidden, or not all ranks are done."""
     submission: Path | None = None
@@ -115,7 +117,8 @@ def run_suite(
 
     Raises:
         UsageError: an impossible plan, a judge without a judged task, pandas missing; raised before any download.
-        DataError: data missing or broken, a file of another run. Errors of `answers` pass through.
+        DataError: data missing or broken, a file of another run. IxcError: of the model, where no question could be
+            answered.
     """
     _check(plan, tasks)
     if judge is not None and not any(task.judged for task in tasks):
@@ -190,7 +193,9 @@ def _with_hd(question: Question, hd: int | None) -> Question:
 
 def _outcome(task: Task, rows: Sequence[Row], finished: Finished, judge: Judge | None) -> TaskOutcome:
     if not finished.complete:
-        return TaskOutcome(task=task, path=finished.path, complete=False, note="other ranks are not done")
+        return TaskOutcome(
+            task=task, path=finished.path, complete=False, failed=finished.failed, note="other ranks are not done"
+        )
     return scored(finished.path, rows, judge=judge)
 
 
@@ -228,29 +233,29 @@ def rescore(found: Run, data: Path, *, judge: Judge | None = None, rule: str = V
 
 
 def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None, rule: str = VLMEVALKIT) -> TaskOutcome:
-    task, path = task_score.task_of(found), found.path
+    task = task_score.task_of(found)
+    outcome = TaskOutcome(task=task, path=found.path, complete=True, failed=found.failed)
     if rule not in (VLMEVALKIT, *task.rules):
-        return TaskOutcome(task=task, path=path, complete=True, note=f"has no rule {rule}")
+        return replace(outcome, note=f"has no rule {rule}")
     missing = found.header.questions - len(found.answered)
     if task.hidden and missing:
-        return TaskOutcome(task=task, path=path, complete=True, note=f"{missing} questions more for its server")
+        return replace(outcome, note=f"{missing} questions more for its server")
     if task.hidden:
-        file = submission.write(task, rows, found.predictions, path.parent)
-        return TaskOutcome(task=task, path=path, complete=True, submission=file)
+        return replace(outcome, submission=submission.write(task, rows, found.predictions, found.path.parent))
     try:
         made = task_score.score(found, rows, judge=judge if task.judged else None, rule=rule)
     except DataError as error:
         if not missing:
             raise
-        return TaskOutcome(task=task, path=path, complete=True, note=f"{missing} questions more for a score: {error}")
-    return TaskOutcome(task=task, path=path, complete=True, result=made)
+        return replace(outcome, note=f"{missing} questions more for a score: {error}")
+    return replace(outcome, result=made)
 
 
 def load_once(load: Callable[[], Answers]) -> Answers:
     """Wrap a model so that it is loaded at its first question."""
     loaded: list[Answers] = []
 
-    def answers(questions: Sequence[Question]) -> list[str]:
+    def answers(questions: Sequence[Question]) -> Sequence[str | IxcError]:
         if not loaded:
             loaded.append(load())
         return loaded[0](questions)

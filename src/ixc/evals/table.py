@@ -26,6 +26,8 @@ from ixc.evals.question import Index
 
 Row = dict[str, Any]
 """One question: column -> cell; `image` is a tuple of encoded image files, a missing cell is None."""
+IMAGE_ERROR = "image_error"
+"""Key of a row whose images cannot be decoded: the reason, with file name and row."""
 FileFormat = Literal["xlsx", "tsv", "jsonl"]
 """File format that predictions pass through before they are scored; jsonl leaves them unchanged."""
 
@@ -65,10 +67,12 @@ def read_rows(path: str | Path) -> list[Row]:
 
     Returns:
         One mapping per row that has an image, columns in the order of the file. Cells are str, int, float, bool or
-        None; `image` is a tuple of encoded files, shared between the rows that show the same picture.
+        None; `image` is a tuple of encoded files, shared between the rows that show the same picture. Where they
+        cannot be decoded it is empty, and the further key `IMAGE_ERROR` holds the reason.
 
     Raises:
-        DataError: the file is missing or no such table; says file, row, numbers and remedy.
+        DataError: the file is missing, no such table, or no row's images can be decoded; says file, row, numbers and
+            remedy.
     """
     path = Path(path)
     frame = _frame(path)
@@ -79,11 +83,16 @@ def read_rows(path: str | Path) -> list[Row]:
     rows = [dict(zip(kept.columns, map(_cell, values), strict=True)) for values in kept.itertuples(index=False)]
     numbers = [int(i) + 1 for i in kept.index]
     indices = _indices(rows, numbers, path)
-    images_of = decode_images([str(row["index"]) for row in rows], [str(row["image"]) for row in rows], numbers, path)
+    images_of = decode_images([str(row["index"]) for row in rows], [str(row["image"]) for row in rows])
+    if all(isinstance(images, DataError) for images in images_of):
+        raise DataError(f"{path} row {numbers[0]} (index {indices[0]}): {images_of[0]}")
     for row, index, images, number in zip(rows, indices, images_of, numbers, strict=True):
-        row |= {"index": index, "image": images}
+        where = f"row {number} (index {index})"
+        row |= {"index": index, "image": () if isinstance(images, DataError) else images}
+        if isinstance(images, DataError):
+            row[IMAGE_ERROR] = f"{path.name} {where}: {images}"
         if row["question"] is None:
-            raise DataError(f"{path} row {number} (index {index}): the question is missing; fill its cell")
+            raise DataError(f"{path} {where}: the question is missing; fill its cell")
     return rows
 
 
@@ -299,7 +308,9 @@ def round_trip(
             f"unknown format {file_format!r} of predictions; take one of {', '.join(get_args(FileFormat))}"
         )
     _check_known(rows, predictions, where)
-    kept = [{k: v for k, v in row.items() if k != "image"} for row in rows if row["index"] in predictions]
+    kept = [
+        {k: v for k, v in row.items() if k not in ("image", IMAGE_ERROR)} for row in rows if row["index"] in predictions
+    ]
     if not kept:
         raise DataError(f"0 predictions for the {len(rows)} questions of {where}; give at least 1")
     for row in kept:

@@ -143,6 +143,7 @@ class Task:
                 num_beams=self.num_beams,
                 max_new_tokens=self.max_new_tokens,
                 raw=True,
+                broken=row.get(table.IMAGE_ERROR),
             )
         if style != "clean":
             raise UsageError(f"unknown prompts {style!r}; take one of {', '.join(get_args(Style))}")
@@ -153,6 +154,7 @@ class Task:
             hd=self.clean_hd or self.hd,
             num_beams=CLEAN_BEAMS,
             max_new_tokens=self.clean_max_new_tokens,
+            broken=row.get(table.IMAGE_ERROR),
         )
 
     def questions(self, rows: Sequence[Row], *, style: str = "published") -> list[Question]:

@@ -50,6 +50,7 @@ class TaskScore:
             "unit": self.task.unit,
             "paper": self.task.paper,
             "answered": len(self.run.answered),
+            "failed": len(self.run.failed),
             "table": self.score.table,
             "per_row": self.score.per_row,
             "header": asdict(self.run.header),

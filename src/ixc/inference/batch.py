@@ -2,6 +2,8 @@
 
     requests --open, count--> items --_groups--> one setting each, tokens bounded --generate--> answers in order
 
+A request that fails costs only its own answer: a picture is opened and counted alone, and where a group fails its
+requests are generated one by one.
 Rows of a group are padded on the left and masked, so that an answer does not depend on the other rows. Spec (i).
 Images are encoded through the engine's tile cache: several questions on one page encode it once.
 """
@@ -16,7 +18,7 @@ import torch
 from PIL import Image
 
 from ixc.core import chat_format
-from ixc.errors import ContextError, ImageError, UsageError
+from ixc.errors import ContextError, IxcError
 from ixc.inference.engine import Engine
 from ixc.inference.request import lower_hd, open_picture
 from ixc.inference.sampling import Sampling
@@ -83,13 +85,42 @@ def answer(
         ImageError, GeometryError, UsageError, ContextError: in one request, which is named.
         CapacityError: too little memory.
     """
+    found = answer_each(engine, requests, partition=partition, positions=positions)
+    for text in found:
+        if isinstance(text, IxcError):
+            raise text
+    return [text for text in found if isinstance(text, str)]
+
+
+def answer_each(
+    engine: Engine, requests: Sequence[BatchRequest], *, partition: str | None = None, positions: int = MAX_POSITIONS
+) -> list[str | IxcError]:
+    """Return for every request its answer, or the error that names it; arguments as of `answer`."""
     rule: str = engine.processor.image_processor.partition if partition is None else partition
-    items = [_item(engine, index, request, rule) for index, request in enumerate(requests)]
-    found: dict[int, str] = {}
+    found: dict[int, str | IxcError] = {}
+    items = []
+    for index, request in enumerate(requests):
+        try:
+            items.append(_item(engine, index, request, rule))
+        except IxcError as error:
+            found[index] = error
     for group in _groups(items, positions):
-        texts = _generate(engine, group, rule)
-        found |= {item.index: text for item, text in zip(group, texts, strict=True)}
+        found |= _answer_group(engine, group, rule)
     return [found[index] for index in range(len(requests))]
+
+
+def _answer_group(engine: Engine, group: Sequence[_Item], partition: str) -> dict[int, str | IxcError]:
+    """Return answer or error by the request's index; a group that fails is split into single requests."""
+    try:
+        texts = _generate(engine, group, partition)
+    except Exception as error:  # of any library beneath: one question must not cost the others their answers
+        if len(group) > 1:
+            return {k: v for item in group for k, v in _answer_group(engine, [item], partition).items()}
+        name = group[0].request.name
+        if isinstance(error, IxcError):
+            return {group[0].index: error if name in str(error) else type(error)(f"{name}: {error}")}
+        return {group[0].index: IxcError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")}
+    return {item.index: text for item, text in zip(group, texts, strict=True)}
 
 
 def resolved_dtype(device: str, dtype: str) -> str:
@@ -129,7 +160,7 @@ def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> 
         tokens = sum(preparer.count_image_tokens(images, hd=request.hd, partition=partition))
         preparer.answer_length(tokens, request.max_new_tokens, hd=request.hd)
         prompt = segments(request, images, system=engine.processor.system)
-    except (ImageError, ContextError, UsageError) as error:
+    except IxcError as error:
         raise type(error)(f"{request.name}: {error}") from error
     length = tokens + len(request.text) + MARKUP_TOKENS
     return _Item(index=index, request=request, segments=prompt, length=length)

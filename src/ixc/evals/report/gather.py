@@ -72,7 +72,8 @@ def _result(
     rows, notes = _rows(task, rows_of, md5_of, asked=header.data)
     score = _score(folder / f"{task.name}.score.json", task, rows, run)
     if len(run.answered) < header.questions:
-        notes.append(f"{task.name} has answers to {len(run.answered):,} of {header.questions:,} questions")
+        failed = f"; {len(run.failed):,} failed, {run.failed[0].error}" if run.failed else ""
+        notes.append(f"{task.name} has answers to {len(run.answered):,} of {header.questions:,} questions{failed}")
     task_run = TaskRun(
         task=task.name,
         dataset=task.dataset,
