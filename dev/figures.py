@@ -18,7 +18,7 @@ RELEASE = ROOT / "benchmarks/release.json"
 DOCUMENTS = (
     ROOT / "README.md",
     NANO / "README.md",
-    *(ROOT / f"docs/{name}.md" for name in ("benchmarks", "serving", "speed", "training")),
+    *(ROOT / f"docs/{name}.md" for name in ("benchmarks", "documents", "serving", "speed", "training")),
 )
 
 
@@ -212,8 +212,44 @@ def _step(name: str, entry: dict[str, Any] | None) -> str:
     return f"{entry['title']} {', '.join(counts)}{where} on {entry['date']}, {commit}{stale}"
 
 
+def formats() -> str:
+    """Table of the formats that are read and how near independent renderers are, from dev/picture_comparison.py."""
+    found = json.loads((ROOT / "benchmarks/pictures_202611.json").read_text())
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for file in found["files"]:
+        groups.setdefault((file["format"], file["done"]), []).append(file)
+    lines = ["| format | what is done | files | as shown by (files) | mean difference | largest |"]
+    lines.append("|---|---|---:|---|---:|---:|")
+    for (kind, done), files in groups.items():
+        near = [(name, each) for f in files for name, each in f["renderers"].items() if "why" not in each]
+        by = ", ".join(f"{name} {sum(name == other for other, _ in near)}" for name in sorted({n for n, _ in near}))
+        worst = f"{max(e['mean'] for _, e in near):.1f} | {max(e['largest'] for _, e in near)}" if near else " | "
+        lines.append(f"| {kind} | {done} | {len(files)} | {by or 'none'} | {worst} |")
+    agreed = sum(any("why" not in each for each in f["renderers"].values()) for f in found["files"])
+    with_versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    lines += ["", f"{agreed} of {len(found['files'])} files within a mean of {found['most']:g} ({with_versions})."]
+    return "\n".join([*lines, "", *_deviations(found["files"])])
+
+
+def _deviations(files: list[dict[str, Any]]) -> list[str]:
+    """What differs by more, by renderer and reason."""
+    reasons: dict[tuple[str, str], list[tuple[str, Any]]] = {}
+    for file in files:
+        for name, each in file["renderers"].items():
+            if "why" in each:
+                reasons.setdefault((name, each["why"]), []).append((file["name"], each))
+    lines = []
+    for (name, why), found in sorted(reasons.items()):
+        means = [each["mean"] for _, each in found if "mean" in each]
+        spread = f", mean {min(means):.1f} to {max(means):.1f}" if len(means) > 1 else ""
+        spread = f", mean {means[0]:.1f}" if len(means) == 1 else spread
+        lines.append(f"- {name} {why}{spread} ({'; '.join(file for file, _ in found)})")
+    return lines
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "boarding": boarding,
+    "formats": formats,
     "nano": nano,
     "nano_largest": lambda: nano(LARGEST, "scores_hd55.json"),
     "nano_short": lambda: nano(SHORT),

@@ -189,8 +189,17 @@ def gif_small_first() -> Sample:
 # -- TIFF -------------------------------------------------------------------------------------------------------------
 
 
-def tiff(frames: Sequence[tuple[dict[int, tuple[str, Sequence[int]]], Sequence[bytes]]], *, order: str = "<") -> bytes:
-    """A TIFF of frames: tags (number -> format of `struct`, values) and strips; offsets and counts are filled in."""
+def tiff(
+    frames: Sequence[tuple[dict[int, tuple[str, Sequence[int]]], Sequence[bytes]]],
+    *,
+    order: str = "<",
+    places_tags: tuple[int, int] = (273, 279),
+) -> bytes:
+    """A TIFF of frames: tags (number -> format of `struct`, values) and strips; offsets and counts are filled in.
+
+    Args:
+        places_tags: where these two stand: strips, or 324 and 325 for tiles.
+    """
     data = bytearray(({"<": b"II", ">": b"MM"}[order]) + struct.pack(order + "HI", 42, 0))
     pointer = 4
     for tags, strips in frames:
@@ -198,7 +207,7 @@ def tiff(frames: Sequence[tuple[dict[int, tuple[str, Sequence[int]]], Sequence[b
         for strip in strips:
             places.append(len(data))
             data += strip + b"\0" * (len(strip) % 2)
-        whole = {**tags, 273: ("I", places), 279: ("I", [len(strip) for strip in strips])}
+        whole = {**tags, places_tags[0]: ("I", places), places_tags[1]: ("I", [len(strip) for strip in strips])}
         entries = []
         for number, (kind, values) in sorted(whole.items()):
             packed = struct.pack(f"{order}{len(values)}{kind}", *values)
