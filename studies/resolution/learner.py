@@ -23,10 +23,11 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from ixc.core.chat_format import IGNORED
 from ixc.model.modeling import IxcModel
 from ixc.nano import state
 from ixc.nano.data.glyph_tokens import GlyphTokenEmbedding
-from ixc.nano.data.question_packing import IGNORE, markup, pack
+from ixc.nano.data.question_packing import markup, pack
 from ixc.nano.losses.answers import answer_logits, score
 from ixc.nano.optim import Muon
 from ixc.nano.stages.layout_lm import rate_at, set_rate
@@ -254,7 +255,7 @@ class Learner:
         image = self.image(self.project(features[0])[None], form, view, collection)
         packed = pack([questions], prefix=len(markup()[0]) + image.shape[1], form="direct")
         logits = answer_logits(self.decoder, image, packed)
-        good = (logits.argmax(-1) == packed.labels) | (packed.labels == IGNORE)
+        good = (logits.argmax(-1) == packed.labels) | (packed.labels == IGNORED)
         return good.unflatten(1, (len(questions), -1)).all(-1)[0].tolist()
 
 

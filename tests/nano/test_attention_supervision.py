@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from ixc.core.chat_format import IGNORED
 from ixc.core.tiling import partition
 from ixc.errors import UsageError
 from ixc.nano.attention_recorder import AttentionRecorder, attention_loss, relation_loss
 from ixc.nano.data.glyph_tokens import SIDE, SPACE, page_glyph_tokens
 from ixc.nano.data.line_copying import LONGEST, copying_tasks, questions_or_copying
-from ixc.nano.data.question_packing import IGNORE, choose, encode, markup, pack, worth
+from ixc.nano.data.question_packing import choose, encode, markup, pack, worth
 from ixc.nano.drawn_config import read_recipe
 from ixc.nano.losses.answers import AnswerObjective, answer_logits, answer_loss
 from ixc.nano.losses.attention_supervision import NOT_COPIED, NOWHERE, AttentionSupervision, places_of, whole_words
@@ -277,7 +278,7 @@ def test_auxiliary_probes_predict_answers_at_questions(kind: str) -> None:
     count = len(page_glyph_tokens(page, hd=4).special)
     packed = pack([asked], prefix=count)
     hidden = torch.zeros(1, count + packed.ids.shape[1], 8)
-    rows = packed.labels[0] != IGNORE
+    rows = packed.labels[0] != IGNORED
     for i, question in enumerate(asked):
         start = i * len(rows) // len(asked) + int(packed.firsts[0, i])
         assert rows[start : start + len(question.answer)].all()

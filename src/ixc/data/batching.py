@@ -9,7 +9,8 @@
     rank: [ pack, pack, ... ] -> tensors
 
 In a pack the positions of every conversation begin at 0, and there is no `attention_mask`. transformers detects packing
-by that: it uses variable-length attention where it is installed, and a block-diagonal packing mask otherwise.
+by that: it uses variable-length attention where it is installed, and a block-diagonal
+packing mask (`causal_mask` of `model/transformers_contract.py`) otherwise.
 
 Shapes: S tokens of a pack, N tiles and n images of all its conversations.
 """

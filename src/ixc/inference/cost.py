@@ -261,7 +261,7 @@ class Plan:
 
     @property
     def merged_bytes(self) -> int:
-        """Bytes of a second copy of the decoder's matrices with PLoRA merged in; quantized weights allow none."""
+        """Bytes of a second copy of the decoder's matrices, PLoRA included; quantized weights allow none."""
         m = self.model
         return m.layers * m.matrices_per_layer * DTYPES[self.dtype][1]
 

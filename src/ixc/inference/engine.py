@@ -61,7 +61,7 @@ def load(
         dtype: "auto" (float32 on the CPU, where bfloat16 is slower; else bfloat16), "float32", "bfloat16", "float16".
         tile_cache, prefix_cache, compile: as `Engine`.
         plora: "separate": low-rank products for image tokens; "merged": image tokens use a second copy of the
-            decoder's matrices with PLoRA merged in; "auto": merged where that copy fits the free memory.
+            decoder's matrices, PLoRA included; "auto": merged where that copy fits the free memory.
 
     Raises:
         WeightsError: no such folder, files missing, weights damaged.

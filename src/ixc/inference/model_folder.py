@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ixc.core.token_layout import MERGE
 from ixc.errors import WeightsError
-from ixc.utils.files import read_json_object
+from ixc.utils.files import read_json_object, samples
 
 if TYPE_CHECKING:
     from ixc.processing.processing import IxcProcessor
@@ -71,9 +71,8 @@ def fingerprint(folder: Path) -> str:
             if size <= MAX_WHOLE_BYTES:
                 seen.update(file.read())
                 continue
-            for number in range(SAMPLES):
-                file.seek(number * (size - SAMPLE_BYTES) // (SAMPLES - 1))
-                seen.update(file.read(SAMPLE_BYTES))
+            for block in samples(file, size, count=SAMPLES, length=SAMPLE_BYTES):
+                seen.update(block)
     return seen.hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ Image positions are given in one of three forms:
 
     None                       no image token: the update is skipped
     ((start, stop), ...)       spans, the same in every row, known to the host: only these rows are updated, in place
-    bool (B, T)                a mask on the device: the update is masked in rank space
+    bool (B, T)                the PLoRA mask, on the device: the update is masked in rank space
 
 None of them synchronizes with the device, and no shape depends on data.
 

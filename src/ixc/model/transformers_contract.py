@@ -82,7 +82,8 @@ def causal_mask(
         embeds: (B, T, C).
         attention_mask: (B, S) with 0 at padding, or (B, 1, T, S), taken as it is.
         cache: keys and values before the T tokens.
-        position_ids: (B, T) long. Several sequences in one row are recognized by positions that restart at 0.
+        position_ids: (B, T) long. Several sequences in one row are recognized by positions that restart at 0:
+            the packing mask, block-diagonal.
     """
     # By position: the fourth argument is past_key_values up to 5.23 and cache since 5.24.
     return create_causal_mask(config, embeds, attention_mask, cache, position_ids)

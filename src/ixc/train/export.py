@@ -2,7 +2,7 @@
 
     save_model(model, processor, DST)                 config, weights under published names, processor, training.json
     save_adapter(model, DST, base=...)                adapter_config.json, adapter_model.safetensors, training.json
-    merge_adapter(adapter, base, processor, DST)      base + adapter -> save_model
+    merge_adapter(adapter, base, processor, DST)      the LoRA merge: base + adapter -> save_model
 
 Every folder is written under a temporary name and renamed, so a folder under its final name is complete.
 """

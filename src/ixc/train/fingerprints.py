@@ -13,6 +13,7 @@ from typing import Any
 
 from ixc.data.mixture import Source
 from ixc.errors import DataError
+from ixc.utils.files import samples
 
 BLOCK, BLOCKS = 4096, 64
 """Bytes per sampled block of a weights file, and number of blocks, evenly spread; the first has the header's start."""
@@ -56,9 +57,8 @@ def _sampled_hash(path: Path) -> str:
     size, sha256 = path.stat().st_size, hashlib.sha256()
     try:
         with path.open("rb") as file:
-            for number in range(BLOCKS):
-                file.seek(max(0, size - BLOCK) * number // (BLOCKS - 1))
-                sha256.update(file.read(BLOCK))
+            for block in samples(file, size, count=BLOCKS, length=BLOCK):
+                sha256.update(block)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check the disk") from error
     return sha256.hexdigest()

@@ -70,14 +70,19 @@ def _header(runs: Sequence[ReportRun]) -> str:
     return tag("header", tag("h1", escape(names)) + tag("p", escape(lead), class_="lead"))
 
 
+def _line(kind: str) -> str:
+    """Write a piece of the line of a series, for its key."""
+    shape = tag("polyline", class_="shape", points="0,7 40,7")
+    return tag("svg", shape, class_=f"series {kind}", viewBox="0 0 40 14", aria_hidden="true")
+
+
 def _radar(runs: Sequence[ReportRun]) -> Part:
     keys = "".join(
         tag(
             "li",
             tag(
                 "button",
-                f'<svg class="series {one.kind}" viewBox="0 0 40 14" aria-hidden="true">'
-                '<polyline class="shape" points="0,7 40,7"/></svg>' + tag("b", escape(one.name)),
+                _line(one.kind) + tag("b", escape(one.name)),
                 type="button",
                 class_="key",
                 aria_pressed="true",

@@ -1,4 +1,7 @@
-"""DocVQA: one question about a scanned page, scored by ANLS. Validation has answers, test is scored by a server."""
+"""DocVQA: one question about a scanned page, scored by ANLS (`metrics/anls.py`).
+
+Validation has answers, test is scored by a server.
+"""
 
 from dataclasses import replace
 

@@ -26,6 +26,7 @@ def fetch(name: str, version: str, folder: Path, *, run: Callable[..., Any] = su
     place = folder / name
     if place.is_dir():
         return False
+    # Not `atomic_folder`: apt downloads as its own user, who could not write to a folder of mode 700.
     beside = folder / f".{name}.partial"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ixc.core.chat_format import IGNORED
 from ixc.nano import bf16_cpu
 from ixc.processing.tokenization import PAGE_VOCABULARY, character_tokenizer
 from ixc.synth.page import PageQuestion
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 Form = Literal["turn", "key", "direct"]
 """How a question precedes its answer; see `pack`."""
-IGNORE = -100
 KERNEL = "ixc_packed_questions"
 """Name of `attend_packed` among the attention kernels of transformers."""
 
@@ -74,7 +74,7 @@ class Packed:
     ids: Tensor
     """(B, Q * T) token ids."""
     labels: Tensor
-    """(B, Q * T) ids to predict, `IGNORE` elsewhere."""
+    """(B, Q * T) ids to predict, `IGNORED` elsewhere."""
     positions: Tensor
     """(S,) position ids."""
     mask: Tensor
@@ -158,7 +158,7 @@ def pack(
     length = max(len(q) + len(a) for row in rows for q, a in row)
     count = len(rows[0])
     ids = torch.full((len(rows), count, length), 2)
-    labels = torch.full((len(rows), count, length), IGNORE)
+    labels = torch.full((len(rows), count, length), IGNORED)
     for b, row in enumerate(rows):
         for i, (q, a) in enumerate(row):
             ids[b, i, : len(q) + len(a)] = torch.tensor(q + a)

@@ -26,6 +26,7 @@ from ixc.nano.data.page_files import page_numbers, read_pages
 from ixc.nano.data.page_folder import DOCUMENTS, read_index
 from ixc.nano.data.text_images import TextImageConfig, draw_text_window
 from ixc.nano.data.windows import Window, WindowConfig, cut_windows
+from ixc.utils.files import atomic_file
 
 COUNT = 256
 """Windows of a shard."""
@@ -86,8 +87,7 @@ def write_shards(
 
 def _save(path: Path, windows: list[Window]) -> None:
     pictures = [_png(window.picture) for window in windows]
-    beside = path.with_suffix(".partial")
-    with beside.open("wb") as file:
+    with atomic_file(path) as draft, draft.open("wb") as file:
         np.savez(
             file,
             pictures=np.frombuffer(b"".join(pictures), np.uint8),
@@ -101,7 +101,6 @@ def _save(path: Path, windows: list[Window]) -> None:
         )
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _png(picture: np.ndarray) -> bytes:

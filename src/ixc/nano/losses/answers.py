@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ixc.core.chat_format import IGNORED
 from ixc.model.decoder import Decoder
 from ixc.nano.attention_recorder import AttentionRecorder
 from ixc.nano.bf16_cpu import is_active
-from ixc.nano.data.question_packing import IGNORE, KERNEL, Form, Packed, PackedSpan, markup, pack
+from ixc.nano.data.question_packing import KERNEL, Form, Packed, PackedSpan, markup, pack
 from ixc.nano.losses.attention_supervision import AttentionSupervision
 from ixc.nano.losses.probes import AuxiliaryProbes
 from ixc.synth.page import DrawnPage, PageQuestion
@@ -78,8 +79,8 @@ def score(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, float
 
 def graded(logits: Tensor, labels: Tensor, questions: int) -> tuple[Tensor, Tensor]:
     """Mean cross entropy over the answers, and which are right in every character: (B, Q) bool."""
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
-    return loss, ((logits.argmax(-1) == labels) | (labels == IGNORE)).unflatten(1, (questions, -1)).all(-1)
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+    return loss, ((logits.argmax(-1) == labels) | (labels == IGNORED)).unflatten(1, (questions, -1)).all(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
