@@ -114,6 +114,30 @@ def pages(
     print(f"{out}: {pages_written} pages new, {broken} documents broken (index.jsonl)")
 
 
+@data.command(
+    name="questions",
+    epilog=examples(
+        "ixc data questions ./pages --out ./questions",
+        "ixc data questions ./test-pages --out ./questions --pages 200 --per-page 3 --seed 7",
+    ),
+)
+def questions(
+    pages: Annotated[Path, typer.Argument(metavar="PAGES", help="Folder of ixc data pages.")],
+    out: Annotated[Path, typer.Option("--out", help="New or empty folder.")],
+    count: Annotated[int, typer.Option("--pages", min=1, help="Most pages; packages take turns.")] = 120,
+    per_page: Annotated[int, typer.Option("--per-page", min=1, help="Most questions per page, of several kinds.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the choice.")] = 0,
+) -> None:
+    """Pictures of pages with questions and exact answers, found in their lines, for ixc eval pages."""
+    from ixc.nano.data.question_folder import QuestionConfig, write_questions
+
+    config = QuestionConfig(pages=count, per_page=per_page, seed=seed)
+    with progress("drawing pages") as show:
+        for done in write_questions(pages, out, config):
+            show(done, count)
+    print(out)
+
+
 def _span(text: str) -> tuple[float, float]:
     """Parse MIN:MAX.
 

@@ -23,6 +23,7 @@ from ixc.cli.ask import ASK_EXAMPLES, CHAT_EXAMPLES, ask, chat
 from ixc.cli.bench import bench
 from ixc.cli.data import data
 from ixc.cli.eval import evals
+from ixc.cli.eval_pages import PAGES_EXAMPLES, eval_pages
 from ixc.cli.options import examples, quiet_torchao, renamed
 from ixc.cli.plan import PLAN_EXAMPLES, plan
 from ixc.cli.read import READ_EXAMPLES, read
@@ -69,6 +70,7 @@ app.command(name="ask", epilog=examples(*ASK_EXAMPLES))(ask)
 app.command(name="chat", epilog=examples(*CHAT_EXAMPLES))(chat)
 app.command(name="plan", epilog=examples(*PLAN_EXAMPLES))(plan)
 app.command(name="import-weights", epilog=examples(*IMPORT_EXAMPLES))(import_weights)
+evals.command(name="pages", epilog=examples(*PAGES_EXAMPLES))(eval_pages)
 app.add_typer(evals, name="eval")
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")

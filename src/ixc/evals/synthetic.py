@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -156,7 +156,16 @@ class SyntheticRow:
     """Cases."""
 
 
-def row(name: str, cases: Sequence[SyntheticCase]) -> SyntheticRow:
+class Graded(Protocol):
+    """A question whose answer was right or wrong."""
+
+    @property
+    def right(self) -> bool:
+        """Exact match."""
+        ...
+
+
+def row(name: str, cases: Sequence[Graded]) -> SyntheticRow:
     """Compute the accuracy of one group (Wilson score interval)."""
     n = len(cases)
     if n == 0:
