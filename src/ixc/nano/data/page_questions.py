@@ -20,6 +20,8 @@ from ixc.synth.page import PageQuestion
 
 ABSENT = "not in the image"
 """Answer to a question about something that the page does not hold."""
+MISSING = {"value": 0.25, "yes_no": 0.5}
+"""Kind -> share of its questions that ask for something of another page."""
 LONGEST = 60
 """Characters of an answer; longer lines are asked in part."""
 
@@ -95,7 +97,7 @@ def ask_page(
     for _ in range(count if found else 0):
         kind = str(rng.choice(sorted(found)))
         given, answer = found[kind][int(rng.integers(len(found[kind])))]
-        if absent and kind in ("value", "yes_no") and rng.random() < 0.3:
+        if absent and rng.random() < MISSING.get(kind, 0.0):
             given, answer = absent[int(rng.integers(len(absent)))], "no" if kind == "yes_no" else ABSENT
         asked.append(PageQuestion(kind=kind, question=phrased(kind, given, rng), answer=answer))
     return asked

@@ -26,6 +26,12 @@ from ixc.synth.page import PageQuestion
 from ixc.utils.files import atomic_folder
 
 QUESTIONS = "questions.jsonl"
+WEIGHTS = {"value": 4.0, "title": 4.0, "line": 2.0, "next": 1.0, "previous": 1.0} | {
+    "first_line": 0.7,
+    "last_line": 0.7,
+    "yes_no": 0.4,
+}
+"""Kind -> how often it is chosen: what people ask for stands on few pages, and a yes is half the answers by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +113,12 @@ def _rows(place: _Place, other: _Place, rng: Generator, count: int) -> list[Page
     chosen: dict[str, PageQuestion] = {}
     for one in drawn:
         chosen.setdefault(one.kind, one)
-    kinds = list(chosen)
-    return [chosen[kinds[i]] for i in rng.permutation(len(kinds))[:count]]
+    if not chosen:
+        return []
+    kinds = sorted(chosen)
+    weight = np.array([WEIGHTS[kind] for kind in kinds])
+    picked = rng.choice(len(kinds), size=min(count, len(kinds)), replace=False, p=weight / weight.sum())
+    return [chosen[kinds[i]] for i in picked.tolist()]
 
 
 def _read(place: _Place) -> PageText:
