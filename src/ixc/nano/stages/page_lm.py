@@ -53,10 +53,10 @@ class GridStage:
 
 
 GRIDS = (
-    GridStage(grid=(1, 1), images=6),
-    GridStage(grid=(1, 2), images=4, since=3000),
-    GridStage(grid=(2, 2), images=2, since=6000),
-    GridStage(grid=(2, 3), images=2, since=12_000),
+    GridStage(grid=(1, 1), images=3),
+    GridStage(grid=(1, 2), images=2, since=3000),
+    GridStage(grid=(2, 2), images=1, since=6000),
+    GridStage(grid=(2, 3), images=1, since=12_000),
     GridStage(grid=(3, 3), images=1, since=18_000),
     GridStage(grid=(4, 3), images=1, since=24_000),
 )
