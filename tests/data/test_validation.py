@@ -88,7 +88,7 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "placeholder as text": (
         chat(("user", "<ImageHere>Total?"), ("assistant", "12.50")),
         "placeholder as text",
-        'write a part {"type": "image"}',
+        'write the content as parts: "content": [{"type": "image"}, "the text"]',
     ),
     "image in an answer": (
         talk(ASKED, ("assistant", "<ImageHere>"), image=["page.png"]),

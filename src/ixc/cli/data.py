@@ -46,6 +46,9 @@ class CheckOptions:
     context: Annotated[
         int | None, typer.Option("--context", help="Most tokens of a conversation; default: the model's positions.")
     ] = None
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode the pixels of every image too, not only its header.")
+    ] = False
     stream: Stream = False
     as_json: Json = False
 
@@ -57,6 +60,7 @@ class CheckOptions:
         "ixc data check conversations.jsonl --model ./ixc-4khd-7b --hd 25 --context 4096",
         "ixc data check ./parquet --images ./pictures --json",
         "ixc data check ./parquet --stream",
+        "ixc data check conversations.jsonl --decode",
     ),
 )
 @takes(CheckOptions)
@@ -70,7 +74,7 @@ def check(options: CheckOptions) -> None:
 
     encoder, default_hd = _encoder(options.model, options.context)
     hd = default_hd if options.hd is None else options.hd
-    steps = validate(records, encoder, hd=hd, partition=options.partition)
+    steps = validate(records, encoder, hd=hd, partition=options.partition, decode=options.decode)
     report = watch(steps, total=len(records), what="checking")
     print(json.dumps(report.as_dict(), ensure_ascii=False) if options.as_json else "\n".join(report.text()))
     if report.problems:

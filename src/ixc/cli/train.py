@@ -22,7 +22,7 @@ import typer
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.data import Stream, read_records
 from ixc.cli.options import Device, Json, quiet_libraries, takes
-from ixc.cli.terminal import existing, ticker, watch
+from ixc.cli.terminal import existing, note, ticker, watch
 from ixc.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ixc.runlog.trackers import Tracker
     from ixc.train.config import TrainConfig
     from ixc.train.precision import ComputeConfig
-    from ixc.train.run import TrainResult
+    from ixc.train.run import DataUse, TrainResult
     from ixc.train.throughput import ThroughputMeter
 
 TRAIN_EXAMPLES = (
@@ -62,6 +62,9 @@ OLD_TRAIN_OPTIONS = {
     "--no-recompute": "--no-gradient-checkpointing",
 }
 """Spelling of the last release -> spelling of today."""
+
+LOGGED = 5
+"""Records left out whose reasons are printed at the end of a run."""
 
 SAVE_EVERY = 50
 """Steps between two checkpoints: minutes on a laptop, an hour of the 7B on one GPU."""
@@ -250,13 +253,15 @@ def _run(config: TrainConfig, options: TrainOptions, base: Path, processor: IxcP
     sources = _sources(config, options.data or [], options, encoder)
     evaluation = None
     if options.eval_data:
-        eval_sources = _sources(config, options.eval_data, replace(options, stream=False), encoder)
+        eval_options = replace(options, stream=False)
+        eval_sources = _sources(config, options.eval_data, eval_options, encoder, decode=options.skip_invalid)
         evaluation = Evaluation(eval_sources, encoder, max_tokens_per_batch=config.max_tokens_per_batch)
     run_config = RunConfig(
         train=config,
         base=base,
         base_name=None if options.model is None else str(base.resolve()),
         out=out,
+        skip_invalid=options.skip_invalid,
         resume=options.resume,
         save_every=SAVE_EVERY if options.save_every is None else options.save_every,
         device=options.device,
@@ -282,6 +287,8 @@ def _report_result(result: TrainResult, options: TrainOptions, base: Path, proce
 
     if not result.is_main:
         return
+    for used in result.data:
+        _note_left_out(used)
     if result.folder is None:
         print(f"stopped at step {result.step} of {result.steps}; the same command with --resume goes on",
               file=sys.stderr)  # fmt: skip
@@ -289,6 +296,17 @@ def _report_result(result: TrainResult, options: TrainOptions, base: Path, proce
         print(merge_adapter(result.folder, base, processor, options.run_folder / MODEL_FOLDER, replace=True))
     else:
         print(result.folder)
+
+
+def _note_left_out(used: DataUse) -> None:
+    """Say on stderr how many records of a file were used, and which were left out and why."""
+    count = len(used.left_out)
+    if count:
+        reasons = "; ".join(
+            f"{one.where.removeprefix(used.name).strip()}: {one.message}" for one in used.left_out[:LOGGED]
+        )
+        more = f"; and {count - LOGGED:,} more (see all: ixc data check --decode)" if count > LOGGED else ""
+        note(f"{used.name}: {used.used:,} of {used.records:,} records used, {count:,} left out: {reasons}{more}")
 
 
 def _show_step(
@@ -325,11 +343,14 @@ def _dry_run(config: TrainConfig, options: TrainOptions, processor: IxcProcessor
         f"{mixture.round_length:,} in the data"
     )
     out = options.run_folder
-    print(write_preview(make_batches(config, mixture, processor), out.with_name(f"{out.name}-{FIRST}")))
+    batches = make_batches(config, mixture, processor, skip_invalid=options.skip_invalid)
+    print(write_preview(batches, out.with_name(f"{out.name}-{FIRST}")))
 
 
-def _sources(config: TrainConfig, data: Sequence[str], options: TrainOptions, encoder: Encoder) -> list[Source]:
-    """Return the files of `--data` or `--eval-data`, every record of them validated."""
+def _sources(
+    config: TrainConfig, data: Sequence[str], options: TrainOptions, encoder: Encoder, *, decode: bool = False
+) -> list[Source]:
+    """Return the files of `--data` or `--eval-data`, every record of them validated, on request with its pixels."""
     files = [_file_and_hd(given) for given in data]
     if options.hd is not None and all(hd is not None for _, hd in files):
         raise UsageError(
@@ -338,10 +359,14 @@ def _sources(config: TrainConfig, data: Sequence[str], options: TrainOptions, en
     names = [str(path) for path, _ in files]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"--data {twice} is named {names.count(twice)} times; name each file once")
-    return [_source(config, path, options.hd if hd is None else hd, options, encoder) for path, hd in files]
+    return [
+        _source(config, path, options.hd if hd is None else hd, options, encoder, decode=decode) for path, hd in files
+    ]
 
 
-def _source(config: TrainConfig, path: Path, hd: int | None, options: TrainOptions, encoder: Encoder) -> Source:
+def _source(
+    config: TrainConfig, path: Path, hd: int | None, options: TrainOptions, encoder: Encoder, *, decode: bool
+) -> Source:
     """Validate a file's records; the tokenised records are kept for training."""
     from ixc.data.encoding import TokenCache
     from ixc.data.mixture import Source
@@ -350,7 +375,7 @@ def _source(config: TrainConfig, path: Path, hd: int | None, options: TrainOptio
 
     resolution, cache = select_resolution(config, hd), TokenCache()
     records = read_records(path, options.images, stream=options.stream)
-    steps = validate(records, encoder, hd=resolution.hd, token_cache=cache)
+    steps = validate(records, encoder, hd=resolution.hd, token_cache=cache, decode=decode)
     report = watch(steps, total=len(records), what=f"checking {path.name}")
     return Source(
         name=str(path),
@@ -359,6 +384,7 @@ def _source(config: TrainConfig, path: Path, hd: int | None, options: TrainOptio
         dynamic=resolution.dynamic,
         indices=usable_records(report, skip=options.skip_invalid),
         shuffle=not options.stream,
+        problems=report.problems,
         token_cache=cache,
     )
 

@@ -27,6 +27,8 @@ from ixc.core import tiling
 from ixc.core.chat_format import IGNORED
 from ixc.data.encoding import Encoded, EncodedText, Encoder
 from ixc.data.mixture import Mixture, SampledRecord, StreamPosition
+from ixc.data.records import RecordError
+from ixc.data.skipped_records import SkippedRecords
 from ixc.errors import DataError, UsageError
 
 
@@ -99,26 +101,59 @@ class Batches:
         encoder: encoder of the conversations.
         settings: sizes.
         partition: partition rule; None: the processor's.
+        skipped: records to leave out; those that fail are added to it. None: a record that fails is an error.
     """
 
     def __init__(
-        self, mixture: Mixture, encoder: Encoder, *, settings: BatchSettings, partition: str | None = None
+        self,
+        mixture: Mixture,
+        encoder: Encoder,
+        *,
+        settings: BatchSettings,
+        partition: str | None = None,
+        skipped: SkippedRecords | None = None,
     ) -> None:
         self.mixture, self.encoder, self.settings, self.partition = mixture, encoder, settings, partition
+        self.skipped = skipped
 
     def step(self, position: StreamPosition) -> StepBatch:
-        """Plan the step at a position: the same on every rank, from image headers only.
+        """Plan the step at a position: the same on every rank that leaves out the same records, from image headers.
 
         Raises:
-            RecordError: a broken record. DataError: a conversation longer than a pack; no label in the step.
+            RecordError: a broken record, unless it is left out. DataError: a conversation longer than a pack; no label
+                in the step; every record left out.
         """
-        size, world_size = self.settings.global_batch_size, self.settings.world_size
-        samples = [self.measure(self.mixture.sample(self.mixture.advance(position, number))) for number in range(size)]
+        world_size = self.settings.world_size
+        samples, end = self._next_samples(position)
         packs = pack(samples, max_tokens=self.settings.max_tokens_per_batch, world_size=world_size)
-        step = StepBatch(packs=share_out(packs, world_size=world_size), position=self.mixture.advance(position, size))
+        step = StepBatch(packs=share_out(packs, world_size=world_size), position=end)
         if not step.num_labels:
             raise DataError(f"0 of {step.tokens:,} labels of the step are learned from; see ixc data check")
         return step
+
+    def _next_samples(self, position: StreamPosition) -> tuple[list[MeasuredRecord], StreamPosition]:
+        """Return the samples of the step at a position, and the position after them."""
+        samples: list[MeasuredRecord] = []
+        while len(samples) < self.settings.global_batch_size:
+            here, position = position, self.mixture.advance(position, 1)
+            if self.skipped is None:
+                samples.append(self.measure(self.mixture.sample(here)))
+                continue
+            self._check_some_left(self.skipped)
+            source, index = self.mixture.record_at(here)
+            if (source.name, index) in self.skipped:
+                continue
+            try:
+                samples.append(self.measure(self.mixture.sample(here)))
+            except RecordError as error:
+                self.skipped.add(source.name, index, error)
+        return samples, position
+
+    def _check_some_left(self, skipped: SkippedRecords) -> None:
+        count = sum(source.count for source in self.mixture.sources)
+        if len(skipped) >= count:
+            first = next(one for source in self.mixture.sources for one in skipped.of(source.name))
+            raise DataError(f"0 of {count:,} records can be used, all of them fail; the first: {first}")
 
     def measure(self, sampled: SampledRecord) -> MeasuredRecord:
         """Choose the HD setting of a sample and encode its text."""
@@ -141,12 +176,21 @@ class Batches:
         Raises:
             RecordError: an image whose pixels are broken. DataError: no label in the pack.
         """
-        return collate(
-            [
-                self.encoder.encode(one.sampled.record, hd=one.hd, partition=self.partition, text=one.text)
-                for one in samples
-            ]
-        )
+        return collate([self._encode(one) for one in samples])
+
+    def try_tensors(self, samples: Pack) -> dict[str, torch.Tensor] | None:
+        """Return a pack as `tensors` does; None if some of its records fail, which are all added to `skipped`."""
+        assert self.skipped is not None
+        encoded = []
+        for one in samples:
+            try:
+                encoded.append(self._encode(one))
+            except RecordError as error:
+                self.skipped.add(one.sampled.source.name, one.sampled.index, error)
+        return collate(encoded) if len(encoded) == len(samples) else None
+
+    def _encode(self, one: MeasuredRecord) -> Encoded:
+        return self.encoder.encode(one.sampled.record, hd=one.hd, partition=self.partition, text=one.text)
 
 
 def collate(encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ixc.core import chat_format, tiling
 from ixc.core.chat_format import IGNORED
@@ -247,8 +248,8 @@ class Encoder:
         if not text.partitions:
             return Encoded(text=text, pixel_values=None, image_grids=None)
         rule = partition or self.processor.image_processor.partition
+        images = self.images(record)
         try:
-            images = [_opened(source) for source in record.images]
             processed = self.processor.image_processor(images, hd=hd, partition=rule, return_tensors="np")
         except IxcError as error:
             raise RecordError("image", record.where, str(error)) from error
@@ -258,6 +259,35 @@ class Encoder:
                 "image", record.where, "a picture has another size in its pixels than in its header; save it again"
             )
         return Encoded(text=text, pixel_values=np.asarray(processed["pixel_values"]), image_grids=grids)
+
+    def images(self, record: Record) -> list[Image.Image]:
+        """Decode the images of a record.
+
+        Raises:
+            RecordError: an image that cannot be decoded.
+        """
+        found = []
+        for number, source in enumerate(record.images, 1):
+            try:
+                found.append(_opened(source))
+            except IxcError as error:
+                raise RecordError("image", record.where, f"image {number}: {error}") from error
+        return found
+
+    def check_pixels(self, record: Record, sizes: Sequence[tuple[int, int]]) -> None:
+        """Decode the images of a record, and compare their sizes with those of `sizes`, of their headers.
+
+        Raises:
+            RecordError: an image that cannot be decoded, or has another size.
+        """
+        for number, (image, size) in enumerate(zip(self.images(record), sizes, strict=True), 1):
+            if image.size != size:
+                raise RecordError(
+                    "image",
+                    record.where,
+                    f"image {number} has {image.width} x {image.height} px and {size[0]} x {size[1]} in its header; "
+                    "save it again",
+                )
 
 
 class TokenCache:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ixc.data.encoding import TokenCache
 from ixc.data.records import Record
-from ixc.data.validation import Records
+from ixc.data.validation import DataProblem, Records
 from ixc.errors import DataError, UsageError
 
 _SLOTS, _RECORDS, _HD = 1, 2, 3
@@ -45,6 +45,8 @@ class Source:
     The paper gives no distribution; here every number of tiles between them is equally probable."""
     shuffle: bool = True
     """False: in the order of the file, for streams without random access."""
+    problems: Sequence[DataProblem] = ()
+    """Why the other records are not among `indices`, for the report at the end of a run."""
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False, compare=False)
     """Tokenised records; validation fills it and planning reads it."""
 
@@ -134,13 +136,37 @@ class Mixture:
         Raises:
             RecordError: the record is broken.
         """
-        number, index = self.locate(position)
-        source = self.sources[number]
-        record_number = index if source.indices is None else source.indices[index]
+        source, record_number = self.record_at(position)
         share = self._random(_HD, position.round, position.slot).random() if source.dynamic else 1.0
         return SampledRecord(
             record=source.records[record_number], source=source, index=record_number, dynamic_share=share
         )
+
+    def record_at(self, position: StreamPosition) -> tuple[Source, int]:
+        """Return the source of the sample at a position, and the number of its record there; nothing is read."""
+        number, index = self.locate(position)
+        source = self.sources[number]
+        return source, index if source.indices is None else source.indices[index]
+
+    def num_drawn(self, position: StreamPosition) -> dict[str, int]:
+        """Return source name -> number of different records before a position."""
+        slots = self._slot_order(position.round)[: position.slot]
+        return {source.name: self._num_drawn(number, position, slots) for number, source in enumerate(self.sources)}
+
+    def _num_drawn(self, number: int, position: StreamPosition, slots: np.ndarray) -> int:
+        source, before = self.sources[number], position.round * self.sources[number].slots
+        if before >= source.count:
+            return source.count
+        start = int(self._ends[number]) - source.slots
+        own = slots[(slots >= start) & (slots < start + source.slots)] - start
+        epochs, indices = np.divmod(np.concatenate([np.arange(before), before + own]), source.count)
+        drawn = [self._order(number, int(epoch))[indices[epochs == epoch]] for epoch in np.unique(epochs)]
+        return len(np.unique(np.concatenate(drawn))) if drawn else 0
+
+    def _order(self, number: int, epoch: int) -> np.ndarray:
+        """Return the records of a source in the order of an epoch."""
+        source = self.sources[number]
+        return self._record_order(number, epoch) if source.shuffle else np.arange(source.count)
 
     def locate(self, position: StreamPosition) -> tuple[int, int]:
         """Return (number of the source, number among its usable records) of the sample at a position."""

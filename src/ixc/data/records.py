@@ -99,7 +99,7 @@ def parse_record(value: Any, *, where: str, images: Path) -> Record:
         raise RecordError("no turns", where, f"{forms[0]} is {_short(turns)}; write a list of at least 2 turns")
     sources = _sources(value, where, images)
     read = _original if forms[0] == "conversations" else _messages
-    messages = _filled(read(turns, where), sources, where, images)
+    messages = _filled(read(turns, where), sources, where, images, original=read is _original)
     _check_turns(messages, where)
     return Record(where=where, messages=tuple(messages))
 
@@ -137,12 +137,12 @@ def _source(source: Any, where: str, images: Path) -> Any:
     raise RecordError("image path", where, f"image is {_short(source)}; write the path of a file")
 
 
-def _filled(messages: list[Message], sources: list[Any], where: str, images: Path) -> list[Message]:
+def _filled(messages: list[Message], sources: list[Any], where: str, images: Path, *, original: bool) -> list[Message]:
     """Give placeholders without an image the images given beside the turns, in order."""
     parts = [part for turn in messages for part in turn.content if isinstance(part, Image)]
     places = sum(part.source is None for part in parts)
     if places != len(sources):
-        raise RecordError("placeholders", where, _placeholders(messages, places, len(sources)))
+        raise RecordError("placeholders", where, _placeholders(messages, places, len(sources), original))
     rest = iter(sources)
 
     def fill(part: str | Image) -> str | Image:
@@ -153,10 +153,17 @@ def _filled(messages: list[Message], sources: list[Any], where: str, images: Pat
     return [Message(turn.role, tuple(map(fill, turn.content))) for turn in messages]
 
 
-def _placeholders(messages: list[Message], places: int, images: int) -> str:
+AS_PARTS = 'write the content as parts: "content": [{"type": "image"}, "the text"]'
+"""How a turn with `role` and `content` holds an image."""
+
+
+def _placeholders(messages: list[Message], places: int, images: int, original: bool) -> str:
     texts = "".join(part for turn in messages for part in turn.content if isinstance(part, str))
     other = next((mark for mark in OTHER_PLACEHOLDERS if mark in texts), None)
-    remedy = f"replace {other} by {IMAGE_PLACEHOLDER}" if other else "write one place for each image"
+    if original:
+        remedy = f"replace {other} by {IMAGE_PLACEHOLDER}" if other else "write one place for each image"
+    else:
+        remedy = f"without {other} in the text, {AS_PARTS}" if other else f"for each image, {AS_PARTS}"
     return f"{places} places for images ({IMAGE_PLACEHOLDER}, or a part of type image) and {images} images; {remedy}"
 
 
@@ -201,7 +208,7 @@ def _messages(turns: Any, where: str) -> list[Message]:
                 "placeholder as text",
                 where,
                 f"turn {number} writes {IMAGE_PLACEHOLDER} inside a text, which would be learned as letters; "
-                'write a part {"type": "image"} instead',
+                f"without it, {AS_PARTS}",
             )
     return messages
 

@@ -1,4 +1,4 @@
-"""Validate training data: every record and the header of every image, before hours are spent.
+"""Validate training data: every record and the header of every image, on request its pixels, before hours are spent.
 
     file --JsonLines--> records --Encoder--> tokens at every HD --> DataReport: errors by line, totals, histograms
 
@@ -132,6 +132,7 @@ def validate(
     hd: int,
     partition: str | None = None,
     token_cache: TokenCache | None = None,
+    decode: bool = False,
 ) -> Generator[int | DataReport]:
     """Validate every record; yield the number read so far, for a progress bar, and the report last.
 
@@ -141,14 +142,19 @@ def validate(
         hd: most tiles per image.
         partition: partition rule; None: the processor's.
         token_cache: filled with the tokenised records, for training to read; None: they are not kept.
+        decode: decode every image too, not only its header.
     """
     report = DataReport(hd=hd, max_seq_length=encoder.max_seq_length, tokens={n: [] for n in sorted({*HDS, hd})})
+    cache = token_cache
     for index in range(len(records)):
         report.records += 1
         try:
             record = records[index]
-            tokenized = None if token_cache is None else token_cache.tokenized(index, record, encoder)
-            _count(report, encoder.text(record, hd=hd, partition=partition, tokenized=tokenized), encoder)
+            tokenized = encoder.tokenize(record) if cache is None else cache.tokenized(index, record, encoder)
+            text = encoder.text(record, hd=hd, partition=partition, tokenized=tokenized)
+            if decode:
+                encoder.check_pixels(record, tokenized.image_sizes)
+            _count(report, text, encoder)
             report.usable.append(index)
         except RecordError as error:
             report.problems.append(DataProblem(where=error.where, kind=error.kind, message=error.message))

@@ -52,6 +52,8 @@ def write_preview(batches: Batches, path: Path) -> Path:
         RecordError: broken data. DataError: the file cannot be written.
     """
     step = batches.step(StreamPosition())
+    while batches.skipped is not None and _some_fail(batches, [p for packs in step.packs for p in packs]):
+        step = batches.step(StreamPosition())
     packs = [pack for packs in step.packs for pack in packs]
     title = (
         f"{sum(map(len, packs))} conversations in {len(packs)} packs: {step.tokens:,} tokens, "
@@ -69,6 +71,11 @@ def write_preview(batches: Batches, path: Path) -> Path:
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); name another with --out") from error
     return path
+
+
+def _some_fail(batches: Batches, packs: list[Pack]) -> bool:
+    """Whether records of the packs fail at decoding; they are left out of the next plan."""
+    return not all([batches.try_tensors(pack) is not None for pack in packs])  # a list: decode all of them
 
 
 def _conversations(batches: Batches, packs: list[Pack]) -> Iterator[str]:

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ixc.data.mixture import Mixture, Source
+from ixc.data.mixture import Mixture, Source, StreamPosition
+from ixc.data.validation import DataProblem
 from ixc.errors import UsageError
 from ixc.processing.processing import IxcProcessor
 from ixc.runlog.jsonl import LOG, JsonlLog
@@ -53,6 +54,8 @@ class RunConfig:
     """Folder of the run."""
     base_name: str | None = None
     """How an adapter names its base model; None: the embedded model."""
+    skip_invalid: bool = False
+    """Leave out the records that fail during the run, instead of ending it."""
     resume: bool = False
     """Go on from the last checkpoint in `out`."""
     save_every: int = 100
@@ -72,6 +75,20 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataUse:
+    """What a run made of a source."""
+
+    name: str
+    """Name of the source."""
+    records: int
+    """Records of the source."""
+    used: int
+    """Different records trained on."""
+    left_out: tuple[DataProblem, ...]
+    """Records left out: by validation, then those that failed during the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainResult:
     """How a run ended."""
 
@@ -83,6 +100,8 @@ class TrainResult:
     """Folder of the adapter or the model; None: stopped by SIGTERM, and a resumed run goes on."""
     is_main: bool = True
     """True at the rank that prints."""
+    data: tuple[DataUse, ...] = ()
+    """What the run so far made of each source."""
 
 
 def run(
@@ -121,6 +140,9 @@ class _Run:
         self.group, self.compute = group, config.compute.resolve(group.device)
         qlora.check_qlora(self.train.adapter, device=group.device, world_size=group.world_size)
         self.steps = total_steps(self.train, mixture)
+        self.batches = make_batches(
+            self.train, mixture, processor, world_size=group.world_size, skip_invalid=config.skip_invalid
+        )
 
     def run(self, callbacks: Sequence[Callback], evaluate: Evaluate | None) -> TrainResult:
         """Train and write the result."""
@@ -133,7 +155,31 @@ class _Run:
         outcome = trainer.run(config.out, resume=config.resume, save_every=config.save_every, callbacks=each_step)
         folder = self._export(trainer.model) if outcome.finished else None
         self.group.barrier()
-        return TrainResult(step=outcome.step, steps=self.steps, folder=folder, is_main=self.group.is_main)
+        return TrainResult(
+            step=outcome.step,
+            steps=self.steps,
+            folder=folder,
+            is_main=self.group.is_main,
+            data=self._data_use(trainer.position),
+        )
+
+    def _data_use(self, position: StreamPosition) -> tuple[DataUse, ...]:
+        """Return what the run made of each source up to a position."""
+        drawn = self.mixture.num_drawn(position)
+        failed = {source.name: self._failed(source) for source in self.mixture.sources}
+        return tuple(
+            DataUse(
+                name=source.name,
+                records=len(source.records),
+                used=drawn[source.name] - len(failed[source.name]),
+                left_out=(*source.problems, *failed[source.name]),
+            )
+            for source in self.mixture.sources
+        )
+
+    def _failed(self, source: Source) -> list[DataProblem]:
+        """Return the records of a source that failed during the run."""
+        return [] if self.batches.skipped is None else self.batches.skipped.of(source.name)
 
     def _trainer(self) -> Trainer:
         # Fingerprints first: that a file was edited should not be found out only after minutes of reading weights.
@@ -141,7 +187,6 @@ class _Run:
             "base": model_fingerprint(self.config.base),
             "data": data_fingerprints(self.mixture.sources),
         }
-        batches = make_batches(self.train, self.mixture, self.processor, world_size=self.group.world_size)
         model, load_weights = self._model()
         options = TrainerOptions(
             steps=self.steps,
@@ -151,7 +196,7 @@ class _Run:
             fingerprints=fingerprints,
             load_weights=load_weights,
         )
-        return Trainer(model, self.train, batches, options=options)
+        return Trainer(model, self.train, self.batches, options=options)
 
     def _model(self) -> tuple[nn.Module, Callable[[nn.Module], None] | None]:
         """Return the model, and if it has no weights yet the function that loads them once it is sharded."""
@@ -206,7 +251,10 @@ class _Run:
             "global_batch_size": train.global_batch_size,
             "learning_rate": train.learning_rate,
             "trained": [one.part for one in train.trained],
-            "data": {one.name: {"records": one.count, "hd": one.hd, "dynamic": one.dynamic} for one in sources},
+            "data": {
+                one.name: {"records": one.count - len(self._failed(one)), "hd": one.hd, "dynamic": one.dynamic}
+                for one in sources
+            },
             "dtype": dtype_name(model),
             "world_size": self.group.world_size,
             "library": torch_version(),

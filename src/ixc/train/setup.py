@@ -12,6 +12,7 @@ from torch import nn
 from ixc.data.batching import Batches, BatchSettings
 from ixc.data.encoding import Encoder
 from ixc.data.mixture import Mixture
+from ixc.data.skipped_records import SkippedRecords
 from ixc.errors import UsageError
 from ixc.model.configuration import IxcConfig
 from ixc.model.loading import load, read_config
@@ -109,14 +110,26 @@ def make_encoder(config: TrainConfig, processor: IxcProcessor) -> Encoder:
     return Encoder(processor, max_seq_length=config.max_seq_length)
 
 
-def make_batches(config: TrainConfig, mixture: Mixture, processor: IxcProcessor, *, world_size: int = 1) -> Batches:
-    """Return the optimiser steps that a run makes of its data."""
+def make_batches(
+    config: TrainConfig,
+    mixture: Mixture,
+    processor: IxcProcessor,
+    *,
+    world_size: int = 1,
+    skip_invalid: bool = False,
+) -> Batches:
+    """Return the optimiser steps that a run makes of its data.
+
+    Args:
+        skip_invalid: leave out the records that fail, instead of raising their error.
+    """
     settings = BatchSettings(
         global_batch_size=config.global_batch_size,
         max_tokens_per_batch=config.max_tokens_per_batch,
         world_size=world_size,
     )
-    return Batches(mixture, make_encoder(config, processor), settings=settings)
+    skipped = SkippedRecords() if skip_invalid else None
+    return Batches(mixture, make_encoder(config, processor), settings=settings, skipped=skipped)
 
 
 def total_steps(config: TrainConfig, mixture: Mixture) -> int:

@@ -9,6 +9,7 @@ checkpoint, and the loop returns.
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ixc.data.batching import Batches, Pack, StepBatch
 from ixc.data.mixture import StreamPosition
+from ixc.data.records import RecordError
 from ixc.errors import CapacityError, DataError, UsageError
 from ixc.runlog.progress import StepResult
 from ixc.train import checkpoint, optimizer_state, precision
@@ -29,6 +31,14 @@ from ixc.train.distributed import ProcessGroup, clip_grad_norm, shard
 from ixc.train.loss import LossModule
 from ixc.train.param_groups import freeze, param_groups
 from ixc.train.precision import AUTO_COMPUTE, ComputeConfig
+
+log = logging.getLogger(__name__)
+
+KEPT_BYTES = 2 << 30
+"""Most bytes of decoded packs kept from the search for records that fail; further packs are decoded again."""
+
+SKIP_REMEDY = "mend it, or leave it out with --skip-invalid; the same command with --resume goes on"
+"""What to do about a record that fails during a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,14 +131,20 @@ class Trainer:
             callbacks: called in order after each step.
 
         Raises:
-            UsageError: checkpoints without resume, or of another run. DataError: broken data, a loss that is NaN or
-            infinite. CapacityError: out of memory.
+            UsageError: checkpoints without resume, or of another run. RecordError: a record that fails, unless such
+            records are skipped; a single process writes a checkpoint first. DataError: other broken data, a loss that
+            is NaN or infinite. CapacityError: out of memory.
         """
         self._start(out, resume)
         self.loss_module.train()
         with _sigterm_received() as signals:
             while self.step < self.steps:
-                result = self.one_step()
+                try:
+                    result = self.one_step()
+                except RecordError as error:
+                    if self.step and self.group.world_size == 1:
+                        self._save(out)
+                    raise RecordError(error.kind, error.where, f"{error.message}; {SKIP_REMEDY}") from error
                 for callback in callbacks:
                     callback(result)
                 # Every rank must know of a stop before one of them writes a checkpoint.
@@ -141,9 +157,11 @@ class Trainer:
 
     def one_step(self) -> StepResult:
         """Run the next optimiser step."""
-        batch = self.batches.step(self.position)
+        batch, decoded = self._next_batch()
         torch.manual_seed((self.seed + 7_919 * self.group.rank) * 1_000_003 + self.step)
-        own_loss = sum(self._backward(number, batch) for number in range(len(batch.packs[self.group.rank])))
+        own_loss = sum(
+            self._backward(number, batch, decoded.pop(number, None)) for number in range(self._passes(batch))
+        )
         (loss,) = self.group.all_reduce_sum(own_loss)
         if not loss < float("inf"):  # also false for NaN
             raise DataError(
@@ -165,18 +183,63 @@ class Trainer:
             samples=self._samples(batch),
         )
 
+    def _passes(self, batch: StepBatch) -> int:
+        """Return the number of packs of this rank, which is that of every rank."""
+        return len(batch.packs[self.group.rank])
+
+    def _next_batch(self) -> tuple[StepBatch, dict[int, Mapping[str, Tensor]]]:
+        """Plan the next step, on request without the records that fail.
+
+        Records fail when they are planned or decoded. Every rank decodes its packs before anyone computes, all ranks
+        exchange what failed, and the step is planned again until nothing new fails: then all have the same plan.
+
+        Returns:
+            The step, and pack number -> tensors of the packs that were decoded and kept, at most `KEPT_BYTES`.
+        """
+        skipped = self.batches.skipped
+        if skipped is None:
+            return self.batches.step(self.position), {}
+        while True:
+            known = len(skipped)
+            batch = self.batches.step(self.position)
+            decoded = self._decode(batch.packs[self.group.rank])
+            found = skipped.entries(start=known)
+            if not self.group.all_reduce_sum(len(found))[0]:
+                return batch, decoded
+            for entries in self.group.all_gather(found):
+                skipped.update(entries)
+            if self.group.is_main:
+                for _, _, where, _, message in skipped.entries(start=known):
+                    log.warning("%s: %s; left out", where, message)
+
+    def _decode(self, packs: Sequence[Pack]) -> dict[int, Mapping[str, Tensor]]:
+        """Decode packs so that every record that fails is known; return those to keep."""
+        kept: dict[int, Mapping[str, Tensor]] = {}
+        size = 0
+        for number, pack in enumerate(packs):
+            tensors = self.batches.try_tensors(pack)
+            size += sum(value.nbytes for value in (tensors or {}).values())
+            if tensors is not None and size <= KEPT_BYTES:
+                kept[number] = tensors
+        return kept
+
     def _samples(self, batch: StepBatch) -> tuple[tuple[int, int], ...]:
         """Return (number of the source, number of the record) of every conversation of a step, sorted."""
         numbers = {source.name: number for number, source in enumerate(self.batches.mixture.sources)}
         sampled = [one.sampled for packs in batch.packs for pack in packs for one in pack]
         return tuple(sorted((numbers[one.source.name], one.index) for one in sampled))
 
-    def _backward(self, number: int, batch: StepBatch) -> float:
-        """Accumulate the gradients of one pack of this rank; return its share of the step's mean loss."""
+    def _backward(self, number: int, batch: StepBatch, decoded: Mapping[str, Tensor] | None) -> float:
+        """Accumulate the gradients of one pack of this rank; return its share of the step's mean loss.
+
+        Args:
+            decoded: its tensors; None: they are made now.
+        """
         pack, world_size = batch.packs[self.group.rank][number], self.group.world_size
         images_elsewhere = world_size > 1 and any(one.text.tiles for packs in batch.packs for one in packs[number])
         with _out_of_memory_as(lambda: self._pack_too_large(pack)):
-            tensors = {name: value.to(self.group.device) for name, value in self.batches.tensors(pack).items()}
+            on_cpu = self.batches.tensors(pack) if decoded is None else decoded
+            tensors = {name: value.to(self.group.device) for name, value in on_cpu.items()}
             with precision.autocast(self.group.device, bfloat16=bool(self.compute.bfloat16) and world_size == 1):
                 loss = self.loss_module(tensors, divisor=batch.num_labels, images_elsewhere=images_elsewhere)
             # Without gradient: only the projector is trained and the pack has no images.
@@ -230,7 +293,13 @@ class Trainer:
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
     def _save(self, out: Path) -> None:
-        progress = {"step": self.step, "position": asdict(self.position), "settings": self._settings()}
+        progress: dict[str, Any] = {
+            "step": self.step,
+            "position": asdict(self.position),
+            "settings": self._settings(),
+        }
+        if self.batches.skipped:
+            progress["skipped"] = self.batches.skipped.entries()
         tensors = optimizer_state.state_tensors(self._trained(), self.optimizer, group=self.group)
         checkpoint.save(tensors, progress, out, group=self.group)
         if self.group.is_main:
@@ -254,6 +323,8 @@ class Trainer:
         checkpoint.read_into(tensors, last.folder, group=self.group)
         optimizer_state.restore(tensors, trained, self.optimizer, group=self.group)
         self.step, self.position = last.progress["step"], StreamPosition(**last.progress["position"])
+        if self.batches.skipped is not None:
+            self.batches.skipped.update(last.progress.get("skipped", []))
 
     def _check_same_run(self, saved: Mapping[str, Any], out: Path) -> None:
         current = self._settings()
