@@ -153,7 +153,7 @@ def _load_jpeg2000(image: ImageFile.ImageFile) -> Image.Image:
     if deeper is None or 0 not in (low for low, _ in _extrema(image)):
         return image
     with Image.open(BytesIO(deeper), formats=("JPEG2000",)) as coarse:
-        jpeg2000.set_reduction(coarse, reduction, image.size)
+        jpeg2000.set_reduction(cast(ImageFile.ImageFile, coarse), reduction, image.size)
         # The same picture, its values between 64 (black) and 192 (white).
         white = [band.point([0] * 129 + [255] * 127) for band in coarse.split()]
     bands = [_overflow_to_white(band, where) for band, where in zip(image.split(), white, strict=True)]

@@ -33,9 +33,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from ixc.errors import ImageError, ImageSizeError, UsageError
 from ixc.processing import jpeg2000
@@ -276,7 +276,7 @@ def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, str]]:
         if found.name == "JPEG":
             _halve(image)
         if found.name == "JPEG 2000":
-            jpeg2000.shrink(image, jpeg2000.read_header(file), most=HALVED_ABOVE, name=name)
+            jpeg2000.shrink(cast(ImageFile.ImageFile, image), jpeg2000.read_header(file), most=HALVED_ABOVE, name=name)
         yield image, name
 
 
