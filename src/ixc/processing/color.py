@@ -86,7 +86,7 @@ def _in_strips(image: Image.Image, convert: Convert, turn: Image.Transpose | Non
     if rows >= image.height:
         whole = convert(image)
         return whole if turn is None else whole.transpose(turn)
-    found = Image.new("RGB", image.size[::-1] if turn in _SIDEWAYS else image.size)
+    found = Image.new("RGB", (image.height, image.width) if turn in _SIDEWAYS else image.size)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         strip = convert(image.crop((0, top, image.width, bottom)))
