@@ -231,6 +231,16 @@ def formats() -> str:
     return "\n".join([*lines, "", *_deviations(found["files"])])
 
 
+def picture_memory() -> str:
+    """Table of the peak memory of `ixc ask` on the largest pictures, from dev/picture_memory.py."""
+    found = json.loads((ROOT / "benchmarks/picture_memory_202611.json").read_text())
+    own = found["model_peak_bytes"] / 1e9
+    lines = [f"| picture of {found['pixels'] / 1e6:.0f} megapixels | GB above the model's {own:.2f} | CPU s |"]
+    lines.append("|---|---:|---:|")
+    lines += [f"| {r['name']} | {r['above_bytes'] / 1e9:.2f} | {r['cpu_seconds']:.1f} |" for r in found["rows"]]
+    return "\n".join(lines)
+
+
 def _deviations(files: list[dict[str, Any]]) -> list[str]:
     """What differs by more, by renderer and reason."""
     reasons: dict[tuple[str, str], list[tuple[str, Any]]] = {}
@@ -255,6 +265,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "nano_short": lambda: nano(SHORT),
     "nano_small": nano_small,
     "pictures": pictures,
+    "picture_memory": picture_memory,
     "prompt_order": prompt_order,
     "tasks": tasks,
     "rules": rules,

@@ -344,6 +344,18 @@ def swapped_profile(kind: str) -> Sample:
     return Sample(data=data, seen=scene(), most=12 if kind == "AVIF" else 2)
 
 
+def jpeg_2000_profile() -> Sample:
+    """A JPEG 2000 whose colour box holds a profile that calls red what sRGB calls blue (I.5.3.3, method 2)."""
+    data = encoded(Image.fromarray(np.asarray(scene())[:, :, ::-1].copy()), "JPEG2000")
+    header, colour = data.index(b"jp2h") - 4, data.index(b"colr") - 4
+    size, old = struct.unpack_from(">I", data, header)[0], struct.unpack_from(">I", data, colour)[0]
+    box = b"colr\2\0\0" + rgb_profile(SRGB_D50[::-1], None)
+    box = struct.pack(">I", len(box) + 4) + box
+    whole = data[:colour] + box + data[colour + old :]
+    whole = whole[:header] + struct.pack(">I", size + len(box) - old) + whole[header + 4 :]
+    return Sample(data=whole, seen=scene(), most=2)
+
+
 def cmyk_profile() -> Sample:
     """Cyan under a profile that prints it black; the other inks nothing."""
     inks = np.zeros((16, 32, 4), dtype=np.uint8)
@@ -408,6 +420,7 @@ SAMPLES: dict[str, Callable[[], Sample]] = {
     "png profile": lambda: swapped_profile("PNG"),
     "webp profile": lambda: swapped_profile("WEBP"),
     "avif profile": lambda: swapped_profile("AVIF"),
+    "jpeg 2000 profile": jpeg_2000_profile,
     "adobe rgb": adobe_rgb,
     "cmyk profile": cmyk_profile,
     "grey profile": dark_scanner,

@@ -194,14 +194,44 @@ def test_open_image_decodes_large_jpegs_at_half_their_size(monkeypatch: pytest.M
         open_image(data, max_pixels=10_000)
 
 
-def test_to_rgb_converts_large_pictures_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ixc.processing import canvas, color
+@pytest.mark.parametrize("options", [{}, {"tile_size": (64, 32)}, {"no_jp2": True}])
+def test_open_image_decodes_large_jpeg_2000s_at_half_their_size(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(scene().resize((201, 101)), "JPEG2000", **options)
+    with Image.open(io.BytesIO(data)) as image:
+        assert to_rgb(image).size == (201, 101)
+    monkeypatch.setattr(image_io, "HALVED_ABOVE", 5_151)
+    found = open_image(data)
+    assert read_size(data) == found.size == (101, 51)
+    small = np.asarray(scene().resize((101, 51), Image.Resampling.BOX))
+    assert np.abs(np.asarray(found).astype(int) - small).mean() < 5
+    monkeypatch.setattr(image_io, "HALVED_ABOVE", 2)
+    with pytest.raises(ImageSizeError, match=r"201 x 101 px and \d smaller resolutions, of JPEG 2000 at most 2 px"):
+        open_image(data)
 
-    names = ("grey 16 tiff, white is 0", "png alpha", "adobe rgb", "cmyk profile", "grey 16 png, one clear")
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_open_image_turns_in_strips(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ixc.processing import color
+
+    monkeypatch.setattr(color, "STRIP_PIXELS", 500)
+    data = encoded(stored(orientation).convert("RGBA"), "PNG", exif=exif(orientation))
+    assert open_image(data).tobytes() == scene().tobytes()
+
+
+def test_to_rgb_converts_large_pictures_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ixc.processing import canvas, color, decoders
+
+    names = (
+        *("gif, small first frame", "grey 16 tiff, white is 0", "png alpha", "adobe rgb", "cmyk profile"),
+        "grey 16 png, one clear",
+    )
     whole = [open_image(sample(name).data).tobytes() for name in names]
     tall = scene().transpose(Image.Transpose.ROTATE_90)
     tiles = IxcImageProcessorPil(hd=4)(tall, return_tensors="np")["pixel_values"]
     monkeypatch.setattr(color, "STRIP_PIXELS", 500)
+    monkeypatch.setattr(decoders, "STRIP_PIXELS", 50)
     monkeypatch.setattr(canvas, "STRIP_PIXELS", 500)
     assert [open_image(sample(name).data).tobytes() for name in names] == whole
     np.testing.assert_array_equal(IxcImageProcessorPil(hd=4)(tall, return_tensors="np")["pixel_values"], tiles)

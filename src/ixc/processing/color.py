@@ -45,8 +45,11 @@ _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 Convert = Callable[[Image.Image], Image.Image]
 
 
-def to_white_paper(image: Image.Image) -> Image.Image:
+def to_white_paper(image: Image.Image, turn: Image.Transpose | None = None) -> Image.Image:
     """A loaded picture as RGB, 8 bit, sRGB, transparent parts on white; itself where it is that already.
+
+    Args:
+        turn: what makes it upright.
 
     Raises:
         ImageError: greys outside 0 .. 65,535, or a mode that cannot be turned into RGB.
@@ -54,26 +57,41 @@ def to_white_paper(image: Image.Image) -> Image.Image:
     profile = _profile(image)
     plain = image.mode == "RGB" and "transparency" not in image.info
     if plain and profile is None:
-        return image
+        return image if turn is None else image.transpose(turn)
     grey = _grey_scale(image) if image.mode == "F" or image.mode.startswith("I") else None
 
     def convert(strip: Image.Image) -> Image.Image:
         return _convert(strip, grey, profile)
 
     try:
-        return _in_strips(image, convert)
+        return _in_strips(image, convert, turn)
     except (ValueError, ImageCms.PyCMSError) as error:
         raise ImageError(f"mode {image.mode} cannot be turned into RGB ({error}); save the picture as RGB") from error
 
 
-def _in_strips(image: Image.Image, convert: Convert) -> Image.Image:
+_SIDEWAYS = (
+    *(Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE),
+    *(Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270),
+)
+_FROM_THE_END = (
+    *(Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM),
+    *(Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_270),
+)
+"""Under which rows become columns, and the first row comes last."""
+
+
+def _in_strips(image: Image.Image, convert: Convert, turn: Image.Transpose | None) -> Image.Image:
+    """Converted and turned, without a second copy of the whole."""
     rows = max(1, STRIP_PIXELS // image.width)
     if rows >= image.height:
-        return convert(image)
-    found = Image.new("RGB", image.size)
+        whole = convert(image)
+        return whole if turn is None else whole.transpose(turn)
+    found = Image.new("RGB", (image.height, image.width) if turn in _SIDEWAYS else image.size)
     for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        found.paste(convert(strip), (0, top))
+        bottom = min(top + rows, image.height)
+        strip = convert(image.crop((0, top, image.width, bottom)))
+        at = image.height - bottom if turn in _FROM_THE_END else top
+        found.paste(strip if turn is None else strip.transpose(turn), (at, 0) if turn in _SIDEWAYS else (0, at))
     return found
 
 

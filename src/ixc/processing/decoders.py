@@ -2,6 +2,7 @@
 
 Pillow 13.0.0                                                       here
 JPEG 2000 of 9 to 16 bits: rounding overflows, white becomes 0      decoded again at one bit more, zeros compared
+JPEG 2000: its colour profile is not read                           read from the file, see `jpeg2000`
 TIFF, 16 bits, planes stored apart, not compressed: garbled         read plane by plane with numpy
 TIFF, big-endian 16-bit WhiteIsZero, 12 bits WhiteIsZero: refused   entered into Pillow's table of layouts
 TIFF: turned by an orientation in XMP, the size before is not       XMP is put aside (viewers do not look at it)
@@ -18,9 +19,14 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image, ImageChops, ImageFile, TiffImagePlugin
 
+from ixc.processing import jpeg2000
+
 BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES = 258, 259, 262, 273, 277
 ROWS_PER_STRIP, PLANAR, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, EXTRA_SAMPLES = 278, 284, 322, 323, 324, 338
 """Tags of TIFF 6.0."""
+
+STRIP_PIXELS = 4_000_000
+"""Pixels converted at a time."""
 
 for _prefix in (TiffImagePlugin.II, TiffImagePlugin.MM):
     # Pillow 13.0 knows WhiteIsZero of 16 bits in little-endian files alone, and 12 bits BlackIsZero in those alone;
@@ -62,7 +68,11 @@ def _with_open_border(image: Image.Image) -> Image.Image:
     if extent is None or extent == (0, 0, *image.size) or cast(Any, image).tell() != 0:
         return image
     found = Image.new("RGBA", image.size, (0, 0, 0, 0))
-    found.paste(image.crop(extent).convert("RGBA"), extent)
+    left, top, right, bottom = extent
+    rows = max(1, STRIP_PIXELS // max(right - left, 1))
+    for row in range(top, bottom, rows):
+        strip = image.crop((left, row, right, min(row + rows, bottom)))
+        found.paste(strip.convert("RGBA"), (left, row))
     return found
 
 
@@ -136,10 +146,14 @@ def _load_jpeg2000(image: ImageFile.ImageFile) -> Image.Image:
     image.fp.seek(0)
     data = image.fp.read()
     deeper = None if image.mode == "I;16" else one_bit_deeper(data)
+    if profile := jpeg2000.read_header(BytesIO(data)).profile:
+        image.info.setdefault("icc_profile", profile)
+    reduction = jpeg2000.reduction_of(image)
     image.load()
     if deeper is None or 0 not in (low for low, _ in _extrema(image)):
         return image
     with Image.open(BytesIO(deeper), formats=("JPEG2000",)) as coarse:
+        jpeg2000.set_reduction(cast(ImageFile.ImageFile, coarse), reduction, image.size)
         # The same picture, its values between 64 (black) and 192 (white).
         white = [band.point([0] * 129 + [255] * 127) for band in coarse.split()]
     bands = [_overflow_to_white(band, where) for band, where in zip(image.split(), white, strict=True)]

@@ -17,7 +17,8 @@ from it wherever a viewer shows something else:
 - floats in 0 .. 1 are scaled (the original drops the fraction); Lab is converted (the original crashes);
 - of an APNG whose default image is no part of the animation, the animation's first frame is taken;
 - of a TIFF the first page that is no thumbnail is taken, or the page asked for;
-- JPEGs above 64 megapixels are decoded at half their size, above 256 at a quarter: no partition up to HD-55 uses more;
+- JPEGs and JPEG 2000 above 64 megapixels are decoded at half their size, above 256 at a quarter: no partition up to
+  HD-55 uses more. A PIL image is the caller's and stays as large as it is;
 - what Pillow decodes wrongly is worked around, see `decoders`.
 
 Not honoured, as by browsers: an orientation in XMP, EXIF's colour space without a profile.
@@ -32,15 +33,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from ixc.errors import ImageError, ImageSizeError, UsageError
+from ixc.processing import jpeg2000
 from ixc.processing.image_formats import BROKEN, HEAD_BYTES, MAX_PIXELS, ImageFormat, check_size, format_of, refusal
 
 HALVED_ABOVE = 64_000_000
-"""Pixels above which a JPEG is decoded at half its size, and again: ten times what a canvas of HD-55 holds."""
+"""Pixels above which JPEG and JPEG 2000 are decoded at half their size, and again: ten times a canvas of HD-55."""
 
 THUMBNAIL_SIDE = 320
 """Longest side of a TIFF's page that can be a thumbnail without saying so, pixels."""
@@ -150,8 +152,7 @@ def _seen(image: Image.Image) -> Image.Image:
     from ixc.processing import color, decoders  # numpy and littleCMS, which a refusal does not need
 
     loaded = decoders.load(image)
-    turn = _TURNS.get(_orientation(loaded))
-    return _bare(color.to_white_paper(loaded if turn is None else loaded.transpose(turn)))
+    return _bare(color.to_white_paper(loaded, _TURNS.get(_orientation(loaded))))
 
 
 def _bare(image: Image.Image) -> Image.Image:
@@ -274,6 +275,8 @@ def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, str]]:
         check_size(name, *image.size, max_pixels=max_pixels)
         if found.name == "JPEG":
             _halve(image)
+        if found.name == "JPEG 2000":
+            jpeg2000.shrink(cast(ImageFile.ImageFile, image), jpeg2000.read_header(file), most=HALVED_ABOVE, name=name)
         yield image, name
 
 
