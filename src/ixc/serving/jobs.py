@@ -113,7 +113,7 @@ def question_inputs(
     def encode(question: str) -> Mapping[str, torch.Tensor]:
         images = tuple(part for part in messages[last].content if isinstance(part, chat_format.Image))
         turns = [*messages[:last], replace(messages[last], content=(*images, question)), *messages[last + 1 :]]
-        segments = prompt_segments(turns, prompt_format, system=engine.processor.system)
+        segments = prompt_segments(turns, prompt_format, system=engine.processor.system, rules=engine.processor.rules)
         return engine.processor.encode_beside(segments, inputs, bos_once=prompt_format.published)
 
     return encode
