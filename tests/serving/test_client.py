@@ -206,9 +206,9 @@ def test_serve_errors_have_code_and_parameter(client: Any, messages: Any, kind: 
         assert caught.value.code == "context_length_exceeded"
         assert "positions" in str(caught.value)
     with pytest.raises(openai.BadRequestError) as caught:
-        create(client, messages, tools=[{"type": "function", "function": {"name": "f"}}])
+        create(client, messages, tools=[{"type": "function", "function": {"name": 5}}])
     if kind == "light":
-        assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
+        assert caught.value.param == "tools.0.function.name"
     with pytest.raises(openai.BadRequestError, match="unknown field") as caught:
         create(client, messages, extra_body={"chat_template": "{{ 1 }}"})
     assert caught.value.code == "unknown_parameter"
@@ -224,9 +224,7 @@ def test_serve_json_schema(client: Any, messages: Any, kind: str) -> None:
     schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
     if kind == "light":
-        with pytest.raises(openai.BadRequestError, match="response_format is not supported"):
-            create(client, messages, response_format=wanted)
-        return
+        pytest.importorskip("llguidance", reason="the extra serve is not installed")
     found = create(client, messages, response_format=wanted, max_tokens=40).choices[0].message.content
     assert json.loads(found)["n"] in (1, 2)
 

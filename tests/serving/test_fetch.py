@@ -11,8 +11,8 @@ from time import monotonic, sleep
 import pytest
 from talk import picture
 
+from ixc.serving.errors import ApiError
 from ixc.serving.fetch import Fetcher, is_public, read_url
-from ixc.serving.openai import ApiError
 
 PUBLIC = "93.184.215.14"
 IMAGE = picture()

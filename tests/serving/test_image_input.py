@@ -131,7 +131,12 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "1,000 stops": {"messages": GOOD, "stop": ["x"] * 1000},
     "an empty stop": {"messages": GOOD, "stop": [""]},
     "1,000 logprobs": {"messages": GOOD, "logprobs": True, "top_logprobs": 1000},
-    "a JSON schema": {"messages": GOOD, "response_format": {"type": "json_object"}},
+    "a format that is no JSON": {"messages": GOOD, "response_format": {"type": "yaml"}},
+    "JSON without a schema": {"messages": GOOD, "response_format": {"type": "json_schema"}},
+    "a call of no tool": {"messages": GOOD, "tool_choice": "required"},
+    "a tool's result with an image": {
+        "messages": [*GOOD, {"role": "tool", "tool_call_id": "c", "content": [image_part(data_url(picture()))]}]
+    },
     "an unknown field": {"messages": GOOD, "__proto__": 1},
     "9 beams where 8 are allowed": {"messages": GOOD, "use_beam_search": True, "n": 9},
     "0 beams": {"messages": GOOD, "use_beam_search": True, "n": 0},

@@ -15,8 +15,8 @@ from talk import Gate, Running, running, wait
 
 from ixc.inference.engine import Engine
 from ixc.serving import generation
+from ixc.serving.errors import ApiError
 from ixc.serving.image_input import ImageInput, Limits
-from ixc.serving.openai import ApiError
 from ixc.serving.queue import Queue
 
 

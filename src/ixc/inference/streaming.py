@@ -62,6 +62,20 @@ class StopOnEvent(StoppingCriteria):
         return torch.full((input_ids.shape[0],), stopped, dtype=torch.bool, device=input_ids.device)  # (B,)
 
 
+class EndWhen(StoppingCriteria):
+    """Ends a generation when a condition holds; `generate` asks after every token, behind the streamer.
+
+    Args:
+        ended: the condition.
+    """
+
+    def __init__(self, ended: Callable[[], bool]) -> None:
+        self.ended = ended
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] - documented with exactly these two
+        return torch.full((input_ids.shape[0],), self.ended(), dtype=torch.bool, device=input_ids.device)  # (B,)
+
+
 def token_stream(generate: Callable[..., Any]) -> Iterator[int]:
     """Yield the new tokens of one sequence, one by one.
 

@@ -204,6 +204,22 @@ class IxcProcessor(ProcessorMixin):
             prompts, images, options_of({"return_tensors": return_tensors, **options}), bos_once=bos_once
         )
 
+    def encode_beside(
+        self, prompt: Sequence[Segment], inputs: Mapping[str, Any], *, bos_once: bool = False
+    ) -> BatchFeature:
+        """Encode another text about the same images, whose tiles are taken from inputs already encoded.
+
+        Args:
+            prompt: with the images in the order of `inputs`.
+            inputs: of one conversation, as `encode_segments` returns them.
+            bos_once: as in `encode_segments`.
+        """
+        grids = inputs.get("image_grids", ())
+        counts = iter([self.num_image_tokens(*map(int, grid)) for grid in grids])
+        row = self._prompts.row(prompt, counts=counts, bos=True, bos_once=bos_once)
+        data = BatchFeature(self._padded([row], options_of({}), training=False), tensor_type="pt")
+        return BatchFeature({**inputs, **data})
+
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         images: Any = None,

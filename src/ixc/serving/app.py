@@ -19,9 +19,9 @@ from ixc.core.tiling import RULES
 from ixc.errors import IxcError
 from ixc.inference import attention_maps
 from ixc.serving import responses
+from ixc.serving.errors import ApiError, quote
 from ixc.serving.metrics import CONTENT_TYPE
 from ixc.serving.middleware import SecurityMiddleware
-from ixc.serving.openai import ApiError, quote
 from ixc.serving.responses import ChatResponse, describe_error
 from ixc.serving.service import AnswerStream, ChatService
 from ixc.serving.web_ui import add_web_ui

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
+from ixc.serving.errors import ApiError
 from ixc.serving.image_input import Limits
-from ixc.serving.openai import ApiError
 
 
 class BodyReader:

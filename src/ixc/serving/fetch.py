@@ -20,7 +20,7 @@ from threading import Timer
 from time import monotonic
 from urllib.parse import urlsplit
 
-from ixc.serving.openai import ApiError, quote
+from ixc.serving.errors import ApiError, quote
 
 PORTS = {"http": 80, "https": 443}
 """Scheme -> its default port; a host on another port must be allowed with that port."""

@@ -15,14 +15,14 @@ from threading import Event
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria
 
 from ixc.inference.engine import Engine
 from ixc.inference.sampling import LogprobRecorder
-from ixc.inference.streaming import TokenStreamer
+from ixc.inference.streaming import EndWhen, TokenStreamer
 from ixc.inference.text_pieces import TextDecoder
 from ixc.serving.deltas import TextDelta, TokenLogprob
 from ixc.serving.jobs import GenerationJob
+from ixc.serving.json_plan import generate_json, grammar_mask
 
 MIN_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON cannot write; the number is OpenAI's."""
@@ -40,11 +40,16 @@ def generate(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit
     Raises:
         CapacityError: too little memory.
     """
+    if job.json is not None and job.json.by_values:
+        generate_json(engine, job, cancelled=cancelled, emit=emit)
+        return
     if job.sampling.num_beams > 1:
         emit(_beam_search(engine, job, cancelled))
         return
     streamer = AnswerStreamer(engine, job, emit)
-    processors = [] if streamer.recorder is None else [streamer.recorder]
+    processors: list[Any] = [] if streamer.recorder is None else [streamer.recorder]
+    if job.json is not None:
+        processors.append(grammar_mask(job.json))
 
     def ended() -> bool:
         return streamer.finish is not None or cancelled.is_set()
@@ -120,20 +125,6 @@ class AnswerStreamer(TokenStreamer):
 
     def _name(self, token: int) -> str:
         return self.engine.processor.tokenizer.decode([token])
-
-
-class EndWhen(StoppingCriteria):
-    """Ends a generation when a condition holds; `generate` asks after every token, behind the streamer.
-
-    Args:
-        ended: the condition.
-    """
-
-    def __init__(self, ended: Callable[[], bool]) -> None:
-        self.ended = ended
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] - documented with exactly these two
-        return torch.full((input_ids.shape[0],), self.ended(), dtype=torch.bool, device=input_ids.device)  # (B,)
 
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:

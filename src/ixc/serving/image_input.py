@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from ixc.errors import ImageError, ImageSizeError, IxcError
 from ixc.processing.image_formats import HEAD_BYTES, format_of, refusal
 from ixc.processing.image_io import open_image, read_size
+from ixc.serving.errors import ApiError, quote
 from ixc.serving.fetch import Fetcher
-from ixc.serving.openai import ApiError, quote
 from ixc.utils.data_url import DataUrlError, decode_base64, payload_start
 
 if TYPE_CHECKING:

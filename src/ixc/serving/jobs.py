@@ -5,14 +5,16 @@ messages with pictures, JobOptions --prepare_job--> GenerationJob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from ixc.core import chat_format
 from ixc.inference.engine import Engine
 from ixc.inference.sampling import Sampling
+from ixc.serving.json_plan import FieldInputs, JsonPlan
 from ixc.serving.prompt_format import CHAT_FORMAT, PromptFormat, prompt_segments
 
 
@@ -56,6 +58,8 @@ class GenerationJob:
     """Texts that end the answer."""
     top_logprobs: int | None = None
     """None = no log probabilities; else the number of alternatives to each token."""
+    json: JsonPlan | None = None
+    """How the answer becomes JSON; None = a text."""
 
     @property
     def tokens(self) -> int:
@@ -91,3 +95,25 @@ def prepare_job(engine: Engine, messages: Sequence[chat_format.Message], options
         stop=options.stop,
         top_logprobs=options.top_logprobs,
     )
+
+
+def question_inputs(
+    engine: Engine, messages: Sequence[chat_format.Message], prompt_format: PromptFormat, inputs: Mapping[str, Any]
+) -> FieldInputs:
+    """Return what encodes another question in place of the text of the last user's turn.
+
+    Args:
+        engine: the engine that will answer.
+        messages: of the request.
+        prompt_format: of the request.
+        inputs: the request encoded, whose tiles are used again.
+    """
+    last = max((place for place, turn in enumerate(messages) if turn.role == "user"), default=0)
+
+    def encode(question: str) -> Mapping[str, torch.Tensor]:
+        images = tuple(part for part in messages[last].content if isinstance(part, chat_format.Image))
+        turns = [*messages[:last], replace(messages[last], content=(*images, question)), *messages[last + 1 :]]
+        segments = prompt_segments(turns, prompt_format, system=engine.processor.system, rules=engine.processor.rules)
+        return engine.processor.encode_beside(segments, inputs, bos_once=prompt_format.published)
+
+    return encode

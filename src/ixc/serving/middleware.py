@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ixc.serving.openai import error_body
+from ixc.serving.errors import error_body
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]

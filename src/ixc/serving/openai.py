@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from ixc.core import chat_format
-from ixc.errors import UsageError
 from ixc.inference.sampling import GREEDY, Sampling
+from ixc.serving.errors import LONGEST_QUOTE, ApiError, quote
 from ixc.serving.prompt_format import CHAT_FORMAT, PromptFormat
 from ixc.serving.schema import ChatBody, ChatMessage, ContentPart, StreamOptions, TemplateOptions, TilingOptions
+from ixc.serving.structured import OutputSchema, check_options, read_response_format
+from ixc.serving.tools import call_names, calls_text, read_tools, result_text
 
 MAX_BEAMS = 8
 """Widest beam search: each beam holds a copy of the prompt's keys and values."""
@@ -32,11 +34,8 @@ MAX_BEAMS = 8
 MAX_STOPS = 4
 """Most stop texts of a request, as OpenAI has it."""
 
-LONGEST_QUOTE = 60
-"""Most characters of a client's text that an error repeats."""
-
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-"""Role of a request -> role of `chat_format`."""
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "user"}
+"""Role of a request -> role of `chat_format`; a tool's result comes from outside, as the user's words do."""
 
 IGNORED = {
     *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"),
@@ -49,48 +48,11 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "echo": (False,),
     "best_of": (1,),
 }
 """Fields that are not supported -> their values that change no answer, which are accepted."""
-
-
-class ApiError(UsageError):
-    """A request that is refused, with what OpenAI's clients need to raise their own exception.
-
-    Args:
-        message: one line with the remedy.
-        status: HTTP status, 400 to 599.
-        code: short name for programs.
-        param: the field that is wrong.
-        retry_after: seconds after which another try makes sense.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 400,
-        code: str | None = None,
-        param: str | None = None,
-        retry_after: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.code, self.param, self.retry_after = status, code, param, retry_after
-
-
-KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-"""Status -> type of an error; other 4xx are invalid requests, 5xx the server's fault."""
-
-
-def error_body(message: str, *, status: int, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    """Return the object that OpenAI's clients turn into their exceptions."""
-    kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +81,28 @@ class ChatRequest:
     """Partition rule; None = the server's."""
     prompt_format: PromptFormat = CHAT_FORMAT
     """How the messages become a prompt."""
+    output: OutputSchema | None = None
+    """The JSON that the answer must be: `response_format`, or a forced tool call; None = a text."""
+    tool_turns: Mapping[int, str] = field(default_factory=dict)
+    """Place of each turn that is of tools -> its text without calls; "" where nothing is left."""
+
+    def turns(self, *, tools: bool) -> tuple[chat_format.Message, ...]:
+        """Return the messages.
+
+        Args:
+            tools: with calls and results of tools as texts; without them for a model that would take a result for the
+                question.
+        """
+        if tools or not self.tool_turns:
+            return self.messages
+        found = []
+        for place, turn in enumerate(self.messages):
+            text = self.tool_turns.get(place)
+            if text is None:
+                found.append(turn)
+            elif text:
+                found.append(chat_format.Message(turn.role, (text,)))
+        return tuple(found)
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -153,7 +137,8 @@ def read_chat(body: Mapping[str, Any]) -> ChatRequest:
     """
     found = _validated(body)
     _check_extras(found.model_extra or {})
-    messages = tuple(_message(turn, place) for place, turn in enumerate(found.messages))
+    names = call_names([turn.tool_calls for turn in found.messages])
+    messages = tuple(_message(turn, place, names) for place, turn in enumerate(found.messages))
     prompt_format = _prompt_format(found, messages[-1])
     _check_text(found.model, "model")
     tiling = found.mm_processor_kwargs or TilingOptions()
@@ -170,13 +155,30 @@ def read_chat(body: Mapping[str, Any]) -> ChatRequest:
         hd=_either("hd", found.hd, "mm_processor_kwargs.hd", tiling.hd),
         partition=_either("partition", found.partition, "mm_processor_kwargs.partition", tiling.partition),
         prompt_format=prompt_format,
+        output=_output(found),
+        tool_turns={
+            place: turn.content if turn.role == "assistant" and isinstance(turn.content, str) else ""
+            for place, turn in enumerate(found.messages)
+            if turn.role == "tool" or turn.tool_calls
+        },
     )
 
 
-def quote(text: object) -> str:
-    """Return a client's text for an error: at most `LONGEST_QUOTE` characters, ASCII, one line."""
-    line = ascii(str(text)[: LONGEST_QUOTE + 1])[1:-1]
-    return line if len(line) <= LONGEST_QUOTE else line[:LONGEST_QUOTE] + "..."
+def _output(body: ChatBody) -> OutputSchema | None:
+    """Return the JSON that the answer must be; a forced tool call comes before `response_format`."""
+    found = read_tools(body.tools, body.tool_choice)
+    as_text = read_response_format(body.response_format)
+    found = found or as_text
+    if found is not None:
+        more = body.n if (body.n or 1) > 1 else None
+        check_options(
+            found,
+            {
+                "use_beam_search": body.use_beam_search, "n": more, "stop": body.stop, "logprobs": body.logprobs,
+                "continue_final_message": body.continue_final_message,
+            },
+        )  # fmt: skip
+    return found
 
 
 def _validated(body: Mapping[str, Any]) -> ChatBody:
@@ -203,13 +205,17 @@ def _check_extras(extras: Mapping[str, Any]) -> None:
             )
 
 
-def _message(turn: ChatMessage, place: int) -> chat_format.Message:
+def _message(turn: ChatMessage, place: int, names: Mapping[str, str]) -> chat_format.Message:
     where = f"messages.{place}"
     role = ROLES.get(turn.role)
     if role is None:
         raise ApiError(f"{where}: role {quote(turn.role)} is none of {', '.join(ROLES)}", param=f"{where}.role")
-    if turn.content is None or (turn.model_extra and any(turn.model_extra.get(key) for key in ("tool_calls", "audio"))):
-        raise ApiError(f"{where}: a message needs content, text or images; tools are not supported", param=where)
+    if turn.tool_calls and turn.role != "assistant":
+        raise ApiError(f"{where}.tool_calls: a call in a message by the {turn.role}", param=f"{where}.tool_calls")
+    if turn.content is None and not turn.tool_calls:
+        raise ApiError(f"{where}: a message needs content, text or images", param=where)
+    turn = _with_tools(turn, where, names)
+    assert turn.content is not None
     parts = [ContentPart(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
     content = tuple(_part(part, f"{where}.content.{i}") for i, part in enumerate(parts))
     if role != "user" and any(isinstance(part, chat_format.Image) for part in content):
@@ -217,6 +223,21 @@ def _message(turn: ChatMessage, place: int) -> chat_format.Message:
     if role == "user" and not any(isinstance(part, chat_format.Image) or part.strip() for part in content):
         raise ApiError(f"{where}: the message is empty; write a text or add an image", param=where)
     return chat_format.Message(role, content)  # type: ignore[arg-type]
+
+
+def _with_tools(turn: ChatMessage, where: str, names: Mapping[str, str]) -> ChatMessage:
+    """Return a message in which calls and a tool's result are text."""
+    if turn.role != "tool" and not turn.tool_calls:
+        return turn
+    content = turn.content or ""
+    if not isinstance(content, str):
+        if any(part.type != "text" for part in content):
+            raise ApiError(f"{where}: only text goes with tools; images belong to the user's messages", param=where)
+        content = "".join(part.text or "" for part in content)
+    if turn.role == "tool":
+        return turn.model_copy(update={"content": result_text(content, names.get(turn.tool_call_id or ""))})
+    text = "\n".join(filter(None, (content, calls_text(turn.tool_calls, f"{where}.tool_calls"))))
+    return turn.model_copy(update={"content": text})
 
 
 def _part(part: ContentPart, where: str) -> str | chat_format.Image:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from ixc.serving.openai import ApiError
+from ixc.serving.errors import ApiError
 
 FIRST_GUESS = 200.0
 """Tokens a second, prompt and answer together, assumed until the first answer has been measured."""

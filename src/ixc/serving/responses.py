@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -14,8 +14,9 @@ from starlette.exceptions import HTTPException
 
 from ixc.errors import CapacityError, ContextError, ImageError, UsageError
 from ixc.serving.deltas import TextDelta, TokenLogprob
+from ixc.serving.errors import ApiError, error_body
 from ixc.serving.jobs import GenerationJob
-from ixc.serving.openai import ApiError, error_body
+from ixc.serving.tools import CallReader, call_deltas, call_message
 
 DONE = b"data: [DONE]\n\n"
 """The last event."""
@@ -52,12 +53,30 @@ class ChatResponse:
         return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(last)}
 
     def _choice(self, place: int, deltas: list[TextDelta]) -> dict[str, Any]:
+        text, finish = "".join(delta.text for delta in deltas), deltas[-1].finish
+        plain = {"role": "assistant", "content": text, "refusal": None}
         return {
             "index": place,
-            "message": {"role": "assistant", "content": "".join(delta.text for delta in deltas), "refusal": None},
+            "message": call_message(text, complete=finish == "stop") if self.is_call else plain,
             "logprobs": self._logprobs([entry for delta in deltas for entry in delta.logprobs]),
-            "finish_reason": deltas[-1].finish,
+            "finish_reason": self._finish(finish),
         }
+
+    @property
+    def is_call(self) -> bool:
+        """Whether the answer is a tool call."""
+        return self.job.json is not None and self.job.json.is_call
+
+    def _finish(self, finish: str | None) -> str | None:
+        return "tool_calls" if self.is_call and finish == "stop" else finish
+
+    def call_chunks(self, delta: TextDelta, reader: CallReader) -> Iterator[bytes]:
+        """Yield a delta of a tool call as events."""
+        last = delta.finish is not None
+        for found in call_deltas(reader, delta.text, last=last, complete=delta.finish == "stop"):
+            yield self._event(found, logprobs=None, finish=None)
+        if last:
+            yield self._event({}, logprobs=None, finish=self._finish(delta.finish))
 
     def chunk(self, delta: TextDelta) -> bytes:
         """Return a delta as an event."""
@@ -106,8 +125,13 @@ async def events(
 ) -> AsyncIterator[bytes]:
     """Yield the answer as events, from the role to `DONE`."""
     yield response.first_chunk()
+    reader = CallReader()
     async for delta in deltas:
-        yield response.chunk(delta)
+        if response.is_call:
+            for chunk in response.call_chunks(delta, reader):
+                yield chunk
+        else:
+            yield response.chunk(delta)
         if delta.finish is not None and include_usage:
             yield response.usage_chunk(delta)
     yield DONE

@@ -22,10 +22,12 @@ from ixc.inference.cost import ModelGeometry
 from ixc.inference.engine import Engine
 from ixc.serving.body import BodyReader
 from ixc.serving.deltas import TextDelta
+from ixc.serving.errors import ApiError, quote
 from ixc.serving.image_input import ImageInput
-from ixc.serving.jobs import GenerationJob, JobOptions, prepare_job
+from ixc.serving.jobs import GenerationJob, JobOptions, prepare_job, question_inputs
+from ixc.serving.json_plan import StructuredOutput
 from ixc.serving.metrics import Metrics
-from ixc.serving.openai import ApiError, ChatRequest, quote, read_chat, read_json
+from ixc.serving.openai import ChatRequest, read_chat, read_json
 from ixc.serving.queue import Queue
 from ixc.serving.worker import DeltaStream, GenerationWorker
 
@@ -81,6 +83,7 @@ class ChatService:
             max_requests=limits.max_waiting_requests,
         )
         self.worker = GenerationWorker(engine, self.metrics)
+        self.structured = StructuredOutput(engine)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="ixc-encode")
         self._add_gauges()
@@ -155,7 +158,8 @@ class ChatService:
         def opened(part: str | chat_format.Image) -> str | chat_format.Image:
             return chat_format.Image(next(pictures)) if isinstance(part, chat_format.Image) else part
 
-        messages = [chat_format.Message(turn.role, tuple(map(opened, turn.content))) for turn in asked.messages]
+        turns = asked.turns(tools=not self.structured.by_values)
+        messages = [chat_format.Message(turn.role, tuple(map(opened, turn.content))) for turn in turns]
         options = JobOptions(
             sampling=asked.sampling,
             hd=asked.hd or self.hd,
@@ -166,6 +170,10 @@ class ChatService:
             prompt_format=asked.prompt_format,
         )
         job = prepare_job(self.engine, messages, options)
+        if asked.output is not None:
+            encode = question_inputs(self.engine, messages, asked.prompt_format, job.inputs)
+            plan = self.structured.plan(asked.output, total=asked.max_tokens, field_inputs=encode)
+            job = replace(job, json=plan)
         most = self.image_input.limits.max_new_tokens
         return job if most is None else replace(job, max_new_tokens=min(most, job.max_new_tokens))
 

@@ -23,7 +23,8 @@ from ixc.inference import attention_maps
 from ixc.inference.attention_maps import AttentionMaps
 from ixc.inference.cost import plan as plan_of
 from ixc.processing.pdf_process import page_as_png
-from ixc.serving.openai import ApiError, ChatRequest, quote, read_json
+from ixc.serving.errors import ApiError, quote
+from ixc.serving.openai import ChatRequest, read_json
 from ixc.utils.data_url import DataUrlError, decode_data_url
 
 if TYPE_CHECKING:

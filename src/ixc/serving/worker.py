@@ -20,9 +20,9 @@ import torch
 from ixc.inference.engine import Engine
 from ixc.serving import generation
 from ixc.serving.deltas import TextDelta
+from ixc.serving.errors import ApiError
 from ixc.serving.jobs import GenerationJob
 from ixc.serving.metrics import Metrics
-from ixc.serving.openai import ApiError
 from ixc.serving.queue import Ticket
 
 GUESS_ROWS = 256

@@ -22,10 +22,11 @@ from starlette.requests import Request
 
 from ixc.errors import ImageError
 from ixc.serving.body import BodyReader
+from ixc.serving.errors import ApiError, error_body, quote
 from ixc.serving.fetch import Fetcher
 from ixc.serving.image_input import ImageInput, Limits
 from ixc.serving.middleware import Receive, Scope, SecurityMiddleware, Send
-from ixc.serving.openai import MAX_STOPS, ApiError, TemplateOptions, error_body, quote, read_json
+from ixc.serving.openai import MAX_STOPS, TemplateOptions, read_json
 from ixc.serving.vllm.settings import KEY, SETTINGS
 
 CHAT = "/v1/chat/completions"

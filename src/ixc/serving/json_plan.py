@@ -1,0 +1,193 @@
+"""From the JSON that a request asks for to the grammar of its answer, and the answer under it.
+
+    OutputSchema --StructuredOutput.plan--> JsonPlan, in GenerationJob
+    JsonPlan --published prompt--> a mask over the model's tokens, which writes all of the JSON itself
+             --another model-----> `inference.json_answers`: the grammar writes the structure, the model the values
+
+A model with the published prompt has read JSON in its training. Any other was taught short answers: with one field to
+fill, it is asked the request's own question; with several, "What is the FIELD?" for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from threading import Event
+from typing import Any
+
+import torch
+
+from ixc.inference.engine import Engine
+from ixc.inference.grammar import GrammarMask, SchemaError, TokenVocabulary, check_schema, new_matcher, token_bytes
+from ixc.inference.json_answers import JsonWriter, Limits, ValueMask, ValueVocabulary, compile_for_values, field_titles
+from ixc.inference.streaming import EndWhen, TokenStreamer
+from ixc.processing.plain_text import plain_ids
+from ixc.serving.deltas import TextDelta
+from ixc.serving.errors import ApiError
+from ixc.serving.structured import OutputSchema
+
+ANSWER = "answer"
+"""The field of a JSON object for which the request names no schema, from a model that was taught short answers."""
+
+QUESTION = "What is the {}?"
+"""The question for one of several fields; most questions of the embedded model's training begin so."""
+
+LONGEST_FIELD = 100
+"""Most characters of a field's name in its question."""
+
+FieldInputs = Callable[[str], Mapping[str, torch.Tensor]]
+"""Question -> what `generate` takes, with the images of the request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonPlan:
+    """How the JSON of one answer is made."""
+
+    grammar: str
+    """llguidance's grammar."""
+    vocabulary: TokenVocabulary
+    """Of the model; a `ValueVocabulary` where the grammar writes the structure."""
+    is_call: bool
+    """Whether the JSON is a tool call."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Name of a field -> its name in a question; empty where the request's own question is asked."""
+    total: int | None = None
+    """Most tokens of all values together, as the request sets it."""
+    field_inputs: FieldInputs | None = None
+    """Encodes the question for a field."""
+
+    @property
+    def by_values(self) -> bool:
+        """Whether the grammar writes the structure and the model the values only."""
+        return isinstance(self.vocabulary, ValueVocabulary)
+
+
+class StructuredOutput:
+    """Plans of one model; its vocabulary is read at the first one.
+
+    Args:
+        engine: the loaded model.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def by_values(self) -> bool:
+        """Whether the model was taught short answers and no JSON."""
+        return not self.engine.processor.published_quirks
+
+    @cached_property
+    def vocabulary(self) -> TokenVocabulary:
+        """The bytes of the model's tokens."""
+        tokens = token_bytes(self.engine.processor.tokenizer, self.engine.model.config.text_config.vocab_size)
+        stops = sorted(self.engine.preparer.stop_ids)
+        if self.by_values:
+            return ValueVocabulary(tokens, stops)
+        return TokenVocabulary(tokens, stops, partial(plain_ids, self.engine.processor.tokenizer))
+
+    def plan(self, output: OutputSchema, *, total: int | None, field_inputs: FieldInputs) -> JsonPlan:
+        """Return the plan of an answer.
+
+        Args:
+            output: the JSON asked for.
+            total: most tokens that the request allows; None = it sets none.
+            field_inputs: encodes the question for a field.
+
+        Raises:
+            ApiError: a schema that cannot be expressed, with the path of the part at fault.
+        """
+        schema = output.schema
+        if output.any_object and self.by_values:
+            schema = {"type": "object", "properties": {ANSWER: {"type": "string"}}, "required": [ANSWER]}
+        try:
+            for part in output.checked.values():
+                check_schema(part)
+            grammar = (compile_for_values if self.by_values else check_schema)(schema)
+            new_matcher(grammar, self.vocabulary)
+        except SchemaError as error:
+            where = ".".join(filter(None, (_home(output), error.path)))
+            raise ApiError(f"{where}: {error.reason}; use a schema without it", param=where) from None
+        titles = _asked_by_name(output) if self.by_values else {}
+        return JsonPlan(
+            grammar=grammar, vocabulary=self.vocabulary, is_call=output.is_call, titles=titles, total=total,
+            field_inputs=field_inputs,
+        )  # fmt: skip
+
+
+def grammar_mask(plan: JsonPlan) -> GrammarMask:
+    """Return the mask over the tokens of a model that writes all of the JSON itself."""
+    return GrammarMask(new_matcher(plan.grammar, plan.vocabulary))
+
+
+def generate_json(engine: Engine, job: Any, *, cancelled: Event, emit: Callable[[TextDelta], None]) -> None:
+    """Generate the answer of a job whose values alone come from the model, and emit its deltas.
+
+    Args:
+        job: a `GenerationJob` with a plan.
+
+    Raises:
+        CapacityError: too little memory. SchemaError: the grammar has become too complex.
+    """
+    plan: JsonPlan = job.json
+    prefixes = engine.generator.prefixes
+    reused_before, cached = prefixes.tokens_reused, 0
+
+    def ask(keys: tuple[str, ...], value: ValueMask, *, max_new_tokens: int) -> None:
+        nonlocal cached
+        inputs = _inputs(plan, keys, job.inputs)
+        room = engine.context - inputs["input_ids"].shape[1]
+        engine.generate(
+            inputs,
+            max_new_tokens=max(1, min(max_new_tokens, room)),
+            sampling=job.sampling,
+            hd=job.hd,
+            logits_processor=[value],
+            streamer=TokenStreamer(value.add),
+            stopping_criteria=[EndWhen(lambda: value.ended or cancelled.is_set())],
+        )
+        cached = cached or prefixes.tokens_reused - reused_before  # of the first value's prompt
+
+    def send(text: str) -> None:
+        emit(TextDelta(text=text, new_tokens=writer.new_tokens, cached_tokens=cached))
+
+    vocabulary = plan.vocabulary
+    assert isinstance(vocabulary, ValueVocabulary)
+    limits = Limits(total=plan.total, value=job.max_new_tokens)
+    writer = JsonWriter(new_matcher(plan.grammar, vocabulary), vocabulary, ask=ask, emit=send, limits=limits)
+    writer.write(cancelled.is_set)
+    finish = "length" if writer.cut else "stop"
+    emit(TextDelta(text="", new_tokens=writer.new_tokens, finish=finish, cached_tokens=cached))
+
+
+def _inputs(plan: JsonPlan, keys: tuple[str, ...], own: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Return the prompt for a field: the request's own, or a question by the field's name."""
+    inside = keys[1:] if plan.is_call else keys
+    name = next((key for key in reversed(inside) if key), "")
+    title = plan.titles.get(name, name)
+    if not plan.titles or not title or plan.field_inputs is None:
+        return own
+    return plan.field_inputs(QUESTION.format(title[:LONGEST_FIELD]))
+
+
+def _asked_by_name(output: OutputSchema) -> dict[str, str]:
+    """Return the titles of the fields where there are several; {} where one field takes the answer."""
+    if output.any_object:
+        return {}
+    parts = output.checked.values()
+    leaves = sum(len(field_titles(part, leaves_only=True)) for part in parts)
+    found: dict[str, str] = {}
+    for part in parts if leaves > 1 else ():
+        found |= field_titles(part)
+    return found
+
+
+def _home(output: OutputSchema) -> str:
+    """Return the path of the first schema of a request that cannot be expressed."""
+    for where, part in output.checked.items():
+        try:
+            check_schema(part)
+        except SchemaError:
+            return where
+    return next(iter(output.checked), "response_format")
