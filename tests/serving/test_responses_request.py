@@ -143,3 +143,11 @@ def test_hint_names_the_right_route(server: Running, method: str, path: str, wor
     status, found, _ = server.call(method, path, {})
     assert (status, found["error"]["code"]) == (404, "not_found")
     assert words in found["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"), [("GET", "/v1/responses", "POST"), ("POST", "/v1/models", "GET")]
+)
+def test_describe_error_keeps_allow(server: Running, method: str, path: str, allowed: str) -> None:
+    status, _, headers = server.call(method, path, {})
+    assert (status, headers["allow"]) == (405, allowed)

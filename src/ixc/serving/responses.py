@@ -171,6 +171,7 @@ def describe_error(error: Exception) -> tuple[int, dict[str, Any], dict[str, str
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     elif isinstance(error, HTTPException):
         status, message = error.status_code, f"{error.detail}; see / for what is served here"
+        headers = dict(error.headers or {})  # Allow of a 405
     elif isinstance(error, ContextError):
         status, code, message = 400, "context_length_exceeded", str(error)
     elif isinstance(error, ImageError):

@@ -232,6 +232,9 @@ class ChatService:
 
     def _add_gauges(self) -> None:
         add, queue = self.metrics.add_gauge, self.queue
+        generator = self.engine.generator
+        add("ixc_tile_cache_bytes", "Bytes of tile features kept.", lambda: generator.tiles.bytes)
+        add("ixc_prefix_cache_bytes", "Bytes of keys and values kept.", lambda: generator.prefixes.bytes)
         add("ixc_requests_inside", "Requests running and waiting.", lambda: len(queue))
         add("ixc_tokens_inside", "Tokens of prompts and answers, running and waiting.", lambda: queue.tokens)
         add("ixc_tokens_limit", "Most tokens inside.", lambda: queue.max_tokens)
