@@ -113,7 +113,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "5,000 letters where 4,000 are allowed": {"messages": [{"role": "user", "content": "x" * 5000}]},
     "more words than positions": {"messages": [{"role": "user", "content": "x" * 3000}]},
     "200 images": {"messages": [{"role": "user", "content": [image_part(data_url(picture()))] * 200}]},
-    "a low detail": {"messages": [{"role": "user", "content": [image_part(data_url(picture()), detail="low")]}]},
     "hd 10 where 9 is allowed": {"messages": GOOD, "hd": 10},
     "hd of a billion": {"messages": GOOD, "mm_processor_kwargs": {"hd": 10**9}},
     "hd 0": {"messages": GOOD, "hd": 0},

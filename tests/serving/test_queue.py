@@ -108,7 +108,7 @@ def test_queue_full_says_retry_after(small: Running, gate: Gate) -> None:
     body = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
     status, error, headers = small.call("POST", "/v1/chat/completions", body)
     assert (status, error["error"]["code"]) == (429, "queue_full")
-    assert 1 <= int(headers["retry-after"]) <= 120
+    assert 1 <= int(headers["retry-after"]) <= 30
     assert "ixc_requests_inside 2" in small.call("GET", "/metrics")[1]
     assert gate.started == 1, "two answers at one time"
     gate.open.set()

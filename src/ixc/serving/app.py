@@ -1,14 +1,14 @@
 """The application: its routes, and nothing else.
 
-/v1/chat/completions  /v1/models      OpenAI's
-/health  /ready  /metrics             for machines
-/  /page/...  and what they ask       for people: `web_ui`
+/v1/chat/completions  /v1/responses  /v1/models      OpenAI's
+/health  /ready  /metrics                            for machines
+/  /page/...  and what they ask                      for people: `web_ui`
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,11 +18,14 @@ from starlette.exceptions import HTTPException
 from ixc.core.tiling import RULES
 from ixc.errors import IxcError
 from ixc.inference import attention_maps
-from ixc.serving import responses
+from ixc.serving import responses, routes
 from ixc.serving.errors import ApiError, quote
 from ixc.serving.metrics import CONTENT_TYPE
 from ixc.serving.middleware import SecurityMiddleware
+from ixc.serving.openai import ChatRequest
 from ixc.serving.responses import ChatResponse, describe_error
+from ixc.serving.responses_answer import ResponseWriter
+from ixc.serving.responses_request import ResponseRequest, read_response
 from ixc.serving.service import AnswerStream, ChatService
 from ixc.serving.web_ui import add_web_ui
 
@@ -32,6 +35,7 @@ def create_app(service: ChatService) -> SecurityMiddleware:
     config = service.config
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     _add_chat(app, service)
+    _add_responses(app, service)
     _add_models(app, service)
     _add_operations(app, service)
     add_web_ui(app, service)
@@ -43,16 +47,36 @@ def create_app(service: ChatService) -> SecurityMiddleware:
 
 
 def _add_chat(app: FastAPI, service: ChatService) -> None:
-    @app.post("/v1/chat/completions")
+    @app.post(routes.CHAT)
     async def complete(request: Request) -> Response:
         asked, job = await service.admit(request)
         stream = service.start_stream(request, job)
         response = ChatResponse.to(job, model=service.config.name)
         if asked.stream:
             events = responses.events(response, stream.deltas(), include_usage=asked.include_usage)
-            return EventResponse(stream, events)
+            return EventResponse(stream, responses.with_error_event(events))
         try:
             return JSONResponse(response.completion([delta async for delta in stream.deltas()]))
+        finally:
+            stream.close()
+
+
+def _add_responses(app: FastAPI, service: ChatService) -> None:
+    @app.post(routes.RESPONSES)
+    async def respond(request: Request) -> Response:
+        read: list[ResponseRequest] = []
+
+        def chat_of(body: Mapping[str, Any]) -> ChatRequest:
+            read.append(read_response(body))
+            return read[0].chat
+
+        asked, job = await service.admit(request, read=chat_of)
+        stream = service.start_stream(request, job)
+        writer = ResponseWriter(model=service.config.name, job=job, echo=read[0].echo)
+        if asked.stream:
+            return EventResponse(stream, writer.events(stream.deltas()))
+        try:
+            return JSONResponse(writer.response([delta async for delta in stream.deltas()]))
         finally:
             stream.close()
 
@@ -100,11 +124,11 @@ class EventResponse(StreamingResponse):
 
     Args:
         stream: closed at the end.
-        events: to send.
+        events: to send; an error in them is their last event.
     """
 
     def __init__(self, stream: AnswerStream, events: AsyncIterator[bytes]) -> None:
-        super().__init__(responses.with_error_event(events), media_type="text/event-stream")
+        super().__init__(events, media_type="text/event-stream")
         self.stream = stream
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -115,5 +139,7 @@ class EventResponse(StreamingResponse):
 
 
 async def _respond_to_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        error = ApiError(f"nothing is served here; {routes.hint(request.url.path)}", status=404, code="not_found")
     status, body, headers = describe_error(error)
     return JSONResponse(body, status_code=status, headers=headers)

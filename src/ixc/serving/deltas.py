@@ -28,8 +28,17 @@ class TextDelta:
     logprobs: tuple[TokenLogprob, ...] = ()
     """Log probabilities of the tokens since the delta before; empty where none are asked for."""
     finish: str | None = None
-    """Set in the last delta only: "stop" or "length"."""
+    """Set in the last delta of a choice only: "stop" or "length"."""
+    choice: int = 0
+    """Index of the answer, where several are asked for."""
+    more: bool = False
+    """Another choice follows."""
     cached_tokens: int = 0
     """Tokens of the prompt whose keys and values came from the prefix cache."""
     others: tuple[TextDelta, ...] = ()
     """With beam search, in the last delta: the whole answers of the other beams, the most probable first."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing follows."""
+        return self.finish is not None and not self.more

@@ -33,6 +33,12 @@ class ApiError(UsageError):
         super().__init__(message)
         self.status, self.code, self.param, self.retry_after = status, code, param, retry_after
 
+    def at(self, where: str) -> ApiError:
+        """Return the same error with the path of the part that it is about."""
+        return ApiError(
+            f"{where}: {self}", status=self.status, code=self.code, param=where, retry_after=self.retry_after
+        )
+
 
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 """Status -> type of an error; other 4xx are invalid requests, 5xx the server's fault."""

@@ -32,7 +32,10 @@ Emit = Callable[[TextDelta], None]
 
 
 def generate(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit) -> None:
-    """Generate an answer and emit its deltas; the last one has `finish`.
+    """Generate the answers and emit their deltas; the last one of each has `finish`.
+
+    Several choices are made one after another: the second finds the keys and values of the prompt in the prefix cache,
+    so there is one prefill (one for each where that cache is off). With a seed, each draws by a seed of its own.
 
     Args:
         cancelled: once set, generation ends after the token under way.
@@ -46,6 +49,23 @@ def generate(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit
     if job.sampling.num_beams > 1:
         emit(_beam_search(engine, job, cancelled))
         return
+    cached: int | None = None
+    for choice in range(job.choices):
+        if cancelled.is_set():
+            return
+
+        def send(delta: TextDelta, choice: int = choice) -> None:
+            nonlocal cached
+            cached = delta.cached_tokens if cached is None else cached  # of later ones nearly all is cached
+            emit(replace(delta, choice=choice, more=choice + 1 < job.choices, cached_tokens=cached))
+
+        seed = job.sampling.seed
+        drawn = job if seed is None else replace(job, sampling=replace(job.sampling, seed=seed + choice))
+        _stream(engine, drawn, cancelled=cancelled, emit=send)
+
+
+def _stream(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit) -> None:
+    """Generate one answer and emit its deltas."""
     streamer = AnswerStreamer(engine, job, emit)
     processors: list[Any] = [] if streamer.recorder is None else [streamer.recorder]
     if job.json is not None:
@@ -75,7 +95,7 @@ class AnswerStreamer(TokenStreamer):
         """Set once a stop token or a stop text has come."""
         self.new_tokens = 0
         self._decoder = TextDecoder(engine.processor.decode_answer)
-        self._stop_ids = engine.preparer.stop_ids
+        self._stop_ids = engine.preparer.stop_ids | job.stop_token_ids
         self._held = ""  # text that may turn out to be the beginning of a stop text
         self._logprobs: list[TokenLogprob] = []
         self._reused_before = engine.generator.prefixes.tokens_reused
@@ -150,12 +170,15 @@ def _beam_search(engine: Engine, job: GenerationJob, cancelled: Event) -> TextDe
 
 def _whole_answer(engine: Engine, job: GenerationJob, tokens: list[int]) -> TextDelta:
     """Return the answer of one beam as one delta."""
-    count = next((place for place, token in enumerate(tokens) if token in engine.preparer.stop_ids), None)
-    text = engine.processor.decode_answer(tokens)
+    stops = engine.preparer.stop_ids | job.stop_token_ids
+    count = next((place for place, token in enumerate(tokens) if token in stops), None)
+    text = engine.processor.decode_answer(tokens[:count])
     stop = first_stop(text, job.stop)
     finish = "length" if count is None and stop is None else "stop"
     return TextDelta(text=text[:stop], new_tokens=len(tokens) if count is None else count, finish=finish)
 
 
 def _run(engine: Engine, job: GenerationJob, **options: Any) -> torch.Tensor:
+    if job.stop_token_ids:
+        options["eos_token_id"] = sorted(engine.preparer.stop_ids | job.stop_token_ids)
     return engine.generate(job.inputs, max_new_tokens=job.max_new_tokens, sampling=job.sampling, hd=job.hd, **options)

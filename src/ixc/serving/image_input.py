@@ -2,6 +2,7 @@
 
     data URL --decode--|
     http(s)  --fetch---+--> bytes --format, size in the header--> picture, upright, RGB
+                             `--a PDF, in a process of its own--> its pages, RGB
 
 The size is read from the file's header before a pixel is decoded. Only `image_formats.FORMATS` are accepted, by the
 bytes and not by the MIME type of a data URL, which clients often set wrongly.
@@ -9,13 +10,16 @@ bytes and not by the MIME type of a data URL, which clients often set wrongly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ixc.errors import ImageError, ImageSizeError, IxcError
 from ixc.processing.image_formats import HEAD_BYTES, format_of, refusal
 from ixc.processing.image_io import open_image, read_size
+from ixc.processing.pdf import DPI
+from ixc.processing.pdf_process import PdfProcess
 from ixc.serving.errors import ApiError, quote
 from ixc.serving.fetch import Fetcher
 from ixc.utils.data_url import DataUrlError, decode_base64, payload_start
@@ -54,6 +58,8 @@ class Limits:
     """Most characters of all texts of a request."""
     open_seconds: float = 60.0
     """Longest time from a request's arrival to its place in the queue."""
+    pdf_seconds: float = 20.0
+    """Longest time for drawing the pages of a PDF."""
     max_waiting_requests: int = 64
     """Most requests running and waiting."""
     max_waiting_tokens: int | None = None
@@ -69,15 +75,15 @@ class ImageInput:
     fetcher: Fetcher = field(default_factory=Fetcher)
     """Fetches http(s) URLs; by default none."""
 
-    def check_count(self, images: Sequence[str]) -> None:
-        """Check the number of images before any of them is read.
+    def check_count(self, images: int) -> None:
+        """Check the number of images, or of what may become images, before any of them is read.
 
         Raises:
             ApiError: too many images.
         """
-        if len(images) > self.limits.max_images:
+        if images > self.limits.max_images:
             raise ApiError(
-                f"{len(images)} images, at most {self.limits.max_images} are allowed; send fewer",
+                f"{images} images and pages, at most {self.limits.max_images} are allowed; send fewer",
                 code="too_many_images",
             )
 
@@ -94,29 +100,80 @@ class ImageInput:
             return self.fetcher.fetch(url)
         raise ApiError(f"{quote(url)} is no URL of an image; send data:image/png;base64,... or http(s)", code="bad_url")
 
-    def open(self, files: Sequence[bytes]) -> list[Image]:
+    def draw(self, file: bytes, *, name: str, most: int) -> list[Image]:
+        """Return the pages of a PDF, RGB, drawn in a process of their own with limits of time and memory.
+
+        Args:
+            file: the whole document, see `is_pdf`.
+            name: for errors.
+            most: most pages.
+
+        Raises:
+            ApiError: too many pages or pixels, too slow, broken or locked.
+        """
+        deadline = monotonic() + self.limits.pdf_seconds
+        try:
+            with PdfProcess(file, name=name, seconds=self.limits.pdf_seconds) as document:
+                if document.pages > most:
+                    raise ApiError(
+                        f"{name} is a PDF of {document.pages:,} pages, and {most} more images are allowed; send fewer "
+                        "pages",
+                        code="too_many_images",
+                        param=name,
+                    )
+                return list(self._pages(document, deadline))
+        except ImageError as error:
+            raise ApiError(str(error), code="invalid_image", param=name) from error
+
+    def _pages(self, document: PdfProcess, deadline: float) -> Iterator[Image]:
+        left = self.limits.max_total_pixels
+        for number in range(1, document.pages + 1):
+            width, height = document.size(number)
+            # A page larger than an image may be is drawn coarser, as `ixc read` does.
+            scale = min(1.0, (self.limits.max_pixels / (width * height)) ** 0.5)
+            left -= int(width * height * scale * scale)
+            if left < 0:
+                raise ApiError(
+                    f"{document.name}: {number} of {document.pages} pages have more than "
+                    f"{self.limits.max_total_pixels:,} px; send fewer pages",
+                    code="image_too_large",
+                )
+            if monotonic() > deadline:
+                raise ApiError(
+                    f"{document.name}: drawing took longer than {self.limits.pdf_seconds:g} s at page {number} of "
+                    f"{document.pages}; send fewer pages",
+                    code="invalid_image",
+                )
+            yield document.page(number, dpi=max(1, int(DPI * scale))).image
+
+    def open(self, files: Sequence[bytes], names: Sequence[str] = ()) -> list[Image]:
         """Return the pictures of a request, RGB.
+
+        Args:
+            files: pictures.
+            names: for errors; () = image 1, image 2, ...
 
         Raises:
             ApiError: a format, a shape or a number of pixels that is not accepted, or a broken file.
         """
-        self.check(files)
-        return [self._open(file, place) for place, file in enumerate(files)]
+        self.check(files, names)
+        return [self._open(file, _name(names, place)) for place, file in enumerate(files)]
 
-    def check(self, files: Sequence[bytes]) -> None:
+    def check(self, files: Sequence[bytes], names: Sequence[str] = ()) -> None:
         """Check files by their headers alone; no pixel is decoded.
 
         Raises:
             ApiError: a format, a shape or a number of pixels that is not accepted.
         """
-        left = self.limits.max_total_pixels
-        for place, file in enumerate(files):
-            left -= self._check(file, place)
-            if left < 0:
-                raise ApiError(
-                    f"the images have more than {self.limits.max_total_pixels:,} px together; reduce them",
-                    code="image_too_large",
-                )
+        self.check_pixels(sum(self._check(file, _name(names, place)) for place, file in enumerate(files)))
+
+    def check_pixels(self, pixels: int) -> None:
+        """Check the pixels of all images of a request. Raises: ApiError: too many."""
+        if pixels > self.limits.max_total_pixels:
+            raise ApiError(
+                f"the images have more than {self.limits.max_total_pixels:,} px together; reduce them",
+                code="image_too_large",
+            )
 
     def _decode(self, url: str) -> bytes:
         most = self.limits.max_image_bytes
@@ -136,29 +193,33 @@ class ImageInput:
             raise ApiError("an image has 0 bytes; encode the whole file", code="invalid_image")
         return data
 
-    def _check(self, file: bytes, place: int) -> int:
+    def _check(self, file: bytes, name: str) -> int:
         """Return the number of pixels that the header claims."""
-        width, height = self._size(file, place)
+        width, height = self._size(file, name)
         if max(width, height) > self.limits.max_aspect * min(width, height):
             raise ApiError(
-                f"image {place + 1} has {width:,} x {height:,} px, sides may differ {self.limits.max_aspect} times; "
-                "crop it first",
+                f"{name} has {width:,} x {height:,} px, sides may differ {self.limits.max_aspect} times; crop it first",
                 code="invalid_image",
+                param=name,
             )
         return width * height
 
-    def _size(self, file: bytes, place: int) -> tuple[int, int]:
+    def _size(self, file: bytes, name: str) -> tuple[int, int]:
         if format_of(file[:HEAD_BYTES]) is None:
-            raise ApiError(refusal(file[:HEAD_BYTES], f"image {place + 1}"), code="invalid_image")
+            raise ApiError(refusal(file[:HEAD_BYTES], name), code="invalid_image", param=name)
         try:
             return read_size(file, max_pixels=self.limits.max_pixels)
         except ImageSizeError as error:
-            raise ApiError(f"image {place + 1}: {error}", code="image_too_large") from error
+            raise ApiError(f"{name}: {error}", code="image_too_large", param=name) from error
         except IxcError as error:
-            raise ApiError(f"image {place + 1}: {error}", code="invalid_image") from error
+            raise ApiError(f"{name}: {error}", code="invalid_image", param=name) from error
 
-    def _open(self, file: bytes, place: int) -> Image:
+    def _open(self, file: bytes, name: str) -> Image:
         try:
             return open_image(file, max_pixels=self.limits.max_pixels)
         except ImageError as error:
-            raise ApiError(f"image {place + 1}: {error}", code="invalid_image") from error
+            raise ApiError(f"{name}: {error}", code="invalid_image", param=name) from error
+
+
+def _name(names: Sequence[str], place: int) -> str:
+    return names[place] if names else f"image {place + 1}"

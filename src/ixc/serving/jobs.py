@@ -32,6 +32,10 @@ class JobOptions:
     """Longest answer; None = the folder's setting, cut to what the context leaves."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer and are not part of it."""
+    stop_token_ids: frozenset[int] = frozenset()
+    """Ids that end the answer, besides the model's own."""
+    choices: int = 1
+    """Answers to the prompt, made one after another."""
     top_logprobs: int | None = None
     """None = no log probabilities; else the number of alternatives to each token."""
     prompt_format: PromptFormat = CHAT_FORMAT
@@ -56,6 +60,10 @@ class GenerationJob:
     """Most tiles of an image."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer."""
+    stop_token_ids: frozenset[int] = frozenset()
+    """Ids that end the answer, besides the model's own."""
+    choices: int = 1
+    """Answers to the prompt, made one after another from one prefill."""
     top_logprobs: int | None = None
     """None = no log probabilities; else the number of alternatives to each token."""
     json: JsonPlan | None = None
@@ -63,8 +71,8 @@ class GenerationJob:
 
     @property
     def tokens(self) -> int:
-        """Most tokens the job may occupy: prompt and longest answer, for every beam."""
-        return self.sampling.num_beams * (self.prompt_tokens + self.max_new_tokens)
+        """Most tokens of the job: prompt and longest answer, for every beam; further choices share the prompt."""
+        return self.sampling.num_beams * (self.prompt_tokens + self.choices * self.max_new_tokens)
 
 
 def prepare_job(engine: Engine, messages: Sequence[chat_format.Message], options: JobOptions) -> GenerationJob:
@@ -93,6 +101,8 @@ def prepare_job(engine: Engine, messages: Sequence[chat_format.Message], options
         sampling=options.sampling,
         hd=options.hd,
         stop=options.stop,
+        stop_token_ids=options.stop_token_ids,
+        choices=options.choices,
         top_logprobs=options.top_logprobs,
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ixc.serving.errors import error_body
+from ixc.serving.routes import API
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -21,7 +22,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN_ROUTES = ("/", "/health", "/ready")
 """Routes without a key: the page asks for the key itself, and its files hold nothing but the page."""
 
-ROUTES = ("/", "/health", "/ready", "/metrics", "/plan", "/pdf", "/attention", "/v1/models", "/v1/chat/completions")
+ROUTES = ("/", "/health", "/ready", "/metrics", "/plan", "/pdf", "/attention", *API)
 """Routes that the metrics tell apart."""
 
 PAGE_FILES = "/page/"

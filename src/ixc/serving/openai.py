@@ -1,8 +1,9 @@
 """Requests of OpenAI's chat completions: read and checked field by field; and the shape of an error.
 
-    bytes --read_json--> object --read_chat--> ChatRequest (messages with URLs of images, options)
+    bytes --read_json--> object --read_chat--> ChatRequest (messages with sources of images, options)
 
-A field that would change the answer and is not supported is refused by name; fields of `IGNORED` change no answer.
+Parts of a message are read by `content.py`, options of sampling by `sampling_fields.py`; `fields.py` says which fields
+without an effect are accepted.
 Besides OpenAI's fields there are those of vLLM that benchmarks need, under vLLM's names and with its rules:
 
     use_beam_search + n          beam search of width n; n choices, the likeliest first, never streamed
@@ -14,22 +15,22 @@ Besides OpenAI's fields there are those of vLLM that benchmarks need, under vLLM
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from ixc.core import chat_format
-from ixc.inference.sampling import GREEDY, Sampling
+from ixc.inference.sampling import Sampling
+from ixc.serving.content import FileSource, check_text, read_content, wrong
 from ixc.serving.errors import LONGEST_QUOTE, ApiError, quote
+from ixc.serving.fields import check_extras, validation_error
 from ixc.serving.prompt_format import CHAT_FORMAT, PromptFormat
-from ixc.serving.schema import ChatBody, ChatMessage, ContentPart, StreamOptions, TemplateOptions, TilingOptions
+from ixc.serving.sampling_fields import read_sampling
+from ixc.serving.schema import ChatBody, ChatMessage, StreamOptions, TemplateOptions, TilingOptions
 from ixc.serving.structured import OutputSchema, check_options, read_response_format
 from ixc.serving.tools import call_names, calls_text, read_tools, result_text
-
-MAX_BEAMS = 8
-"""Widest beam search: each beam holds a copy of the prompt's keys and values."""
 
 MAX_STOPS = 4
 """Most stop texts of a request, as OpenAI has it."""
@@ -37,27 +38,10 @@ MAX_STOPS = 4
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "user"}
 """Role of a request -> role of `chat_format`; a tool's result comes from outside, as the user's words do."""
 
-IGNORED = {
-    *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"),
-    *("prompt_cache_retention",),
-}
-"""Fields that change no answer."""
-
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "length_penalty": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "modalities": (["text"],),
-    "echo": (False,),
-    "best_of": (1,),
-}
-"""Fields that are not supported -> their values that change no answer, which are accepted."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRequest:
-    """A checked request. Images in `messages` hold their URL; nothing is opened yet."""
+    """A checked request. Images in `messages` hold a `FileSource`; nothing is opened yet."""
 
     messages: tuple[chat_format.Message, ...]
     """Turns; the last one is the user's, or the beginning of an answer."""
@@ -69,6 +53,10 @@ class ChatRequest:
     """Longest answer; None = the folder's setting."""
     stop: tuple[str, ...]
     """Texts that end the answer and are not part of it."""
+    choices: int
+    """Answers to the same prompt, `n`."""
+    stop_token_ids: frozenset[int]
+    """Ids that end the answer, besides the model's own."""
     top_logprobs: int | None
     """None = no log probabilities; else the number of alternatives to each token, 0 to 20."""
     stream: bool
@@ -105,8 +93,8 @@ class ChatRequest:
         return tuple(found)
 
     @property
-    def images(self) -> tuple[str, ...]:
-        """URLs of the images in order."""
+    def sources(self) -> tuple[FileSource, ...]:
+        """Where the images and documents come from, in order."""
         return tuple(
             part.source for turn in self.messages for part in turn.content if isinstance(part, chat_format.Image)
         )
@@ -129,24 +117,32 @@ def read_json(body: bytes) -> Mapping[str, Any]:
     return found
 
 
-def read_chat(body: Mapping[str, Any]) -> ChatRequest:
+def read_chat(body: Mapping[str, Any], *, places: Sequence[str] = ()) -> ChatRequest:
     """Check a request and read its fields.
+
+    Args:
+        body: the object that was sent.
+        places: path of each message, for errors; () = messages.0, messages.1, ...
 
     Raises:
         ApiError: a field is missing or wrong, or asks for something that this server does not support.
     """
     found = _validated(body)
-    _check_extras(found.model_extra or {})
+    check_extras(found.model_extra or {})
     names = call_names([turn.tool_calls for turn in found.messages])
-    messages = tuple(_message(turn, place, names) for place, turn in enumerate(found.messages))
+    messages = tuple(
+        _message(turn, places[n] if places else f"messages.{n}", names) for n, turn in enumerate(found.messages)
+    )
     prompt_format = _prompt_format(found, messages[-1])
-    _check_text(found.model, "model")
+    check_text(found.model, "model")
     tiling = found.mm_processor_kwargs or TilingOptions()
     options = found.stream_options or StreamOptions()
     return ChatRequest(
         messages=messages,
         model=found.model,
-        sampling=_sampling(found),
+        sampling=read_sampling(found),
+        choices=1 if found.use_beam_search else found.n or 1,
+        stop_token_ids=frozenset(found.stop_token_ids or ()),
         max_tokens=_either("max_tokens", found.max_tokens, "max_completion_tokens", found.max_completion_tokens),
         stop=_stops(found.stop),
         top_logprobs=_logprobs(found),
@@ -185,82 +181,42 @@ def _validated(body: Mapping[str, Any]) -> ChatBody:
     try:
         return ChatBody.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(quote(part) for part in first["loc"] if not str(part).startswith(("list[", "str")))
-        raise ApiError(f"{where}: {first['msg'][:200]}", param=where) from None
+        raise validation_error(error) from None
     except RecursionError:
         raise ApiError("the body is nested too deeply; a request needs about 5 levels") from None
 
 
-def _check_extras(extras: Mapping[str, Any]) -> None:
-    for name, value in extras.items():
-        if name in IGNORED or value is None:
-            continue
-        if name not in NEUTRAL:
-            raise ApiError(f"unknown field {quote(name)}; leave it out", code="unknown_parameter", param=quote(name))
-        if not any(type(value) is not bool and value == same for same in NEUTRAL[name]) and value is not False:
-            only = " or ".join(json.dumps(same) for same in NEUTRAL[name])
-            raise ApiError(
-                f"{name} is not supported beside {only}; leave it out", code="unsupported_parameter", param=name
-            )
-
-
-def _message(turn: ChatMessage, place: int, names: Mapping[str, str]) -> chat_format.Message:
-    where = f"messages.{place}"
+def _message(turn: ChatMessage, where: str, names: Mapping[str, str]) -> chat_format.Message:
     role = ROLES.get(turn.role)
     if role is None:
-        raise ApiError(f"{where}: role {quote(turn.role)} is none of {', '.join(ROLES)}", param=f"{where}.role")
+        raise wrong(f"{where}.role", turn.role, f"{', '.join(ROLES)} are supported")
     if turn.tool_calls and turn.role != "assistant":
         raise ApiError(f"{where}.tool_calls: a call in a message by the {turn.role}", param=f"{where}.tool_calls")
     if turn.content is None and not turn.tool_calls:
         raise ApiError(f"{where}: a message needs content, text or images", param=where)
-    turn = _with_tools(turn, where, names)
-    assert turn.content is not None
-    parts = [ContentPart(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
-    content = tuple(_part(part, f"{where}.content.{i}") for i, part in enumerate(parts))
-    if role != "user" and any(isinstance(part, chat_format.Image) for part in content):
+    content = _with_tools(turn, read_content(turn.content, f"{where}.content"), where, names)
+    image = next((part for part in content if isinstance(part, chat_format.Image)), None)
+    if role != "user" and image is not None:
+        where = image.source.where
         raise ApiError(f"{where}: an image in a message by the {role}; images belong to the user's", param=where)
     if role == "user" and not any(isinstance(part, chat_format.Image) or part.strip() for part in content):
         raise ApiError(f"{where}: the message is empty; write a text or add an image", param=where)
     return chat_format.Message(role, content)  # type: ignore[arg-type]
 
 
-def _with_tools(turn: ChatMessage, where: str, names: Mapping[str, str]) -> ChatMessage:
-    """Return a message in which calls and a tool's result are text."""
+def _with_tools(
+    turn: ChatMessage, content: tuple[str | chat_format.Image, ...], where: str, names: Mapping[str, str]
+) -> tuple[str | chat_format.Image, ...]:
+    """Return the content of a message in which calls and a tool's result are text."""
     if turn.role != "tool" and not turn.tool_calls:
-        return turn
-    content = turn.content or ""
-    if not isinstance(content, str):
-        if any(part.type != "text" for part in content):
-            raise ApiError(f"{where}: only text goes with tools; images belong to the user's messages", param=where)
-        content = "".join(part.text or "" for part in content)
+        return content
+    texts = [part for part in content if isinstance(part, str)]
+    if len(texts) < len(content):
+        raise ApiError(f"{where}: only text goes with tools; images belong to the user's messages", param=where)
+    text = "".join(texts)
     if turn.role == "tool":
-        return turn.model_copy(update={"content": result_text(content, names.get(turn.tool_call_id or ""))})
-    text = "\n".join(filter(None, (content, calls_text(turn.tool_calls, f"{where}.tool_calls"))))
-    return turn.model_copy(update={"content": text})
-
-
-def _part(part: ContentPart, where: str) -> str | chat_format.Image:
-    if part.type == "text" and part.text is not None:
-        _check_text(part.text, where)
-        return part.text
-    if part.type == "image_url" and part.image_url is not None:
-        if part.image_url.detail not in (None, "auto", "high"):
-            raise ApiError(
-                f"{where}: detail {quote(part.image_url.detail)} is not supported; set hd, e.g. 1, for a coarser look",
-                param=where,
-            )
-        return chat_format.Image(part.image_url.url)
-    raise ApiError(f"{where}: a part of type {quote(part.type)} is not supported; use text or image_url", param=where)
-
-
-def _check_text(text: str, where: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ApiError(
-            f"{where}: character {error.start + 1} is half of a surrogate pair, no text", param=where
-        ) from None
+        return (result_text(text, names.get(turn.tool_call_id or "")),)
+    return ("\n".join(filter(None, (text, calls_text(turn.tool_calls, f"{where}.tool_calls")))),)
 
 
 def _prompt_format(body: ChatBody, last: chat_format.Message) -> PromptFormat:
@@ -307,45 +263,13 @@ def read_prompt_format(given: TemplateOptions, *, continue_final_message: bool) 
     return PromptFormat(published=True, assistant=given.assistant)
 
 
-def _beams(body: ChatBody) -> int:
-    """Return the width of the beam search, 1 without one. Raises: ApiError: options that beam search does not have."""
-    width = body.n or 1
-    if not body.use_beam_search:
-        if width > 1:
-            raise ApiError(f"n is {width}; several answers come from use_beam_search: true only", param="n")
-        return 1
-    if width > MAX_BEAMS:
-        raise ApiError(f"n is {quote(width)} beams, at most {MAX_BEAMS} here; use fewer", param="n")
-    if body.temperature not in (None, 0, 1) or body.top_p not in (None, 1):
-        raise ApiError("beam search does not sample; leave temperature and top_p out", param="use_beam_search")
-    wrong = [name for name in ("stream", "logprobs") if getattr(body, name)]
-    if width > 1 and wrong:
-        raise ApiError(f"{width} beams have no {' and no '.join(wrong)}; leave it out, or use n: 1", param=wrong[0])
-    return width
-
-
-def _sampling(body: ChatBody) -> Sampling:
-    """Return greedy sampling, as `ixc ask`, unless a temperature above 0 or a top_p below 1 is given.
-
-    A seed alone changes nothing, so that clients which always send one stay greedy.
-    """
-    sampled = body.temperature > 0 if body.temperature is not None else (body.top_p or 1.0) < 1
-    penalty: dict[str, Any] = {} if body.repetition_penalty is None else {"repetition_penalty": body.repetition_penalty}
-    beams = _beams(body)
-    if body.use_beam_search:
-        return Sampling(num_beams=beams, **penalty)
-    if not sampled:
-        return Sampling(**penalty) if penalty else GREEDY
-    temperature = 1.0 if body.temperature is None else body.temperature
-    top_p = 1.0 if body.top_p is None else body.top_p
-    return Sampling(do_sample=True, temperature=temperature, top_p=top_p, seed=body.seed, **penalty)
-
-
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+def _stops(stop: Any) -> tuple[str, ...]:
+    stops = () if stop is None else (stop,) if isinstance(stop, str) else stop
+    if not isinstance(stops, list | tuple) or not all(isinstance(text, str) for text in stops):
+        raise wrong("stop", stop, "a string or a list of strings is needed")
     if len(stops) > MAX_STOPS or any(not text or len(text) > 1000 for text in stops):
         raise ApiError(f"stop: {len(stops)} texts; at most {MAX_STOPS}, each of 1 to 1000 characters", param="stop")
-    return stops
+    return tuple(stops)
 
 
 def _logprobs(body: ChatBody) -> int | None:

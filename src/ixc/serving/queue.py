@@ -13,7 +13,7 @@ from ixc.serving.errors import ApiError
 FIRST_GUESS = 200.0
 """Tokens a second, prompt and answer together, assumed until the first answer has been measured."""
 
-LONGEST_WAIT = 120
+LONGEST_WAIT = 30
 """Most seconds of a Retry-After."""
 
 RATE_DECAY = 0.8
@@ -102,7 +102,7 @@ class Queue:
 
     @property
     def retry_after(self) -> int:
-        """Seconds until half of the tokens are answered by the measured rate, 1 to 120."""
+        """Seconds until half of the tokens are answered by the measured rate, 1 to 30."""
         return int(min(LONGEST_WAIT, max(1, self.tokens / 2 / self.rate)))
 
     def remove(self, ticket: Ticket) -> None:

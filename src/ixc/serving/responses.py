@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -47,10 +47,10 @@ class ChatResponse:
 
     def completion(self, deltas: list[TextDelta]) -> dict[str, Any]:
         """Return the whole answer as one object, a choice for each beam."""
-        last = deltas[-1]
-        answers = [deltas, *([other] for other in last.others)]
+        answers = [[delta for delta in deltas if delta.choice == choice] for choice in range(self.job.choices)]
+        answers += [[other] for other in deltas[-1].others]
         choices = [self._choice(place, answer) for place, answer in enumerate(answers)]
-        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(last)}
+        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(deltas)}
 
     def _choice(self, place: int, deltas: list[TextDelta]) -> dict[str, Any]:
         text, finish = "".join(delta.text for delta in deltas), deltas[-1].finish
@@ -74,26 +74,33 @@ class ChatResponse:
         """Yield a delta of a tool call as events."""
         last = delta.finish is not None
         for found in call_deltas(reader, delta.text, last=last, complete=delta.finish == "stop"):
-            yield self._event(found, logprobs=None, finish=None)
+            yield self._event(found, logprobs=None, finish=None, choice=delta.choice)
         if last:
-            yield self._event({}, logprobs=None, finish=self._finish(delta.finish))
+            yield self._event({}, logprobs=None, finish=self._finish(delta.finish), choice=delta.choice)
 
     def chunk(self, delta: TextDelta) -> bytes:
         """Return a delta as an event."""
         content = {"content": delta.text} if delta.text else {}
-        return self._event(content, logprobs=self._logprobs(list(delta.logprobs)), finish=delta.finish)
+        logprobs = self._logprobs(list(delta.logprobs))
+        return self._event(content, logprobs=logprobs, finish=delta.finish, choice=delta.choice)
 
-    def first_chunk(self) -> bytes:
-        """Return the first event, which names the role."""
-        return self._event({"role": "assistant", "content": ""}, logprobs=None, finish=None)
+    def first_chunk(self, choice: int = 0) -> bytes:
+        """Return the first event of a choice, which names the role."""
+        return self._event({"role": "assistant", "content": ""}, logprobs=None, finish=None, choice=choice)
 
-    def usage_chunk(self, last: TextDelta) -> bytes:
+    def usage_chunk(self, deltas: Sequence[TextDelta]) -> bytes:
         """Return the usage as an event without choices."""
-        return event({**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage(last)})
+        return event({**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage(deltas)})
 
-    def usage(self, last: TextDelta) -> dict[str, Any]:
-        """Return the tokens of prompt and answers; those of images and of the prefix cache apart."""
-        prompt, generated = self.job.prompt_tokens, sum(delta.new_tokens for delta in (last, *last.others))
+    def usage(self, deltas: Sequence[TextDelta]) -> dict[str, Any]:
+        """Return the tokens of prompt and answers; those of images and of the prefix cache apart.
+
+        Args:
+            deltas: of the whole answer, at least the last one of each choice.
+        """
+        last = deltas[-1]
+        finals = [*(delta for delta in deltas if delta.finish is not None), *last.others]
+        prompt, generated = self.job.prompt_tokens, sum(delta.new_tokens for delta in finals)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": generated,
@@ -101,9 +108,9 @@ class ChatResponse:
             "prompt_tokens_details": {"cached_tokens": last.cached_tokens, "image_tokens": sum(self.job.image_tokens)},
         }
 
-    def _event(self, delta: dict[str, Any], *, logprobs: Any, finish: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return event({**self._head("chat.completion.chunk"), "choices": [choice]})
+    def _event(self, delta: dict[str, Any], *, logprobs: Any, finish: str | None, choice: int) -> bytes:
+        found = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return event({**self._head("chat.completion.chunk"), "choices": [found]})
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
@@ -111,8 +118,12 @@ class ChatResponse:
     def _logprobs(self, entries: list[TokenLogprob]) -> dict[str, Any] | None:
         if self.job.top_logprobs is None:
             return None
-        content = [{**_entry(e.token, e.logprob), "top_logprobs": [_entry(*other) for other in e.top]} for e in entries]
-        return {"content": content, "refusal": None}
+        return {"content": logprob_entries(entries), "refusal": None}
+
+
+def logprob_entries(entries: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
+    """Return log probabilities in OpenAI's shape, which both of its APIs share."""
+    return [{**_entry(e.token, e.logprob), "top_logprobs": [_entry(*other) for other in e.top]} for e in entries]
 
 
 def event(data: dict[str, Any]) -> bytes:
@@ -124,16 +135,19 @@ async def events(
     response: ChatResponse, deltas: AsyncIterator[TextDelta], *, include_usage: bool
 ) -> AsyncIterator[bytes]:
     """Yield the answer as events, from the role to `DONE`."""
-    yield response.first_chunk()
-    reader = CallReader()
+    started, finals, reader = -1, list[TextDelta](), CallReader()
     async for delta in deltas:
+        if delta.choice > started:
+            started = delta.choice
+            yield response.first_chunk(started)
         if response.is_call:
             for chunk in response.call_chunks(delta, reader):
                 yield chunk
         else:
             yield response.chunk(delta)
-        if delta.finish is not None and include_usage:
-            yield response.usage_chunk(delta)
+        finals += [delta] if delta.finish is not None else []
+    if include_usage:
+        yield response.usage_chunk(finals)
     yield DONE
 
 
@@ -157,6 +171,7 @@ def describe_error(error: Exception) -> tuple[int, dict[str, Any], dict[str, str
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     elif isinstance(error, HTTPException):
         status, message = error.status_code, f"{error.detail}; see / for what is served here"
+        headers = dict(error.headers or {})  # Allow of a 405
     elif isinstance(error, ContextError):
         status, code, message = 400, "context_length_exceeded", str(error)
     elif isinstance(error, ImageError):

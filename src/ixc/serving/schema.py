@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_TOP_LOGPROBS = 20
 """Most alternatives of a token, as OpenAI has it."""
 
+MAX_STOP_IDS = 100
+"""Most `stop_token_ids` of a request."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -34,19 +37,8 @@ class TemplateOptions(_Strict):
 
     published: bool | None = None
     assistant: str | None = None
-
-
-class _ImageUrl(_Strict):
-    url: str
-    detail: str | None = None
-
-
-class ContentPart(_Strict):
-    """A part of a message: text or an image."""
-
-    type: str
-    text: str | None = None
-    image_url: _ImageUrl | None = None
+    enable_thinking: Any = None
+    thinking: Any = None
 
 
 class ChatMessage(BaseModel):
@@ -55,7 +47,8 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     role: str
-    content: str | list[ContentPart] | None = None
+    content: Any = None
+    """Read by `content.py`, whose errors name the part."""
     tool_calls: list[Any] | None = None
     tool_call_id: str | None = None
 
@@ -71,9 +64,15 @@ class ChatBody(TilingOptions):
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
+    top_k: Annotated[int | None, Field(ge=-1)] = None
+    min_p: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
+    frequency_penalty: Annotated[float | None, Field(ge=-2, le=2, allow_inf_nan=False)] = None
+    presence_penalty: Annotated[float | None, Field(ge=-2, le=2, allow_inf_nan=False)] = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = None
+    stop_token_ids: Annotated[list[int] | None, Field(max_length=MAX_STOP_IDS)] = None
     repetition_penalty: Annotated[float | None, Field(gt=0, le=10, allow_inf_nan=False)] = None
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
-    stop: str | list[str] | None = None
+    stop: Any = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     logprobs: bool | None = None

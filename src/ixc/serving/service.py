@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
 
@@ -20,7 +20,9 @@ from ixc.core import chat_format
 from ixc.core.tiling import RULES
 from ixc.inference.cost import ModelGeometry
 from ixc.inference.engine import Engine
+from ixc.processing.image_formats import HEAD_BYTES, is_pdf
 from ixc.serving.body import BodyReader
+from ixc.serving.content import FileSource, wrong
 from ixc.serving.deltas import TextDelta
 from ixc.serving.errors import ApiError, quote
 from ixc.serving.image_input import ImageInput
@@ -30,6 +32,9 @@ from ixc.serving.metrics import Metrics
 from ixc.serving.openai import ChatRequest, read_chat, read_json
 from ixc.serving.queue import Queue
 from ixc.serving.worker import DeltaStream, GenerationWorker
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 READERS = 8
 """Threads that fetch and decode images."""
@@ -85,11 +90,18 @@ class ChatService:
         self.worker = GenerationWorker(engine, self.metrics)
         self.structured = StructuredOutput(engine)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
+        self._drawing = asyncio.Semaphore(1)  # one PDF at a time: each may take the whole limit of memory
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="ixc-encode")
         self._add_gauges()
 
-    async def admit(self, request: Request) -> tuple[ChatRequest, GenerationJob]:
+    async def admit(
+        self, request: Request, *, read: Callable[[Mapping[str, Any]], ChatRequest] = read_chat
+    ) -> tuple[ChatRequest, GenerationJob]:
         """Read, check and encode a request.
+
+        Args:
+            request: of the client.
+            read: reads the object that was sent.
 
         Raises:
             ApiError, IxcError: it is wrong, too large or too slow.
@@ -97,11 +109,10 @@ class ChatService:
         limits = self.image_input.limits
         try:
             async with self.bodies.read(request) as body, asyncio.timeout(limits.open_seconds):
-                asked = read_chat(await _run_in(self._encoder, lambda: read_json(body)))
+                asked = read(await _run_in(self._encoder, lambda: read_json(body)))
                 self._check(asked)
-                reading = [_run_in(self._readers, lambda url=url: self.image_input.read(url)) for url in asked.images]
-                files = await asyncio.gather(*reading)
-                return asked, await _run_in(self._encoder, lambda: self._encode(asked, files))
+                opened = await asyncio.gather(*(self._opened(source, asked) for source in asked.sources))
+                return asked, await _run_in(self._encoder, lambda: self._encode(asked, opened))
         except TimeoutError:
             raise ApiError(f"the images took longer than {limits.open_seconds:g} s; send fewer", status=408) from None
 
@@ -149,23 +160,65 @@ class ChatService:
             raise ApiError(
                 f"max_tokens is {quote(asked.max_tokens)}, at most {limits.max_new_tokens:,} here", param="max_tokens"
             )
-        self.image_input.check_count(asked.images)
+        self.image_input.check_count(len(asked.sources))
+        self._check_ids(asked)
 
-    def _encode(self, asked: ChatRequest, files: list[bytes]) -> GenerationJob:
+    def _check_ids(self, asked: ChatRequest) -> None:
+        """Check that ids of tokens are some."""
+        size = self.engine.model.config.text_config.vocab_size
+        for name, ids in (
+            ("logit_bias", [token for token, _ in asked.sampling.logit_bias]),
+            ("stop_token_ids", asked.stop_token_ids),
+        ):
+            unknown = next((token for token in ids if not 0 <= token < size), None)
+            if unknown is not None:
+                raise wrong(f"{name}.{unknown}", unknown, f"the ids of this model's tokens are 0 to {size - 1:,}")
+
+    async def _opened(self, source: FileSource, asked: ChatRequest) -> bytes | list[Image]:
+        """Return the file of a picture, or the pages of a PDF.
+
+        Raises:
+            ApiError: as `ImageInput.read` and `draw`; it names the part.
+        """
+        try:
+            file = await _run_in(self._readers, lambda: self.image_input.read(source.url))
+        except ApiError as error:
+            raise error.at(source.where) from None
+        if not is_pdf(file[:HEAD_BYTES]):
+            return file
+        most = self.image_input.limits.max_images - len(asked.sources) + 1
+        async with self._drawing:
+            return await _run_in(self._readers, lambda: self.image_input.draw(file, name=source.where, most=most))
+
+    def _pictures(self, asked: ChatRequest, opened: Sequence[bytes | list[Image]]) -> list[list[Image]]:
+        """Open the pictures; return the pictures of every source."""
+        files = [each for each in opened if isinstance(each, bytes)]
+        names = [s.where for s, each in zip(asked.sources, opened, strict=True) if isinstance(each, bytes)]
+        self.image_input.check_count(len(files) + sum(len(each) for each in opened if isinstance(each, list)))
+        pictures = iter(self.image_input.open(files, names))
+        found = [[next(pictures)] if isinstance(each, bytes) else each for each in opened]
+        self.image_input.check_pixels(sum(p.width * p.height for each in found for p in each))
+        return found
+
+    def _encode(self, asked: ChatRequest, opened: Sequence[bytes | list[Image]]) -> GenerationJob:
         """Open the images and encode the prompt."""
-        pictures = iter(self.image_input.open(files))
+        pictures = iter(self._pictures(asked, opened))
 
-        def opened(part: str | chat_format.Image) -> str | chat_format.Image:
-            return chat_format.Image(next(pictures)) if isinstance(part, chat_format.Image) else part
+        def shown(part: str | chat_format.Image) -> tuple[str | chat_format.Image, ...]:
+            return tuple(map(chat_format.Image, next(pictures))) if isinstance(part, chat_format.Image) else (part,)
 
-        turns = asked.turns(tools=not self.structured.by_values)
-        messages = [chat_format.Message(turn.role, tuple(map(opened, turn.content))) for turn in turns]
+        messages = [
+            chat_format.Message(turn.role, tuple(each for part in turn.content for each in shown(part)))
+            for turn in asked.turns(tools=not self.structured.by_values)
+        ]
         options = JobOptions(
             sampling=asked.sampling,
             hd=asked.hd or self.hd,
             partition=asked.partition or self.partition,
             max_new_tokens=asked.max_tokens,
             stop=asked.stop,
+            stop_token_ids=asked.stop_token_ids,
+            choices=asked.choices,
             top_logprobs=asked.top_logprobs,
             prompt_format=asked.prompt_format,
         )
@@ -179,6 +232,9 @@ class ChatService:
 
     def _add_gauges(self) -> None:
         add, queue = self.metrics.add_gauge, self.queue
+        generator = self.engine.generator
+        add("ixc_tile_cache_bytes", "Bytes of tile features kept.", lambda: generator.tiles.bytes)
+        add("ixc_prefix_cache_bytes", "Bytes of keys and values kept.", lambda: generator.prefixes.bytes)
         add("ixc_requests_inside", "Requests running and waiting.", lambda: len(queue))
         add("ixc_tokens_inside", "Tokens of prompts and answers, running and waiting.", lambda: queue.tokens)
         add("ixc_tokens_limit", "Most tokens inside.", lambda: queue.max_tokens)
@@ -203,7 +259,7 @@ class AnswerStream:
     async def deltas(self) -> AsyncIterator[TextDelta]:
         """Yield the answer's deltas; errors as of `DeltaStream.deltas`."""
         async for delta in self.stream.deltas():
-            if delta.finish is not None:
+            if delta.is_last:
                 self.service.metrics.request.observe(time.perf_counter() - self.arrived)
             yield delta
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from threading import Event
 from time import perf_counter
 from typing import Any, TypeVar
@@ -83,9 +84,11 @@ class GenerationWorker:
             return
         start, first_seconds = perf_counter(), None
         last: TextDelta | None = None
+        earlier = 0  # tokens of the choices before the last one
 
         def emit(delta: TextDelta) -> None:
-            nonlocal first_seconds, last
+            nonlocal first_seconds, last, earlier
+            earlier += last.new_tokens if last is not None and last.choice < delta.choice else 0
             first_seconds, last = first_seconds or perf_counter() - start, delta
             send(delta)
 
@@ -94,6 +97,7 @@ class GenerationWorker:
         except BaseException as error:
             send(error)
         if last is not None and first_seconds is not None:
+            last = replace(last, new_tokens=earlier + last.new_tokens)
             stream.ticket.queue.record(stream.job.prompt_tokens + last.new_tokens, perf_counter() - start)
             self._count(stream.job, last, first_seconds)
 
@@ -153,7 +157,7 @@ class DeltaStream:
                 message = await self.messages.get()
                 if isinstance(message, BaseException):
                     raise message
-                self._finished = message.finish is not None
+                self._finished = message.is_last
                 yield message
         finally:
             self.leave()

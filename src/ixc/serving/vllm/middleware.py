@@ -14,23 +14,28 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from threading import Lock
 from typing import Any
 
+from PIL.Image import Image as Picture
 from starlette.requests import Request
 
+from ixc.core.chat_format import Image
 from ixc.errors import ImageError
+from ixc.processing.image_formats import HEAD_BYTES, is_pdf
 from ixc.serving.body import BodyReader
+from ixc.serving.content import FileSource, read_content
 from ixc.serving.errors import ApiError, error_body, quote
 from ixc.serving.fetch import Fetcher
+from ixc.serving.fields import check_extras
 from ixc.serving.image_input import ImageInput, Limits
 from ixc.serving.middleware import Receive, Scope, SecurityMiddleware, Send
 from ixc.serving.openai import MAX_STOPS, TemplateOptions, read_json
+from ixc.serving.routes import CHAT, hint
 from ixc.serving.vllm.settings import KEY, SETTINGS
-
-CHAT = "/v1/chat/completions"
-"""The one route that takes a body."""
 
 ROUTES = ("/health", "/ready", "/metrics", "/v1/models", CHAT)
 """All routes that exist."""
@@ -76,6 +81,7 @@ class _Requests:
         self.app, self.image_input, self.bodies = app, image_input, BodyReader(image_input.limits)
         self.inside = 0
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
+        self._drawing = Lock()  # one PDF at a time: each may take the whole limit of memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -84,7 +90,9 @@ class _Requests:
         elif path == "/ready":
             await self.app({**scope, "path": "/health", "raw_path": b"/health"}, receive, send)
         elif path not in ROUTES:
-            await _refuse(send, ApiError(f"nothing is served at {quote(path)}; see {', '.join(ROUTES)}", status=404))
+            await _refuse(
+                send, ApiError(f"nothing is served at {quote(path)}; {hint(path, (CHAT, '/v1/models'))}", status=404)
+            )
         elif path == CHAT and scope["method"] == "POST":
             await self._chat(scope, receive, send)
         else:
@@ -129,24 +137,20 @@ class _Requests:
             raise ApiError("the body is nested too deeply; a request needs about 5 levels") from None
 
     def _object(self, asked: dict[str, Any]) -> dict[str, Any]:
-        unknown = next((name for name in asked if name not in FIELDS), None)
-        if unknown is not None:
-            raise ApiError(
-                f"unknown field {quote(unknown)}; leave it out", code="unknown_parameter", param=quote(unknown)
-            )
+        check_extras({name: value for name, value in asked.items() if name not in FIELDS})
+        asked = {name: value for name, value in asked.items() if name in FIELDS}  # the others have no effect
         self._numbers(asked)
         asked["mm_processor_kwargs"] = self._tiling(asked)
         _check_template(asked.get("chat_template_kwargs"))
         if not isinstance(asked.get("messages"), list):
             raise ApiError("messages is no list; send at least one message", param="messages")
-        parts = [
-            part
-            for message in asked["messages"]
+        lists = [
+            (message, read_content(message["content"], f"messages.{place}.content"))
+            for place, message in enumerate(asked["messages"])
             if isinstance(message, dict) and isinstance(message.get("content"), list)
-            for part in message["content"]
         ]
-        self._texts(asked["messages"], parts)
-        self._images([part for part in parts if not (isinstance(part, dict) and part.get("type") == "text")])
+        self._texts(asked["messages"], [part for _, parts in lists for part in parts])
+        self._images(lists)
         return asked
 
     def _numbers(self, asked: Mapping[str, Any]) -> None:
@@ -172,35 +176,51 @@ class _Requests:
             raise ApiError(f"hd is {quote(hd)}; a whole number from 1 to {most} is needed", param="hd")
         return tiling
 
-    def _texts(self, messages: list[Any], parts: list[Any]) -> None:
+    def _texts(self, messages: list[Any], parts: Sequence[Any]) -> None:
         texts = [message.get("content") for message in messages if isinstance(message, dict)]
-        texts += [part.get("text") if isinstance(part, dict) else part for part in parts]
+        texts += parts
         letters = sum(len(text) for text in texts if isinstance(text, str))
         if letters > self.image_input.limits.max_text:
             raise ApiError(
                 f"{letters:,} characters of text, at most {self.image_input.limits.max_text:,} are read; send less"
             )
 
-    def _images(self, parts: list[Any]) -> None:
-        """Read and measure every image, and put it into its part as a data URL, so that vLLM fetches nothing."""
-        urls = [_image_url(part) for part in parts]
-        self.image_input.check_count(urls)
-        files = [self.image_input.read(url) for url in urls]
-        self.image_input.check(files)
-        for part, file in zip(parts, files, strict=True):
-            part.clear()
-            url = "data:image/png;base64," + base64.b64encode(file).decode()
-            part.update({"type": "image_url", "image_url": {"url": url}})
+    def _images(self, lists: list[tuple[dict[str, Any], tuple[str | Image, ...]]]) -> None:
+        """Write the parts of messages anew, every image and every page of a PDF as a data URL: vLLM fetches nothing."""
+        sources = [part.source for _, parts in lists for part in parts if isinstance(part, Image)]
+        self.image_input.check_count(len(sources))
+        files = {source: self._files(source, most=self.image_input.limits.max_images - len(sources) + 1)
+                 for source in sources}  # fmt: skip
+        every = [(source.where, file) for source in sources for file in files[source]]
+        self.image_input.check_count(len(every))
+        self.image_input.check([file for _, file in every], [where for where, _ in every])
+        for message, parts in lists:
+            written: list[dict[str, Any]] = []
+            for part in parts:
+                written += [{"type": "text", "text": part}] if isinstance(part, str) else map(_part, files[part.source])
+            message["content"] = written
+
+    def _files(self, source: FileSource, *, most: int) -> list[bytes]:
+        """Return the file of a picture, or the pages of a PDF as PNG."""
+        try:
+            file = self.image_input.read(source.url)
+        except ApiError as error:
+            raise error.at(source.where) from None
+        if not is_pdf(file[:HEAD_BYTES]):
+            return [file]
+        with self._drawing:
+            return [_png(page) for page in self.image_input.draw(file, name=source.where, most=most)]
 
 
-def _image_url(part: Any) -> str:
-    """Return the URL of an image part. Other parts are refused, and names in vLLM's cache, which clients share."""
-    kind = part.get("type") if isinstance(part, dict) else None
-    inner = part.get("image_url") if kind == "image_url" else None
-    url = inner.get("url") if isinstance(inner, dict) else inner
-    if not isinstance(url, str) or set(part) - {"type", "image_url"}:
-        raise ApiError(f"a part of type {quote(kind)} is not supported; use text or image_url", param="messages")
-    return url
+def _png(page: Picture) -> bytes:
+    out = BytesIO()
+    page.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def _part(file: bytes) -> dict[str, Any]:
+    url = "data:image/png;base64," + base64.b64encode(file).decode()
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _check_template(given: Any) -> None:
