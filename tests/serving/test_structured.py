@@ -117,7 +117,7 @@ def test_json_schema_max_tokens_cuts_the_value_and_closes(nano: Running) -> None
          "tools.1.function.parameters.properties.a", "zebra"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_refused_with_its_path(nano: Running, more: Any, where: str, says: str) -> None:
+def test_structured_refusals_name_the_path(nano: Running, more: Any, where: str, says: str) -> None:
     status, found = nano.ask(asked(), **more)
     assert status == 400
     assert found["error"]["param"] == where

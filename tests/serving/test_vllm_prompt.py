@@ -73,7 +73,7 @@ USER = [{"role": "user", "content": "Title?"}]
         (USER, {"published": True, "assistant": "[UNUSED_TOKEN_145]assistant"}, "blanks"),
         (USER, {"assistant": " assistant"}, "published"),
         (USER, {"published": "yes"}, "published"),
-        ([{"role": "tool", "content": "x"}], {}, "role"),
+        ([{"role": "critic", "content": "x"}], {}, "role"),
         ([{"role": "user", "content": [{"type": "video"}]}], {}, "part"),
     ],
 )

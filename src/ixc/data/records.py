@@ -163,7 +163,7 @@ def _placeholders(messages: list[Message], places: int, images: int, original: b
     if original:
         remedy = f"replace {other} by {IMAGE_PLACEHOLDER}" if other else "write one place for each image"
     else:
-        remedy = f"without {other} in the text, {AS_PARTS}" if other else f"for each image, {AS_PARTS}"
+        remedy = f"{AS_PARTS}, without {other} in the text" if other else f"{AS_PARTS}, once for each image"
     return f"{places} places for images ({IMAGE_PLACEHOLDER}, or a part of type image) and {images} images; {remedy}"
 
 
@@ -208,7 +208,7 @@ def _messages(turns: Any, where: str) -> list[Message]:
                 "placeholder as text",
                 where,
                 f"turn {number} writes {IMAGE_PLACEHOLDER} inside a text, which would be learned as letters; "
-                f"without it, {AS_PARTS}",
+                f"{AS_PARTS}, without it in the text",
             )
     return messages
 
