@@ -1,12 +1,15 @@
-"""Fixtures that several rooms share: a tiny random model folder, the published tokenizer and a page."""
+"""Fixtures that several packages share: a command run in this process, a tiny model folder, a tokenizer, a page."""
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from commands import Run
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -25,6 +28,26 @@ def pytest_configure(config: pytest.Config) -> None:
     """Warnings as errors are for developers: a user's newer library may warn about itself, and nothing is wrong."""
     if config.getoption("--strict-warnings"):
         config.addinivalue_line("filterwarnings", "error")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process, no proxy between it and a server of the test: (exit code, stdout, stderr)."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
+        from ixc.cli.main import main
+
+        monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return left.value.code, out, err
+
+    return call
 
 
 settings.register_profile("ixc", deadline=None)  # a clock says nothing while other tests run beside it

@@ -6,15 +6,13 @@ import json
 import re
 import shutil
 import struct
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import Run
 from PIL import Image
-
-from ixc.cli.main import main
 
 QUESTION = "What is the title?"
 
@@ -22,20 +20,17 @@ Refusal = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
+def refused(run: Run) -> Refusal:
     """Runs a command that must be refused: (exit code, the line)."""
 
     def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
+        code, out, err = run(*arguments)
         assert out == ""
         assert err.startswith("error: ")
         assert err.count("\n") == 1
         assert "Traceback" not in err
-        assert left.value.code in (1, 2)
-        return int(left.value.code), err
+        assert code in (1, 2)
+        return code, err
 
     return call
 

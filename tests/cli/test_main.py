@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import Run
 from model_folder import foreign_files
 from PIL import Image
 from safetensors import safe_open
 
 from ixc import __version__
 from ixc.cli import plan
-from ixc.cli.main import main
 from ixc.synth.dataset_folder import QUESTIONS, write_folder
 
 QUESTION = "What is the title?"
@@ -47,24 +45,6 @@ LIMIT = 0.3
 
 QUICK_START = 0.05
 """Seconds; on a slower or busier machine the limit grows as this does, on a quicker one it stays."""
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return left.value.code, out, err
-
-    return call
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

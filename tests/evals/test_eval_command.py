@@ -9,17 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Run
 from run_fakes import said, server
 
 pytest.importorskip("pandas")
 
-from ixc.cli.main import main
 from ixc.evals import predictions
 from ixc.evals.suite import PAPER_TASKS
 from ixc.evals.tasks import TASKS
@@ -27,25 +27,6 @@ from ixc.evals.tasks import TASKS
 MOCK = Path(__file__).parents[1] / "goldens" / "metrics" / "mock"
 LIMIT = 300
 """CPU seconds that a run over all sixteen mock data sets may take with the embedded model."""
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process: (exit code, stdout, stderr)."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return left.value.code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

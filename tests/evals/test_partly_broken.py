@@ -5,39 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Run
 from PIL import Image, ImageDraw
 from run_fakes import said, server
 
 pytest.importorskip("pandas")
 
-from ixc.cli.main import main
 
-Run = Callable[..., tuple[int, str, str]]
 FAILS = 4
 """Index of the broken row among 1 .. 6."""
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process: (exit code, stdout, stderr)."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return left.value.code, out, err
-
-    return call
 
 
 def jpeg(text: str) -> bytes:

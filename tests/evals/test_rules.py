@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Run
 
 pytest.importorskip("pandas")
 
-from ixc.cli.main import main
 from ixc.errors import UsageError
 from ixc.evals import predictions
 from ixc.evals.tasks import TASKS
@@ -84,15 +83,9 @@ def test_task_score_names_every_rule() -> None:
         TASKS["docvqa_val"].score([], {}, rule="lmms")
 
 
-def test_eval_score_takes_a_rule(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_eval_score_takes_a_rule(tmp_path: Path, run: Run) -> None:
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ixc", "eval", "score", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
+        return run("eval", "score", *arguments)
 
     for name in ("chartqa", "docvqa_val"):
         dataset = TASKS[name].dataset

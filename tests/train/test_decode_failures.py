@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from commands import Run
 from PIL import Image
 from safetensors.torch import load_file
 
-from ixc.cli.main import main
 from ixc.data.mixture import Mixture, Source, StreamPosition
 from ixc.data.records import JsonLines
 from ixc.train.adapter_files import find_adapter
@@ -31,23 +29,6 @@ def recipe():
         resolutions=(Resolution(hd=1, dynamic=False),),
     )
 """
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return left.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import Run
 from model_folder import foreign_files
 from PIL import Image
 from safetensors.torch import load_file
 
-from ixc.cli import main
 from ixc.data.mixture import Mixture, Source
 from ixc.data.records import JsonLines
 from ixc.errors import UsageError, WeightsError
@@ -49,23 +48,6 @@ def recipe():
         max_seq_length=1024, max_tokens_per_batch=1024, resolutions=(Resolution(hd=1, dynamic=False),), {more}
     )
 """
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ixc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main.main()
-        out, err = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return left.value.code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")
