@@ -266,6 +266,7 @@ def release(
     root: Path = ROOT,
     file: Path = RESULTS,
     logs: Path = LOGS,
+    figures: Callable[[], object] = lambda: None,
 ) -> int:
     """Run the named steps, or those that are not green; 0 if every step is green in the end, else 1."""
     entries = load(file, known)
@@ -275,7 +276,9 @@ def release(
             print(f"{step.title}:", flush=True)
             entries[step.name] = run(step, root=root, logs=logs)
             save(file, entries, known, root=root)
+            figures()  # the suites of the next steps hold the README to the file
     save(file, entries, known, root=root)
+    figures()
     states = {step.name: state(entries[step.name], step, root=root) for step in known}
     for step in known:
         print(f"{step.name:8} {states[step.name]:8}{described(entries[step.name])}".rstrip())
@@ -303,9 +306,9 @@ def main() -> int:
         parser.error(f"no step {', '.join(sorted(unknown))}; there are {', '.join(step.name for step in known)}")
     if asked.check and asked.steps:
         parser.error("--check runs nothing; name no steps beside it")
-    code = release(known, asked.steps, check=asked.check)
-    subprocess.run([sys.executable, str(ROOT / "dev" / "figures.py")], cwd=ROOT, check=True)  # the README's status
-    return code
+    # the README's status line is made from the file
+    figures = partial(subprocess.run, [sys.executable, str(ROOT / "dev" / "figures.py")], cwd=ROOT, check=True)
+    return release(known, asked.steps, check=asked.check, figures=figures)
 
 
 if __name__ == "__main__":
