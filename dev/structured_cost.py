@@ -16,8 +16,6 @@ from threading import Event
 from time import perf_counter
 from typing import Any
 
-from random_schemas import random_schema, validate
-
 from ixc.core.chat_format import Image, Message
 from ixc.inference.engine import Engine, load
 from ixc.inference.request import open_picture
@@ -29,6 +27,7 @@ from ixc.serving.json_plan import StructuredOutput
 from ixc.serving.prompt_format import CHAT_FORMAT
 from ixc.serving.structured import OutputSchema
 from ixc.utils.files import atomic_write
+from random_schemas import random_schema, validate
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "structured_nano_202611.json"
