@@ -45,12 +45,14 @@ class Client:
         file: the script of its calls, in tests/serving/clients.
         environment: folder of its environment; clients with the same packages share one.
         packages: as the installer takes them; the first is the one whose version counts.
+        arguments: of the script, behind URL, MODEL and FOLDER.
         faults: call -> what the client itself does wrong there.
     """
 
     file: str
     environment: str
     packages: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
     faults: dict[str, str] | None = None
 
     @property
@@ -59,6 +61,8 @@ class Client:
         return self.file.endswith(".mjs")
 
 
+AI_SDK = ("ai@7.0.173", "@ai-sdk/openai-compatible@3.0.92", "@ai-sdk/openai@4.0.118")
+
 CLIENTS = {
     "openai (Python)": Client(file="openai_python.py", environment="openai", packages=("openai==3.57.0",)),
     "openai (Python), responses": Client(
@@ -66,6 +70,32 @@ CLIENTS = {
     ),
     "llm": Client(file="llm_client.py", environment="llm", packages=("llm==0.36",)),
     "LiteLLM": Client(file="litellm_client.py", environment="litellm", packages=("litellm==1.110.0",)),
+    "langchain-openai": Client(
+        file="langchain_client.py", environment="langchain", packages=("langchain-openai==1.7.0",)
+    ),
+    "instructor": Client(file="instructor_client.py", environment="instructor", packages=("instructor==1.17.0",)),
+    "pydantic-ai": Client(
+        file="pydantic_ai_client.py", environment="pydantic_ai", packages=("pydantic-ai-slim[openai]==2.68.0",)
+    ),
+    "pydantic-ai, responses": Client(
+        file="pydantic_ai_client.py",
+        arguments=("responses",),
+        environment="pydantic_ai",
+        packages=("pydantic-ai-slim[openai]==2.68.0",),
+    ),
+    "haystack-ai": Client(file="haystack_client.py", environment="haystack", packages=("haystack-ai==3.4.0",)),
+    "LlamaIndex openai-like": Client(
+        file="llama_index_client.py", environment="llama_index", packages=("llama-index-llms-openai-like==0.8.0",)
+    ),
+    "smolagents": Client(
+        file="smolagents_client.py", environment="smolagents", packages=("smolagents[openai]==1.26.0",)
+    ),
+    "DSPy": Client(file="dspy_client.py", environment="dspy", packages=("dspy==3.4.0",)),
+    "openai (node)": Client(file="openai_node.mjs", environment="openai", packages=("openai@7.59.0",)),
+    "@ai-sdk/openai-compatible": Client(file="ai_sdk.mjs", environment="ai", packages=AI_SDK),
+    "@ai-sdk/openai, chat": Client(file="ai_sdk.mjs", arguments=("chat",), environment="ai", packages=AI_SDK),
+    "@ai-sdk/openai, responses": Client(file="ai_sdk.mjs", arguments=("responses",), environment="ai", packages=AI_SDK),
+    "docling-slim": Client(file="docling_client.py", environment="docling", packages=("docling-slim==2.143.0",)),
 }
 
 
@@ -138,7 +168,7 @@ def ask(client: Client, home: Path, url: str, files: Path) -> dict[str, dict[str
     shutil.rmtree(scripts, ignore_errors=True)
     shutil.copytree(FILES, scripts, ignore=shutil.ignore_patterns("__pycache__"))  # node finds packages above a script
     program = "node" if client.node else str(home / "bin" / "python")
-    command = [program, str(scripts / client.file), url, "nano", str(files)]
+    command = [program, str(scripts / client.file), url, "nano", str(files), *client.arguments]
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "OPENAI_API_KEY")}
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SECONDS, cwd=home)
