@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,15 @@ class Client:
         packages: as the installer takes them; the first is the one whose version counts.
         arguments: of the script, behind URL, MODEL and FOLDER.
         faults: call -> what the client itself does wrong there.
+        limits: call -> what the embedded model cannot do there.
     """
 
     file: str
     environment: str
     packages: tuple[str, ...]
     arguments: tuple[str, ...] = ()
-    faults: dict[str, str] | None = None
+    faults: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
 
     @property
     def node(self) -> bool:
@@ -62,6 +64,8 @@ class Client:
 
 
 AI_SDK = ("ai@7.0.173", "@ai-sdk/openai-compatible@3.0.92", "@ai-sdk/openai@4.0.118")
+
+TEMPLATE = "The embedded model does not find the question in DSPy's template of fields"
 
 CLIENTS = {
     "openai (Python)": Client(file="openai_python.py", environment="openai", packages=("openai==3.57.0",)),
@@ -90,7 +94,12 @@ CLIENTS = {
     "smolagents": Client(
         file="smolagents_client.py", environment="smolagents", packages=("smolagents[openai]==1.26.0",)
     ),
-    "DSPy": Client(file="dspy_client.py", environment="dspy", packages=("dspy==3.4.0",)),
+    "DSPy": Client(
+        file="dspy_client.py",
+        environment="dspy",
+        packages=("dspy==3.4.0",),
+        limits=dict.fromkeys(("stream", "structured"), TEMPLATE),
+    ),
     "openai (node)": Client(file="openai_node.mjs", environment="openai", packages=("openai@7.59.0",)),
     "@ai-sdk/openai-compatible": Client(file="ai_sdk.mjs", environment="ai", packages=AI_SDK),
     "@ai-sdk/openai, chat": Client(file="ai_sdk.mjs", arguments=("chat",), environment="ai", packages=AI_SDK),
@@ -180,11 +189,13 @@ def ask(client: Client, home: Path, url: str, files: Path) -> dict[str, dict[str
     return json.loads(lines[-1])
 
 
-def judge(call: str, outcome: dict[str, str], fault: str | None) -> dict[str, Any]:
+def judge(call: str, outcome: dict[str, str], *, fault: str = "", limit: str = "") -> dict[str, Any]:
     """Return a cell: value, `ok` (true, false, or none where the client cannot), reason and whether it is the client's.
 
     Args:
         outcome: one of `value`, `raised` and `cannot`.
+        fault: what the client does wrong, if the call fails.
+        limit: what the embedded model cannot do, if the call fails.
     """
     said = " ".join(outcome.get("value", outcome.get("raised", "")).split())
     if "cannot" in outcome:
@@ -193,7 +204,8 @@ def judge(call: str, outcome: dict[str, str], fault: str | None) -> dict[str, An
     right = raised and bool(REFUSAL.search(said)) if call == "error" else not raised and said == RIGHT
     cell: dict[str, Any] = {"value": said[:300], "ok": right, "reason": ""}
     if not right:
-        cell |= {"reason": fault or (said[:160] if raised else f"answers {said[:60]!r}"), "client": fault is not None}
+        shown = said[:160] if raised else f"answers {said[:60]!r}"
+        cell |= {"reason": fault or (f"{limit}: {shown}" if limit else shown), "client": bool(fault)}
     return cell
 
 
@@ -206,8 +218,11 @@ def row(client: Client, folder: Path, url: str, files: Path) -> dict[str, Any]:
         outcomes = ask(client, home, url, files)
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
         outcomes = {call: {"raised": str(error)} for call in CALLS}
-    faults = client.faults or {}
-    return {"versions": found, "cells": {call: judge(call, outcomes[call], faults.get(call)) for call in CALLS}}
+    cells = {}
+    for call in CALLS:
+        fault, limit = client.faults.get(call, ""), client.limits.get(call, "")
+        cells[call] = judge(call, outcomes[call], fault=fault, limit=limit)
+    return {"versions": found, "cells": cells}
 
 
 def main() -> None:

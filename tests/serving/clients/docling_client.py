@@ -34,9 +34,10 @@ def structured():
 
 
 def tools():
-    """Return what the client makes of a forced call: the texts of its arguments."""
+    """Return what the client makes of a forced call: it takes the arguments of the name `text` and no others."""
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     choice = {"type": "function", "function": {"name": TOOL["name"]}}
-    return ask(tools=[{"type": "function", "function": TOOL}], tool_choice=choice)
+    return ask(tools=[{"type": "function", "function": {**TOOL, "parameters": schema}}], tool_choice=choice)
 
 
 run(
