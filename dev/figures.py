@@ -76,7 +76,8 @@ def clients() -> str:
     lines = [f"| client | {' | '.join(calls)} |", "|---|" + "---|" * len(calls)]
     notes: dict[str, int] = {}
     for name, row in found["clients"].items():
-        versions = ", ".join(row["versions"].values())
+        named = [f"{package} {version}" for package, version in row["versions"].items()]
+        versions = f"({', '.join(named)})" if len(named) > 1 else "".join(row["versions"].values())
         lines.append(f"| {name} {versions} | {' | '.join(_client(row['cells'][call], notes) for call in calls)} |")
     lines += ["", f"Python {found['python']}, node {found['node']}; server: {found['server']}."]
     return "\n".join(lines + [""] * bool(notes) + [f"{number}. {note}" for note, number in notes.items()])
