@@ -32,6 +32,10 @@ vllm folder:
     {{folder}}/bin/python -m pip install -q --no-deps -e .
     {{folder}}/bin/python -m pytest -q -m vllm tests/serving
 
+# Real clients of OpenAI's API against the light server (uv, node 20); makes an environment for each in FOLDER.
+clients folder *names:
+    python dev/clients.py {{folder}} {{names}}
+
 # Everything that CI cannot run, into benchmarks/release.json and the README's status line: slow tests, vLLM, both ends
 # of the declared versions, the wheel. Steps that are green already are left out; `just release slow vllm` runs these.
 release *args:

@@ -69,6 +69,30 @@ def prompt_order() -> str:
     return "\n".join(lines)
 
 
+def clients() -> str:
+    """Table of the calls of real clients and the causes of what fails, from dev/clients.py."""
+    found = json.loads((ROOT / "benchmarks/clients_202611.json").read_text())
+    calls = list(next(iter(found["clients"].values()))["cells"])
+    lines = [f"| client | {' | '.join(calls)} |", "|---|" + "---|" * len(calls)]
+    notes: dict[str, int] = {}
+    for name, row in found["clients"].items():
+        named = [f"{package} {version}" for package, version in row["versions"].items()]
+        versions = f"({', '.join(named)})" if len(named) > 1 else "".join(row["versions"].values())
+        lines.append(f"| {name} {versions} | {' | '.join(_client(row['cells'][call], notes) for call in calls)} |")
+    lines += ["", f"Python {found['python']}, node {found['node']}; server: {found['server']}."]
+    return "\n".join(lines + [""] * bool(notes) + [f"{number}. {note}" for note, number in notes.items()])
+
+
+def _client(cell: dict[str, Any], notes: dict[str, int]) -> str:
+    """Format a cell; what fails gets the number of its cause in `notes`."""
+    if cell["ok"]:
+        return "yes"
+    fault = cell.get("client", False)
+    reason = " ".join(cell["reason"].replace("<", "&lt;").split())
+    number = notes.setdefault(f"The client's fault: {reason}" if fault else reason, len(notes) + 1)
+    return f"cannot ({number})" if cell["ok"] is None else f"client ({number})" if fault else f"**no** ({number})"
+
+
 def _said(row: dict[str, Any], hd: str) -> str:
     """Format an answer as a cell, bold where it is right."""
     text = row["said"][hd].replace("|", "\\|")
@@ -259,6 +283,7 @@ def _deviations(files: list[dict[str, Any]]) -> list[str]:
 
 TABLES: dict[str, Callable[[], str]] = {
     "boarding": boarding,
+    "clients": clients,
     "formats": formats,
     "nano": nano,
     "nano_largest": lambda: nano(LARGEST, "scores_hd55.json"),
