@@ -1,14 +1,16 @@
-"""The embedded model on real pages: packages of documents, windows of them, stage 1 (naming every character) and
-stage 2 (a language model that reads the characters).
+"""The embedded model on real pages: packages of documents, windows of them, stage 1 (naming every character),
+stage 2 (a language model that reads the characters) and stage 3 (both on pictures).
 
     python recipes/nano_pages.py fetch CACHE       packages by apt-get download, unpacked, not installed
     python recipes/nano_pages.py pages CACHE       PDFs of training and test packages -> pages
     python recipes/nano_pages.py windows CACHE     pages and fonts -> shards of windows, ahead of the trainer
     python recipes/nano_pages.py train CACHE       stage 1 in CACHE/run, or on with it
     python recipes/nano_pages.py read CACHE        stage 2 in CACHE/run, or on with it; needs `pages` only
-    python recipes/nano_pages.py keep CACHE        the averaged weights of both into training/nano_pages
+    python recipes/nano_pages.py join CACHE        stage 3 in CACHE/run, or on with it; needs `pages` and kept weights
+    python recipes/nano_pages.py keep CACHE        the averaged weights of each into training/nano_pages
+    python recipes/nano_pages.py export CACHE      stage 3 as a model folder, CACHE/model
 
-Every command goes on where it was stopped, by a kill too. `train` and `read` begin from the weights in
+Every command goes on where it was stopped, by a kill too. `train`, `read` and `join` begin from the weights in
 training/nano_pages where they are there, else from the embedded model's. They run beside other work on one core:
 
     OMP_NUM_THREADS=1 nice -n 19 python recipes/nano_pages.py train CACHE
@@ -26,11 +28,12 @@ from pathlib import Path
 import ixc
 from ixc.errors import IxcError
 from ixc.model.configuration import IxcTextConfig, IxcVisionConfig
-from ixc.nano import page_lm_pipeline, pipeline
+from ixc.nano import page_lm_pipeline, page_reading_pipeline, pipeline
 from ixc.nano.config import PackageSplit, PagesRecipe
 from ixc.nano.data.window_shards import ShardConfig
 from ixc.nano.loop import LoopConfig, StepReport
 from ixc.nano.stages.page_lm import PageLmTask
+from ixc.nano.stages.page_reading import PageReadingTask
 from ixc.nano.stages.vision_pretrain import VisionPretrain
 from ixc.processing.tokenization import PAGE_VOCABULARY
 
@@ -83,6 +86,7 @@ def recipe() -> PagesRecipe:
             plora_qkv_alpha=16,
         ),
         reading=LoopConfig(steps=40_000, decay_from=28_000, seed=12, muon_lr=0.01, adam_lr=1.5e-3, warmup=60),
+        joint=LoopConfig(steps=20_000, decay_from=12_000, seed=13, muon_lr=0.005, adam_lr=7e-4, warmup=60),
     )
 
 
@@ -105,6 +109,8 @@ def keep(cache: Path) -> None:
         pipeline.keep(recipe(), cache, KEPT)
     if (run / f"{PageLmTask.name}.pt").is_file():
         page_lm_pipeline.keep_page_lm(recipe(), cache, KEPT)
+    if (run / f"{PageReadingTask.name}.pt").is_file():
+        page_reading_pipeline.keep_page_reading(recipe(), cache, KEPT)
 
 
 def main() -> None:
@@ -116,7 +122,9 @@ def main() -> None:
         "windows": lambda cache: pipeline.build_windows(recipe(), cache, count=options.shards),
         "train": lambda cache: pipeline.run(recipe(), cache / pipeline.SHARDS, cache / pipeline.RUN, watch=show),
         "read": lambda cache: page_lm_pipeline.run_page_lm(recipe(), read_from(), cache, watch=show),
+        "join": lambda cache: page_reading_pipeline.run_page_reading(recipe(), KEPT, cache, watch=show),
         "keep": keep,
+        "export": lambda cache: page_reading_pipeline.export_reader(recipe(), cache, cache / "model"),
     }
     parser.add_argument("command", choices=list(commands))
     parser.add_argument("cache", type=Path, help="Folder of packages, pages, windows and the run; up to 20 GB.")

@@ -10,6 +10,7 @@ from ixc.nano.data.page_folder import FolderConfig
 from ixc.nano.data.window_shards import ShardConfig
 from ixc.nano.loop import LoopConfig
 from ixc.nano.stages.page_lm import PageLmConfig
+from ixc.nano.stages.page_reading import PageReadingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class PackageSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class PagesRecipe:
-    """The embedded model on real pages: stage 1 names their characters, stage 2 reads them."""
+    """The embedded model on real pages: stage 1 names their characters, stage 2 reads them, stage 3 does both."""
 
     packages: PackageSplit
     vision: IxcVisionConfig
@@ -48,3 +49,9 @@ class PagesRecipe:
     """Training loop of stage 2."""
     page_lm: PageLmConfig = field(default_factory=PageLmConfig)
     """What stage 2 sees."""
+    joint: LoopConfig | None = None
+    """Training loop of stage 3."""
+    page_reading: PageReadingConfig = field(default_factory=PageReadingConfig)
+    """What stage 3 sees."""
+    hd: int = 9
+    """Default setting of the model folder that stage 3 gives."""

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from ixc.errors import DataError
 from ixc.model.modeling import IxcForConditionalGeneration
@@ -36,12 +37,13 @@ OLD_GLYPH_TOKENS = "symbols.safetensors"
 
 def export(
     model: IxcForConditionalGeneration,
-    glyph_tokens: GlyphTokenEmbedding,
+    glyph_tokens: nn.Module,
     folder: Path,
     *,
     hd: int,
     training: dict[str, Any],
     stored: torch.dtype = torch.float32,
+    tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> None:
     """Write the model folder and its training folder; older folders of the same names are replaced.
 
@@ -52,8 +54,9 @@ def export(
         hd: default setting of the model: the largest its pages are drawn for.
         training: recipe, steps and cost of the run, written as `training.json`.
         stored: number type of the weights in the file.
+        tokenizer: of the model; None: the one of 128 ids.
     """
-    tokenizer = character_tokenizer()
+    tokenizer = tokenizer or character_tokenizer()
     images = IxcImageProcessorPil(hd=hd, partition="native")  # pyright: ignore[reportCallIssue]  # keyword arguments
     processor = IxcProcessor(images, tokenizer, published_quirks=False, system="", system_turns=False)
     ids = tokenizer.convert_tokens_to_ids

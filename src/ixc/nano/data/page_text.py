@@ -8,6 +8,7 @@ Characters stand in reading order, each with the pixel of its centre (`windows.C
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ixc.core.tiling import TILE
 from ixc.nano.data.alphabet import class_of, classes_of, text_of
@@ -139,22 +141,76 @@ def scaled(page: PageText, factor: float) -> PageText:
     return replace(page, x=page.x * factor, y=page.y * factor, size=page.size * factor, **sides)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RegionBox:
+    """Where a region lies on a page, and at which size."""
+
+    factor: float
+    """The page is drawn this much larger."""
+    left: float
+    """Pixels of the page drawn larger; negative where the page is narrower than the region."""
+    top: float
+    width: int
+    """Pixels of the region."""
+    height: int
+
+
 def cut_region(page: PageText, rng: np.random.Generator, *, grid: tuple[int, int], em: tuple[float, float]) -> PageText:
+    """The characters of `draw_region_box`."""
+    return cut(page, draw_region_box(page, rng, grid=grid, em=em))
+
+
+def draw_region_box(
+    page: PageText,
+    rng: np.random.Generator,
+    *,
+    grid: tuple[int, int],
+    em: tuple[float, float],
+    largest: float = math.inf,
+) -> RegionBox:
     """A region around a character drawn at random, at a size at which its em lies within bounds.
 
     Args:
         grid: rows and columns of tiles that the region fills, the last of each in part.
         em: least and most em of that character in pixels, drawn uniformly in the logarithm.
+        largest: most that the page is drawn larger.
     """
     chosen = int(rng.integers(len(page)))
     wanted = float(np.exp(rng.uniform(*np.log(em))))
-    page = scaled(page, wanted / float(page.size[chosen]))
+    factor = min(wanted / float(page.size[chosen]), largest)
     height, width = (round(TILE * (n - float(rng.uniform(0, 0.8)))) for n in grid)
-    left = _start(rng, float(page.x[chosen]), side=width, whole=page.width)
-    top = _start(rng, float(page.y[chosen]), side=height, whole=page.height)
-    x, y = page.x - left, page.y - top
-    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-    return replace(page, x=x, y=y, width=width, height=height).take(inside)
+    left = _start(rng, float(page.x[chosen]) * factor, side=width, whole=max(1, round(page.width * factor)))
+    top = _start(rng, float(page.y[chosen]) * factor, side=height, whole=max(1, round(page.height * factor)))
+    return RegionBox(factor=factor, left=left, top=top, width=width, height=height)
+
+
+def cut(page: PageText, box: RegionBox) -> PageText:
+    """The characters of a region."""
+    page = scaled(page, box.factor)
+    x, y = page.x - box.left, page.y - box.top
+    inside = (x >= 0) & (y >= 0) & (x < box.width) & (y < box.height)
+    return replace(page, x=x, y=y, width=box.width, height=box.height).take(inside)
+
+
+def cut_picture(picture: np.ndarray, box: RegionBox) -> np.ndarray:
+    """The pixels of a region; what lies beyond the page is white.
+
+    Args:
+        picture: (H, W) or (H, W, 3) uint8, the page.
+
+    Returns:
+        (box.height, box.width) or (box.height, box.width, 3) uint8.
+    """
+    left, top = box.left / box.factor, box.top / box.factor
+    right, bottom = left + box.width / box.factor, top + box.height / box.factor
+    height, width = picture.shape[:2]
+    edges = [max(0, math.ceil(v)) for v in (-top, bottom - height, -left, right - width)]
+    if any(edges):
+        sides = ((edges[0], edges[1]), (edges[2], edges[3]), (0, 0))
+        picture = np.pad(picture, sides[: picture.ndim], constant_values=255)
+    source = (left + edges[2], top + edges[0], right + edges[2], bottom + edges[0])
+    image = Image.fromarray(picture).resize((box.width, box.height), Image.Resampling.BICUBIC, box=source)
+    return np.asarray(image)
 
 
 def _start(rng: np.random.Generator, at: float, *, side: int, whole: int) -> float:
@@ -177,4 +233,16 @@ def _kinds() -> tuple[np.ndarray, ...]:
     return tuple(np.array([class_of(chr(c)) for c in range(ord(a), ord(b) + 1)]) for a, b in spans)
 
 
-__all__ = ["Line", "PageText", "cut_region", "drawn_page_text", "read_page_text", "scaled", "with_random_letters"]
+__all__ = [
+    "Line",
+    "PageText",
+    "RegionBox",
+    "cut",
+    "cut_picture",
+    "cut_region",
+    "draw_region_box",
+    "drawn_page_text",
+    "read_page_text",
+    "scaled",
+    "with_random_letters",
+]

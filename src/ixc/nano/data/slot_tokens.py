@@ -10,6 +10,7 @@ Shapes: N image tokens with newlines and separator, SLOTS = 16, D width, V vocab
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,9 @@ SIDE = 12
 SLOTS = 4 * windows.SLOTS
 LEGIBLE = 7.0
 """Em in canvas pixels below which characters are left out: the encoder is not asked for smaller ones."""
+
+LEAST_SELF_SIMILARITY = 8.0
+"""Smallest logit of a character for itself in `SlotEmbedding.readout`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +126,34 @@ class SlotEmbedding(nn.Module):
         learned = torch.cat([torch.zeros_like(self.special_embeddings[:1]), self.special_embeddings])  # (3, D)
         return torch.where((special > 0)[..., None], learned[special], x)
 
+    def readout(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+        """Logits (n, SLOTS, CLASSES) of tokens (n, D): each slot turned back and compared with every character.
+
+        A character's own logit is at least `LEAST_SELF_SIMILARITY`; the logit of `NOTHING` lies half-way between that
+        of a character which is there and that of as many which are not.
+        """
+        letters = embedding[self.ids[1:]]  # (CLASSES - 1, D)
+        own = letters.square().sum(-1).mean()
+        scale = (LEAST_SELF_SIMILARITY / own).clamp(min=1)
+        turned = torch.einsum("nd,sed->nse", tokens, self.rotations)
+        nothing = ((scale * own + math.log(CLASSES)) / 2).expand(*turned.shape[:2], 1)
+        return torch.cat([nothing, turned @ (scale * letters).T], -1)
+
+
+def slot_loss(logits: Tensor, classes: Tensor, *, blank: float) -> tuple[Tensor, float]:
+    """Weighted cross entropy of (n, SLOTS, CLASSES) against (n, SLOTS), and the share of characters named rightly.
+
+    Args:
+        blank: weight of an empty slot.
+    """
+    filled = classes != NOTHING
+    weight = torch.where(filled, 1.0, blank)
+    losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none")
+    right = (logits.argmax(-1) == classes)[filled]
+    named = right.float().mean().item() if len(right) else 1.0
+    return (losses * weight.flatten()).sum() / weight.sum(), named
+
 
 assert TILE == SIDE * 2 * windows.PATCH
 
-__all__ = ["SlotEmbedding", "SlotTokens", "class_ids", "misread", "region_tokens"]
+__all__ = ["SlotEmbedding", "SlotTokens", "class_ids", "misread", "region_tokens", "slot_loss"]

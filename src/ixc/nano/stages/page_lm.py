@@ -113,7 +113,7 @@ class PageLmTask:
         """
         if model.decoder.config.vocab_size < len(PAGE_VOCABULARY):
             raise DataError(f"a vocabulary of {model.decoder.config.vocab_size}; {len(PAGE_VOCABULARY)} are needed")
-        self.config, self.model, self.places = config, model, _places(pages)
+        self.config, self.model, self.places = config, model, page_places(pages)
 
     def blocks(self) -> nn.Module:
         """Transformer blocks of the decoder."""
@@ -202,7 +202,8 @@ Place = tuple[Path, int]
 """File of pages, and a page of it."""
 
 
-def _places(folder: Path) -> list[Place]:
+def page_places(folder: Path) -> list[Place]:
+    """Every page of a folder of `ixc data pages`."""
     found = [(path, n) for path in sorted(folder.glob("documents/*.zip")) for n in page_numbers(path)]
     if not found:
         raise DataError(f"0 pages in {folder}; build them first (ixc data pages, or recipes/nano_pages.py pages)")
