@@ -3,6 +3,7 @@ stage 2 (a language model that reads the characters) and stage 3 (both on pictur
 
     python recipes/nano_pages.py fetch CACHE       packages by apt-get download, unpacked, not installed
     python recipes/nano_pages.py pages CACHE       PDFs of training and test packages -> pages
+    python recipes/nano_pages.py typeset CACHE     invoices, forms, tables and others set with the words of those pages
     python recipes/nano_pages.py windows CACHE     pages and fonts -> shards of windows, ahead of the trainer
     python recipes/nano_pages.py train CACHE       stage 1 in CACHE/run, or on with it
     python recipes/nano_pages.py read CACHE        stage 2 in CACHE/run, or on with it; needs `pages` only
@@ -119,6 +120,7 @@ def main() -> None:
     commands = {
         "fetch": lambda cache: pipeline.fetch_packages(recipe(), cache),
         "pages": lambda cache: pipeline.build_pages(recipe(), cache),
+        "typeset": lambda cache: pipeline.build_typeset(recipe(), cache, count=options.typeset),
         "windows": lambda cache: pipeline.build_windows(recipe(), cache, count=options.shards),
         "train": lambda cache: pipeline.run(recipe(), cache / pipeline.SHARDS, cache / pipeline.RUN, watch=show),
         "read": lambda cache: page_lm_pipeline.run_page_lm(recipe(), read_from(), cache, watch=show),
@@ -129,6 +131,7 @@ def main() -> None:
     parser.add_argument("command", choices=list(commands))
     parser.add_argument("cache", type=Path, help="Folder of packages, pages, windows and the run; up to 20 GB.")
     parser.add_argument("--shards", type=int, default=120, help="Files of 256 windows that `windows` builds.")
+    parser.add_argument("--typeset", type=int, default=200, help="Files of 16 documents that `typeset` sets.")
     options = parser.parse_args()
     try:
         commands[options.command](options.cache)

@@ -220,7 +220,7 @@ def test_draw_grid_has_begun() -> None:
 
 
 def test_page_lm_task_learns(cache: Path) -> None:
-    task = PageLmTask(CONFIG, cache / "train", PageLm(TEXT, seed=1))
+    task = PageLmTask(CONFIG, [cache / "train"], PageLm(TEXT, seed=1))
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=5e-3)
     losses = []
     for number in range(30):
@@ -234,9 +234,9 @@ def test_page_lm_task_learns(cache: Path) -> None:
 
 def test_page_lm_task_needs_pages_and_a_vocabulary(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(DataError, match="0 pages in"):
-        PageLmTask(CONFIG, tmp_path, PageLm(TEXT))
+        PageLmTask(CONFIG, [tmp_path], PageLm(TEXT))
     with pytest.raises(DataError, match="a vocabulary of 128"):
-        PageLmTask(CONFIG, cache / "train", PageLm(IxcTextConfig(**{**TEXT.to_dict(), "vocab_size": 128})))
+        PageLmTask(CONFIG, [cache / "train"], PageLm(IxcTextConfig(**{**TEXT.to_dict(), "vocab_size": 128})))
 
 
 def test_run_page_lm_resumes_to_the_same_weights_and_is_kept(cache: Path, tmp_path: Path) -> None:

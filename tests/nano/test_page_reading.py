@@ -16,12 +16,12 @@ from ixc.model.configuration import IxcVisionConfig
 from ixc.nano import page_reading_pipeline, pipeline
 from ixc.nano.config import PagesRecipe
 from ixc.nano.data.page_folder import FolderConfig, write_pages
-from ixc.nano.data.page_text import RegionBox, cut, cut_picture, cut_region, draw_region_box
+from ixc.nano.data.page_text import RegionBox, cut, cut_picture, cut_region, draw_region_box, page_places
 from ixc.nano.data.pdf_sources import find_documents
 from ixc.nano.data.slot_tokens import NOTHING, SlotEmbedding, region_tokens, slot_loss
 from ixc.nano.loop import train
 from ixc.nano.pipeline import CharacterClassifier
-from ixc.nano.stages.page_lm import GridStage, PageLm, PageLmConfig, page_places
+from ixc.nano.stages.page_lm import GridStage, PageLm, PageLmConfig
 from ixc.nano.stages.page_reading import PageReadingConfig, PageReadingTask, ProjectorFit, draw_view, fit_projector
 from ixc.processing.tokenization import PAGE_VOCABULARY
 
@@ -111,7 +111,7 @@ def test_readout_names_the_characters_of_tokens() -> None:
 def test_draw_view_gives_pixels_of_its_region(cache: Path) -> None:
     rng = np.random.default_rng(1)
     for _ in range(6):
-        view = draw_view(CONFIG, page_places(cache / "train"), GRID, rng)
+        view = draw_view(CONFIG, [page_places(cache / "train")], GRID, rng)
         assert view.picture.shape == (view.text.height, view.text.width, 3)
 
 
@@ -121,7 +121,7 @@ def test_fit_projector_brings_the_tokens_nearer(cache: Path, recipe: PagesRecipe
         reader = page_reading_pipeline.build_reader(recipe)
         page_reading_pipeline.load_parts(reader, cache / "kept")
         config = replace(CONFIG, fit=ProjectorFit(regions=3, steps=steps, tokens=256))
-        task = PageReadingTask(config, cache / "train", reader)
+        task = PageReadingTask(config, [cache / "train"], reader)
         fit_projector(task)
         inner = reader.model.model
         mark = inner.vision_proj(inner.plora_sub_GN.view(1, -1))[0]
@@ -153,7 +153,7 @@ def test_run_page_reading_goes_on_as_an_unbroken_run_and_exports(
 def test_step_depends_on_its_number_alone(cache: Path, recipe: PagesRecipe) -> None:
     reader = page_reading_pipeline.build_reader(recipe)
     page_reading_pipeline.load_parts(reader, cache / "kept")
-    task = PageReadingTask(CONFIG, cache / "train", reader)
+    task = PageReadingTask(CONFIG, [cache / "train"], reader)
     losses = [task.step(number).loss.item() for number in (4, 5, 4)]
     assert losses[0] == losses[2] != losses[1]
 
@@ -162,7 +162,7 @@ def test_train_lowers_the_loss(cache: Path, tmp_path: Path, recipe: PagesRecipe)
     reader = page_reading_pipeline.build_reader(recipe)
     page_reading_pipeline.load_parts(reader, cache / "kept")
     seen: list[float] = []
-    task = PageReadingTask(CONFIG, cache / "train", reader)
+    task = PageReadingTask(CONFIG, [cache / "train"], reader)
     loop = replace(LOOP, steps=40, decay_from=40, muon_lr=0.02, adam_lr=3e-3)
     train(task, loop, tmp_path, watch=lambda report: seen.append(report.loss))
     assert np.mean(seen[-8:]) < 0.9 * np.mean(seen[:8])

@@ -119,6 +119,40 @@ def pages(
 
 
 @data.command(
+    name="typeset",
+    epilog=examples(
+        "ixc data typeset --out ./typeset -n 1000",
+        "ixc data typeset --out ./typeset -n 5000 --text ./pages --fonts /usr/share/fonts",
+    ),
+)
+def typeset(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pages; an existing one is continued.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Documents to set, one to two pages each.")] = 320,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="Folder of `ixc data pages` whose words and sentences are used.")
+    ] = None,
+    fonts: Annotated[
+        list[Path] | None, typer.Option("--fonts", help="Folder of fonts beside those of the package; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the documents.")] = 0,
+) -> None:
+    """Set invoices, forms, tables, menus and other pages whose keys and values are known, with questions."""
+    from ixc.nano.data.typeset.folder import TypesetConfig, Typesetter, text_of_pages, write_typeset
+    from ixc.nano.data.typeset.text import TextSource
+
+    config = TypesetConfig(seed=seed)
+    files, written = -(-count // config.documents), 0
+    typesetter = Typesetter(fonts or ())
+    source = text_of_pages(text) if text else TextSource()
+    made = write_typeset(out, files, config, typesetter=typesetter, text=source)
+    with closing(made) as outcomes, progress("setting pages") as show:
+        for number, outcome in enumerate(outcomes, 1):
+            written += outcome.pages
+            show(number, files)
+    print(f"{out}: {written} pages new, {len(typesetter.families)} families of fonts (index.jsonl)")
+
+
+@data.command(
     name="questions",
     epilog=examples(
         "ixc data questions ./pages --out ./questions",

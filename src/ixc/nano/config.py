@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ixc.model.configuration import IxcTextConfig, IxcVisionConfig
 from ixc.nano.data.page_folder import FolderConfig
+from ixc.nano.data.typeset.folder import TypesetConfig
 from ixc.nano.data.window_shards import ShardConfig
 from ixc.nano.loop import LoopConfig
 from ixc.nano.stages.page_lm import PageLmConfig
@@ -37,6 +38,8 @@ class PagesRecipe:
     loop: LoopConfig
     train_pages: FolderConfig = field(default_factory=lambda: FolderConfig(pages_per_document=3, seed=1))
     test_pages: FolderConfig = field(default_factory=lambda: FolderConfig(pages_per_document=3, seed=2))
+    typeset: TypesetConfig = field(default_factory=TypesetConfig)
+    """Pages set with known keys and values."""
     windows: int = 12
     """Windows a step."""
     blank: float = 0.3

@@ -18,13 +18,13 @@ from ixc.nano.config import PagesRecipe
 from ixc.nano.loop import StepReport, train
 from ixc.nano.pipeline import (
     RUN,
-    TRAIN,
     add_notes,
     began_file,
     load_averaged,
     note_start,
     run_notes,
     save_weights,
+    training_pages,
 )
 from ixc.nano.stages.page_lm import PageLm, PageLmTask
 
@@ -90,7 +90,7 @@ def run_page_lm(
     """Train stage 2 on the pages of a cache, or go on with it."""
     model = build_page_lm(recipe, init_from)
     assert recipe.reading is not None
-    task = PageLmTask(recipe.page_lm, cache / TRAIN, model)
+    task = PageLmTask(recipe.page_lm, training_pages(cache), model)
     note_start(cache / RUN, began_file(task.name), init_from)
     train(task, recipe.reading, cache / RUN, watch=watch)
     return model

@@ -81,7 +81,7 @@ def run_page_reading(
     """
     reader = build_reader(recipe)
     assert recipe.joint is not None
-    task = PageReadingTask(recipe.page_reading, cache / pipeline.TRAIN, reader)
+    task = PageReadingTask(recipe.page_reading, pipeline.training_pages(cache), reader)
     out = cache / pipeline.RUN
     if not (out / f"{task.name}.pt").is_file() and not load_parts(reader, init_from):
         _fit(task, out / FITTED)

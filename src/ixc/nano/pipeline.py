@@ -1,6 +1,7 @@
 """From a recipe to trained parts of a model: packages, pages, windows, training, what is kept.
 
-CACHE/packages --build_pages--> CACHE/train, CACHE/test --build_windows--> CACHE/shards
+CACHE/packages --build_pages--> CACHE/train, CACHE/test; CACHE/train, fonts --build_typeset--> CACHE/typeset
+    CACHE/train, CACHE/typeset --build_windows--> CACHE/shards
     stage 1: CACHE/shards --run--> CACHE/run/vision_pretrain.pt --keep--> encoder.safetensors
     stage 2: CACHE/train --run_page_lm--> CACHE/run/page_lm.pt --keep--> page_lm.safetensors
 """
@@ -24,13 +25,14 @@ from ixc.nano.data.debian_packages import fetch
 from ixc.nano.data.page_folder import read_index, write_pages
 from ixc.nano.data.pdf_sources import find_documents, read_keep_out
 from ixc.nano.data.text_images import find_fonts
+from ixc.nano.data.typeset.folder import Typesetter, text_of_pages, write_typeset
 from ixc.nano.data.window_shards import write_shards
 from ixc.nano.growth import doubled_encoder
 from ixc.nano.loop import StepReport, train
 from ixc.nano.stages.vision_pretrain import CharacterClassifier, VisionPretrain, VisionPretrainConfig
 from ixc.utils.files import atomic_file, atomic_write
 
-PACKAGES, TRAIN, TEST, SHARDS, RUN = "packages", "train", "test", "shards", "run"
+PACKAGES, TRAIN, TYPESET, TEST, SHARDS, RUN = "packages", "train", "typeset", "test", "shards", "run"
 """Folders of a cache."""
 KEPT, NOTES = "encoder.safetensors", "training.json"
 """What is kept of a stage: weights in float16, and how they were made."""
@@ -56,11 +58,29 @@ def build_pages(recipe: PagesRecipe, cache: Path) -> int:
     return count
 
 
+def build_typeset(recipe: PagesRecipe, cache: Path, *, count: int) -> int:
+    """So many files of typeset pages, with the words of the training pages; the number of new pages."""
+    typesetter = Typesetter(font_folders(recipe, cache))
+    text = text_of_pages(cache / TRAIN)
+    made = write_typeset(cache / TYPESET, count, recipe.typeset, typesetter=typesetter, text=text)
+    return sum(outcome.pages for outcome in made)
+
+
+def font_folders(recipe: PagesRecipe, cache: Path) -> tuple[Path, ...]:
+    """Folders of the font packages that are there."""
+    folders = (cache / PACKAGES / package for package in recipe.packages.fonts)
+    return tuple(folder for folder in folders if folder.is_dir())
+
+
+def training_pages(cache: Path) -> list[Path]:
+    """Folders of pages that a cache trains on."""
+    return [folder for folder in (cache / TRAIN, cache / TYPESET) if read_index(folder)]
+
+
 def build_windows(recipe: PagesRecipe, cache: Path, *, count: int) -> int:
     """Shards of windows from the pages that are there by now; the number of new ones."""
-    folders = tuple(cache / PACKAGES / package for package in recipe.packages.fonts)
-    fonts = find_fonts(tuple(folder for folder in folders if folder.is_dir()))
-    return sum(1 for _ in write_shards(cache / SHARDS, [cache / TRAIN], fonts, recipe.shards, count=count))
+    fonts = find_fonts(font_folders(recipe, cache))
+    return sum(1 for _ in write_shards(cache / SHARDS, training_pages(cache), fonts, recipe.shards, count=count))
 
 
 def build_classifier(recipe: PagesRecipe) -> CharacterClassifier:
@@ -177,7 +197,7 @@ def add_notes(folder: Path, made: dict[str, Any]) -> None:
 
 def run_notes(recipe: PagesRecipe, cache: Path, stage: str, counts: dict[str, Any]) -> dict[str, Any]:
     """How a run's weights were made."""
-    index = read_index(cache / TRAIN)
+    index = [outcome for folder in training_pages(cache) for outcome in read_index(folder)]
     return json.loads((cache / RUN / began_file(stage)).read_text()) | {
         "stage": stage,
         "steps": counts["step"],

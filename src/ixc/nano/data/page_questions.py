@@ -69,6 +69,7 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
     ),
     "first_line": ("Read the first line.", "What is on line 1?", "What does the first line say?", "first line"),
     "last_line": ("Read the last line.", "What does the last line say?", "last line", "What stands at the bottom?"),
+    "known": ("{0}",),
     "yes_no": ("Is there {0}?", "Does it say {0}?", "Do you see the word {0}?", "Is {0} on the page?"),
 }
 """Kind -> ways to ask for it; `{0}` is what is known."""
@@ -91,6 +92,7 @@ def ask_page(
     """
     lines = [line for line in page.lines if REPLACEMENT not in line.text]
     found = {kind: find(lines) for kind, find in FINDERS.items() if not kinds or kind in kinds}
+    found["known"] = _known(page) if not kinds or "known" in kinds else []
     found = {kind: pairs for kind, pairs in found.items() if pairs}
     absent = [one for one in elsewhere if _nowhere(one, page)]
     asked: list[PageQuestion] = []
@@ -124,6 +126,12 @@ def _nowhere(text: str, page: PageText) -> bool:
 
 Pairs = list[tuple[str, str]]
 """(what is known, answer)."""
+
+
+def _known(page: PageText) -> Pairs:
+    """Questions that the page was made with, where all they need is shown."""
+    whole = "\n".join(line.text for line in page.lines)
+    return [(one.question, one.answer) for one in page.known if all(part in whole for part in one.needs)]
 
 
 def unique_words(lines: Sequence[Line]) -> list[str]:

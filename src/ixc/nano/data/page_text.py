@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
@@ -19,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from ixc.core.tiling import TILE
+from ixc.errors import DataError
 from ixc.nano.data.alphabet import class_of, classes_of, text_of
-from ixc.nano.data.page_files import EIGHTHS
+from ixc.nano.data.page_files import EIGHTHS, page_numbers
 from ixc.nano.data.windows import CENTRE
 from ixc.synth.page import FIRST, SPACE, DrawnPage, characters
 
@@ -40,6 +42,16 @@ class Line:
     size: float
     """Median em in pixels."""
     block: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A question whose answer is known because the page was made with it."""
+
+    question: str
+    answer: str
+    needs: tuple[str, ...]
+    """Strings that a region must show in full for the question to be asked there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +77,7 @@ class PageText:
     height: int
     source: str
     """Package, or `drawn`."""
+    known: tuple[Known, ...] = ()
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -110,7 +123,41 @@ def read_page_text(path: Path, number: int) -> PageText:
                 width=facts["width"],
                 height=facts["height"],
                 source=facts["package"],
+                known=tuple(Known(question=q, answer=a, needs=tuple(n)) for q, a, *n in facts.get("known", ())),
             )
+
+
+Place = tuple[Path, int]
+"""File of pages, and a page of it."""
+
+
+def page_places(folder: Path) -> list[Place]:
+    """Every page of a folder of `ixc data pages`.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = [(path, n) for path in sorted(folder.glob("documents/*.zip")) for n in page_numbers(path)]
+    if not found:
+        raise DataError(f"0 pages in {folder}; build them first (ixc data pages, or recipes/nano_pages.py pages)")
+    return found
+
+
+def folder_places(folders: Sequence[Path]) -> list[list[Place]]:
+    """The pages of several folders.
+
+    Raises:
+        DataError: no folder, or one without pages.
+    """
+    if not folders:
+        raise DataError("0 folders of pages; build some first (ixc data pages, or recipes/nano_pages.py pages)")
+    return [page_places(folder) for folder in folders]
+
+
+def draw_place(folders: Sequence[Sequence[Place]], rng: np.random.Generator) -> Place:
+    """A page of a folder, every folder with the same probability."""
+    places = folders[int(rng.integers(len(folders)))]
+    return places[int(rng.integers(len(places)))]
 
 
 def drawn_page_text(page: DrawnPage) -> PageText:
@@ -234,14 +281,19 @@ def _kinds() -> tuple[np.ndarray, ...]:
 
 
 __all__ = [
+    "Known",
     "Line",
     "PageText",
+    "Place",
     "RegionBox",
     "cut",
     "cut_picture",
     "cut_region",
+    "draw_place",
     "draw_region_box",
     "drawn_page_text",
+    "folder_places",
+    "page_places",
     "read_page_text",
     "scaled",
     "with_random_letters",

@@ -22,9 +22,17 @@ from torch import Tensor, nn
 from ixc.errors import DataError
 from ixc.model.configuration import IxcTextConfig
 from ixc.model.decoder import Decoder
-from ixc.nano.data.page_files import page_numbers
 from ixc.nano.data.page_questions import ask_page, keys_and_words
-from ixc.nano.data.page_text import PageText, cut_region, drawn_page_text, read_page_text, with_random_letters
+from ixc.nano.data.page_text import (
+    PageText,
+    Place,
+    cut_region,
+    draw_place,
+    drawn_page_text,
+    folder_places,
+    read_page_text,
+    with_random_letters,
+)
 from ixc.nano.data.question_packing import markup, pack, page_tokenizer
 from ixc.nano.data.slot_tokens import SlotEmbedding, misread, region_tokens
 from ixc.nano.loop import StepResult
@@ -106,14 +114,15 @@ class PageLmTask:
 
     name = "page_lm"
 
-    def __init__(self, config: PageLmConfig, pages: Path, model: PageLm) -> None:
+    def __init__(self, config: PageLmConfig, pages: Sequence[Path], model: PageLm) -> None:
         """
         Args:
-            pages: folder of `ixc data pages`.
+            pages: folders of `ixc data pages` or `ixc data typeset`; each is drawn from equally often.
         """
         if model.decoder.config.vocab_size < len(PAGE_VOCABULARY):
             raise DataError(f"a vocabulary of {model.decoder.config.vocab_size}; {len(PAGE_VOCABULARY)} are needed")
-        self.config, self.model, self.places = config, model, page_places(pages)
+        self.config, self.model = config, model
+        self.places = folder_places(pages)
 
     def blocks(self) -> nn.Module:
         """Transformer blocks of the decoder."""
@@ -183,10 +192,10 @@ def questions(draw: Callable[[], PageText], config: PageLmConfig, stage: GridSta
     return regions, asked
 
 
-def draw_region(config: PageLmConfig, places: Sequence[Place], stage: GridStage, rng: Generator) -> PageText:
+def draw_region(config: PageLmConfig, places: Sequence[Sequence[Place]], stage: GridStage, rng: Generator) -> PageText:
     """A region of a real or a drawn page that fills the stage's grid."""
     while True:
-        page = _drawn_page(rng) if rng.random() < config.drawn else _read(*places[int(rng.integers(len(places)))])
+        page = _drawn_page(rng) if rng.random() < config.drawn else _read(*draw_place(places, rng))
         if not len(page):
             continue
         region = cut_region(page, rng, grid=stage.grid, em=config.em)
@@ -196,18 +205,6 @@ def draw_region(config: PageLmConfig, places: Sequence[Place], stage: GridStage,
 
 def _drawn_page(rng: Generator) -> PageText:
     return drawn_page_text(compose(int(rng.integers(1 << 39)), hd=int(rng.choice((1, 4, 9)))))
-
-
-Place = tuple[Path, int]
-"""File of pages, and a page of it."""
-
-
-def page_places(folder: Path) -> list[Place]:
-    """Every page of a folder of `ixc data pages`."""
-    found = [(path, n) for path in sorted(folder.glob("documents/*.zip")) for n in page_numbers(path)]
-    if not found:
-        raise DataError(f"0 pages in {folder}; build them first (ixc data pages, or recipes/nano_pages.py pages)")
-    return found
 
 
 @lru_cache(maxsize=4096)

@@ -26,12 +26,22 @@ from ixc.model.configuration import IxcConfig
 from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.nano import bf16_cpu
 from ixc.nano.data.page_files import read_pages
-from ixc.nano.data.page_text import PageText, cut, cut_picture, draw_region_box, drawn_page_text, read_page_text
+from ixc.nano.data.page_text import (
+    PageText,
+    Place,
+    cut,
+    cut_picture,
+    draw_place,
+    draw_region_box,
+    drawn_page_text,
+    folder_places,
+    read_page_text,
+)
 from ixc.nano.data.slot_tokens import SlotEmbedding, SlotTokens, region_tokens, slot_loss
 from ixc.nano.loop import StepResult
 from ixc.nano.stages.joint import start_projector
 from ixc.nano.stages.layout_lm import set_rate
-from ixc.nano.stages.page_lm import GridStage, PageLmConfig, Place, asked_loss, draw_grid, page_places, questions
+from ixc.nano.stages.page_lm import GridStage, PageLmConfig, asked_loss, draw_grid, questions
 from ixc.nano.stages.page_lm import transcriptions as transcribe
 from ixc.nano.stages.vision_pretrain import WearConfig, worn
 from ixc.processing.canvas import resize_to_canvas, tiles
@@ -125,12 +135,13 @@ class PageReadingTask:
 
     name = "page_reading"
 
-    def __init__(self, config: PageReadingConfig, pages: Path, model: PageReader) -> None:
+    def __init__(self, config: PageReadingConfig, pages: Sequence[Path], model: PageReader) -> None:
         """
         Args:
-            pages: folder of `ixc data pages`.
+            pages: folders of `ixc data pages` or `ixc data typeset`; each is drawn from equally often.
         """
-        self.config, self.model, self.places = config, model, page_places(pages)
+        self.config, self.model = config, model
+        self.places = folder_places(pages)
 
     def blocks(self) -> nn.Module:
         """Transformer blocks of the vision encoder and of the language model."""
@@ -177,14 +188,16 @@ def stack(tokens: Sequence[SlotTokens]) -> tuple[Tensor, Tensor]:
     return tuple(torch.from_numpy(np.stack([getattr(one, k) for one in tokens])) for k in ("classes", "special"))  # type: ignore[return-value]
 
 
-def draw_view(config: PageReadingConfig, places: Sequence[Place], stage: GridStage, rng: Generator) -> PageView:
+def draw_view(
+    config: PageReadingConfig, places: Sequence[Sequence[Place]], stage: GridStage, rng: Generator
+) -> PageView:
     """A region of a real or a drawn page with its pixels, worn by chance."""
     while True:
         if rng.random() < config.asked.drawn:
             page = compose(int(rng.integers(1 << 39)), hd=int(rng.choice((1, 4, 9))))
             text, picture = drawn_page_text(page), np.asarray(paint(page))
         else:
-            path, number = places[int(rng.integers(len(places)))]
+            path, number = draw_place(places, rng)
             text = read_page_text(path, number)
             picture = next(read_pages(path, [number]))[0].picture if len(text) else np.empty(0)
         if not len(text):
