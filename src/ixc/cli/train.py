@@ -189,6 +189,7 @@ train = takes(TrainOptions)(_train)
 
 def _check_before(options: TrainOptions) -> None:
     """Check what can be wrong with the options of any recipe, before torch is imported."""
+    from ixc.data.validation import check_first_sound
     from ixc.runlog.trackers import check as check_trackers
 
     check_run(device=options.device)
@@ -197,6 +198,8 @@ def _check_before(options: TrainOptions) -> None:
         path, _ = _file_and_hd(given)
         if not path.exists():
             raise DataError(f"no file {path}; check the path")
+        if path.is_file() and path.suffix != ".parquet" and not options.stream:
+            check_first_sound(read_records(path, options.images), str(path))
     if options.model is not None:
         check_model(options.model)
 
