@@ -99,6 +99,8 @@ REFUSED = {
     "train, no function": "train NO_RECIPE",
     "train, no Python": "train BROKEN",
     "train, no data": "train LORA --data NONE.jsonl",
+    "train, broken JSON": "train LORA --data BROKEN_JSON",
+    "train, a picture as data": "train LORA --data PAGE",
     "train, no folder": "train LORA --data RECORDS --model NONE",
     "train, device": "train LORA --data RECORDS --device tpu",
     "train, tracker": "train LORA --data RECORDS --track x",
@@ -132,13 +134,25 @@ REFUSED = {
 }
 """Name -> a command with one thing wrong."""
 
+REPORTED = {
+    "broken JSON": "data check BROKEN_JSON",
+    "a picture": "data check PAGE",
+    "a picture that is missing": "data check NO_PICTURE",
+    "a picture that is missing, decoded": "data check NO_PICTURE --decode --json",
+}
+"""Name -> a check of data without a sound record, which needs no tokenizer."""
+
+SOUND = json.dumps({"image": ["page.png"], "messages": [
+    {"role": "user", "content": [{"type": "image"}, "What?"]}, {"role": "assistant", "content": "White."}]})  # fmt: skip
+
 
 def prepared(folder: Path) -> dict[str, str]:
     """Word of the tables -> a path."""
     page = folder / "page.png"
     Image.new("RGB", (400, 300), "white").save(page)
     for name, text in (("text.png", "no picture"), ("no_recipe.py", "x = 1\n"), ("broken.py", "def (\n"),
-                       ("records.jsonl", "{}\n")):  # fmt: skip
+                       ("records.jsonl", SOUND), ("broken.jsonl", '{"messages": ['),
+                       ("no_picture.jsonl", SOUND.replace("page.png", "none.png"))):  # fmt: skip
         (folder / name).write_text(text)
     (folder / "cut.png").write_bytes(page.read_bytes()[:-200])
     (folder / "empty").mkdir()
@@ -158,7 +172,8 @@ def prepared(folder: Path) -> dict[str, str]:
              "EMPTY": folder / "empty", "DAMAGED": folder / "damaged", "CUT_OFF": folder / "cut_off",
              "ODD": folder / "odd", "EMBEDDED": EMBEDDED, "NO_RECIPE": folder / "no_recipe.py",
              "BROKEN": folder / "broken.py", "RECORDS": folder / "records.jsonl",
-             "LORA": RECIPES / "lora_nano.py"}  # fmt: skip
+             "LORA": RECIPES / "lora_nano.py", "BROKEN_JSON": folder / "broken.jsonl",
+             "NO_PICTURE": folder / "no_picture.jsonl"}  # fmt: skip
     return {word: str(path) for word, path in words.items()}
 
 
@@ -166,7 +181,7 @@ def prepared(folder: Path) -> dict[str, str]:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Every command of the tables, one after the other in one fresh process: what it said and what it newly loaded."""
     words = prepared(tmp_path_factory.mktemp("startup"))
-    cases = LIGHT | REFUSED
+    cases = LIGHT | REFUSED | REPORTED
     arguments = [[words.get(word, word) for word in line.split()] for line in cases.values()]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps(HEAVY), json.dumps(arguments)],
@@ -187,6 +202,13 @@ def test_main_refusals_load_no_torch(ran: dict[str, Any], name: str) -> None:
     assert found["code"] in (1, 2), found
     assert found["err"].splitlines()[-1].startswith("error: ")
     assert found["loaded"] == []
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_check_of_data_without_a_sound_record_loads_no_torch(ran: dict[str, Any], name: str) -> None:
+    found = ran[name]
+    assert (found["code"], found["err"], found["loaded"]) == (1, "", [])
+    assert "0 usable" in found["out"] or json.loads(found["out"])["usable"] == 0
 
 
 def test_ixc_import_loads_nothing() -> None:
