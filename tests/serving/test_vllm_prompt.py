@@ -19,7 +19,7 @@ from ixc.inference.engine import Engine
 from ixc.processing.image_io import open_image
 from ixc.processing.processing import IxcProcessor
 from ixc.processing.prompt_encoding import PromptEncoder
-from ixc.serving.prompt_format import CHAT_FORMAT, prompt_segments
+from ixc.core.prompt_format import CHAT_FORMAT, prompt_segments
 from ixc.serving.vllm import prompt
 
 

@@ -181,7 +181,7 @@ def _local(options: EvalOptions) -> tuple[str, Answers, dict[str, Any]]:
 
 
 def _fields(question: Any) -> dict[str, Any]:
-    names = ("images", "text", "hd", "num_beams", "max_new_tokens", "raw")
+    names = ("images", "messages", "prompt_format", "hd", "num_beams", "max_new_tokens")
     return {name: getattr(question, name) for name in names}
 
 

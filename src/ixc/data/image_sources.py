@@ -1,7 +1,7 @@
 """The images of a record: their sizes from the headers, and their pixels; without torch or transformers.
 
-    record.images (paths, bytes, data URLs, PIL images) --read_sizes--> (width, height), no pixel decoded
-                                                        --open_images--> upright RGB images
+record.images (paths, bytes, data URLs, PIL images) --read_sizes--> (width, height), no pixel decoded
+                                                    --open_images--> upright RGB images
 """
 
 from __future__ import annotations

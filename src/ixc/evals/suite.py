@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.evals import download, predictions, runner, submission, table, task_score
@@ -19,7 +19,7 @@ from ixc.evals.metrics.rule import VLMEVALKIT
 from ixc.evals.predictions import Failure, Header, Run
 from ixc.evals.question import Index
 from ixc.evals.runner import Answers, Finished, RunOptions, RunStep
-from ixc.evals.task import Style
+from ixc.evals.task import check_style
 from ixc.evals.task_score import TaskScore
 
 if TYPE_CHECKING:
@@ -137,12 +137,6 @@ def run_suite(
                 finished = event
         assert finished is not None
         yield _outcome(task, rows, finished, judge)
-
-
-def check_style(style: str) -> None:
-    """Check the name of a prompt style. Raises: UsageError: unknown."""
-    if style not in get_args(Style):
-        raise UsageError(f"unknown prompts {style!r}; take one of {', '.join(get_args(Style))}")
 
 
 def check_hd(hd: int | None) -> None:
