@@ -142,8 +142,10 @@ REPORTED = {
 }
 """Name -> a check of data without a sound record, which needs no tokenizer."""
 
-SOUND = json.dumps({"image": ["page.png"], "messages": [
-    {"role": "user", "content": [{"type": "image"}, "What?"]}, {"role": "assistant", "content": "White."}]})  # fmt: skip
+SOUND = json.dumps({
+    "image": ["page.png"],
+    "conversations": [{"from": "user", "value": "<ImageHere>What?"}, {"from": "assistant", "value": "White."}],
+})  # fmt: skip
 
 
 def prepared(folder: Path) -> dict[str, str]:

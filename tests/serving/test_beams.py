@@ -10,8 +10,9 @@ import pytest
 from talk import Running, data_url, image_part, text_part
 
 from ixc.core import chat_format
-from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
+from ixc.core.chat_format import Image, Message
 from ixc.evals import endpoint
+from ixc.evals.prompts import PublishedPrompt
 from ixc.evals.question import Question
 from ixc.inference import batch
 from ixc.inference.engine import Engine
@@ -19,12 +20,11 @@ from ixc.inference.sampling import Sampling
 from ixc.serving.generation import generate
 from ixc.serving.jobs import JobOptions, prepare_job
 
-USER = f"{TURN_START}user\nTitle?{TURN_END}\n"
 PUBLISHED = {
-    "a question": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\n",
-    "an answer continued": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\nThe answer is",
-    "a system text and blanks in the header": (
-        f"{IMAGE_PLACEHOLDER}{TURN_START}system\nYou are.{TURN_END}\n{USER}{TURN_START}      assistant\n"
+    "a question": PublishedPrompt(user="Title?"),
+    "an answer continued": PublishedPrompt(user="Title?", answer="The answer is"),
+    "a system text and blanks in the header": PublishedPrompt(
+        user="Title?", system="You are.", assistant="      assistant"
     ),
 }
 
@@ -36,14 +36,16 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def own(engine: Engine, question: Question) -> str:
-    names = ("images", "text", "hd", "num_beams", "max_new_tokens", "raw")
+    names = ("images", "messages", "prompt_format", "hd", "num_beams", "max_new_tokens")
     asked = batch.BatchRequest(name="own", **{name: getattr(question, name) for name in names})
     return batch.answer(engine, [asked])[0]
 
 
-def question(page: Path, text: str, **changes: Any) -> Question:
-    values = {"hd": 4, "num_beams": 3, "max_new_tokens": 6, "raw": True, **changes}
-    return Question(index=1, images=(page.read_bytes(),), text=text, **values)
+def question(page: Path, text: str | PublishedPrompt, **changes: Any) -> Question:
+    values: Any = {"index": 1, "images": (page.read_bytes(),), "hd": 4, "num_beams": 3, "max_new_tokens": 6, **changes}
+    if isinstance(text, PublishedPrompt):
+        return Question(messages=text.messages(1), prompt_format=text.prompt_format, **values)
+    return Question(**{"messages": (Message("user", (Image(0), text)),), **values})
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -105,8 +107,11 @@ def test_prepare_job_continues_a_begun_answer(server: Running, engine: Engine) -
          "continue_final_message": True},
     )  # fmt: skip
     assert status == 200
-    prompt = f"{USER}{TURN_START}assistant\nThe "
-    asked = Question(index=1, images=(), text=prompt, hd=9, num_beams=1, max_new_tokens=6, raw=True)
+    prompt = PublishedPrompt(user="Title?", answer="The ")
+    asked = Question(
+        index=1, images=(), messages=prompt.messages(0), prompt_format=prompt.prompt_format, hd=9, num_beams=1,
+        max_new_tokens=6,
+    )  # fmt: skip
     assert found["choices"][0]["message"]["content"] == own(engine, asked)
 
 

@@ -153,8 +153,8 @@ def segments(
     parts = [part for turn in request.messages for part in turn.content if isinstance(part, chat_format.Image)]
     if {part.source for part in parts} != set(range(len(images))):
         raise UsageError(
-            f"its messages have places for the images {sorted(str(part.source) for part in parts)} and {len(images)} "
-            "images were given; number the places from 0, one for each image"
+            f"its messages show {len({part.source for part in parts})} images and {len(images)} images were given; "
+            "number them from 0 and show each of them"
         )
 
     def opened(part: str | chat_format.Image) -> str | chat_format.Image:
