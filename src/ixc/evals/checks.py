@@ -32,7 +32,8 @@ def _fail(where: str, row: Row, what: str) -> NoReturn:
 def _answered(rows: Iterable[Row], where: str) -> None:
     for row in rows:
         if row["answer"] is None:
-            _fail(where, row, "the answer is missing; fill its cell")
+            _fail(where, row, "the answer is missing; fill its cell (published prompts read None and NA as missing, "
+                  "--prompts clean keeps them)")  # fmt: skip
 
 
 def _among(rows: Iterable[Row], where: str, column: str, known: Sequence[str]) -> None:

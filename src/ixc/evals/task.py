@@ -116,15 +116,21 @@ class Task:
     source: str = ""
     """Source of settings and scores."""
 
-    def read(self, path: str | Path) -> list[Row]:
+    def read(self, path: str | Path, *, style: str = "published") -> list[Row]:
         """Read the questions of a file, or of `DATASET.tsv` in a folder, and check them for this task.
 
+        Args:
+            path: the file or folder.
+            style: prompts of the run. Published ones need the rows as the official reader has them, in which an
+                option None is missing; clean ones every cell as it is written.
+
         Raises:
-            DataError: no such file, no table, or cells that cannot be asked or scored.
+            DataError: no such file, no table, or cells that cannot be asked or scored. UsageError: an unknown style.
         """
+        check_style(style)
         path = Path(path)
         path = path / f"{self.dataset}.tsv" if path.is_dir() else path
-        rows = table.read_rows(path)
+        rows = table.read_rows(path, as_text=style == "clean")
         self.check_rows(rows, where=str(path))
         return rows
 
@@ -216,6 +222,11 @@ class Task:
             return self.scorer(answered, self, judge)
         found = self.rules[rule](answered, self, judge)
         return replace(found, name=f"{found.name}, rule {rule}")
+
+
+def file_format_of(style: str) -> FileFormat:
+    """Return the file that predictions pass through: the official run's, or one that changes nothing."""
+    return "xlsx" if style == "published" else "jsonl"
 
 
 def by_index(rows: Sequence[Row], values: Iterator[float]) -> dict[Index, float]:
