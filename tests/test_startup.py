@@ -102,6 +102,9 @@ REFUSED = {
     "train, broken JSON": "train LORA --data BROKEN_JSON",
     "train, a picture as data": "train LORA --data PAGE",
     "train, no folder": "train LORA --data RECORDS --model NONE",
+    "train, a quantised folder": "train LORA --data RECORDS --model QUANTISED",
+    "merge, a quantised folder": "merge ADAPTER NEW --model QUANTISED",
+    "quantize, a quantised folder": "quantize QUANTISED NEW",
     "train, device": "train LORA --data RECORDS --device tpu",
     "train, tracker": "train LORA --data RECORDS --track x",
     "merge, no adapter": "merge EMPTY NEW",
@@ -166,6 +169,13 @@ def prepared(folder: Path) -> dict[str, str]:
     with (EMBEDDED / "model.safetensors").open("rb") as file:
         (folder / "cut_off" / "model.safetensors").write_bytes(file.read(1 << 20))
     shutil.copyfile(EMBEDDED / "model.safetensors", folder / "odd" / "model.safetensors")
+    shutil.copytree(EMBEDDED, folder / "quantised")
+    settings = json.loads((folder / "quantised" / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": "ixc", "version": 2, "bits": 4, "group_size": 64}
+    (folder / "quantised" / "config.json").write_text(json.dumps(settings))
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "adapter_config.json").write_text("{}")
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"")
     settings = json.loads((folder / "odd" / "config.json").read_text())
     settings["text_config"]["hidden_size"] = -3
     (folder / "odd" / "config.json").write_text(json.dumps(settings))
@@ -175,6 +185,7 @@ def prepared(folder: Path) -> dict[str, str]:
              "ODD": folder / "odd", "EMBEDDED": EMBEDDED, "NO_RECIPE": folder / "no_recipe.py",
              "BROKEN": folder / "broken.py", "RECORDS": folder / "records.jsonl",
              "LORA": RECIPES / "lora_nano.py", "BROKEN_JSON": folder / "broken.jsonl",
+             "QUANTISED": folder / "quantised", "ADAPTER": folder / "adapter",
              "NO_PICTURE": folder / "no_picture.jsonl"}  # fmt: skip
     return {word: str(path) for word, path in words.items()}
 
@@ -204,6 +215,13 @@ def test_main_refusals_load_no_torch(ran: dict[str, Any], name: str) -> None:
     assert found["code"] in (1, 2), found
     assert found["err"].splitlines()[-1].startswith("error: ")
     assert found["loaded"] == []
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if "quantised" in name])
+def test_main_names_the_quantised_folder(ran: dict[str, Any], name: str) -> None:
+    line = ran[name]["err"].splitlines()[-1]
+    assert "holds quantised weights (ixc, 4 bits), and " in line
+    assert "the folder that it was made from" in line
 
 
 @pytest.mark.parametrize("name", REPORTED)
