@@ -1,7 +1,7 @@
 """ANLS of a few answers beside the packages `anls` and `anls_star` of PyPI, as benchmarks/anls_packages_<yyyymm>.json.
 
-    pip install anls anls_star            # into an environment of its own
-    python dev/anls_packages.py --out FILE
+pip install anls anls_star            # into an environment of its own
+python dev/anls_packages.py --out FILE
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAIRS = (
     ("ab", "ax"), ("blue", "blxx"), ("blue\n\n\n\n\n\n", "blxx"), ("bxxx      ", "blue"), ("B  lue", "b lue"),
     ("straße", "strasse"), ("ß", "s"),
 )  # fmt: skip
-"""(answer, accepted answer): at the threshold, with blanks around and inside, with letters whose capitals are longer."""
+"""(answer, accepted answer): at the threshold, blanks around and inside, letters whose capitals are longer."""
 
 
 def main() -> None:
@@ -33,7 +33,8 @@ def main() -> None:
          "anls": anls_score(answer, [accepted]), "anls_star": anls_star(accepted, answer)}
         for answer, accepted in PAIRS
     ]  # fmt: skip
-    found = {"date": str(date.today()), "versions": {name: version(name) for name in ("anls", "anls_star")}, "rows": rows}
+    versions = {name: version(name) for name in ("anls", "anls_star")}
+    found = {"date": str(date.today()), "versions": versions, "rows": rows}
     parser.parse_args().out.write_text(json.dumps(found, indent=1) + "\n")
 
 
