@@ -47,6 +47,7 @@ LIGHT_COMMANDS = {
     "data check, broken JSON": ["data", "check", "README.md"],
     "data check, a picture": ["data", "check", PICTURE],
     "eval, no such benchmark": ["eval", "none"],
+    "eval, a picture as data": ["eval", "docvqa_val", "--data", PICTURE],
     "serve, no such folder": ["serve", "--model", "none"],
     "train, no such data": ["train", "recipes/lora_nano.py", "--data", "none.jsonl"],
     "train, a picture as data": ["train", "recipes/lora_nano.py", "--data", PICTURE],

@@ -121,6 +121,7 @@ REFUSED = {
     "eval, name": "eval nothing",
     "eval, no folder": "eval docvqa_val --model NONE",
     "eval, no data": "eval docvqa_val --data NONE",
+    "eval, a picture as data": "eval docvqa_val --data PAGE",
     "eval, device": "eval docvqa_val --device tpu",
     "eval, prompts": "eval docvqa_val --prompts x",
     "eval score, no file": "eval score NONE.jsonl",

@@ -292,6 +292,14 @@ def _histogram_lines(hd: int, tokens: Sequence[int], counts: Sequence[int]) -> l
 
 
 __all__ = [
-    *("HDS", "DataProblem", "DataReport", "DeferredEncoder", "Records"),
-    *("check", "check_first_sound", "usable", "usable_records", "validate"),
+    "HDS",
+    "DataProblem",
+    "DataReport",
+    "DeferredEncoder",
+    "Records",
+    "check",
+    "check_first_sound",
+    "usable",
+    "usable_records",
+    "validate",
 ]
