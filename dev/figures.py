@@ -265,6 +265,19 @@ def picture_memory() -> str:
     return "\n".join(lines)
 
 
+def anls_packages() -> str:
+    """Table of ANLS here and by the packages of PyPI, from dev/anls_packages.py."""
+    found = json.loads((ROOT / "benchmarks/anls_packages_202611.json").read_text())
+    names = ", ".join(f"`{name}` {number}" for name, number in found["versions"].items())
+    lines = [f"| answer | accepted | here | {' | '.join(f'`{name}`' for name in found['versions'])} |"]
+    lines.append("|---|---|---:|---:|---:|")
+    for row in found["rows"]:
+        texts = [f"`{json.dumps(row[key], ensure_ascii=False)}`" for key in ("answer", "accepted")]
+        scores = [f"{row[key]:.2f}" for key in ("ixc", *found["versions"])]
+        lines.append(f"| {' | '.join(texts + scores)} |")
+    return "\n".join([*lines, "", f"Versions: {names}."])
+
+
 def _deviations(files: list[dict[str, Any]]) -> list[str]:
     """What differs by more, by renderer and reason."""
     reasons: dict[tuple[str, str], list[tuple[str, Any]]] = {}
@@ -282,6 +295,7 @@ def _deviations(files: list[dict[str, Any]]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "anls_packages": anls_packages,
     "boarding": boarding,
     "clients": clients,
     "formats": formats,

@@ -15,11 +15,11 @@ import torch
 from PIL.Image import Image as Picture
 
 from ixc.core.chat_format import Image, Message, Segment
+from ixc.core.prompt_format import CHAT_FORMAT, prompt_segments
 from ixc.core.turn_rules import AS_GIVEN, TurnRules
 from ixc.evals.synthetic import held_out
 from ixc.inference.engine import Engine, load
 from ixc.processing.image_io import to_rgb
-from ixc.serving.prompt_format import CHAT_FORMAT, prompt_segments
 from ixc.synth.render import paint
 from ixc.utils import files
 

@@ -19,6 +19,7 @@ from typing import Any
 from random_schemas import random_schema, validate
 
 from ixc.core.chat_format import Image, Message
+from ixc.core.prompt_format import CHAT_FORMAT
 from ixc.inference.engine import Engine, load
 from ixc.inference.request import open_picture
 from ixc.inference.sampling import GREEDY
@@ -26,7 +27,6 @@ from ixc.serving import generation
 from ixc.serving.deltas import TextDelta
 from ixc.serving.jobs import JobOptions, prepare_job, question_inputs
 from ixc.serving.json_plan import StructuredOutput
-from ixc.serving.prompt_format import CHAT_FORMAT
 from ixc.serving.structured import OutputSchema
 from ixc.utils.files import atomic_write
 

@@ -99,7 +99,12 @@ REFUSED = {
     "train, no function": "train NO_RECIPE",
     "train, no Python": "train BROKEN",
     "train, no data": "train LORA --data NONE.jsonl",
+    "train, broken JSON": "train LORA --data BROKEN_JSON",
+    "train, a picture as data": "train LORA --data PAGE",
     "train, no folder": "train LORA --data RECORDS --model NONE",
+    "train, a quantised folder": "train LORA --data RECORDS --model QUANTISED",
+    "merge, a quantised folder": "merge ADAPTER NEW --model QUANTISED",
+    "quantize, a quantised folder": "quantize QUANTISED NEW",
     "train, device": "train LORA --data RECORDS --device tpu",
     "train, tracker": "train LORA --data RECORDS --track x",
     "merge, no adapter": "merge EMPTY NEW",
@@ -116,6 +121,7 @@ REFUSED = {
     "eval, name": "eval nothing",
     "eval, no folder": "eval docvqa_val --model NONE",
     "eval, no data": "eval docvqa_val --data NONE",
+    "eval, a picture as data": "eval docvqa_val --data PAGE",
     "eval, device": "eval docvqa_val --device tpu",
     "eval, prompts": "eval docvqa_val --prompts x",
     "eval score, no file": "eval score NONE.jsonl",
@@ -132,13 +138,27 @@ REFUSED = {
 }
 """Name -> a command with one thing wrong."""
 
+REPORTED = {
+    "broken JSON": "data check BROKEN_JSON",
+    "a picture": "data check PAGE",
+    "a picture that is missing": "data check NO_PICTURE",
+    "a picture that is missing, decoded": "data check NO_PICTURE --decode --json",
+}
+"""Name -> a check of data without a sound record, which needs no tokenizer."""
+
+SOUND = json.dumps({
+    "image": ["page.png"],
+    "conversations": [{"from": "user", "value": "<ImageHere>What?"}, {"from": "assistant", "value": "White."}],
+})  # fmt: skip
+
 
 def prepared(folder: Path) -> dict[str, str]:
     """Word of the tables -> a path."""
     page = folder / "page.png"
     Image.new("RGB", (400, 300), "white").save(page)
     for name, text in (("text.png", "no picture"), ("no_recipe.py", "x = 1\n"), ("broken.py", "def (\n"),
-                       ("records.jsonl", "{}\n")):  # fmt: skip
+                       ("records.jsonl", SOUND), ("broken.jsonl", '{"messages": ['),
+                       ("no_picture.jsonl", SOUND.replace("page.png", "none.png"))):  # fmt: skip
         (folder / name).write_text(text)
     (folder / "cut.png").write_bytes(page.read_bytes()[:-200])
     (folder / "empty").mkdir()
@@ -150,6 +170,13 @@ def prepared(folder: Path) -> dict[str, str]:
     with (EMBEDDED / "model.safetensors").open("rb") as file:
         (folder / "cut_off" / "model.safetensors").write_bytes(file.read(1 << 20))
     shutil.copyfile(EMBEDDED / "model.safetensors", folder / "odd" / "model.safetensors")
+    shutil.copytree(EMBEDDED, folder / "quantised")
+    settings = json.loads((folder / "quantised" / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": "ixc", "version": 2, "bits": 4, "group_size": 64}
+    (folder / "quantised" / "config.json").write_text(json.dumps(settings))
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "adapter_config.json").write_text("{}")
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"")
     settings = json.loads((folder / "odd" / "config.json").read_text())
     settings["text_config"]["hidden_size"] = -3
     (folder / "odd" / "config.json").write_text(json.dumps(settings))
@@ -158,7 +185,9 @@ def prepared(folder: Path) -> dict[str, str]:
              "EMPTY": folder / "empty", "DAMAGED": folder / "damaged", "CUT_OFF": folder / "cut_off",
              "ODD": folder / "odd", "EMBEDDED": EMBEDDED, "NO_RECIPE": folder / "no_recipe.py",
              "BROKEN": folder / "broken.py", "RECORDS": folder / "records.jsonl",
-             "LORA": RECIPES / "lora_nano.py"}  # fmt: skip
+             "LORA": RECIPES / "lora_nano.py", "BROKEN_JSON": folder / "broken.jsonl",
+             "QUANTISED": folder / "quantised", "ADAPTER": folder / "adapter",
+             "NO_PICTURE": folder / "no_picture.jsonl"}  # fmt: skip
     return {word: str(path) for word, path in words.items()}
 
 
@@ -166,7 +195,7 @@ def prepared(folder: Path) -> dict[str, str]:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Every command of the tables, one after the other in one fresh process: what it said and what it newly loaded."""
     words = prepared(tmp_path_factory.mktemp("startup"))
-    cases = LIGHT | REFUSED
+    cases = LIGHT | REFUSED | REPORTED
     arguments = [[words.get(word, word) for word in line.split()] for line in cases.values()]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps(HEAVY), json.dumps(arguments)],
@@ -187,6 +216,20 @@ def test_main_refusals_load_no_torch(ran: dict[str, Any], name: str) -> None:
     assert found["code"] in (1, 2), found
     assert found["err"].splitlines()[-1].startswith("error: ")
     assert found["loaded"] == []
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if "quantised" in name])
+def test_main_names_the_quantised_folder(ran: dict[str, Any], name: str) -> None:
+    line = ran[name]["err"].splitlines()[-1]
+    assert "holds quantised weights (ixc, 4 bits), and " in line
+    assert "the folder that it was made from" in line
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_check_of_data_without_a_sound_record_loads_no_torch(ran: dict[str, Any], name: str) -> None:
+    found = ran[name]
+    assert (found["code"], found["err"], found["loaded"]) == (1, "", [])
+    assert "0 usable" in found["out"] or json.loads(found["out"])["usable"] == 0
 
 
 def test_ixc_import_loads_nothing() -> None:

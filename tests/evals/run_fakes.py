@@ -9,13 +9,21 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from ixc.core.chat_format import Message
 from ixc.evals.predictions import Header
 from ixc.evals.question import Question
 
 
 def questions(count: int) -> list[Question]:
     return [
-        Question(index=n * 10, images=(), text=f"question {n}", hd=4, num_beams=1, max_new_tokens=5)
+        Question(
+            index=n * 10,
+            images=(),
+            messages=(Message("user", (f"question {n}",)),),
+            hd=4,
+            num_beams=1,
+            max_new_tokens=5,
+        )
         for n in range(count)
     ]
 

@@ -26,7 +26,7 @@ from ixc.evals.report.task_report import CASE_BYTES, CASES, Scores, sample
 def mocks(tmp_path_factory: pytest.TempPathFactory) -> ReportRun:
     """All sixteen mock data sets, scored by the real metrics."""
     folder = mock_folder(tmp_path_factory.mktemp("run"))
-    return gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset), name="mock")
+    return gather(folder, rows_of=lambda task, style: task.read(MOCK / task.dataset), name="mock")
 
 
 # -- on the mocks -----------------------------------------------------------------------------------------------------
@@ -86,32 +86,32 @@ def test_gather_stored_score_needs_no_data(tmp_path: Path) -> None:
             path.unlink()
     kept = {"name": "relaxed accuracy", "headline": 50.0, "table": [{"Overall": 50.0}], "per_row": {"0": 1, "1": 0}}
     with pytest.raises(DataError, match=r"no chartqa\.score\.json, and no data"):
-        gather(folder, rows_of=lambda task: None)
+        gather(folder, rows_of=lambda task, style: None)
     (folder / "chartqa.score.json").write_text(json.dumps(kept))
-    run = gather(folder, rows_of=lambda task: None)
+    run = gather(folder, rows_of=lambda task, style: None)
     assert run.name == "fake"
     assert (run.results[0].headline, run.results[0].cases, run.results[0].sizes) == (50.0, (), ())
     assert "Cases" not in page([run])
     assert any("ChartQA_TEST.tsv is missing; give --data" in note for note in run.notes)
     (folder / "chartqa.score.json").write_text(json.dumps(kept | {"answered": 3}))
     with pytest.raises(DataError, match="is of 3 answers, not 12"):
-        gather(folder, rows_of=lambda task: None)
+        gather(folder, rows_of=lambda task, style: None)
     strange = {"answered": 12, "header": kept.get("header", {}) | {"model": "another"}}
     (folder / "chartqa.score.json").write_text(json.dumps(kept | strange))
     with pytest.raises(DataError, match="or of another run"):
-        gather(folder, rows_of=lambda task: None)
-    again = gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset))
+        gather(folder, rows_of=lambda task, style: None)
+    again = gather(folder, rows_of=lambda task, style: task.read(MOCK / task.dataset))
     assert again.results[0].headline == pytest.approx(200 / 3)
     (folder / "chartqa.score.json").write_text(json.dumps(kept | {"headline": None, "per_row": {"0": None}}))
-    nothing = gather(folder, rows_of=lambda task: None)
+    nothing = gather(folder, rows_of=lambda task, style: None)
     assert (nothing.results[0].headline, dict(nothing.results[0].per_row)) == (None, {})
     write([nothing], out=tmp_path / "nothing")
     (folder / "chartqa.score.json").write_text("[]")
     with pytest.raises(DataError, match="holds a list, a JSON object needed"):
-        gather(folder, rows_of=lambda task: None)
+        gather(folder, rows_of=lambda task, style: None)
     (folder / "chartqa.score.json").write_text('{"name": "x"}')
     with pytest.raises(DataError, match="holds no score"):
-        gather(folder, rows_of=lambda task: None)
+        gather(folder, rows_of=lambda task, style: None)
 
 
 def test_gather_grid_follows_the_settings_of_the_run(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_gather_grid_follows_the_settings_of_the_run(tmp_path: Path) -> None:
     first, rest = path.read_text().split("\n", 1)
     header = json.loads(first) | {"settings": {"hd": 4, "partition": "native"}}
     path.write_text(json.dumps(header) + "\n" + rest)
-    run = gather(folder, rows_of=lambda task: task.read(MOCK / task.dataset))
+    run = gather(folder, rows_of=lambda task, style: task.read(MOCK / task.dataset))
     result = run.result("chartqa")
     assert result is not None
     assert {(case.hd, case.partition) for case in result.cases} == {(4, "native")}
@@ -130,7 +130,7 @@ def test_gather_grid_follows_the_settings_of_the_run(tmp_path: Path) -> None:
 def test_gather_notes_missing_data(tmp_path: Path) -> None:
     folder = mock_folder(tmp_path)
 
-    def rows_of(task):
+    def rows_of(task, style):
         if task.name == "mme":
             raise DataError("MME.tsv: no such file; fetch it")
         return task.read(MOCK / task.dataset)
@@ -144,9 +144,9 @@ def test_gather_notes_missing_data(tmp_path: Path) -> None:
 
 def test_gather_without_a_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder of a run"):
-        gather(tmp_path / "none", rows_of=lambda task: None)
+        gather(tmp_path / "none", rows_of=lambda task, style: None)
     with pytest.raises(DataError, match="0 finished files of predictions"):
-        gather(tmp_path, rows_of=lambda task: None)
+        gather(tmp_path, rows_of=lambda task, style: None)
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -378,11 +378,11 @@ def test_gather_data_of_another_md5_has_no_cases(tmp_path: Path) -> None:
         other.unlink()
     header, *lines = path.read_text().splitlines()
     path.write_text("\n".join([json.dumps({**json.loads(header), "data": "a" * 32}), *lines]) + "\n")
-    (run,) = (gather(folder, rows_of=lambda t: t.read(MOCK / t.dataset), md5_of=lambda t: "a" * 32),)
+    (run,) = (gather(folder, rows_of=lambda t, style: t.read(MOCK / t.dataset), md5_of=lambda t: "a" * 32),)
     assert run.results[0].cases
     score = path.with_name(f"{path.stem}.score.json")
     if not score.exists():
         score.write_text(json.dumps({"name": "x", "headline": 1.0, "table": [], "per_row": {}}))
-    run = gather(folder, rows_of=lambda t: t.read(MOCK / t.dataset), md5_of=lambda t: "b" * 32)
+    run = gather(folder, rows_of=lambda t, style: t.read(MOCK / t.dataset), md5_of=lambda t: "b" * 32)
     assert not run.results[0].cases
     assert any("answers were made on data with MD5 aaa" in note and "bbb" in note for note in run.notes)

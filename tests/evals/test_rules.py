@@ -78,7 +78,7 @@ def test_task_score_names_every_rule() -> None:
             for rule in task.rules:
                 assert task.score(rows, said(MOCK / task.dataset), rule=rule).name.endswith(f", rule {rule}")
                 seen += 1
-    assert seen == 17
+    assert seen == 18
     with pytest.raises(UsageError, match="docvqa_val has no rule 'lmms'; choose vlmevalkit"):
         TASKS["docvqa_val"].score([], {}, rule="lmms")
 

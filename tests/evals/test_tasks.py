@@ -16,10 +16,12 @@ pytest.importorskip("pandas")
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_START
 from ixc.errors import DataError, UsageError
 from ixc.evals import table
+from ixc.evals.prompts import IMAGE_TAG, at_tags
 from ixc.evals.question import Question
 from ixc.evals.task import TASKS, Score, Task
 
 MOCK = Path(__file__).parents[1] / "goldens" / "metrics" / "mock"
+CASES = Path(__file__).parents[1] / "cases"
 FOLDERS = sorted(MOCK.iterdir())
 BY_DATASET = {task.dataset: task for task in TASKS.values()}
 PUBLISHED = {  # paper, table 3 and (validation) tables 6 to 9
@@ -96,7 +98,7 @@ def test_task_question_published_prompts_equal_the_recorded_ones(folder: Path) -
     assert set(asked) == {line["index"] for line in expected["prompts"]}
     for line in expected["prompts"]:
         question, recorded = asked[line["index"]], line["ixc2_4khd"]
-        assert question.raw
+        assert question.prompt_format.published
         assert question.text == IMAGE_PLACEHOLDER + recorded["text"]
         assert (question.hd, question.num_beams, question.max_new_tokens) == (
             recorded["hd_num"],
@@ -117,10 +119,10 @@ def test_task_question_clean_has_the_words_only(folder: Path) -> None:
     task = task_of(folder)
     for row in (rows := task.read(folder)):
         question = task.question(row, style="clean")
-        assert not question.raw
-        assert row["question"] in question.text
+        assert not question.prompt_format.published
+        assert (IMAGE_TAG.sub("", row["question"]) if task.image_tags else row["question"]) in question.text
         assert TURN_START not in question.text
-        assert "  " not in question.text.replace(row["question"], "")
+        assert task.image_tags or "  " not in question.text.replace(row["question"], "")
         assert question.images == row["image"]
         assert question.num_beams == 1
     assert len(rows) == golden(folder)["rows_after_load"]
@@ -141,6 +143,54 @@ def test_task_question_clean_word_for_word() -> None:
 
 def test_task_question_clean_keeps_all_images() -> None:
     assert len(clean("MMMU_DEV_VAL")[3].images) == 2
+
+
+def shown(question: Question) -> str:
+    """The user's message with [n] where image n of the row, from 1, is shown."""
+    (turn,) = question.messages
+    return "".join(part if isinstance(part, str) else f"[{part.source + 1}]" for part in turn.content)
+
+
+def test_task_question_clean_has_images_at_their_tags() -> None:
+    task = TASKS["mmmu"]
+    asked = [task.question(row, style="clean") for row in task.read(CASES / "benchmarks" / "tsv_mmmu")]
+    instruction = "\nAnswer with the option's letter from the given choices directly."
+    cities = "\nOptions:\nA. Bremen\nB. Oslo\nC. Porto" + instruction
+    assert [shown(question) for question in asked] == [
+        "Question: Which slip goes to Porto?\nOptions:\nA. [1]\nB. [2]\nC. [3]" + instruction,
+        "Question: In [2] where is the parcel sent, unlike in [1]?" + cities,
+        "Question: Where does [1] go?\nOptions:\nA. Bremen\nB. Oslo\nC. Porto" + instruction,
+    ]
+    assert [len(question.images) for question in asked] == [3, 2, 1]
+    assert all(question.prompt_format.images_in_place for question in asked)
+    published = [task.question(row) for row in task.read(CASES / "benchmarks" / "tsv_mmmu")]
+    assert [len(question.images) for question in published] == [1, 1, 1]
+    assert "C. <image 3>" in published[0].text
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "wanted"),
+    [
+        ("a <image 1> b", 1, "a [1] b"),
+        ("<image 2><image 1>", 2, "[2][1]"),
+        ("<image 1> as <image 1>", 1, "[1] as [1]"),
+        ("<image 2>?", 3, "[1][3][2]?"),
+        ("none", 2, "[1][2]none"),
+        ("<image 3> of <image 0>, <image x>", 1, "[1]<image 3> of <image 0>, <image x>"),
+        ("none", 0, "none"),
+    ],
+)
+def test_at_tags(text: str, images: int, wanted: str) -> None:
+    found = at_tags(text, images)
+    assert "".join(part if isinstance(part, str) else f"[{part.source + 1}]" for part in found) == wanted
+
+
+def test_check_rows_needs_the_images_that_options_name() -> None:
+    task = TASKS["mmmu"]
+    row = {**task.read(CASES / "benchmarks" / "tsv_mmmu")[0]}
+    row["image"] = row["image"][:2]
+    with pytest.raises(DataError, match="names <image 3> and has 2 images"):
+        task.check_rows([row])
 
 
 def test_task_prediction_of_an_answer() -> None:

@@ -12,12 +12,22 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ixc.core import chat_format
+from ixc.core.chat_format import Message
+from ixc.core.prompt_format import CHAT_FORMAT, PromptFormat
 from ixc.errors import ContextError, ImageError, IxcError, UsageError
 from ixc.inference import batch
 from ixc.inference.batch import BatchRequest
 from ixc.inference.engine import Engine, load
 
-RAW = f"{chat_format.TURN_START}user\n{{}}{chat_format.TURN_END}\n{chat_format.TURN_START}assistant\nThe answer is"
+PRIMED = PromptFormat(published=True, continue_final_message=True)
+
+
+def user(text: str, images: int = 1) -> tuple[Message, ...]:
+    return (Message("user", (*map(chat_format.Image, range(images)), text)),)
+
+
+def primed(text: str, images: int = 1) -> tuple[Message, ...]:
+    return (*user(text, images), Message("assistant", ("The answer is",)))
 
 
 def picture(width: int, height: int, text: str) -> bytes:
@@ -40,13 +50,15 @@ def requests() -> list[BatchRequest]:
         image = picture(width, height, f"Delivery Note {number}")
         name = f"question {number}"
         found += [
-            BatchRequest(name=name, images=(image,), text=f"What is the title? {'x' * number}", hd=2, max_new_tokens=4),
+            BatchRequest(
+                name=name, images=(image,), messages=user(f"What is the title? {'x' * number}"), hd=2, max_new_tokens=4
+            ),
             BatchRequest(
                 name=name,
                 images=(image,),
-                text=RAW.format("Title?" * (number + 1)),
+                messages=primed("Title?" * (number + 1)),
+                prompt_format=PRIMED,
                 hd=2,
-                raw=True,
                 num_beams=3,
                 max_new_tokens=4,
             ),
@@ -54,8 +66,8 @@ def requests() -> list[BatchRequest]:
     two = (picture(100, 90, "one"), picture(400, 90, "two"))
     return [
         *found,
-        BatchRequest(name="two", images=two, text="What differs?", hd=2, max_new_tokens=4),
-        BatchRequest(name="none", images=(), text="Hello", hd=2, max_new_tokens=4),
+        BatchRequest(name="two", images=two, messages=user("What differs?", 2), hd=2, max_new_tokens=4),
+        BatchRequest(name="none", images=(), messages=user("Hello", 0), hd=2, max_new_tokens=4),
     ]
 
 
@@ -71,7 +83,7 @@ def test_answer_in_a_batch_equals_the_answer_alone(tiny_folder: Path, folder: st
 
 def test_answer_equals_the_engines(engine: Engine) -> None:
     request = requests()[0]
-    said = engine.ask(request.images, request.text, hd=request.hd, max_new_tokens=request.max_new_tokens)
+    said = engine.ask(request.images, "What is the title? ", hd=request.hd, max_new_tokens=request.max_new_tokens)
     assert batch.answer(engine, [request]) == [said.text]
 
 
@@ -87,19 +99,57 @@ def test_groups_have_one_setting_and_a_bounded_length(engine: Engine) -> None:
 
 def test_segments_image_of_a_published_prompt() -> None:
     picture_ = Image.new("RGB", (9, 9))
-    request = BatchRequest(name="q", images=(b"",), text=RAW.format("Title?"), hd=1, raw=True)
+    request = BatchRequest(name="q", images=(b"",), messages=primed("Title?"), prompt_format=PRIMED, hd=1)
     first = batch.segments(request, [picture_])
-    assert [segment.kind for segment in first] == ["image", "markup"]
-    assert first[1].text == request.text
-    inside = replace(request, text=RAW.format("Look: <ImageHere>"))
-    assert [segment.kind for segment in batch.segments(inside, [picture_])] == ["markup", "image", "markup"]
+    assert [segment.kind for segment in first] == ["image", "markup", "content", "markup", "content"]
+    assert first[0].image is not None
+    assert first[0].image.source is picture_
+    assert chat_format.to_text(first) == (
+        f"<ImageHere>{chat_format.TURN_START}user\nTitle?{chat_format.TURN_END}\n"
+        f"{chat_format.TURN_START}assistant\nThe answer is"
+    )
     with pytest.raises(UsageError, match="2 images"):
-        batch.segments(inside, [picture_, picture_])
+        batch.segments(request, [picture_, picture_])
 
 
-def test_segments_tags_in_a_users_text_stay_text() -> None:
-    request = BatchRequest(name="q", images=(), text=f"a{chat_format.TURN_END}<ImageHere>", hd=1)
-    assert [segment.kind for segment in batch.segments(request, [])] == ["markup", "content", "markup"]
+def test_segments_keep_images_in_place_and_repeat_them() -> None:
+    one, two = Image.new("RGB", (9, 9)), Image.new("RGB", (8, 8))
+    parts = ("In ", chat_format.Image(1), " and ", chat_format.Image(0), ", ", chat_format.Image(1), "?")
+    request = BatchRequest(
+        name="q", images=(b"", b""), messages=(Message("user", parts),), hd=1,
+        prompt_format=PromptFormat(images_in_place=True),
+    )  # fmt: skip
+    found = [segment for segment in batch.segments(request, [one, two]) if segment.kind != "markup"]
+    assert [segment.image.source if segment.image else segment.text for segment in found] == [
+        "In ", two, " and ", one, ", ", two, "?"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("chosen", [CHAT_FORMAT, PRIMED])
+def test_segments_tags_in_a_text_stay_text(engine: Engine, chosen: PromptFormat) -> None:
+    said = f"a{chat_format.TURN_END}\n{chat_format.TURN_START}assistant\n<ImageHere>"
+    messages = primed(said, 0) if chosen.published else user(said, 0)
+    request = BatchRequest(name="q", images=(), messages=messages, prompt_format=chosen, hd=1)
+    found = batch.segments(request, [])
+    assert next(segment.text for segment in found if segment.kind == "content") == said
+    assert len([segment for segment in found if segment.kind == "image"]) == 0
+    ids = engine.processor.encode_segments([found])["input_ids"][0].tolist()
+    turn_end = engine.processor.tokenizer.convert_tokens_to_ids(chat_format.TURN_END)
+    assert ids.count(turn_end) == 1
+
+
+def test_item_of_a_published_prompt_has_the_originals_pixels(engine: Engine) -> None:
+    """A picture with an orientation: a published run sees it as it is stored, everyone else upright."""
+    image, out, block = Image.effect_noise((80, 30), 90).convert("RGB"), io.BytesIO(), Image.Exif()
+    block[0x0112] = 6
+    image.save(out, "PNG", exif=block)
+    for chosen, wanted in ((CHAT_FORMAT, (30, 80)), (PRIMED, (80, 30))):
+        messages = primed("a") if chosen.published else user("a")
+        request = BatchRequest(name="q", images=(out.getvalue(),), messages=messages, prompt_format=chosen, hd=1)
+        item = batch._item(engine, 0, request, "native")
+        (source,) = [segment.image.source for segment in item.segments if segment.image]
+        assert source.size == wanted
+        assert chosen is CHAT_FORMAT or source.tobytes() == image.tobytes()
 
 
 def test_segments_published_have_one_start_token(engine: Engine) -> None:
@@ -124,7 +174,7 @@ def test_answer_each_keeps_the_answers_beside_a_broken_request(engine: Engine) -
 
 def test_answer_each_splits_a_group_that_fails(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     good = requests()[0]
-    bad = replace(good, name="bad", text="cannot be computed")
+    bad = replace(good, name="bad", messages=user("cannot be computed"))
     generate = batch._generate
 
     def breaks(engine: Engine, group: Sequence[Any], partition: str) -> list[str]:
@@ -146,4 +196,4 @@ def test_answer_errors_name_their_question(engine: Engine) -> None:
         batch.answer(engine, [good, replace(good, name="docvqa_val 7", images=(b"no picture",))])
     wide = picture(1500, 1500, "")
     with pytest.raises(ContextError, match=r"^docvqa_val 8: .* lower hd \(400 now\)"):
-        batch.answer(engine, [replace(good, name="docvqa_val 8", images=(wide,) * 9, hd=400)])
+        batch.answer(engine, [replace(good, name="docvqa_val 8", images=(wide,) * 9, messages=user("x", 9), hd=400)])

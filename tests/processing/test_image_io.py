@@ -15,6 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ixc.cli.main import app
+from ixc.core.chat_format import Image as Part
+from ixc.core.chat_format import Message
 from ixc.data.encoding import Encoder
 from ixc.data.records import parse_record
 from ixc.errors import ImageError, ImageSizeError, UsageError
@@ -62,7 +64,7 @@ def _asked(source: Any, engine: Engine) -> np.ndarray:
 
 
 def _evaluated(data: bytes, engine: Engine) -> np.ndarray:
-    request = batch.BatchRequest(name="row 1", images=(data,), text="a", hd=HD)
+    request = batch.BatchRequest(name="row 1", images=(data,), messages=(Message("user", (Part(0), "a")),), hd=HD)
     item = batch._item(engine, 0, request, engine.processor.image_processor.partition)
     return _tiles(next(segment.image.source for segment in item.segments if segment.image), engine)
 

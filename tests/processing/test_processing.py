@@ -303,6 +303,11 @@ def test_processor_of_a_published_folder_loads_without_its_code(tmp_path: Path) 
     with pytest.raises(UsageError, match="max_tiles: no such setting of this processor; it has hd, partition"):
         IxcProcessor.from_pretrained(tmp_path, max_tiles=2)
     front.save_pretrained(tmp_path / "native")
+    for read in (IxcProcessor, AutoProcessor):
+        with pytest.raises(UsageError, match="max_tiles: no such setting of this processor; it has hd, partition"):
+            read.from_pretrained(tmp_path / "native", max_tiles=2)
+        whole = read.from_pretrained(tmp_path / "native", hd=3, padding_side="left", trust_remote_code=True)
+        assert (whole.image_processor.hd, whole.tokenizer.padding_side) == (3, "left")
     assert type(AutoImageProcessor.from_pretrained(tmp_path / "native")) is IxcImageProcessorPil
 
 

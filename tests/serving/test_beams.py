@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
+from PIL.Image import Exif
+from PIL.Image import new as new_image
 from talk import Running, data_url, image_part, text_part
 
 from ixc.core import chat_format
-from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
+from ixc.core.chat_format import Image, Message
+from ixc.core.prompt_format import PromptFormat
 from ixc.evals import endpoint
+from ixc.evals.prompts import PublishedPrompt
 from ixc.evals.question import Question
 from ixc.inference import batch
 from ixc.inference.engine import Engine
@@ -19,12 +24,11 @@ from ixc.inference.sampling import Sampling
 from ixc.serving.generation import generate
 from ixc.serving.jobs import JobOptions, prepare_job
 
-USER = f"{TURN_START}user\nTitle?{TURN_END}\n"
 PUBLISHED = {
-    "a question": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\n",
-    "an answer continued": f"{IMAGE_PLACEHOLDER}{USER}{TURN_START}assistant\nThe answer is",
-    "a system text and blanks in the header": (
-        f"{IMAGE_PLACEHOLDER}{TURN_START}system\nYou are.{TURN_END}\n{USER}{TURN_START}      assistant\n"
+    "a question": PublishedPrompt(user="Title?"),
+    "an answer continued": PublishedPrompt(user="Title?", answer="The answer is"),
+    "a system text and blanks in the header": PublishedPrompt(
+        user="Title?", system="You are.", assistant="      assistant"
     ),
 }
 
@@ -36,14 +40,16 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def own(engine: Engine, question: Question) -> str:
-    names = ("images", "text", "hd", "num_beams", "max_new_tokens", "raw")
+    names = ("images", "messages", "prompt_format", "hd", "num_beams", "max_new_tokens")
     asked = batch.BatchRequest(name="own", **{name: getattr(question, name) for name in names})
     return batch.answer(engine, [asked])[0]
 
 
-def question(page: Path, text: str, **changes: Any) -> Question:
-    values = {"hd": 4, "num_beams": 3, "max_new_tokens": 6, "raw": True, **changes}
-    return Question(index=1, images=(page.read_bytes(),), text=text, **values)
+def question(page: Path, text: str | PublishedPrompt, **changes: Any) -> Question:
+    values: Any = {"index": 1, "images": (page.read_bytes(),), "hd": 4, "num_beams": 3, "max_new_tokens": 6, **changes}
+    if isinstance(text, PublishedPrompt):
+        return Question(messages=text.messages(1), prompt_format=text.prompt_format, **values)
+    return Question(**{"messages": (Message("user", (Image(0), text)),), **values})
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -105,8 +111,11 @@ def test_prepare_job_continues_a_begun_answer(server: Running, engine: Engine) -
          "continue_final_message": True},
     )  # fmt: skip
     assert status == 200
-    prompt = f"{USER}{TURN_START}assistant\nThe "
-    asked = Question(index=1, images=(), text=prompt, hd=9, num_beams=1, max_new_tokens=6, raw=True)
+    prompt = PublishedPrompt(user="Title?", answer="The ")
+    asked = Question(
+        index=1, images=(), messages=prompt.messages(0), prompt_format=prompt.prompt_format, hd=9, num_beams=1,
+        max_new_tokens=6,
+    )  # fmt: skip
     assert found["choices"][0]["message"]["content"] == own(engine, asked)
 
 
@@ -119,3 +128,33 @@ def test_generate_beams_cost_their_width_and_end_when_cancelled(engine: Engine) 
     cancelled.set()
     generate(engine, job, cancelled=cancelled, emit=deltas.append)
     assert [delta.new_tokens <= 1 for delta in deltas] == [True]
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_admit_decodes_the_pictures_of_a_published_prompt_as_the_original(
+    server: Running, engine: Engine, published: bool
+) -> None:
+    """A wide picture with orientation 6: a published prompt sees it as it is stored, every other one upright."""
+    out, block = BytesIO(), Exif()
+    block[0x0112] = 6
+    new_image("RGB", (900, 300), "white").save(out, "PNG", exif=block)
+    asked = Question(
+        index=1, images=(out.getvalue(),), messages=PUBLISHED["a question"].messages(1), hd=4, num_beams=1,
+        max_new_tokens=1, prompt_format=PromptFormat(published=published),
+    )  # fmt: skip
+    messages, _, template = endpoint.messages(asked)
+    body = {"model": "tiny", "messages": messages, "max_tokens": 1, "hd": 4, "chat_template_kwargs": template}
+    status, found, _ = server.call("POST", "/v1/chat/completions", body)
+    assert status == 200
+    processor = engine.processor
+    grid = processor.image_processor.partition_of(*((300, 900) if published else (900, 300)), {"hd": 4})
+    assert (grid.grid_h < grid.grid_w) == published
+    assert processor.num_image_tokens(grid.grid_h, grid.grid_w) != processor.num_image_tokens(grid.grid_w, grid.grid_h)
+    text = found["usage"]["prompt_tokens"] - processor.num_image_tokens(grid.grid_h, grid.grid_w)
+    item = batch._item(
+        engine, 0, batch.BatchRequest(name="own", images=asked.images, messages=asked.messages, hd=4,
+                                      prompt_format=asked.prompt_format), processor.image_processor.partition,
+    )  # fmt: skip
+    ids = processor.encode_segments([item.segments], bos_once=published, hd=4, return_tensors="pt")["input_ids"][0]
+    assert len(ids) == found["usage"]["prompt_tokens"]
+    assert text == len(ids) - ids.tolist().count(processor.image_token_id)

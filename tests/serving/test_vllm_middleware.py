@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import pytest
+from PIL import Image
 from talk import data_url, picture
 
+from ixc.processing.image_io import open_image
 from ixc.serving.image_input import Limits
 from ixc.serving.vllm.middleware import CHAT, VllmMiddleware
 from ixc.serving.vllm.settings import KEY, SETTINGS, settings_text
@@ -133,3 +137,23 @@ def test_vllm_middleware_refusals(call: Call, reached: list[Any], name: str) -> 
     assert answer["error"]["message"]
     assert "\n" not in answer["error"]["message"]
     assert not reached
+
+
+def test_vllm_middleware_decodes_the_pictures_of_a_published_prompt_as_the_original(
+    call: Call, reached: list[Any]
+) -> None:
+    """A picture with orientation 6: passed on as it is stored, without the tag, and otherwise as the file it is."""
+    stored, out, block = Image.effect_noise((60, 20), 90).convert("RGB"), BytesIO(), Image.Exif()
+    block[0x0112] = 6
+    stored.save(out, "PNG", exif=block)
+    url = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    for published in (True, False):
+        body = chat(image(url), {"type": "text", "text": "a"}, chat_template_kwargs={"published": published})
+        assert call(CHAT, body)[0] == 200
+    passed = [
+        base64.b64decode(seen["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2]) for _, seen in reached
+    ]
+    assert passed[1] == out.getvalue()
+    shown = open_image(passed[0])
+    assert (shown.size, shown.tobytes()) == ((60, 20), stored.tobytes())
+    assert open_image(passed[1]).size == (20, 60)

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from test_beams import PUBLISHED, question
 
-from ixc.core.chat_format import IMAGE_PLACEHOLDER, parse_messages, render
+from ixc.core.chat_format import IMAGE_PLACEHOLDER, Message, parse_messages, render
+from ixc.core.chat_format import Image as chat_format_image
+from ixc.core.prompt_format import CHAT_FORMAT, PromptFormat, prompt_segments
 from ixc.errors import IxcError
 from ixc.evals import endpoint
 from ixc.evals.question import Question
@@ -19,15 +21,20 @@ from ixc.inference.engine import Engine
 from ixc.processing.image_io import open_image
 from ixc.processing.processing import IxcProcessor
 from ixc.processing.prompt_encoding import PromptEncoder
-from ixc.serving.prompt_format import CHAT_FORMAT, prompt_segments
 from ixc.serving.vllm import prompt
 
 
 def local(engine: Engine, asked: Question) -> list[int]:
     """The local model's ids, one for each image."""
-    request = batch.BatchRequest(name="own", images=asked.images, text=asked.text, hd=asked.hd, raw=asked.raw)
-    segments = batch.segments(request, [open_image(image) for image in asked.images], system=engine.processor.system)
-    inputs = engine.processor.encode_segments([segments], bos_once=asked.raw, hd=asked.hd, return_tensors="pt")
+    published = asked.prompt_format.published
+    request = batch.BatchRequest(
+        name="own", images=asked.images, messages=asked.messages, prompt_format=asked.prompt_format, hd=asked.hd
+    )
+    own = engine.processor
+    segments = batch.segments(
+        request, [open_image(image) for image in asked.images], system=own.system, rules=own.rules
+    )
+    inputs = own.encode_segments([segments], bos_once=published, hd=asked.hd, return_tensors="pt")
     ids, types = (inputs[name][0].tolist() for name in ("input_ids", "mm_token_type_ids"))
     runs = [(kind, [token for token, _ in run]) for kind, run in groupby(zip(ids, types, strict=True), lambda p: p[1])]
     return [token for kind, run in runs for token in (run[:1] if kind else run)]
@@ -60,8 +67,18 @@ def test_prompt_published_has_the_local_models_ids(engine: Engine, page: Path, n
 
 
 def test_prompt_of_a_users_text_has_the_ids_of_ask(engine: Engine, page: Path) -> None:
-    asked = question(page, f"Title?{IMAGE_PLACEHOLDER}", raw=False)
+    asked = question(page, f"Title?{IMAGE_PLACEHOLDER}")
     assert served(engine, asked) == local(engine, asked)
+
+
+def test_prompt_keeps_images_in_place(engine: Engine, page: Path) -> None:
+    turn = Message("user", ("Which is ", chat_format_image(0), "?"))
+    asked = question(page, "", messages=(turn,), prompt_format=PromptFormat(images_in_place=True))
+    found = served(engine, asked)
+    assert found == local(engine, asked)
+    moved = served(engine, question(page, "", messages=(turn,)))
+    image = engine.processor.image_token_id
+    assert found.index(image) > moved.index(image)
 
 
 USER = [{"role": "user", "content": "Title?"}]

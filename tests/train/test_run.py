@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +29,9 @@ from ixc.runlog.jsonl import JsonlLog, read
 from ixc.runlog.progress import ProgressLogger, StepProgress, StepResult
 from ixc.train.adapter_files import find_adapter
 from ixc.train.config import Adapter, TrainConfig, read_train_config
-from ixc.train.export import load_adapter
+from ixc.train.export import load_adapter, merge_adapter
 from ixc.train.param_groups import add_adapter
-from ixc.train.setup import config_for_model, select_resolution, total_steps
+from ixc.train.setup import build_model, config_for_model, select_resolution, total_steps
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RECORDS, STEPS = 5, 5  # 2 epochs over 5 records, 2 a step
@@ -200,6 +201,22 @@ def test_train_command_used_wrongly(
     code, _, err = run("train", *(each.format(**names) for each in arguments), "--out", tmp_path / "run")
     assert (code, words in err) == (2, True), err
     assert not (tmp_path / "run").exists()
+
+
+def test_config_for_model_refuses_a_quantised_folder(tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "q")
+    path = tmp_path / "q" / "config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "bitsandbytes"}})
+    )
+    for call in (
+        lambda folder: config_for_model(three_bits(tiny_folder), folder),
+        lambda folder: build_model(three_bits(tiny_folder), folder, torch.device("cpu")),
+        lambda folder: merge_adapter(tmp_path, folder, None, tmp_path / "new"),
+    ):
+        with pytest.raises(WeightsError, match=r"holds quantised weights \(bitsandbytes\), and .* needs plain ones"):
+            call(tmp_path / "q")
+    assert not (tmp_path / "new").exists()
 
 
 def test_select_resolution_of_several_needs_a_choice(tiny_folder: Path) -> None:

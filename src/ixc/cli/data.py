@@ -17,7 +17,7 @@ from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:
     from ixc.data.encoding import Encoder
-    from ixc.data.validation import Records
+    from ixc.data.validation import DeferredEncoder, Records
 
 data = typer.Typer(help="Conversations to train on.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -208,13 +208,20 @@ def read_records(file: Path, images: Path | None, *, stream: bool = False) -> Re
     )
 
 
-def _encoder(model: Path | None, context: int | None) -> tuple[Encoder, int]:
-    """Return the encoder of a model folder, and its default HD."""
-    from ixc.data.encoding import Encoder
-    from ixc.inference.cost import read_geometry
-    from ixc.inference.model_folder import find_folder, read_processor
+def _encoder(model: Path | None, context: int | None) -> tuple[DeferredEncoder, int]:
+    """Return the encoder of a model folder, built at the first sound record, and the folder's HD."""
+    from ixc.core.chat_format import CHAT_DEFAULTS
+    from ixc.data.validation import DeferredEncoder
+    from ixc.inference.cost import read_geometry, read_tiling
+    from ixc.inference.model_folder import find_folder
 
     folder = find_folder(model)
-    processor = read_processor(folder)
     most = read_geometry(folder).max_positions if context is None else context
-    return Encoder(processor, max_seq_length=most), processor.image_processor.hd
+
+    def build() -> Encoder:
+        from ixc.data.encoding import Encoder
+        from ixc.inference.model_folder import read_processor
+
+        return Encoder(read_processor(folder), max_seq_length=most)
+
+    return DeferredEncoder(max_seq_length=most, build=build), read_tiling(folder).get("hd", CHAT_DEFAULTS.hd)

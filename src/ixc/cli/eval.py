@@ -118,6 +118,7 @@ def run(options: EvalOptions) -> None:
     check_tiling(None, options.partition)
     suite.check_hd(options.hd)
     suite.check_style(options.prompts)
+    suite.check_files(tasks, data)
     name, answers, settings = _local(options) if options.endpoint is None else _served(options, options.endpoint)
     folder = options.out or Path("runs", "eval", name.replace("/", "_"))
     plan = suite.SuitePlan(
@@ -181,7 +182,7 @@ def _local(options: EvalOptions) -> tuple[str, Answers, dict[str, Any]]:
 
 
 def _fields(question: Any) -> dict[str, Any]:
-    names = ("images", "text", "hd", "num_beams", "max_new_tokens", "raw")
+    names = ("images", "messages", "prompt_format", "hd", "num_beams", "max_new_tokens")
     return {name: getattr(question, name) for name in names}
 
 
@@ -323,9 +324,9 @@ def report(
 
     folder = _data(data)
 
-    def rows_of(task: Task) -> Sequence[Row] | None:
+    def rows_of(task: Task, style: str) -> Sequence[Row] | None:
         there = folder.is_file() or (folder / f"{task.dataset}.tsv").exists()
-        return task.read(folder) if there else None
+        return task.read(folder, style=style) if there else None
 
     def md5_of(task: Task) -> str:
         return download.md5_of(folder if folder.is_file() else folder / f"{task.dataset}.tsv")
@@ -345,7 +346,9 @@ def _print(outcomes: Sequence[TaskOutcome], *, as_json: bool) -> None:
 
 
 def _note_failures(outcome: TaskOutcome, remedy: str) -> None:
-    """Say on stderr which questions have no answer, and why."""
+    """Say on stderr which cells were read as missing, and which questions have no answer, and why."""
+    if outcome.warning:
+        note(outcome.warning)
     failed = outcome.failed
     if not failed:
         return
@@ -374,6 +377,8 @@ def _as_dict(outcome: TaskOutcome) -> dict[str, Any]:
         found = {"task": outcome.task.name, "note": outcome.note}
     if outcome.failed:
         found |= {"failed": len(outcome.failed), "failures": [asdict(failure) for failure in outcome.failed]}
+    if outcome.warning:
+        found["warning"] = outcome.warning
     file = outcome.submission
     return found | {"file": str(outcome.path), "submission": None if file is None else str(file)}
 

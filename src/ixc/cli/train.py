@@ -189,6 +189,8 @@ train = takes(TrainOptions)(_train)
 
 def _check_before(options: TrainOptions) -> None:
     """Check what can be wrong with the options of any recipe, before torch is imported."""
+    from ixc.data.validation import check_first_sound
+    from ixc.model.checkpoint_files import check_unquantized
     from ixc.runlog.trackers import check as check_trackers
 
     check_run(device=options.device)
@@ -197,8 +199,10 @@ def _check_before(options: TrainOptions) -> None:
         path, _ = _file_and_hd(given)
         if not path.exists():
             raise DataError(f"no file {path}; check the path")
+        if path.is_file() and path.suffix != ".parquet" and not options.stream:
+            check_first_sound(read_records(path, options.images), str(path))
     if options.model is not None:
-        check_model(options.model)
+        check_unquantized(check_model(options.model), "training")
 
 
 def _train_from_nothing(recipe: Path, options: TrainOptions) -> None:
@@ -405,6 +409,7 @@ def merge(
     ] = None,
 ) -> None:
     """Merge an adapter into its base model: a folder that loads like any other."""
+    from ixc.model.checkpoint_files import check_unquantized
     from ixc.train.adapter_files import CONFIG_FILE, base_model_of, find_adapter, read_json_object
     from ixc.utils.files import check_free
 
@@ -412,6 +417,7 @@ def merge(
     adapter = find_adapter(adapter)
     read_json_object(adapter / CONFIG_FILE)
     base = check_model(base_model_of(adapter) if model is None else model)
+    check_unquantized(base, "an adapter to merge")
     quiet_libraries()
     from ixc.inference.model_folder import check_agreement, read_processor
     from ixc.model.loading import read_config

@@ -36,11 +36,13 @@ def quantize(
     bits: Annotated[int, typer.Option("--bits", help="Of the decoder's linear layers and its head: 8 or 4.")] = 8,
 ) -> None:
     """Write a quantised folder: the decoder's linear layers and head in 8 or 4 bits, everything else unchanged."""
+    from ixc.model.checkpoint_files import check_unquantized
     from ixc.model.sizes import check_bits
 
     check_bits(bits)
     check_target(target)
     check_source(source)
+    check_unquantized(source, "quantisation", remedy="give the folder that it was made from")
     quiet_libraries()
     from ixc.model.quantization import convert
 

@@ -16,17 +16,15 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ixc.core import chat_format, tiling
 from ixc.core.chat_format import IGNORED
 from ixc.core.tiling import Partition
+from ixc.data.image_sources import open_images, read_sizes
 from ixc.data.records import Record, RecordError
-from ixc.errors import DataError, GeometryError, ImageError, IxcError
-from ixc.processing.image_io import open_image, read_size, to_rgb
+from ixc.errors import DataError, GeometryError, IxcError
 from ixc.processing.processing import IxcProcessor
 from ixc.processing.prompt_encoding import PromptEncoder
-from ixc.utils.data_url import DataUrlError, decode_data_url
 
 CACHE_TOKENS = 32_000_000
 """Text tokens a `TokenCache` keeps: 8 bytes each, 256 MB."""
@@ -102,20 +100,8 @@ class Encoder:
         self._turn_ids = self._prompts.turn_ids
 
     def sizes(self, record: Record) -> list[tuple[int, int]]:
-        """Return (width, height) of its images in px, from their headers.
-
-        Raises:
-            RecordError: an image is missing, broken or far too large.
-        """
-        return [self._size(source, record, number) for number, source in enumerate(record.images, 1)]
-
-    def _size(self, source: Any, record: Record, number: int) -> tuple[int, int]:
-        try:
-            if isinstance(source, str) and source.startswith("data:"):
-                source = _from_data_url(source)
-            return read_size(source) if isinstance(source, str | bytes) else to_rgb(source).size
-        except IxcError as error:
-            raise RecordError("image", record.where, f"image {number}: {error}") from error
+        """Return (width, height) of its images in px, from their headers; errors as `image_sources.read_sizes`."""
+        return read_sizes(record)
 
     def tokenize(self, record: Record) -> TokenizedRecord:
         """Tokenise a record and read the headers of its images.
@@ -248,7 +234,7 @@ class Encoder:
         if not text.partitions:
             return Encoded(text=text, pixel_values=None, image_grids=None)
         rule = partition or self.processor.image_processor.partition
-        images = self.images(record)
+        images = open_images(record)
         try:
             processed = self.processor.image_processor(images, hd=hd, partition=rule, return_tensors="np")
         except IxcError as error:
@@ -260,27 +246,13 @@ class Encoder:
             )
         return Encoded(text=text, pixel_values=np.asarray(processed["pixel_values"]), image_grids=grids)
 
-    def images(self, record: Record) -> list[Image.Image]:
-        """Decode the images of a record.
-
-        Raises:
-            RecordError: an image that cannot be decoded.
-        """
-        found = []
-        for number, source in enumerate(record.images, 1):
-            try:
-                found.append(_opened(source))
-            except IxcError as error:
-                raise RecordError("image", record.where, f"image {number}: {error}") from error
-        return found
-
     def check_pixels(self, record: Record, sizes: Sequence[tuple[int, int]]) -> None:
         """Decode the images of a record, and compare their sizes with those of `sizes`, of their headers.
 
         Raises:
             RecordError: an image that cannot be decoded, or has another size.
         """
-        for number, (image, size) in enumerate(zip(self.images(record), sizes, strict=True), 1):
+        for number, (image, size) in enumerate(zip(open_images(record), sizes, strict=True), 1):
             if image.size != size:
                 raise RecordError(
                     "image",
@@ -343,17 +315,3 @@ def _expand(tokenized: TokenizedRecord, grids: tuple[Partition, ...], counts: Se
         labels=labels + short_labels[start:],
         partitions=grids,
     )
-
-
-def _opened(source: Any) -> Any:
-    """Return an upright RGB image of any source of a record."""
-    if isinstance(source, str) and source.startswith("data:"):
-        source = _from_data_url(source)
-    return open_image(source) if isinstance(source, str | bytes) else to_rgb(source)
-
-
-def _from_data_url(address: str) -> bytes:
-    try:
-        return decode_data_url(address)
-    except DataUrlError as error:
-        raise ImageError(f"a data URL of {len(address):,} characters: {error}; encode it again") from error

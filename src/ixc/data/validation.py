@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ixc.core import tiling
-from ixc.data.encoding import EncodedText, Encoder, TokenCache
+from ixc.data.image_sources import read_sizes
 from ixc.data.records import Record, RecordError
 from ixc.errors import DataError, GeometryError
+
+if TYPE_CHECKING:
+    from ixc.data.encoding import EncodedText, Encoder, TokenCache
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,16 @@ class Records(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Record: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeferredEncoder:
+    """An encoder that is built at the first record with sound turns and image headers: its import takes seconds."""
+
+    max_seq_length: int
+    """Most tokens of a conversation."""
+    build: Callable[[], Encoder]
+    """Called once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +140,7 @@ class DataReport:
 
 def validate(
     records: Records,
-    encoder: Encoder,
+    encoder: Encoder | DeferredEncoder,
     *,
     hd: int,
     partition: str | None = None,
@@ -138,28 +151,54 @@ def validate(
 
     Args:
         records: the data.
-        encoder: encoder of the run.
+        encoder: encoder of the run; a deferred one is not built for data without a sound record.
         hd: most tiles per image.
         partition: partition rule; None: the processor's.
         token_cache: filled with the tokenised records, for training to read; None: they are not kept.
         decode: decode every image too, not only its header.
     """
     report = DataReport(hd=hd, max_seq_length=encoder.max_seq_length, tokens={n: [] for n in sorted({*HDS, hd})})
-    cache = token_cache
+    cache, built = token_cache, None if isinstance(encoder, DeferredEncoder) else encoder
     for index in range(len(records)):
         report.records += 1
         try:
             record = records[index]
-            tokenized = encoder.tokenize(record) if cache is None else cache.tokenized(index, record, encoder)
-            text = encoder.text(record, hd=hd, partition=partition, tokenized=tokenized)
+            if built is None:
+                built = _built(record, encoder)
+            tokenized = built.tokenize(record) if cache is None else cache.tokenized(index, record, built)
+            text = built.text(record, hd=hd, partition=partition, tokenized=tokenized)
             if decode:
-                encoder.check_pixels(record, tokenized.image_sizes)
-            _count(report, text, encoder)
+                built.check_pixels(record, tokenized.image_sizes)
+            _count(report, text, built)
             report.usable.append(index)
         except RecordError as error:
             report.problems.append(DataProblem(where=error.where, kind=error.kind, message=error.message))
         yield report.records
     yield report
+
+
+def _built(record: Record, encoder: Encoder | DeferredEncoder) -> Encoder:
+    """Build a deferred encoder for a record whose image headers are sound; errors as `read_sizes`."""
+    if not isinstance(encoder, DeferredEncoder):
+        return encoder
+    read_sizes(record)
+    return encoder.build()
+
+
+def check_first_sound(records: Records, name: str) -> None:
+    """Read records up to the first whose turns and image headers are sound; needs no tokenizer.
+
+    Raises:
+        DataError: there is none; with the first problem.
+    """
+    problem = None
+    for index in range(len(records)):
+        try:
+            read_sizes(records[index])
+            return
+        except RecordError as error:
+            problem = problem or error
+    raise DataError(f"{name}: 0 of {len(records):,} records are usable; the first: {problem} (see all: ixc data check)")
 
 
 def check(records: Records, encoder: Encoder, *, hd: int, partition: str | None = None) -> DataReport:
@@ -252,4 +291,15 @@ def _histogram_lines(hd: int, tokens: Sequence[int], counts: Sequence[int]) -> l
     return [title, *rows]
 
 
-__all__ = ["HDS", "DataProblem", "DataReport", "Records", "check", "usable", "usable_records", "validate"]
+__all__ = [
+    "HDS",
+    "DataProblem",
+    "DataReport",
+    "DeferredEncoder",
+    "Records",
+    "check",
+    "check_first_sound",
+    "usable",
+    "usable_records",
+    "validate",
+]

@@ -8,7 +8,6 @@ missing ("None" is read as a missing cell).
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Sequence
 from string import ascii_uppercase
 from typing import Any, NoReturn
@@ -19,11 +18,11 @@ from ixc.evals.metrics import ocrbench as ocrbench_rules
 from ixc.evals.metrics.circular import ROTATION
 from ixc.evals.metrics.hallusion import PARTS
 from ixc.evals.metrics.mmvet import CAPABILITIES
+from ixc.evals.prompts import IMAGE_TAG, options
 from ixc.evals.table import IMAGE_ERROR, Row
 
 QUESTION_TYPES = ("multi_choice", "free_form")
 ANSWER_TYPES = ("text", "integer", "float", "list")
-IMAGE_TAG = re.compile(r"<image (\d+)>")
 
 
 def _fail(where: str, row: Row, what: str) -> NoReturn:
@@ -33,7 +32,8 @@ def _fail(where: str, row: Row, what: str) -> NoReturn:
 def _answered(rows: Iterable[Row], where: str) -> None:
     for row in rows:
         if row["answer"] is None:
-            _fail(where, row, "the answer is missing; fill its cell")
+            _fail(where, row, "the answer is missing; fill its cell (published prompts read None and NA as missing, "
+                  "--prompts clean keeps them)")  # fmt: skip
 
 
 def _among(rows: Iterable[Row], where: str, column: str, known: Sequence[str]) -> None:
@@ -73,12 +73,13 @@ def letters(rows: Sequence[Row], where: str) -> None:
 
 
 def mmmu(rows: Sequence[Row], where: str) -> None:
-    """Require an answer, and every `<image n>` that the question names, unless its images cannot be decoded."""
+    """Require an answer, and every `<image n>` that question, hint and options name, if the images can be decoded."""
     _answered(rows, where)
     for row in rows:
         if IMAGE_ERROR in row:
             continue
-        most = max(map(int, IMAGE_TAG.findall(row["question"])), default=0)
+        texts = " ".join(map(str, (row["question"], row.get("hint"), *options(row).values())))
+        most = max(map(int, IMAGE_TAG.findall(texts)), default=0)
         if most > len(row["image"]):
             _fail(where, row, f"the question names <image {most}> and has {len(row['image'])} images; list them all")
 

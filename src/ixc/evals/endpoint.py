@@ -10,13 +10,14 @@ fields a task needs these, under vLLM's names:
     add_generation_prompt: false,
     continue_final_message: true            a primed answer, which the model continues
     chat_template_kwargs                    {"published": true}: images before the first turn and no default system
-                                            message; ignored by a chat template that does not know it
+                                            message; {"images_in_place": true}: MMMU's images at their tags; ignored by
+                                            a chat template that does not know it
 
 `ixc serve` accepts all of them, and its answers equal those of the local model. vLLM 0.32 divides a beam's score by the
 length of prompt and answer, the local model by that of the answer, so beam search may give other answers there.
 
-A server adds the special tokens itself, so a published prompt is split into its turns; runs of spaces in its text are
-kept, and those in the header of the assistant's turn are sent separately.
+A server adds the special tokens itself: it is sent the turns of a question and its prompt format. Runs of spaces in a
+text are kept, and those in the header of the assistant's turn are sent separately.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
+from ixc.core.chat_format import Image, Message
+from ixc.core.prompt_format import CHAT_FORMAT
 from ixc.errors import EndpointError, IxcError, UnreachableError, UsageError
 from ixc.processing.image_formats import HEAD_BYTES, format_of
 
@@ -174,36 +176,29 @@ def complete(endpoint: Endpoint, turns: Sequence[Mapping[str, Any]], body: Mappi
 
 
 def messages(question: Question) -> tuple[list[dict[str, Any]], bool, dict[str, Any]]:
-    """Convert a question to messages, with the images before the first user's text.
+    """Return the turns of a question as a request holds them.
 
     Returns:
-        (messages, whether the last one is a primed answer, `chat_template_kwargs` of a published prompt).
+        (messages, whether the last one is a primed answer, `chat_template_kwargs` of its prompt format).
     """
-    turns = _turns(question.text) if question.raw else [("user", question.text)]
-    template: dict[str, Any] = {"published": True} if question.raw else {}
-    role, primed = turns[-1]
-    if role.strip() == "assistant" and not primed:
-        turns.pop()
-        template |= {"assistant": role} if role != "assistant" else {}
-    pictures = [_image_part(image) for image in question.images]
-    found: list[dict[str, Any]] = []
-    for name, text in turns:
-        if name == "user" and pictures:
-            found.append({"role": name, "content": [*pictures, {"type": "text", "text": text}]})
-            pictures = []
-        else:
-            found.append({"role": name, "content": text})
-    return found, turns[-1][0] == "assistant", template
+    chosen = question.prompt_format
+    template: dict[str, Any] = {"published": True} if chosen.published else {}
+    if chosen.assistant != CHAT_FORMAT.assistant:
+        template["assistant"] = chosen.assistant
+    if chosen.images_in_place:
+        template["images_in_place"] = True
+    found = [{"role": turn.role, "content": _content(turn, question)} for turn in question.messages]
+    return found, chosen.continue_final_message, template
 
 
-def _turns(text: str) -> list[tuple[str, str]]:
-    """Split a prompt with its special tokens into (header, text) of every turn; without tokens it is the user's."""
-    before, *rest = text.replace(IMAGE_PLACEHOLDER, "").split(TURN_START)
-    turns = [("user", before)] if before else []
-    for turn in rest:
-        role, _, words = turn.partition("\n")
-        turns.append((role, words.removesuffix("\n").removesuffix(TURN_END) if TURN_END in words else words))
-    return turns
+def _content(turn: Message, question: Question) -> str | list[dict[str, Any]]:
+    """Return a text, or parts in their order where there are images."""
+    if all(isinstance(part, str) for part in turn.content):
+        return "".join(map(str, turn.content))
+    return [
+        _image_part(question.images[part.source]) if isinstance(part, Image) else {"type": "text", "text": part}
+        for part in turn.content
+    ]
 
 
 def _image_part(image: bytes) -> dict[str, Any]:

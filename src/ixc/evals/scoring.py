@@ -26,7 +26,7 @@ from ixc.evals.metrics import ocrbench as ocrbench_rule
 from ixc.evals.metrics import relaxed as relaxed_rule
 from ixc.evals.metrics import vqa as vqa_rule
 from ixc.evals.metrics.choice import ChoiceItem
-from ixc.evals.metrics.rule import LMMS, NOTEBOOK, OFFICIAL, VLMEVALKIT
+from ixc.evals.metrics.rule import LMMS, LMMS_EARLIER, NOTEBOOK, OFFICIAL, VLMEVALKIT
 from ixc.evals.prompts import options
 from ixc.evals.table import Row
 from ixc.evals.task import Judge, Score, Scorer, Task, by_index
@@ -223,7 +223,7 @@ def _problem(row: Row) -> mathvista_rule.MathVistaProblem:
 def _solved(row: Row, problem: mathvista_rule.MathVistaProblem, result: Any, *, rule: str) -> bool:
     if rule == VLMEVALKIT:
         return mathvista_rule.correct(problem, result)
-    return mathvista_rule.lmms_correct(problem, result, precision=int(row.get("precision") or 0))
+    return mathvista_rule.lmms_correct(problem, result, precision=int(float(row.get("precision") or 0)))
 
 
 def mathvista(rows: Sequence[Row], task: Task, judge: Judge | None, *, rule: str = VLMEVALKIT) -> Score:
@@ -290,7 +290,7 @@ MMSTAR = rules(choice, lmms=choice_lmms.MMSTAR)
 AI2D = rules(choice, lmms=choice_lmms.AI2D)
 SEED = rules(choice, lmms=choice_lmms.SEED)
 QBENCH = rules(choice, lmms=choice_lmms.MMMU)
-MMMU = rules(mmmu, official=OFFICIAL, lmms=LMMS)
+MMMU = rules(mmmu, official=OFFICIAL, lmms=LMMS) | rules(mmmu, **{LMMS_EARLIER: LMMS_EARLIER})
 MMBENCH = rules(circular, lmms=LMMS)
 MATHVISTA = rules(mathvista, lmms=LMMS)
 MMVET = rules(mmvet, official=OFFICIAL)

@@ -66,6 +66,8 @@ def _question_answers(rows: Sequence[Row], predictions: Mapping[Index, str]) -> 
         number = row[column]
         if isinstance(number, float) and number.is_integer():
             number = int(number)
+        if isinstance(number, str) and number.isdecimal():  # clean prompts leave every cell a text
+            number = int(number)
         if not isinstance(number, int):
             raise DataError(
                 f"question {row['index']!r}: {column} is {number!r}, a whole number needed; use the test set"

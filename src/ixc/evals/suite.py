@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.evals import download, predictions, runner, submission, table, task_score
@@ -19,7 +19,7 @@ from ixc.evals.metrics.rule import VLMEVALKIT
 from ixc.evals.predictions import Failure, Header, Run
 from ixc.evals.question import Index
 from ixc.evals.runner import Answers, Finished, RunOptions, RunStep
-from ixc.evals.task import Style
+from ixc.evals.task import check_style, file_format_of
 from ixc.evals.task_score import TaskScore
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class TaskOutcome:
     """Submission file, where the answers are hidden and all questions are answered."""
     note: str = ""
     """Reason why there is neither score nor submission."""
+    warning: str = ""
+    """What the official reader makes of the data set's cells, where that changes questions; "" if it does not."""
 
 
 def tasks_of(names: Sequence[str]) -> list[Task]:
@@ -128,7 +130,7 @@ def run_suite(
         download.find(task, plan.data, progress=progress) for task in tasks
     ]  # all of them before hours of inference
     for task, file in zip(tasks, files, strict=True):
-        rows = task.read(file)
+        rows = task.read(file, style=plan.style)
         finished = None
         for event in _asked(task, rows, answers, plan, md5=download.md5_of(file)):
             if isinstance(event, RunStep):
@@ -136,13 +138,18 @@ def run_suite(
             else:
                 finished = event
         assert finished is not None
-        yield _outcome(task, rows, finished, judge)
+        yield replace(_outcome(task, rows, finished, judge), warning=missing_texts(task, file, rows, plan.style))
 
 
-def check_style(style: str) -> None:
-    """Check the name of a prompt style. Raises: UsageError: unknown."""
-    if style not in get_args(Style):
-        raise UsageError(f"unknown prompts {style!r}; take one of {', '.join(get_args(Style))}")
+def check_files(tasks: Sequence[Task], data: Path) -> None:
+    """Check by their first bytes the data files that are there, before a model or pandas is imported.
+
+    Raises:
+        DataError: one cannot be a table.
+    """
+    for path in (data if data.is_file() else data / f"{task.dataset}.tsv" for task in tasks):
+        if path.exists():
+            table.check_head(path)
 
 
 def check_hd(hd: int | None) -> None:
@@ -175,7 +182,7 @@ def _asked(task: Task, rows: list[Row], answers: Answers, plan: SuitePlan, *, md
     )
 
     def headline(known: Mapping[Index, str]) -> float:
-        return task.score(rows, known).headline
+        return task.score(rows, known, file_format=file_format_of(plan.style)).headline
 
     options = RunOptions(
         header=header,
@@ -222,14 +229,30 @@ def rescore(found: Run, data: Path, *, judge: Judge | None = None, rule: str = V
     """
     task = task_score.task_of(found)
     file = data if data.is_file() else data / f"{task.dataset}.tsv"
-    rows = task.read(file)
+    rows = task.read(file, style=found.header.style)
     md5 = download.md5_of(file)
     if found.header.data not in ("", md5):
         raise DataError(
             f"{found.path} was made on data with MD5 {found.header.data}, {file} has {md5}; give --data the file it "
             "was made on"
         )
-    return _scored(found, rows, judge=judge, rule=rule)
+    warning = missing_texts(task, file, rows, found.header.style)
+    return replace(_scored(found, rows, judge=judge, rule=rule), warning=warning)
+
+
+def missing_texts(task: Task, file: Path, rows: Sequence[Row], style: str) -> str:
+    """Return one line that counts the cells whose text the official reader takes for missing, "" if there are none."""
+    found = table.texts_read_as_missing(file, rows) if style == "published" else {}
+    if not found:
+        return ""
+    count = sum(map(len, found.values()))
+    texts = list(dict.fromkeys(text for cells in found.values() for text in cells))
+    more = f" and {len(texts) - 4} more" if len(texts) > 4 else ""
+    return (
+        f"{task.name}: {count} cell{'s' if count > 1 else ''} of column{'s' if len(found) > 1 else ''} "
+        f"{', '.join(found)} (written {', '.join(texts[:4])}{more}) {'are' if count > 1 else 'is'} read as missing, "
+        "as in the published run; --prompts clean keeps what is written"
+    )
 
 
 def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None, rule: str = VLMEVALKIT) -> TaskOutcome:

@@ -1,6 +1,7 @@
 """Read data sets and prediction files as the official reader does; the only file that imports pandas.
 
     DATASET.tsv  --read_rows-->        [{"index": 1, "image": (b"PNG...",), "question": ..., "A": ..., ...}, ...]
+    DATASET.tsv  --texts_read_as_missing--> {"D": ["None", ...]}, what the official reader takes for missing
     xlsx, tsv, jsonl --read_predictions--> {1: "answer", ...}
     rows + predictions --round_trip--> rows with a prediction, as the official evaluation reads them back
 
@@ -8,6 +9,8 @@ Format and quirks: VLMEvalKit's TSV (goldens/metrics/README.md, quirks 13 and 14
 `null` is missing, a column of numbers with a missing cell holds floats ("7" is "7.0"), an image of at most 64
 characters is the index of another row, rows without an image are left out, one index that is no integer keeps all of
 them strings. A missing cell is None in our rows.
+
+With `as_text` no cell is interpreted: "None" stays an option's text and "7" stays "7"; only an empty cell is missing.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from types import ModuleType
 from typing import Any, Literal, get_args
 
@@ -59,11 +63,16 @@ def pandas() -> ModuleType:
 # -- data sets --------------------------------------------------------------------------------------------------------
 
 
-def read_rows(path: str | Path) -> list[Row]:
+TEXT_COLUMNS = ("question", "hint", "answer", *ascii_uppercase)
+"""Columns whose texts are shown to the model or scored."""
+
+
+def read_rows(path: str | Path, *, as_text: bool = False) -> list[Row]:
     """Read the questions of a TSV file, with images decoded and back-references resolved.
 
     Args:
         path: a tab-separated file with columns `index`, `image` and `question` at least.
+        as_text: leave every cell the text it is, see the top of this file; False = as the official reader.
 
     Returns:
         One mapping per row that has an image, columns in the order of the file. Cells are str, int, float, bool or
@@ -75,7 +84,7 @@ def read_rows(path: str | Path) -> list[Row]:
             remedy.
     """
     path = Path(path)
-    frame = _frame(path)
+    frame = _frame(path, **({"dtype": str, "keep_default_na": False, "na_values": [""]} if as_text else {}))
     _check_columns(frame, path)
     kept = frame[~frame["image"].isna()]
     if len(kept) == 0:
@@ -96,8 +105,33 @@ def read_rows(path: str | Path) -> list[Row]:
     return rows
 
 
-def _frame(path: Path) -> Any:
-    """Read the table with pandas' defaults; raise DataError for what cannot be a table."""
+def texts_read_as_missing(path: str | Path, rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return column -> the texts of `TEXT_COLUMNS` that the official reader takes for missing: None, NA, null, ...
+
+    Args:
+        path: the file.
+        rows: as `read_rows` read them without `as_text`.
+    """
+    columns = [name for name in TEXT_COLUMNS if any(row.get(name, "") is None for row in rows)]
+    if not columns:
+        return {}
+    frame = _frame(Path(path), dtype=str, keep_default_na=False, na_values=[""], usecols=["index", *columns])
+    texts = {str(row["index"]): row for row in frame.to_dict("records")}
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        there = texts.get(str(row["index"]), {})
+        for name in columns:
+            if row[name] is None and (text := _cell(there.get(name))) is not None:
+                found.setdefault(name, []).append(text)
+    return found
+
+
+def check_head(path: Path) -> None:
+    """Check by the first bytes that a file can be a table; needs no pandas.
+
+    Raises:
+        DataError: it is missing, empty, binary or of another kind.
+    """
     head = _head(path)
     if not head.strip():
         raise DataError(f"{path}: empty, {path.stat().st_size} bytes; give a table with a header line")
@@ -106,11 +140,16 @@ def _frame(path: Path) -> Any:
             raise DataError(f"{path}: not a table but {what}")
     if b"\0" in head:
         raise DataError(f"{path}: binary, byte {head.index(0)} is zero; give tab-separated text in UTF-8")
+
+
+def _frame(path: Path, **options: Any) -> Any:
+    """Read the table with pandas' defaults and `options`; raise DataError for what cannot be a table."""
+    check_head(path)
     pd = pandas()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # DtypeWarning: mixed columns of long files, as upstream
-            frame = pd.read_csv(path, sep="\t")
+            frame = pd.read_csv(path, sep="\t", **options)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8; save the table as UTF-8") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:

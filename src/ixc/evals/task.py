@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ixc.core.chat_format import Image, Message
+from ixc.core.prompt_format import PromptFormat
 from ixc.errors import DataError, UsageError
 from ixc.evals import prompts, table
 from ixc.evals.metrics.rule import VLMEVALKIT, Judge
@@ -23,6 +25,13 @@ from ixc.utils.lazy_imports import lookup
 
 Style = Literal["published", "clean"]
 """published: the prompts, beams and limits behind the paper's numbers; clean: plain user prompts, greedy."""
+
+
+def check_style(style: str) -> None:
+    """Check the name of a prompt style. Raises: UsageError: unknown."""
+    if style not in get_args(Style):
+        raise UsageError(f"unknown prompts {style!r}; take one of {', '.join(get_args(Style))}")
+
 
 CLEAN_BEAMS = 1
 """Beam width of clean prompts: greedy decoding."""
@@ -74,12 +83,14 @@ class Task:
     """Beam width of the published run."""
     max_new_tokens: int = 100
     """Longest answer of the published run, tokens."""
-    published: Callable[[Mapping[str, Any]], str]
-    """Row -> whole prompt of the published run."""
+    published: Callable[[Mapping[str, Any]], prompts.PublishedPrompt]
+    """Row -> prompt of the published run."""
     finish: Callable[[str], str] = prompts.unchanged
     """Output of the published run -> prediction: a primed multiple-choice answer keeps only its letter."""
     clean: Callable[[Mapping[str, Any]], str]
     """Row -> user message."""
+    image_tags: bool = False
+    """Whether `<image n>` in a clean message is the place of image n; the published run leaves it in the text."""
     clean_hd: int | None = None
     """HD-n of a clean run where it differs: OCRBench was meant to have 55."""
     clean_max_new_tokens: int = 128
@@ -105,15 +116,21 @@ class Task:
     source: str = ""
     """Source of settings and scores."""
 
-    def read(self, path: str | Path) -> list[Row]:
+    def read(self, path: str | Path, *, style: str = "published") -> list[Row]:
         """Read the questions of a file, or of `DATASET.tsv` in a folder, and check them for this task.
 
+        Args:
+            path: the file or folder.
+            style: prompts of the run. Published ones need the rows as the official reader has them, in which an
+                option None is missing; clean ones every cell as it is written.
+
         Raises:
-            DataError: no such file, no table, or cells that cannot be asked or scored.
+            DataError: no such file, no table, or cells that cannot be asked or scored. UsageError: an unknown style.
         """
+        check_style(style)
         path = Path(path)
         path = path / f"{self.dataset}.tsv" if path.is_dir() else path
-        rows = table.read_rows(path)
+        rows = table.read_rows(path, as_text=style == "clean")
         self.check_rows(rows, where=str(path))
         return rows
 
@@ -134,28 +151,37 @@ class Task:
         Raises:
             UsageError: an unknown style.
         """
+        check_style(style)
         if style == "published":
+            images = row["image"][:1]  # parity: the published run passes only the first of several images
+            prompt = self.published(row)
             return Question(
                 index=row["index"],
-                images=row["image"][:1],  # parity: the published run passes only the first of several images
-                text=self.published(row),
+                images=images,
+                messages=prompt.messages(len(images)),
+                prompt_format=prompt.prompt_format,
                 hd=self.hd,
                 num_beams=self.num_beams,
                 max_new_tokens=self.max_new_tokens,
-                raw=True,
                 broken=row.get(table.IMAGE_ERROR),
             )
-        if style != "clean":
-            raise UsageError(f"unknown prompts {style!r}; take one of {', '.join(get_args(Style))}")
+        message = self._clean_message(row)
         return Question(
             index=row["index"],
             images=row["image"],
-            text=self.clean(row),
+            messages=(message,),
+            prompt_format=PromptFormat(images_in_place=self.image_tags),
             hd=self.clean_hd or self.hd,
             num_beams=CLEAN_BEAMS,
             max_new_tokens=self.clean_max_new_tokens,
             broken=row.get(table.IMAGE_ERROR),
         )
+
+    def _clean_message(self, row: Mapping[str, Any]) -> Message:
+        text, images = self.clean(row), len(row["image"])
+        if self.image_tags and table.IMAGE_ERROR not in row:
+            return Message("user", prompts.at_tags(text, images))
+        return Message("user", (*map(Image, range(images)), text))
 
     def questions(self, rows: Sequence[Row], *, style: str = "published") -> list[Question]:
         """Build the questions of all rows; see `question`."""
@@ -196,6 +222,11 @@ class Task:
             return self.scorer(answered, self, judge)
         found = self.rules[rule](answered, self, judge)
         return replace(found, name=f"{found.name}, rule {rule}")
+
+
+def file_format_of(style: str) -> FileFormat:
+    """Return the file that predictions pass through: the official run's, or one that changes nothing."""
+    return "xlsx" if style == "published" else "jsonl"
 
 
 def by_index(rows: Sequence[Row], values: Iterator[float]) -> dict[Index, float]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ixc.errors import DataError, UsageError
 from ixc.evals.metrics.rule import VLMEVALKIT
 from ixc.evals.predictions import Run, score_path
+from ixc.evals.task import file_format_of
 from ixc.utils import files
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def score(run: Run, rows: Sequence[Row], *, judge: Judge | None = None, rule: st
     task = task_of(run)
     if not run.answered:
         raise DataError(f"{run.path} has 0 predictions of {run.header.questions}; finish the run")
-    found = task.score(list(rows), run.predictions, judge=judge, rule=rule)
+    passed = file_format_of(run.header.style)
+    found = task.score(list(rows), run.predictions, judge=judge, rule=rule, file_format=passed)
     path = score_path(run.path)
     if rule != VLMEVALKIT:
         path = path.with_suffix(f".{rule}.json")

@@ -11,17 +11,20 @@ Images are encoded through the engine's tile cache: several questions on one pag
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from PIL import Image
 
 from ixc.core import chat_format
-from ixc.errors import ContextError, IxcError
+from ixc.core.prompt_format import CHAT_FORMAT, PromptFormat, prompt_segments
+from ixc.core.turn_rules import TAUGHT, TurnRules
+from ixc.errors import ContextError, IxcError, UsageError
 from ixc.inference.engine import Engine
-from ixc.inference.request import lower_hd, open_picture
+from ixc.inference.request import lower_hd
 from ixc.inference.sampling import Sampling
+from ixc.processing.image_io import open_image
 from ixc.utils.device import explain_out_of_memory, resolve_device, resolve_dtype
 
 MAX_POSITIONS = 1 << 15
@@ -39,16 +42,16 @@ class BatchRequest:
     """Names the question in errors: "docvqa_val 49153"."""
     images: tuple[bytes, ...]
     """Encoded image files."""
-    text: str
-    """What the user says; with `raw` the whole prompt."""
+    messages: tuple[chat_format.Message, ...]
+    """Turns; the source of an `Image` among their parts is its place in `images`, from 0."""
+    prompt_format: PromptFormat = CHAT_FORMAT
+    """How the messages become a prompt. The pictures of a published one are decoded as by the original."""
     hd: int
     """Most tiles of 336 px an image may have, >= 1."""
     num_beams: int = 1
     """1 is greedy."""
     max_new_tokens: int = 100
     """Longest answer in tokens, >= 1."""
-    raw: bool = False
-    """True: `text` is a prompt with its tags, taken literally; images without an `<ImageHere>` stand first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,8 @@ class _Item:
     def setting(self) -> tuple[int, int, int, bool, bool]:
         """What all rows of a group must have in common."""
         request = self.request
-        return request.hd, request.num_beams, request.max_new_tokens, request.raw, bool(request.images)
+        published = request.prompt_format.published
+        return request.hd, request.num_beams, request.max_new_tokens, published, bool(request.images)
 
 
 def answer(
@@ -132,37 +136,47 @@ def resolved_dtype(device: str, dtype: str) -> str:
     return str(resolve_dtype(dtype, resolve_device(device))).removeprefix("torch.")
 
 
-def segments(request: BatchRequest, images: Sequence[Image.Image], *, system: str = "") -> list[chat_format.Segment]:
-    """Return the prompt of a request. A raw prompt keeps its tags; any other text is a user's turn and stays text.
+def segments(
+    request: BatchRequest, images: Sequence[Image.Image], *, system: str = "", rules: TurnRules = TAUGHT
+) -> list[chat_format.Segment]:
+    """Return the prompt of a request, its opened images in place; a text never becomes a tag.
+
+    Args:
+        request: the question.
+        images: one for each of `request.images`.
+        system: system text of a chat that brings none.
+        rules: what the model was taught about its turns.
 
     Raises:
-        UsageError: a raw prompt with another number of placeholders than of images.
+        UsageError: a place for an image that is not there, or an image without a place.
     """
-    if not request.raw:
-        turn = chat_format.Message("user", (*map(chat_format.Image, images), request.text))
-        return chat_format.render([turn], system=system)
-    found = chat_format.from_text(request.text)
-    placeholders = sum(segment.kind == "image" for segment in found)
-    if placeholders == 0:
-        return [*(chat_format.Segment("image", image=chat_format.Image(image)) for image in images), *found]
-    chat_format.check_images(placeholders=placeholders, images=len(images))
-    rest = iter(images)
-    return [
-        chat_format.Segment("image", image=chat_format.Image(next(rest))) if s.kind == "image" else s for s in found
-    ]
+    parts = [part for turn in request.messages for part in turn.content if isinstance(part, chat_format.Image)]
+    if {part.source for part in parts} != set(range(len(images))):
+        raise UsageError(
+            f"its messages show {len({part.source for part in parts})} images and {len(images)} images were given; "
+            "number them from 0 and show each of them"
+        )
+
+    def opened(part: str | chat_format.Image) -> str | chat_format.Image:
+        return replace(part, source=images[part.source]) if isinstance(part, chat_format.Image) else part
+
+    messages = [replace(turn, content=tuple(map(opened, turn.content))) for turn in request.messages]
+    return prompt_segments(messages, request.prompt_format, system=system, rules=rules)
 
 
 def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> _Item:
     """Open and check one request; an error names it."""
     preparer = engine.preparer
     try:
-        images = [open_picture(image) for image in request.images]
-        tokens = sum(preparer.count_image_tokens(images, hd=request.hd, partition=partition))
+        images = [open_image(image, published=request.prompt_format.published) for image in request.images]
+        processor = engine.processor
+        prompt = segments(request, images, system=processor.system, rules=processor.rules)
+        shown = [each.image.source for each in prompt if each.image is not None]
+        tokens = sum(preparer.count_image_tokens(shown, hd=request.hd, partition=partition))
         preparer.answer_length(tokens, request.max_new_tokens, hd=request.hd)
-        prompt = segments(request, images, system=engine.processor.system)
     except IxcError as error:
         raise type(error)(f"{request.name}: {error}") from error
-    length = tokens + len(request.text) + MARKUP_TOKENS
+    length = tokens + sum(len(each.text) for each in prompt if each.kind == "content") + MARKUP_TOKENS
     return _Item(index=index, request=request, segments=prompt, length=length)
 
 
@@ -186,7 +200,7 @@ def _generate(engine: Engine, group: Sequence[_Item], partition: str) -> list[st
     first = group[0].request
     inputs: dict[str, Any] = engine.processor.encode_segments(
         [item.segments for item in group],
-        bos_once=first.raw,
+        bos_once=first.prompt_format.published,
         hd=first.hd,
         partition=partition,
         padding_side="left",

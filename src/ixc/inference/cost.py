@@ -155,13 +155,16 @@ def read_tiling(folder: str | Path) -> dict[str, Any]:
     """Read `hd` and `rule` of the processor in `folder`, where its files have them; a published folder has neither.
 
     Raises:
-        UsageError: a file that is no JSON object.
+        UsageError: a file that is no JSON object, or an hd that is no whole number of at least 1.
     """
     found: dict[str, Any] = {}
     for path in (Path(folder) / name for name in PROCESSOR_FILES):
         settings = _object(path) if path.is_file() else {}
         settings = settings.get("image_processor", settings)
-        found |= {name: settings[key] for key, name in (("hd", "hd"), ("partition", "rule")) if key in settings}
+        named = {name: settings.get(key) for key, name in (("hd", "hd"), ("partition", "rule"))}
+        found |= {name: value for name, value in named.items() if value is not None}
+        if type(hd := found.get("hd", 1)) is not int or hd < 1:
+            raise UsageError(f"{path}: hd is {hd!r}, a whole number of at least 1 needed; repair the file")
     return found
 
 

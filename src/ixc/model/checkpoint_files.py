@@ -27,6 +27,35 @@ _KEYS_SHOWN = 5
 """Keys named in an error; the rest is counted."""
 
 
+MADE_FROM = "name with --model the folder that it was made from"
+"""Remedy where a folder is an option."""
+
+
+def check_unquantized(folder: str | Path, use: str, *, remedy: str = MADE_FROM) -> None:
+    """Check by config.json that the weights of a folder are plain numbers.
+
+    Args:
+        folder: of a model.
+        use: what needs it, for the message: "training".
+        remedy: what to do, the end of the message.
+
+    Raises:
+        WeightsError: they are quantised, by this package or another.
+    """
+    path = Path(folder) / "config.json"
+    found = (
+        read_json_object(path, remedy="fetch it again", error=WeightsError).get("quantization_config")
+        if path.is_file()
+        else None
+    )
+    if not found:
+        return
+    given = found if isinstance(found, dict) else {}
+    method, bits = given.get("quant_method", "an unknown method"), given.get("bits")
+    how = f"{method}, {bits} bits" if bits else str(method)
+    raise WeightsError(f"{folder} holds quantised weights ({how}), and {use} needs plain ones; {remedy}")
+
+
 def weight_files(folder: str | Path) -> list[Path]:
     """Return the files that hold the weights, in order; safetensors are preferred to pickled files.
 

@@ -12,7 +12,7 @@ together, n images. What comes out:
     labels             (B, T) int64, of `encode_training` only, -100 where nothing is trained
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
@@ -50,10 +50,15 @@ _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 _TILING = ("hd", "partition")
 _OF_THE_LIBRARY = (
     *("backend", "cache_dir", "config", "force_download", "local_files_only", "revision", "subfolder", "token"),
-    *("trust_remote_code", "use_fast"),
+    *("trust_remote_code", "use_fast", "code_revision"),
     *("attn_implementation", "device_map", "dtype", "quantization_config", "torch_dtype"),
 )
 """Keywords that AutoProcessor and pipelines hand to every part; the last line is the model's."""
+_OF_THE_TOKENIZER = (
+    *("padding_side", "truncation_side", "model_max_length", "clean_up_tokenization_spaces", "model_input_names"),
+    *("bos_token", "eos_token", "unk_token", "pad_token", "additional_special_tokens", "extra_special_tokens"),
+)
+"""Keywords that reach the tokenizer of a folder with a processor's settings; a published folder's has its own."""
 
 
 class IxcProcessor(ProcessorMixin):
@@ -110,16 +115,14 @@ class IxcProcessor(ProcessorMixin):
         """As every processor's; a local folder with a tokenizer but no processor's settings is a published one.
 
         Raises:
-            UsageError: a keyword that would have no effect on a published folder.
+            UsageError: a keyword that would have no effect.
         """
         folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir() and not any((folder / name).exists() for name in _PROCESSOR_FILES):
-            known = {*_SETTINGS, *_TILING, *_OF_THE_LIBRARY}
-            unknown = sorted(key for key in kwargs if key not in known and not key.startswith("_"))
-            if unknown:
-                raise UsageError(
-                    f"{', '.join(unknown)}: no such setting of this processor; it has {', '.join(_TILING + _SETTINGS)}"
-                )
+        published = folder.is_dir() and not any((folder / name).exists() for name in _PROCESSOR_FILES)
+        _check_keywords(
+            kwargs, known={*_SETTINGS, *_TILING, *_OF_THE_LIBRARY, *(() if published else _OF_THE_TOKENIZER)}
+        )
+        if published:
             own = {key: kwargs[key] for key in _SETTINGS if key in kwargs}
             tiling = {key: kwargs[key] for key in _TILING if key in kwargs}
             return cls(IxcImageProcessorPil(**tiling), IxcTokenizer.from_pretrained(folder), **own)
@@ -384,6 +387,17 @@ class IxcProcessor(ProcessorMixin):
             turn, quirks = self._prompts.turn_ids, self.published_quirks
             data["labels"] = [fill(_labels(row, turn, quirks), IGNORED) for row in rows]
         return data
+
+
+def _check_keywords(given: Mapping[str, Any], *, known: Collection[str]) -> None:
+    """Refuse keywords that transformers would take and forget; `pipeline` also hands on those of its model."""
+    if "_from_pipeline" in given:
+        return
+    unknown = sorted(key for key in given if key not in known and not key.startswith("_"))
+    if unknown:
+        raise UsageError(
+            f"{', '.join(unknown)}: no such setting of this processor; it has {', '.join(_TILING + _SETTINGS)}"
+        )
 
 
 def _labels(row: EncodedRow, turn: TurnIds, quirks: bool) -> list[int]:

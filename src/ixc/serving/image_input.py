@@ -146,18 +146,19 @@ class ImageInput:
                 )
             yield document.page(number, dpi=max(1, int(DPI * scale))).image
 
-    def open(self, files: Sequence[bytes], names: Sequence[str] = ()) -> list[Image]:
+    def open(self, files: Sequence[bytes], names: Sequence[str] = (), *, published: bool = False) -> list[Image]:
         """Return the pictures of a request, RGB.
 
         Args:
             files: pictures.
             names: for errors; () = image 1, image 2, ...
+            published: the pixels of the original's decoding, for a published prompt; see `image_io.open_image`.
 
         Raises:
             ApiError: a format, a shape or a number of pixels that is not accepted, or a broken file.
         """
         self.check(files, names)
-        return [self._open(file, _name(names, place)) for place, file in enumerate(files)]
+        return [self._open(file, _name(names, place), published) for place, file in enumerate(files)]
 
     def check(self, files: Sequence[bytes], names: Sequence[str] = ()) -> None:
         """Check files by their headers alone; no pixel is decoded.
@@ -214,9 +215,9 @@ class ImageInput:
         except IxcError as error:
             raise ApiError(f"{name}: {error}", code="invalid_image", param=name) from error
 
-    def _open(self, file: bytes, name: str) -> Image:
+    def _open(self, file: bytes, name: str, published: bool) -> Image:
         try:
-            return open_image(file, max_pixels=self.limits.max_pixels)
+            return open_image(file, max_pixels=self.limits.max_pixels, published=published)
         except ImageError as error:
             raise ApiError(f"{name}: {error}", code="invalid_image", param=name) from error
 

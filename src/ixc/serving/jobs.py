@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from ixc.core import chat_format
+from ixc.core.prompt_format import CHAT_FORMAT, PromptFormat, prompt_segments
 from ixc.inference.engine import Engine
 from ixc.inference.sampling import Sampling
 from ixc.serving.json_plan import FieldInputs, JsonPlan
-from ixc.serving.prompt_format import CHAT_FORMAT, PromptFormat, prompt_segments
 
 
 @dataclass(frozen=True, kw_only=True)

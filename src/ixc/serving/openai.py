@@ -9,7 +9,7 @@ Besides OpenAI's fields there are those of vLLM that benchmarks need, under vLLM
     use_beam_search + n          beam search of width n; n choices, the likeliest first, never streamed
     add_generation_prompt: false + continue_final_message: true
                                  the last message is the beginning of an answer, and the model continues it
-    chat_template_kwargs         {"published": true} and its "assistant", see `PromptFormat`
+    chat_template_kwargs         {"published": true} and its "assistant", {"images_in_place": true}: `PromptFormat`
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from ixc.core import chat_format
+from ixc.core.prompt_format import CHAT_FORMAT, PromptFormat
 from ixc.inference.sampling import Sampling
 from ixc.serving.content import FileSource, check_text, read_content, wrong
 from ixc.serving.errors import LONGEST_QUOTE, ApiError, quote
 from ixc.serving.fields import check_extras, validation_error
-from ixc.serving.prompt_format import CHAT_FORMAT, PromptFormat
 from ixc.serving.sampling_fields import read_sampling
 from ixc.serving.schema import ChatBody, ChatMessage, StreamOptions, TemplateOptions, TilingOptions
 from ixc.serving.structured import OutputSchema, check_options, read_response_format
@@ -251,8 +251,18 @@ def read_prompt_format(given: TemplateOptions, *, continue_final_message: bool) 
     Raises:
         ApiError: another role name than the assistant's, or one where no header is written.
     """
+    if given.images_in_place and given.published:
+        raise ApiError(
+            "chat_template_kwargs.images_in_place has no effect with published: true, where images come before the "
+            "first turn; leave one of them out",
+            param="chat_template_kwargs.images_in_place",
+        )
     if given.assistant is None:
-        return PromptFormat(continue_final_message=continue_final_message, published=bool(given.published))
+        return PromptFormat(
+            continue_final_message=continue_final_message,
+            published=bool(given.published),
+            images_in_place=bool(given.images_in_place),
+        )
     blanks = len(given.assistant) <= LONGEST_QUOTE and given.assistant.strip(" ") == "assistant"
     if continue_final_message or not given.published or not blanks:
         raise ApiError(

@@ -37,6 +37,7 @@ class TemplateOptions(_Strict):
 
     published: bool | None = None
     assistant: str | None = None
+    images_in_place: bool | None = None
     enable_thinking: Any = None
     thinking: Any = None
 

@@ -195,7 +195,7 @@ class ChatService:
         files = [each for each in opened if isinstance(each, bytes)]
         names = [s.where for s, each in zip(asked.sources, opened, strict=True) if isinstance(each, bytes)]
         self.image_input.check_count(len(files) + sum(len(each) for each in opened if isinstance(each, list)))
-        pictures = iter(self.image_input.open(files, names))
+        pictures = iter(self.image_input.open(files, names, published=asked.prompt_format.published))
         found = [[next(pictures)] if isinstance(each, bytes) else each for each in opened]
         self.image_input.check_pixels(sum(p.width * p.height for each in found for p in each))
         return found

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ixc.errors import UsageError, WeightsError
+from ixc.model.checkpoint_files import check_unquantized
 from ixc.model.loading import load
 from ixc.processing.processing import IxcProcessor
 from ixc.train.adapter_files import BASE_KEY, CONFIG_FILE, RECORD_FILE, WEIGHTS_FILE, read_json_object
@@ -75,10 +76,12 @@ def merge_adapter(adapter: Path, base: Path, processor: IxcProcessor, folder: Pa
         replace: as `atomic_folder`.
 
     Raises:
-        UsageError: the folder's name is taken. WeightsError: base or adapter is damaged, or they do not fit together.
+        UsageError: the folder's name is taken.
+        WeightsError: base or adapter is damaged, they do not fit together, or the base is quantised.
     """
     if not replace:
         check_free(folder)
+    check_unquantized(base, "an adapter to merge")
     record = read_json_object(adapter / RECORD_FILE) if (adapter / RECORD_FILE).is_file() else {}
     merged = merge_lora(load_adapter(load(base, dtype="auto"), adapter))
     save_model(merged, processor, folder, record=record, replace=replace)

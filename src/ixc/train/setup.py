@@ -14,6 +14,7 @@ from ixc.data.encoding import Encoder
 from ixc.data.mixture import Mixture
 from ixc.data.skipped_records import SkippedRecords
 from ixc.errors import UsageError
+from ixc.model.checkpoint_files import check_unquantized
 from ixc.model.configuration import IxcConfig
 from ixc.model.loading import load, read_config
 from ixc.processing.processing import IxcProcessor
@@ -52,7 +53,9 @@ def config_for_model(config: TrainConfig, base: Path) -> TrainConfig:
 
     Raises:
         UsageError: the recipe is for another model, or for something this loop does not support.
+        WeightsError: the folder's weights are quantised.
     """
+    check_unquantized(base, "training")
     model_config = read_config(base)
     expected, actual = _sizes(config.model), _sizes(model_config)
     if expected != actual:
@@ -150,7 +153,11 @@ def build_model(config: TrainConfig, base: Path, device: torch.device, *, bfloat
 
     Args:
         bfloat16: frozen weights in bfloat16; None: on an accelerator.
+
+    Raises:
+        WeightsError: the folder's weights are quantised, damaged or incomplete.
     """
+    check_unquantized(base, "training")
     bfloat16 = device.type != "cpu" if bfloat16 is None else bfloat16
     frozen_dtype = torch.bfloat16 if bfloat16 and config.adapter is not None else torch.float32
     model: nn.Module = load(base, dtype=frozen_dtype)

@@ -39,7 +39,7 @@ REFUSALS = (
 )
 
 _SPACED = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
-_ANSWER_IS = re.compile(r"answer is\s+\**([A-D])", re.IGNORECASE)
+_ANSWER_IS = re.compile(r"answer\s+is\s+\**([A-D])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,15 @@ rule "lmms-mmstar"   MMStar: letters A to D in several positions, the surest pos
 rule "lmms-mmbench"  MMBench without a judge: a letter A to E as a word, with a few brackets; else the option's text
 rule "lmms-mmmu"     MMMU and Q-Bench: "(A)", then "A ", then "A.", then the text; the last one counts. Upstream draws
                      an option at random where nothing is found; here that is None, and wrong
-rule "lmms-ai2d"     AI2D: "B." at the beginning, or the bare letter, whatever its case
-rule "lmms-seed"     SEED-Bench: the first character, whatever its case: "apple" reads as A
+rule "lmms-ai2d"     AI2D: "B." at the beginning, else nothing but the letter, whatever its case and punctuation:
+                     "(b)" reads as B
+rule "lmms-seed"     SEED-Bench: the first character that is no blank, whatever its case: "apple" reads as A
 """
 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -34,6 +36,9 @@ _BRACKETS = (
     *((":", ""), (":", ","), (":", "."), (":", ")"), (":", ").")),
 )
 """Brackets around a letter that is a word by itself (MMBench), in the order tried."""
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+"""Removes ASCII punctuation (`ignore_punctuation` of the harness's exact match)."""
 
 _LONG_ANSWER = 5
 """Answers of more words are also searched for the text of an option (MMMU)."""
@@ -113,13 +118,14 @@ def _mmmu(prediction: str, choices: Mapping[str, Any]) -> str | None:
 
 
 def _ai2d(prediction: str, choices: Mapping[str, Any]) -> str | None:
-    begins = re.match(r"\s*([A-Z])\.", prediction)
-    letter = begins[1] if begins else prediction.upper()
+    answer = prediction.strip()
+    begins = re.match(r"\s*([A-Z])\.", answer)
+    letter = begins[1] if begins else answer.lower().translate(_NO_PUNCTUATION).upper()
     return letter if letter in choices else None
 
 
 def _seed(prediction: str, choices: Mapping[str, Any]) -> str | None:
-    first = prediction[:1].upper()
+    first = prediction.strip()[:1].upper()
     return first if first in choices else None
 
 

@@ -4,7 +4,10 @@ rule "vlmevalkit"  an open question becomes a choice of A = the answer's text, B
                    the choice rules apply: "112" is right for 12, "The answer is about 5" names A and is right
 rule "official"    MMMU's own code (`official`): what follows "is", "so", "answer" ... and all numbers, compared as
                    texts or rounded to two decimals
-rule "lmms"        0 for every open question: at this commit a text is handed over where a list is expected
+rule "lmms"        lmms-eval 0.7.3: as "official", but the answer cell of an open question is one text even where it
+                   lists several
+rule "lmms-75571cfe"  lmms-eval at that commit: 0 for every open question, as a text is handed over where a list is
+                   expected
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from typing import Any
 
 from ixc.evals.metrics import choice, choice_lmms
 from ixc.evals.metrics.cells import answers
-from ixc.evals.metrics.rule import LMMS, OFFICIAL, VLMEVALKIT, Judge, check
+from ixc.evals.metrics.rule import LMMS, LMMS_EARLIER, OFFICIAL, VLMEVALKIT, Judge, check
 
-RULES = (VLMEVALKIT, OFFICIAL, LMMS)
+RULES = (VLMEVALKIT, OFFICIAL, LMMS, LMMS_EARLIER)
 
 OTHER = "Other Answers"
 
@@ -67,8 +70,12 @@ def _key_phrases(response: str) -> list[str]:
     phrases = []
     for number, line in enumerate(lines, start=1):
         indicators = (*_INDICATORS, "=") if number == len(lines) else _INDICATORS
-        tails = [tail for word in indicators if word in line and (tail := line.split(word)[-1].strip())]
-        if tails and (shortest := min(tails, key=len)) not in _TRIVIAL:
+        shortest = ""
+        for word in indicators:
+            if word in line:  # an empty tail gives way to the next one, and a later one may be empty again (parity)
+                tail = line.split(word)[-1].strip()
+                shortest = min(shortest, tail, key=len) if shortest else tail
+        if shortest and shortest not in _TRIVIAL:
             phrases.append(shortest)
     return phrases or [whole]
 
@@ -107,8 +114,8 @@ def hit(item: choice.ChoiceItem, *, rule: str = VLMEVALKIT, judge: Judge | None 
     check(rule, RULES, metric="MMMU")
     if rule == VLMEVALKIT:
         return choice.hit(as_choice(item), judge=judge)
-    if rule == LMMS and not item.choices:
-        return 0
+    if rule in (LMMS, LMMS_EARLIER) and not item.choices:
+        return 0 if rule == LMMS_EARLIER else official_open(item.prediction.strip(), [str(item.answer)])
     return official(item.prediction, item.answer, item.choices)
 
 

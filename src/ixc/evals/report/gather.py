@@ -19,13 +19,13 @@ from ixc.evals import predictions
 from ixc.evals.report.run_report import ReportRun, TaskReport
 from ixc.evals.report.tables import order
 from ixc.evals.report.task_report import CASES, Rows, Scores, TaskRun, task_report
-from ixc.evals.task import Task
+from ixc.evals.task import Task, file_format_of
 from ixc.evals.task_score import files_of, plain
 from ixc.evals.tasks import TASKS
 from ixc.utils.files import read_json_object
 
-RowsOf = Callable[[Task], Rows | None]
-"""Task -> its rows, as returned by `Task.read`; None where the data is missing."""
+RowsOf = Callable[[Task, str], Rows | None]
+"""(task, prompt style) -> its rows, as returned by `Task.read`; None where the data is missing."""
 Md5Of = Callable[[Task], str]
 """Task -> MD5 of the data that `RowsOf` reads."""
 
@@ -69,7 +69,7 @@ def _result(
     task = TASKS.get(header.task)
     if task is None:
         raise DataError(f"no task {header.task!r} among {len(TASKS)}; it is from another version of this package")
-    rows, notes = _rows(task, rows_of, md5_of, asked=header.data)
+    rows, notes = _rows(task, header, rows_of, md5_of)
     score = _score(folder / f"{task.name}.score.json", task, rows, run)
     if len(run.answered) < header.questions:
         failed = f"; {len(run.failed):,} failed, {run.failed[0].error}" if run.failed else ""
@@ -93,11 +93,12 @@ def _result(
     return task_report(task_run), notes
 
 
-def _rows(task: Task, rows_of: RowsOf, md5_of: Md5Of | None, *, asked: str) -> tuple[Rows, list[str]]:
+def _rows(task: Task, header: predictions.Header, rows_of: RowsOf, md5_of: Md5Of | None) -> tuple[Rows, list[str]]:
     """Return the rows of the data that was asked, or none and the reason."""
+    asked = header.data
     why = f"{task.dataset}.tsv is missing; give --data the folder that holds it"
     try:
-        if (found := rows_of(task)) is not None:
+        if (found := rows_of(task, header.style)) is not None:
             here = md5_of(task) if md5_of and asked else asked
             if here == asked:
                 return found, []
@@ -137,7 +138,8 @@ def _score(path: Path, task: Task, rows: Rows, run: predictions.Run) -> Scores:
             count = stored.get("answered")
             what = f"{path.name} is of {count} answers, not {len(run.answered)}, or of another run"
         raise DataError(f"{what}, and no data to score with; give --data, or run `ixc eval score` first")
-    return _scores(asdict(task.score([dict(row) for row in rows], run.predictions)), task)
+    passed = file_format_of(run.header.style)
+    return _scores(asdict(task.score([dict(row) for row in rows], run.predictions, file_format=passed)), task)
 
 
 def _is_of(stored: dict[str, Any], run: predictions.Run) -> bool:

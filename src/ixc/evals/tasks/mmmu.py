@@ -1,6 +1,7 @@
 """MMMU: questions of thirty college subjects, some with several images, some without options.
 
-The published run shows the first image only and leaves `<image 1>` in the text.
+The published run shows the first image only and leaves `<image 1>` in the text; a clean prompt has every image in place
+of its tag, in the question and in the options.
 """
 
 from ixc.evals import checks, prompts, scoring
@@ -19,6 +20,7 @@ VAL = Task(
     max_new_tokens=5,
     published=prompts.published_mmmu,
     clean=prompts.clean_choice,
+    image_tags=True,
     scorer=scoring.mmmu,
     rules=scoring.MMMU,
     paper=39.7,

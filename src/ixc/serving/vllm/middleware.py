@@ -150,7 +150,8 @@ class _Requests:
             if isinstance(message, dict) and isinstance(message.get("content"), list)
         ]
         self._texts(asked["messages"], [part for _, parts in lists for part in parts])
-        self._images(lists)
+        template = asked.get("chat_template_kwargs") or {}
+        self._images(lists, published=template.get("published") is True)
         return asked
 
     def _numbers(self, asked: Mapping[str, Any]) -> None:
@@ -185,8 +186,12 @@ class _Requests:
                 f"{letters:,} characters of text, at most {self.image_input.limits.max_text:,} are read; send less"
             )
 
-    def _images(self, lists: list[tuple[dict[str, Any], tuple[str | Image, ...]]]) -> None:
-        """Write the parts of messages anew, every image and every page of a PDF as a data URL: vLLM fetches nothing."""
+    def _images(self, lists: list[tuple[dict[str, Any], tuple[str | Image, ...]]], *, published: bool) -> None:
+        """Write the parts of messages anew, every image and every page of a PDF as a data URL: vLLM fetches nothing.
+
+        The pictures of a published prompt are decoded here as the original does (`open_image(published=True)`): the
+        model's own processor, which decodes the others, does not know the prompt.
+        """
         sources = [part.source for _, parts in lists for part in parts if isinstance(part, Image)]
         self.image_input.check_count(len(sources))
         files = {source: self._files(source, most=self.image_input.limits.max_images - len(sources) + 1)
@@ -194,11 +199,17 @@ class _Requests:
         every = [(source.where, file) for source in sources for file in files[source]]
         self.image_input.check_count(len(every))
         self.image_input.check([file for _, file in every], [where for where, _ in every])
+        if published:
+            files = {source: self._published(files[source], source.where) for source in sources}
         for message, parts in lists:
             written: list[dict[str, Any]] = []
             for part in parts:
                 written += [{"type": "text", "text": part}] if isinstance(part, str) else map(_part, files[part.source])
             message["content"] = written
+
+    def _published(self, files: list[bytes], where: str) -> list[bytes]:
+        """Return the original's pixels of pictures as PNG."""
+        return [_png(each) for each in self.image_input.open(files, [where] * len(files), published=True)]
 
     def _files(self, source: FileSource, *, most: int) -> list[bytes]:
         """Return the file of a picture, or the pages of a PDF as PNG."""

@@ -1,7 +1,7 @@
 """Ids of the prompt of a conversation that vLLM has parsed; they equal the light server's (spec i).
 
     add_generation_prompt, continue_final_message    vLLM's own: the assistant's header, or an answer to continue
-    chat_template_kwargs                             {"published": true} and its "assistant", see `PromptFormat`
+    chat_template_kwargs                             published, assistant, images_in_place: see `PromptFormat`
 
 Other template options belong to other models and change nothing here. vLLM is not imported.
 """
@@ -15,10 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from ixc.core import chat_format
+from ixc.core.prompt_format import PromptFormat, prompt_segments
 from ixc.errors import UsageError
 from ixc.processing.prompt_encoding import PromptEncoder
 from ixc.serving.openai import ROLES, read_prompt_format
-from ixc.serving.prompt_format import PromptFormat, prompt_segments
 from ixc.serving.schema import TemplateOptions
 
 TEMPLATE = tuple(TemplateOptions.model_fields)
@@ -40,7 +40,7 @@ def ids(
     """
     messages = [_message(message) for message in conversation]
     prompt_format = _prompt_format(options)
-    if prompt_format.published:
+    if prompt_format.published or prompt_format.images_in_place:
         segments = prompt_segments(messages, prompt_format, system=system, rules=encoder.rules)
     else:
         header = options.get("add_generation_prompt", True)

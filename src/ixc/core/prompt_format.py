@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ixc.core import chat_format
 from ixc.core.turn_rules import TurnRules, arrange
@@ -14,15 +14,17 @@ ASSISTANT_HEADER = f"{chat_format.TURN_START}assistant\n"
 
 @dataclass(frozen=True, kw_only=True)
 class PromptFormat:
-    """Options of a prompt; a request sets them by vLLM's names, see `openai.read_prompt_format`."""
+    """Options of a prompt; a request sets them by vLLM's names, see `serving.openai.read_prompt_format`."""
 
     continue_final_message: bool = False
     """The last message is the beginning of an answer: its turn stays open and the model goes on with it."""
     published: bool = False
     """As the published benchmark runs: images before the first turn, no system text but the conversation's own, `<s>`
-    once."""
+    once, and pictures decoded by the original's `convert("RGB")`."""
     assistant: str = "assistant"
     """Role name in the header before the answer; one published prompt has blanks before it."""
+    images_in_place: bool = False
+    """Every image stays where it is in its message, whatever the turn rules of the model."""
 
 
 CHAT_FORMAT = PromptFormat()
@@ -40,6 +42,8 @@ def prompt_segments(
         system: system text where the conversation brings none; the published format has none.
         rules: what the model was taught about its turns; the published format is written as it is given.
     """
+    if prompt_format.images_in_place:
+        messages = [replace(turn, content=tuple(map(_fixed, turn.content))) for turn in messages]
     segments = chat_format.render(
         messages if prompt_format.published else arrange(messages, rules),
         system="" if prompt_format.published else system,
@@ -52,3 +56,7 @@ def prompt_segments(
         segments[-1] = chat_format.Segment("markup", f"{before}{chat_format.TURN_START}{prompt_format.assistant}\n")
     images = [segment for segment in segments if segment.kind == "image"]
     return [*images, *(segment for segment in segments if segment.kind != "image")]
+
+
+def _fixed(part: str | chat_format.Image) -> str | chat_format.Image:
+    return replace(part, fixed=True) if isinstance(part, chat_format.Image) else part
