@@ -3,7 +3,7 @@
 float32    up to MAX_ROWS rows: oneDNN's kernel, which takes one row to all cores (torch hands it to one core: half of
            the memory's rate on two cores); more rows: oneDNN or torch's BLAS, as measured on this processor
 bfloat16   rows side by side: with the strides of a sliced last position torch takes a batched product, for which it
-           copies the weights (the output head: nine tenths of a prefill)
+           copies the weights (the output head: most of a prefill)
 """
 
 from __future__ import annotations
