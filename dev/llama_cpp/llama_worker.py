@@ -34,7 +34,8 @@ def operations() -> dict[str, lines.Operation]:
     def run(tokens: list[int]) -> None:
         for start in range(0, len(tokens), BATCH):
             part = tokens[start : start + BATCH]
-            batch = llama_cpp.llama_batch_get_one((llama_cpp.llama_token * len(part))(*part), len(part))
+            ids = (llama_cpp.llama_token * len(part))(*part)  # the batch points to it and does not keep it
+            batch = llama_cpp.llama_batch_get_one(ids, len(part))
             if llama_cpp.llama_decode(context, batch):
                 raise RuntimeError("llama_decode failed")
         llama_cpp.llama_get_logits_ith(context, -1)
