@@ -4,11 +4,12 @@
                                     [--before COMMIT] [--out FILE]
 
 llama-cpp-python is built from its source distribution, for this processor, in an environment of its own in FOLDER
-(`uv`, a C++ compiler, cmake and ninja; some twenty minutes on two cores the first time). FOLDER also keeps the GGUF
-files of random weights (9 GB). Both sides have the widths of the 7B's decoder and two of its layers, and compute the
-logits of the last position. They take turns in processes of their own, so that a machine that grows slower does so for
-both; a ratio is the median of the ratios of neighbouring runs. CPU time is meaningful on a machine that others use too,
-at one thread; wall time is not.
+(`uv`, a C++ compiler, cmake and ninja; some twenty minutes on two cores the first time; `llama_cpp/tile_config.h` mends
+what GCC 12 makes of its AMX). FOLDER also keeps the GGUF files of random weights (9 GB).
+
+Both sides have the widths of the 7B's decoder and two of its layers, and compute the logits of the last position. They
+take turns in processes of their own, so that a machine that grows slower does so for both; a ratio is the median of the
+ratios of neighbouring runs. CPU time is meaningful on a machine that others use too, at one thread; wall time is not.
 
 `--before` measures an earlier commit of the package in the same alternation, and there the vision encoder and an
 image prompt too.
@@ -108,7 +109,8 @@ def environment(folder: Path) -> Path:
     uv = shutil.which("uv")
     if uv is None:
         raise SystemExit("uv is not installed; install it: pip install uv")
-    settings = os.environ | {"CMAKE_ARGS": "-DGGML_NATIVE=ON"}
+    flags = f"-include {SCRIPTS / 'tile_config.h'}"
+    settings = os.environ | {"CMAKE_ARGS": f'-DGGML_NATIVE=ON "-DCMAKE_CXX_FLAGS={flags}"'}
     settings.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", "1")
     subprocess.run([uv, "venv", "-q", "--allow-existing", str(python.parents[1])], check=True)
     install = [uv, "pip", "install", "-q", "--python", str(python), "--no-binary", "llama-cpp-python", *PACKAGES]
