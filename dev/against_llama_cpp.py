@@ -1,7 +1,7 @@
 """Prefill and decode beside llama.cpp, in alternation, as benchmarks/against_llama_cpp_<machine>_<yyyymm>.json.
 
     python dev/against_llama_cpp.py FOLDER [--formats f32 bf16 q8_0 q4_0] [--threads 1 2] [--repeats 5]
-                                    [--before COMMIT] [--out FILE]
+                                    [--prefills 512 1024] [--behind 0 1500 4000] [--before COMMIT] [--out FILE]
 
 llama-cpp-python is built from its source distribution, for this processor, in an environment of its own in FOLDER
 (`uv`, a C++ compiler, cmake and ninja; some twenty minutes on two cores the first time; `llama_cpp/tile_config.h` mends
@@ -177,20 +177,20 @@ def step(workers: Sequence[Worker], op: str, repeats: int, **arguments: Any) -> 
     return found
 
 
-def compare(workers: Sequence[Worker], repeats: int, *, kind: str, threads: int) -> Iterator[dict[str, Any]]:
-    """Measure all quantities of one format."""
-    about = {"format": kind, "threads": threads}
-    for tokens in PREFILLS:
+def compare(workers: Sequence[Worker], given: argparse.Namespace, **about: Any) -> Iterator[dict[str, Any]]:
+    """Measure all quantities of one format. ``about``: format and threads."""
+    repeats: int = given.repeats
+    for tokens in given.prefills:
         yield row(step(workers, "prefill", repeats, tokens=tokens), what="prefill", tokens=tokens, **about)
-    for behind in BEHIND:
+    for behind in given.behind:
         for worker in workers:
             worker.ask("prefill", tokens=max(1, behind))
         found = step(workers, "decode", repeats, behind=max(1, behind), new=STEPS)
         yield row(found, what="decode", behind=behind, **about)
     both = [worker for worker in workers if worker.name != "llama.cpp"]
     if len(both) == 2:
-        found = step(both, "prefill", repeats, tokens=PREFILLS[-1], image=True)
-        yield row(found, what="prefill of an image", tokens=PREFILLS[-1], **about)
+        found = step(both, "prefill", repeats, tokens=given.prefills[-1], image=True)
+        yield row(found, what="prefill of an image", tokens=given.prefills[-1], **about)
         yield row(step(both, "vision", repeats, views=VIEWS), what="vision encoder", views=VIEWS, **about)
 
 
@@ -201,6 +201,8 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--prefills", nargs="+", type=int, default=PREFILLS, help="tokens of a prefill")
+    parser.add_argument("--behind", nargs="+", type=int, default=BEHIND, help="tokens in front of a decoding step")
     parser.add_argument("--before", help="commit to measure as well")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -214,18 +216,18 @@ def main() -> None:
         for kind in given.formats:
             for threads in given.threads:
                 chosen = sides(kind, threads, python=python, folder=given.folder, before=before)
-                new, about = _measured(chosen, given.repeats, kind=kind, threads=threads)
+                new, about = _measured(chosen, given, format=kind, threads=threads)
                 rows = [row for row in rows if (row["format"], row["threads"]) != (kind, threads)] + new
                 atomic_write(out, json.dumps(about | {"before": given.before, "rows": rows}, indent=1) + "\n")
 
 
-def _measured(chosen: Sequence[Side], repeats: int, *, kind: str, threads: int) -> tuple[list[Any], dict[str, Any]]:
+def _measured(chosen: Sequence[Side], given: argparse.Namespace, **kind: Any) -> tuple[list[Any], dict[str, Any]]:
     """Return the rows of one format at one number of threads, and what they were measured on."""
     workers: list[Worker] = []
     try:
         workers += map(Worker, chosen)
         rows = []
-        for each in compare(workers, repeats, kind=kind, threads=threads):
+        for each in compare(workers, given, **kind):
             rows.append(each)
             print({key: value for key, value in each.items() if key != "cpu_runs"}, file=sys.stderr, flush=True)
         about = {worker.name: worker.ask("about") for worker in workers}
