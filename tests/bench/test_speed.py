@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ixc.bench import machine, roofline, speed
-from ixc.bench.report import line_fit
+from ixc.bench.report import line_fit, markdown
 from ixc.bench.result import BenchResult, BenchRow, read
 from ixc.bench.run import BenchOptions
 from ixc.bench.subject import Subject
@@ -94,3 +94,29 @@ def test_machine_peak_sees_short_allocations() -> None:
     with machine.peak(torch.device("cpu")) as most:
         torch.ones(1 << 24)
     assert 0.9 * (4 << 24) < most[0] < 2 * (4 << 24)
+
+
+def test_product_rates_are_of_every_product_and_the_limit_is_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "MATRIX", (64, 256, 4096))
+    rates = machine.product_rates(torch.device("cpu"), tries=1)
+    assert {"float32, torch", "bfloat16, torch"} <= set(rates)
+    assert all(rate > 0 for rate in rates.values())
+    monkeypatch.setattr(machine, "_rates", lambda runs, tries: {name: float(len(name)) for name in runs})
+    assert set(machine._products(torch.device("cpu"), torch.float32)) >= {"torch"}
+    best = max(len(name) for name in machine._products(torch.device("cpu"), torch.float32))
+    assert machine.matrix_rate(torch.device("cpu"), torch.float32) == best
+
+
+def test_markdown_names_the_rate_of_every_product() -> None:
+    about = {
+        "name": "m",
+        "date": "d",
+        "dtype": "float32",
+        "torch": "1",
+        "transformers": "2",
+        "flops": 2e11,
+        "read": 1e9,
+    }
+    assert "Products" not in markdown(BenchResult(machine=about, rows=[]), "p.svg")
+    text = markdown(BenchResult(machine=about | {"products": {"float32, oneDNN": 2e11}}, rows=[]), "p.svg")
+    assert "float32, oneDNN 200" in text

@@ -33,6 +33,21 @@ def test_attend_one_equals_the_library_in_float64(keys: int, group: int, width: 
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("group", "width", "keys"), [(4, 128, 700), (3, 96, 33), (1, 32, 1), (4, 128, 9_000)])
+def test_attend_one_of_bfloat16_keys_sums_in_float32(kind: torch.dtype, group: int, width: int, keys: int) -> None:
+    """Only the result is rounded, and with float32 queries not even that."""
+    query = drawn(1, 2, group, width).to(kind)
+    key, value = (drawn(1, 2, keys, width, seed=seed).bfloat16() for seed in (1, 2))
+    found = ops.attend_one(query, key, value)
+    wanted = F.scaled_dot_product_attention(query.double(), key.double(), value.double())
+    assert found.dtype == kind
+    # float32: as the test above; bfloat16: half a unit of its eight bits besides
+    allowed = 5e-6 + (wanted.abs() * 2**-8 if kind == torch.bfloat16 else 0)
+    assert bool(((found - wanted).abs() <= allowed).all())
+
+
+@torch.inference_mode()
 def test_attend_one_far_scores_neither_overflow_nor_vanish() -> None:
     """One key outweighs all others by e^800: its value is the answer. All equal: the mean is."""
     query, value = torch.full((1, 1, 4, 32), 10.0), drawn(1, 1, 90, 32)
@@ -45,19 +60,23 @@ def test_attend_one_far_scores_neither_overflow_nor_vanish() -> None:
 
 
 @torch.inference_mode()
-def test_attend_one_takes_keys_of_a_longer_cache() -> None:
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_attend_one_takes_keys_of_a_longer_cache(kind: torch.dtype) -> None:
     """Keys of a static cache: heads are further apart than the keys in use."""
-    store = drawn(1, 2, 300, 64, seed=3)
+    store = drawn(1, 2, 300, 64, seed=3).to(kind)
     key, value, query = store[:, :, :100], store[:, :, 100:200], drawn(1, 2, 4, 64)
     assert ops.can_attend(query, key, value)
     found = ops.attend_one(query, key, value)
-    assert torch.allclose(found, F.scaled_dot_product_attention(query, key, value), atol=2e-6)
+    assert torch.allclose(found, F.scaled_dot_product_attention(query, key.float(), value.float()), atol=2e-6)
 
 
 def test_can_attend_leaves_the_rest_to_the_library() -> None:
     query, key = drawn(1, 2, 4, 64), drawn(1, 2, 10, 64)
     with torch.inference_mode():
-        assert not ops.can_attend(query.bfloat16(), key.bfloat16(), key.bfloat16())
+        assert ops.can_attend(query.bfloat16(), key.bfloat16(), key.bfloat16())
+        assert not ops.can_attend(query, key, key.bfloat16())
+        assert not ops.can_attend(query.double(), key.double(), key.double())
+        assert not ops.can_attend(query.half(), key.half(), key.half())
         assert not ops.can_attend(drawn(1, 2, 9, 64), key, key)
         assert not ops.can_attend(drawn(1, 2, 4, 48), drawn(1, 2, 10, 48), drawn(1, 2, 10, 48))
         assert not ops.can_attend(query, key.transpose(1, 2).contiguous().transpose(1, 2), key)

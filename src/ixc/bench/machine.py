@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
@@ -18,7 +19,10 @@ from time import perf_counter
 import torch
 from torch import nn
 
+from ixc.model.kernels import ops, prefill, products
 from ixc.model.linear import linear
+from ixc.model.quantization.layers import GROUPS, QuantizedLinear
+from ixc.model.sizes import BITS
 
 MATRIX = (1024, 4096, 14336)
 """(M, K, N) of the measured matrix product: a prefill through the 7B's w1."""
@@ -86,11 +90,56 @@ def best(run: Callable[[], object], device: torch.device, *, tries: int = TRIES)
 
 @torch.inference_mode()
 def matrix_rate(device: torch.device, dtype: torch.dtype, *, tries: int = TRIES) -> float:
-    """Measure FLOP per second of a large matrix product."""
+    """Measure FLOP per second of a large matrix product in a dtype: the best of those that this machine has."""
+    return max(_rates(_products(device, dtype), tries).values())
+
+
+@torch.inference_mode()
+def product_rates(device: torch.device, *, tries: int = TRIES) -> dict[str, float]:
+    """Measure FLOP per second of every product that a model here may take, by name: "float32, oneDNN"."""
+    kinds = (torch.float32, torch.bfloat16)
+    found = {}
+    for kind in kinds:
+        label = str(kind).removeprefix("torch.")
+        found |= {f"{label}, {name}": rate for name, rate in _rates(_products(device, kind), tries).items()}
+    return found | (_rates(_quantized_products(), tries) if device.type == "cpu" else {})
+
+
+def _rates(runs: dict[str, Callable[[], object]], tries: int) -> dict[str, float]:
+    m, k, n = MATRIX
+    return {name: 2 * m * k * n / best(run, torch.device("cpu"), tries=tries) for name, run in runs.items()}
+
+
+def _products(device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """Return the products of a dtype, ready to run."""
     m, k, n = MATRIX
     x, w = torch.randn(m, k, device=device, dtype=dtype), torch.randn(n, k, device=device, dtype=dtype)
     y = torch.empty(m, n, device=device, dtype=dtype)
-    return 2 * m * k * n / best(lambda: torch.mm(x, w.T, out=y), device, tries=tries)
+
+    def torchs() -> None:
+        torch.mm(x, w.T, out=y)
+        wait(device)
+
+    found: dict[str, Callable[[], object]] = {"torch": torchs}
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        found["oneDNN"] = lambda: products.onednn(x, w, None)
+    return found
+
+
+def _quantized_products() -> dict[str, Callable[[], object]]:
+    """Return the products of 8- and 4-bit weights: the kernel of a decode step, and that of a prefill."""
+    m, k, n = MATRIX
+    x = torch.randn(m, k)
+    found: dict[str, Callable[[], object]] = {}
+    for bits in BITS:
+        module = QuantizedLinear(k, n, bits=bits, group_size=GROUPS[0])
+        if ops.usable(x):
+            given = (module.q, module.scale) if module.low is None else (module.q, module.scale, module.low)
+            kernel = ops.linear8 if bits == 8 else ops.linear4
+            found[f"{bits} bits, decode kernel"] = partial(kernel, x, *given)
+        if prefill.usable(x, k * n):
+            found[f"{bits} bits, bfloat16"] = partial(prefill.quantized_linear, x, module.q, module.scale, module.low)
+    return found
 
 
 @torch.inference_mode()

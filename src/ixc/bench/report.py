@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ixc.bench.result import BenchResult, BenchRow
@@ -43,6 +45,7 @@ def markdown(result: BenchResult, plot: str) -> str:
         f"{machine['dtype']} activations; torch {machine['torch']}, transformers {machine['transformers']}. "
         f"Measured limits: matrix product {machine['flops'] / 1e9:,.0f} GFLOP/s, "
         f"memory read {machine['read'] / 1e9:.1f} GB/s. "
+        f"{_products(machine)}"
         "Median of the repeats, smallest and largest in brackets; a share is of the limit "
         "measured right before and after the row.",
         "",
@@ -54,6 +57,12 @@ def markdown(result: BenchResult, plot: str) -> str:
         found += ["", f"## {subject}: {TITLES[section]}", "", "| | | | spread | share of |", "|---|---|---|---|---|"]
         found += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     return "\n".join(found) + "\n"
+
+
+def _products(machine: dict[str, Any]) -> str:
+    """Name the rate of every kind of product; nothing for files that do not hold them."""
+    rates = [f"{name} {rate / 1e9:,.0f}" for name, rate in machine.get("products", {}).items()]
+    return f"Products, GFLOP/s: {'; '.join(rates)}; the limit is the best in the dtype. " if rates else ""
 
 
 def _groups(result: BenchResult) -> list[tuple[str, str, list[BenchRow]]]:

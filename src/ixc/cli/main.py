@@ -40,6 +40,7 @@ from ixc.cli.train import (
     train,
 )
 from ixc.cli.weights import IMPORT_EXAMPLES, QUANTIZE_EXAMPLES, import_weights, quantize
+from ixc.utils.threads import configure_threads
 
 app = typer.Typer(
     name="ixc",
@@ -85,6 +86,7 @@ app.command(name="serve", epilog=SERVE_EXAMPLES)(serve)
 
 def main() -> None:
     """Run the command line; always leaves by SystemExit."""
+    configure_threads()
     with errors_to_exit_codes():
         code = app(standalone_mode=False, prog_name="ixc")
         sys.stdout.flush()

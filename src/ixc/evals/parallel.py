@@ -8,7 +8,6 @@ nothing, so N of them answer nearly N times as many pages per second, with the s
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_context
@@ -17,6 +16,7 @@ from multiprocessing.context import SpawnProcess
 
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.evals.synthetic import Answers, SyntheticCase, ask
+from ixc.utils.threads import available_cores
 
 
 def ask_in_parallel(
@@ -42,7 +42,7 @@ def ask_in_parallel(
     if processes < 1:
         raise UsageError(f"{processes} processes asked for, at least 1 needed; leave --processes out for one")
     todo = list(indices)
-    workers = _Workers(load, min(processes, len(todo)), threads=max(1, (os.cpu_count() or 1) // processes))
+    workers = _Workers(load, min(processes, len(todo)), threads=max(1, available_cores() // processes))
     finished: dict[int, list[SyntheticCase]] = {}
     unsent, unyielded = iter(todo), iter(todo)
     try:

@@ -58,7 +58,8 @@ def load(
     Args:
         folder: published or native layout; None = the embedded model.
         device: "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto" (float32 on the CPU, where bfloat16 is slower; else bfloat16), "float32", "bfloat16", "float16".
+        dtype: "auto" (float32 on the CPU, else bfloat16), "float32", "bfloat16" (the faster one on a CPU with AMX or
+            AVX512-BF16), "float16".
         tile_cache, prefix_cache, compile: as `Engine`.
         plora: "separate": low-rank products for image tokens; "merged": image tokens use a second copy of the
             decoder's matrices, PLoRA included; "auto": merged where that copy fits the free memory.

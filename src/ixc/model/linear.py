@@ -1,8 +1,9 @@
-"""A linear map on few rows, by the CPU kernel that reads the weights at the memory's rate.
+"""A linear map without gradients on the CPU, by the product that is fastest for its rows and dtype.
 
-A decode step multiplies one row with every weight. On the CPU torch hands that to one core (half of the memory's rate
-on two cores); oneDNN's kernel, which torch's own compiler calls, uses all of them. From a few hundred rows on the
-plain product is faster again.
+float32    up to MAX_ROWS rows: oneDNN's kernel, which takes one row to all cores (torch hands it to one core: half of
+           the memory's rate on two cores); more rows: oneDNN or torch's BLAS, as measured on this processor
+bfloat16   rows side by side: with the strides of a sliced last position torch takes a batched product, for which it
+           copies the weights (the output head: most of a prefill)
 """
 
 from __future__ import annotations
@@ -10,40 +11,53 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from ixc.model.kernels import products
+
 MAX_ROWS = 256
-"""Rows up to which oneDNN is faster (measured: 112 against 73 GFLOP/s at 144 rows, 90 against 112 at 577)."""
+"""Rows up to which oneDNN is taken unmeasured (two processors: 112 against 73, 142 against 125 GFLOP/s)."""
 
 MIN_WEIGHT_SIZE = 1 << 20
 """Numbers of a weight from which oneDNN is faster: smaller weights fit a core's cache."""
 
 
 def linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Compute ``module(x)``, by oneDNN where that is faster and no gradient is needed. (..., in) -> (..., out)
+    """Compute ``module(x)``, by a faster product where there is one and no gradient is needed. (..., in) -> (..., out)
 
     A module that is not exactly ``nn.Linear`` (quantized, adapted, hooked) is called unchanged.
     """
-    if not _is_faster(module, x):
+    if not _is_plain_call(module, x):
         return module(x)
-    kernel: Any = torch.ops.mkldnn._linear_pointwise
-    return kernel(x, module.weight, module.bias, "none", [], "")
+    if x.dtype == torch.bfloat16:
+        return F.linear(x.reshape(-1, x.shape[-1]), module.weight, module.bias).view(*x.shape[:-1], -1)
+    if not _takes_onednn(x.numel() // x.shape[-1]):
+        return module(x)
+    return products.onednn(x, module.weight, module.bias)
 
 
 def is_plain(module: nn.Module) -> bool:
     """Return True if the weight may be used directly: exactly ``nn.Linear``, without hooks."""
-    return type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
+    return (
+        type(module) is nn.Linear
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and "_hf_hook" not in module.__dict__  # accelerate replaces `forward` and may keep the weight elsewhere
+    )
 
 
-def _is_faster(module: Any, x: torch.Tensor) -> bool:
+def _takes_onednn(rows: int) -> bool:
+    return products.prefers_onednn() if rows > MAX_ROWS else torch.backends.mkldnn.is_available()
+
+
+def _is_plain_call(module: Any, x: torch.Tensor) -> bool:
     return (
         is_plain(module)
         and x.device.type == "cpu"
-        and x.dtype == torch.float32 == module.weight.dtype
+        and (x.dtype == torch.bfloat16 or (x.dtype == torch.float32 and module.weight.numel() >= MIN_WEIGHT_SIZE))
+        and x.dtype == module.weight.dtype
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and module.weight.numel() >= MIN_WEIGHT_SIZE
-        and x.numel() <= MAX_ROWS * x.shape[-1]
         and not torch.is_autocast_enabled("cpu")
-        and torch.backends.mkldnn.is_available()
     )

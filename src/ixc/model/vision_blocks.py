@@ -17,6 +17,7 @@ from torch import nn
 
 from ixc.errors import UsageError
 from ixc.model.attention import attend
+from ixc.model.linear import linear
 
 if TYPE_CHECKING:
     from ixc.model.configuration import IxcVisionConfig
@@ -91,9 +92,9 @@ class VisionAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
         shape = (*x.shape[:2], -1, self.head_dim)
-        q, k, v = (proj(x).view(shape).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (linear(proj, x).view(shape).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
         y, weights = attend(self, q, k, v, mask=None, dropout=self.dropout, is_causal=False, **kwargs)
-        return self.out_proj(y.reshape(x.shape)), weights
+        return linear(self.out_proj, y.reshape(x.shape)), weights
 
 
 class VisionMLP(nn.Module):
@@ -106,7 +107,7 @@ class VisionMLP(nn.Module):
         self.act = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        return linear(self.fc2, self.act(linear(self.fc1, x)))
 
 
 class VisionBlock(nn.Module):

@@ -32,6 +32,7 @@ from ixc.nano.export import export, load_initial
 from ixc.nano.stages import character_pretrain, layout_lm, ocr_alignment
 from ixc.nano.stages.joint import Joint
 from ixc.nano.step_report import ProgressEstimator, Remaining, StagePlan, StepReport, Watch
+from ixc.utils.threads import available_cores
 
 Show = Callable[[StepReport, Remaining], Any]
 """Called after each step of any stage."""
@@ -172,7 +173,7 @@ def _run_side_by_side(names: tuple[str, ...], config: NanoConfig, out: Path, on_
 
     The processes are given the configuration, not the file: a recipe edited meanwhile would make them disagree.
     """
-    if (os.cpu_count() or 1) < 2:
+    if available_cores() < 2:
         for name in names:
             with threads(1), bf16_products(wanted=config.bf16_cpu):
                 _run_stage(name, config, out, on_step)

@@ -280,10 +280,21 @@ INLINE f32 eight(const float *at) {
     return v;
 }
 
+/* Eight numbers from index i on, of float32 or (half) of bfloat16. */
+INLINE f32 eight_of(const void *from, long i, const int half) {
+    typedef uint16_t u16 __attribute__((vector_size(16)));
+    typedef uint32_t u32 __attribute__((vector_size(32)));
+    u16 v;
+    if (!half) return eight((const float *)from + i);
+    memcpy(&v, (const uint16_t *)from + i, sizeof v);
+    return (f32)(__builtin_convertvector(v, u32) << 16);
+}
+
 /* Some queries of one key head over `keys` of its keys: sum of weights * v in y (group, width), the largest score and
-   the sum of weights in most and sum. */
-INLINE void attend_part(const float *q, const float *k, const float *v, float *y, float *most, float *sum,
-                        const int group, long keys, const long width, float scale) {
+   the sum of weights in most and sum. Keys and values are float32, or (half) bfloat16. */
+INLINE void attend_part(const float *q, const char *k, const char *v, float *y, float *most, float *sum,
+                        const int group, long keys, const long width, float scale, const int half) {
+    const long size = half ? sizeof(uint16_t) : sizeof(float);
     float score[MOST][KEYS] __attribute__((aligned(32)));
     for (int g = 0; g < group; g++) most[g] = LOWEST, sum[g] = 0;
     memset(y, 0, sizeof(float) * group * width);
@@ -292,11 +303,13 @@ INLINE void attend_part(const float *q, const float *k, const float *v, float *y
         for (long t = 0; t < count; t++) {
             f32 dot[MOST] = {{0}};
             for (long d = 0; d < width; d += 16) {  /* a line of memory each */
-                __builtin_prefetch(v + (start + t) * width + d);
-                __builtin_prefetch(k + (start + KEYS + t) * width + d);
+                __builtin_prefetch(v + ((start + t) * width + d) * size);
+                __builtin_prefetch(k + ((start + KEYS + t) * width + d) * size);
             }
-            for (long d = 0; d < width; d += 8)
-                for (int g = 0; g < group; g++) dot[g] += eight(q + g * width + d) * eight(k + (start + t) * width + d);
+            for (long d = 0; d < width; d += 8) {
+                f32 each = eight_of(k, (start + t) * width + d, half);
+                for (int g = 0; g < group; g++) dot[g] += eight(q + g * width + d) * each;
+            }
             for (int g = 0; g < group; g++) score[g][t] = total(dot[g]) * scale;
         }
         for (int g = 0; g < group; g++) {
@@ -319,9 +332,9 @@ INLINE void attend_part(const float *q, const float *k, const float *v, float *y
             f32 a[MOST][2];
             for (int g = 0; g < group; g++) memcpy(a[g], y + g * width + d, sizeof a[g]);
             for (long t = 0; t < count; t++)
-                for (int half = 0; half < 2; half++) {
-                    f32 b = eight(v + (start + t) * width + d + 8 * half);
-                    for (int g = 0; g < group; g++) a[g][half] += score[g][t] * b;
+                for (int side = 0; side < 2; side++) {
+                    f32 b = eight_of(v, (start + t) * width + d + 8 * side, half);
+                    for (int g = 0; g < group; g++) a[g][side] += score[g][t] * b;
                 }
             for (int g = 0; g < group; g++) memcpy(y + g * width + d, a[g], sizeof a[g]);
         }
@@ -330,20 +343,24 @@ INLINE void attend_part(const float *q, const float *k, const float *v, float *y
 
 /* y (heads, group, width) = softmax(q k scale) v; rows of keys and values of one head lie one behind the other, heads
    k_head and v_head numbers apart. Keys are cut into chunks, so that there is work for every core; parts holds
-   (heads * chunks, group, width + 2). width is a multiple of 32, at most 256; group at most 8. */
-void ixc_attend(const float *q, const float *k, const float *v, float *parts, float *y, long heads, long group,
-                long keys, long width, long k_head, long v_head, long chunk) {
-    long chunks = (keys + chunk - 1) / chunk, size = group * (width + 2);
+   (heads * chunks, group, width + 2). width is a multiple of 32, at most 256; group at most 8. half: keys and values are
+   bfloat16, not float32. */
+void ixc_attend(const float *q, const char *k, const char *v, float *parts, float *y, long heads, long group, long keys,
+                long width, long k_head, long v_head, long chunk, long half) {
+    long chunks = (keys + chunk - 1) / chunk, size = group * (width + 2), each = half ? 2 : 4;
     float scale = 1 / sqrtf((float)width);
 #pragma omp parallel for schedule(static)
     for (long job = 0; job < heads * chunks; job++) {
         long head = job / chunks, start = job % chunks * chunk, left = keys - start;
         float *at = parts + job * size;
-#define PART(group, width) \
-    attend_part(q + head * group * width, k + head * k_head + start * width, v + head * v_head + start * width, at, \
-                at + group * width, at + group * (width + 1), group, left < chunk ? left : chunk, width, scale)
-        if (group == 4 && width == 128) PART(4, 128);
-        else PART(group, width);
+#define PART(group, width, half) \
+    attend_part(q + head * group * width, k + (head * k_head + start * width) * each, \
+                v + (head * v_head + start * width) * each, at, at + group * width, at + group * (width + 1), group, \
+                left < chunk ? left : chunk, width, scale, half)
+        if (group == 4 && width == 128 && !half) PART(4, 128, 0);
+        else if (group == 4 && width == 128) PART(4, 128, 1);
+        else if (half) PART(group, width, 1);
+        else PART(group, width, 0);
     }
     for (long head = 0; head < heads; head++)
         for (long g = 0; g < group; g++) {

@@ -30,6 +30,9 @@ MAX_CHUNKS, MIN_CHUNK_KEYS = 64, 256
 """Keys are divided among the cores into at most so many chunks of at least so many keys."""
 
 
+_FLOATS = (torch.float32, torch.bfloat16)
+
+
 @cache
 def library() -> Any | None:
     """Return the compiled kernels, or None where they cannot be had."""
@@ -80,13 +83,13 @@ for _name, _kernel in (("linear8", _linear8), ("linear4", _linear4)):
 
 
 def _attend_one(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    query = query.contiguous()
+    wide = query.float().contiguous()
     (batch, heads, group, width), keys = query.shape, key.shape[2]
     chunk = max(MIN_CHUNK_KEYS, -(-keys // MAX_CHUNKS))
-    y, parts = torch.empty_like(query), query.new_empty(batch * heads * -(-keys // chunk), group, width + 2)
-    strides = key.stride(1), value.stride(1)
-    _call("ixc_attend", query, key, value, parts, y, batch * heads, group, keys, width, *strides, chunk)
-    return y
+    y, parts = torch.empty_like(wide), wide.new_empty(batch * heads * -(-keys // chunk), group, width + 2)
+    strides, half = (key.stride(1), value.stride(1)), int(key.dtype == torch.bfloat16)
+    _call("ixc_attend", wide, key, value, parts, y, batch * heads, group, keys, width, *strides, chunk, half)
+    return y.to(query.dtype)
 
 
 _operators.impl("attend_one", _attend_one, "CPU")
@@ -94,15 +97,21 @@ torch.library.register_fake("ixc::attend_one", lambda query, key, value: torch.e
 
 
 def can_attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
-    """Return True where `attend_one` takes them: float32 on a CPU, no gradients, whole vectors, contiguous rows."""
+    """Return True where `attend_one` takes them: on a CPU, no gradients, whole vectors, contiguous rows.
+
+    Queries are float32 or bfloat16, and keys and values, both of one dtype, are so too; sums are in float32.
+    """
     return (
         query.shape[2] <= MAX_GROUP
         and query.shape[3] % VECTOR_WIDTH == 0
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and all(_has_contiguous_rows(x) for x in (key, value))
-        and usable(query)
-        and key.dtype == value.dtype == torch.float32
+        and query.device.type == "cpu"
+        and query.dtype in _FLOATS
+        and key.dtype == value.dtype
+        and key.dtype in _FLOATS
+        and library() is not None
     )
 
 

@@ -11,7 +11,8 @@ which changes no result and halves their memory. Stored under the published name
 ``"quantization_config": {"quant_method": "ixc", "version": 2, "bits": 4, "group_size": 128, "half": "bfloat16"}``.
 
 On a CPU the stored weights are multiplied as integers (``kernels``) with activations rounded to 16 bits a row (8 bits)
-or 8 bits a group (4 bits). Elsewhere, and without a compiler, every call dequantizes the whole map in torch: the
+or 8 bits a group (4 bits); many rows where the processor has bfloat16 products, in bfloat16 (``kernels/prefill.py``;
+the 16-bit maps too). Elsewhere, and without a compiler, every call dequantizes the whole map in torch: the
 activations keep their precision; the speed on a GPU was not measured.
 """
 
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ixc.errors import UsageError, WeightsError
-from ixc.model.kernels import ops
+from ixc.model.kernels import ops, prefill
 from ixc.model.plora import PLoRALinear
 from ixc.model.sizes import check_bits
 
@@ -122,6 +123,8 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out), in x's dtype."""
+        if prefill.usable(x, self.in_features * self.out_features):
+            return prefill.quantized_linear(x, self.q, self.scale, self.low)
         if not ops.usable(x):
             return F.linear(x, self.dequantized(x.dtype))
         if self.low is None:
@@ -139,9 +142,14 @@ class QuantizedLinear(nn.Module):
 
 
 class HalfPrecisionLinear(nn.Linear):
-    """A linear map stored in 16 bits and computed in the dtype of the activations: the same result, half the memory."""
+    """A linear map stored in 16 bits, and computed in the dtype of the activations: the same result, half the memory.
+
+    Many rows on a processor with bfloat16 products are multiplied as stored, with activations rounded to bfloat16.
+    """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.weight.dtype == torch.bfloat16 and prefill.usable(input, self.weight.numel()):
+            return prefill.half_linear(input, self.weight, self.bias)
         bias = None if self.bias is None else self.bias.to(input.dtype)
         return F.linear(input, self.weight.to(input.dtype), bias)
 
