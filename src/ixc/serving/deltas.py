@@ -11,10 +11,12 @@ class TokenLogprob:
 
     token: str
     """Its text; bytes that are not a whole character are U+FFFD."""
+    bytes: bytes
+    """What it adds to the answer: of all tokens of an answer, joined, the UTF-8 of its text."""
     logprob: float
     """Natural logarithm of its probability, at least -9999."""
-    top: tuple[tuple[str, float], ...] = ()
-    """The most probable tokens at this place, each with its log probability."""
+    top: tuple[TokenLogprob, ...] = ()
+    """The most probable tokens at this place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class TextDelta:
     """Log probabilities of the tokens since the delta before; empty where none are asked for."""
     finish: str | None = None
     """Set in the last delta of a choice only: "stop" or "length"."""
+    stopped_by_request: bool = False
+    """In the last delta: a stop text or a stop id of the request has ended the answer, and not the model."""
     choice: int = 0
     """Index of the answer, where several are asked for."""
     more: bool = False
@@ -37,6 +41,11 @@ class TextDelta:
     """Tokens of the prompt whose keys and values came from the prefix cache."""
     others: tuple[TextDelta, ...] = ()
     """With beam search, in the last delta: the whole answers of the other beams, the most probable first."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the model has ended the answer itself, so that a tool call is complete."""
+        return self.finish == "stop" and not self.stopped_by_request
 
     @property
     def is_last(self) -> bool:

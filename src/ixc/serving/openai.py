@@ -117,12 +117,13 @@ def read_json(body: bytes) -> Mapping[str, Any]:
     return found
 
 
-def read_chat(body: Mapping[str, Any], *, places: Sequence[str] = ()) -> ChatRequest:
+def read_chat(body: Mapping[str, Any], *, places: Sequence[str] = (), flat: bool = False) -> ChatRequest:
     """Check a request and read its fields.
 
     Args:
         body: the object that was sent.
         places: path of each message, for errors; () = messages.0, messages.1, ...
+        flat: whether tools and the format are written as in the Responses API.
 
     Raises:
         ApiError: a field is missing or wrong, or asks for something that this server does not support.
@@ -151,7 +152,7 @@ def read_chat(body: Mapping[str, Any], *, places: Sequence[str] = ()) -> ChatReq
         hd=_either("hd", found.hd, "mm_processor_kwargs.hd", tiling.hd),
         partition=_either("partition", found.partition, "mm_processor_kwargs.partition", tiling.partition),
         prompt_format=prompt_format,
-        output=_output(found),
+        output=_output(found, flat=flat),
         tool_turns={
             place: turn.content if turn.role == "assistant" and isinstance(turn.content, str) else ""
             for place, turn in enumerate(found.messages)
@@ -160,18 +161,17 @@ def read_chat(body: Mapping[str, Any], *, places: Sequence[str] = ()) -> ChatReq
     )
 
 
-def _output(body: ChatBody) -> OutputSchema | None:
+def _output(body: ChatBody, *, flat: bool) -> OutputSchema | None:
     """Return the JSON that the answer must be; a forced tool call comes before `response_format`."""
-    found = read_tools(body.tools, body.tool_choice)
-    as_text = read_response_format(body.response_format)
+    found = read_tools(body.tools, body.tool_choice, flat=flat)
+    as_text = read_response_format(body.response_format, "text.format" if flat else "response_format")
     found = found or as_text
     if found is not None:
-        more = body.n if (body.n or 1) > 1 else None
         check_options(
             found,
             {
-                "use_beam_search": body.use_beam_search, "n": more, "stop": body.stop, "logprobs": body.logprobs,
-                "continue_final_message": body.continue_final_message,
+                "use_beam_search": body.use_beam_search, "continue_final_message": body.continue_final_message,
+                "logprobs": body.logprobs if found.is_call else None,  # a call has no content that they could be of
             },
         )  # fmt: skip
     return found
