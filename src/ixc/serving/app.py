@@ -42,7 +42,11 @@ def create_app(service: ChatService) -> SecurityMiddleware:
     for kind in (Exception, IxcError, HTTPException):
         app.add_exception_handler(kind, _respond_to_error)
     return SecurityMiddleware(
-        app, count_response=service.metrics.count_response, api_key=config.api_key, hosts=config.hosts
+        app,
+        count_response=service.metrics.count_response,
+        api_key=config.api_key,
+        hosts=config.hosts,
+        origins=config.origins,
     )
 
 

@@ -1,8 +1,8 @@
 """Generate the answer of one job and emit its text while it is made, all in the calling thread.
 
-    model.generate(streamer=AnswerStreamer) --put(token)--> TextDecoder --> stop texts --> emit(TextDelta)
+    model.generate(TokenWatcher) --token--> AnswerStreamer: TextDecoder --> AnswerText --> emit(TextDelta)
 
-The model calls `put` after every token, so no second thread and no queue of tokens is needed; only new tokens are
+The model hands over every token before it computes the next, so no second thread and no queue of tokens is needed; only new tokens are
 decoded. Every answer goes through `Engine.generate` and its caches: of a second question about an image only the text
 is computed. With beam search there is one delta, the last, which carries the other beams' answers.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ixc.inference.engine import Engine
-from ixc.inference.streaming import EndWhen, TokenStreamer
+from ixc.inference.streaming import EndWhen, TokenWatcher
 from ixc.inference.text_pieces import TextDecoder
 from ixc.serving.answer_text import AnswerText, first_stop
 from ixc.serving.deltas import TextDelta, TokenLogprob
@@ -69,15 +69,16 @@ def _stream(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit)
     if job.json is not None:
         processors.append(grammar_mask(job.json))
 
-    def ended() -> bool:
+    def take(token: int) -> bool:
+        streamer.add(token)
         return streamer.finish is not None or cancelled.is_set()
 
-    _run(engine, job, logits_processor=processors, streamer=streamer, stopping_criteria=[EndWhen(ended)])
+    _run(engine, job, logits_processor=processors, stopping_criteria=[TokenWatcher(take)])
     streamer.emit_last()
 
 
-class AnswerStreamer(TokenStreamer):
-    """Turns tokens into deltas as `generate` puts them.
+class AnswerStreamer:
+    """Turns tokens into deltas as they are generated.
 
     Args:
         engine: the engine that generates; it gives the decoder and the stop tokens.
@@ -86,7 +87,6 @@ class AnswerStreamer(TokenStreamer):
     """
 
     def __init__(self, engine: Engine, job: GenerationJob, emit: Emit) -> None:
-        super().__init__(self._add)
         self.engine, self.job, self._emit = engine, job, emit
         self.logprobs = None if job.top_logprobs is None else LogprobReader(engine, top=job.top_logprobs)
         self.finish: str | None = None
@@ -108,7 +108,8 @@ class AnswerStreamer(TokenStreamer):
         finish = self.finish or "length"
         self._emit(replace(last, finish=finish, stopped_by_request=self._stopped_by_request))
 
-    def _add(self, token: int) -> None:
+    def add(self, token: int) -> None:
+        """Take the next token."""
         if token in self._stop_ids:
             self.finish = "stop"
             self._stopped_by_request = token not in self.engine.preparer.stop_ids

@@ -21,7 +21,7 @@ import torch
 from ixc.inference.engine import Engine
 from ixc.inference.grammar import GrammarMask, SchemaError, TokenVocabulary, check_schema, new_matcher, token_bytes
 from ixc.inference.json_answers import JsonWriter, Limits, ValueMask, ValueVocabulary, compile_for_values, field_titles
-from ixc.inference.streaming import EndWhen, TokenStreamer
+from ixc.inference.streaming import TokenWatcher
 from ixc.processing.plain_text import plain_ids
 from ixc.serving.answer_text import AnswerText
 from ixc.serving.deltas import TextDelta, TokenLogprob
@@ -180,12 +180,13 @@ class JsonStreamer:
         reused_before = prefixes.tokens_reused
         room = self.engine.context - inputs["input_ids"].shape[1]
 
-        def put(token: int) -> None:
+        def take(token: int) -> bool:
             self._entry = None if self._logprobs is None else self._logprobs.read(token)
             if token in self.job.stop_token_ids:
                 value.ended = True
             else:
                 value.add(token)
+            return value.ended or self._ended()
 
         self.engine.generate(
             inputs,
@@ -193,8 +194,7 @@ class JsonStreamer:
             sampling=self.job.sampling,
             hd=self.job.hd,
             logits_processor=[value] if self._logprobs is None else [self._logprobs.recorder, value],
-            streamer=TokenStreamer(put),
-            stopping_criteria=[EndWhen(lambda: value.ended or self._ended())],
+            stopping_criteria=[TokenWatcher(take)],
         )
         self._cached = self._cached or prefixes.tokens_reused - reused_before  # of the first value's prompt
 

@@ -154,11 +154,16 @@ def read_chat(body: Mapping[str, Any], *, places: Sequence[str] = (), flat: bool
         prompt_format=prompt_format,
         output=_output(found, flat=flat),
         tool_turns={
-            place: turn.content if turn.role == "assistant" and isinstance(turn.content, str) else ""
+            place: _texts(turn.content) if turn.role == "assistant" else ""
             for place, turn in enumerate(found.messages)
             if turn.role == "tool" or turn.tool_calls
         },
     )
+
+
+def _texts(content: Any) -> str:
+    """Return the texts of a message's content."""
+    return "".join(part for part in read_content(content, "content") if isinstance(part, str))
 
 
 def _output(body: ChatBody, *, flat: bool) -> OutputSchema | None:

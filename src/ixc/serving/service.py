@@ -63,6 +63,8 @@ class ServiceConfig:
     """Key that clients must send; None = no key."""
     hosts: tuple[str, ...] = ()
     """Names clients may call the server by; empty = any."""
+    origins: tuple[str, ...] = ()
+    """Origins whose pages may ask from a browser; empty = only the server's own."""
 
 
 class ChatService:
