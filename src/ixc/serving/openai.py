@@ -198,7 +198,7 @@ def _message(turn: ChatMessage, where: str, names: Mapping[str, str]) -> chat_fo
     if turn.tool_calls and turn.role != "assistant":
         raise ApiError(f"{where}.tool_calls: a call in a message by the {turn.role}", param=f"{where}.tool_calls")
     if turn.content is None and not turn.tool_calls:
-        raise ApiError(f"{where}: a message needs content, text or images", param=where)
+        raise wrong(f"{where}.content", None, "text or images are needed")
     content = _with_tools(turn, read_content(turn.content, f"{where}.content"), where, names)
     image = next((part for part in content if isinstance(part, chat_format.Image)), None)
     if role != "user" and image is not None:
@@ -273,7 +273,7 @@ def _stops(stop: Any) -> tuple[str, ...]:
     if not isinstance(stops, list | tuple) or not all(isinstance(text, str) for text in stops):
         raise wrong("stop", stop, "a string or a list of strings is needed")
     if len(stops) > MAX_STOPS or any(not text or len(text) > 1000 for text in stops):
-        raise ApiError(f"stop: {len(stops)} texts; at most {MAX_STOPS}, each of 1 to 1000 characters", param="stop")
+        raise wrong("stop", stop, f"at most {MAX_STOPS} texts of 1 to 1000 characters each are supported")
     return tuple(stops)
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ixc.serving.content import read_content, wrong
-from ixc.serving.errors import ApiError
-from ixc.serving.fields import IGNORED
+from ixc.serving.content import read_content, shown, wrong
+from ixc.serving.errors import ApiError, quote
+from ixc.serving.fields import IGNORED, unknown_field
 from ixc.serving.openai import ChatRequest, read_chat
 from ixc.serving.structured import enumerated
 
@@ -28,6 +28,18 @@ SAME = {
 }
 """Fields with the name and meaning that they have in a chat completion."""
 
+OTHER_NAMES = {
+    **dict.fromkeys(("max_tokens", "max_completion_tokens"), "max_output_tokens is supported"),
+    **dict.fromkeys(
+        ("n", "use_beam_search", "add_generation_prompt", "continue_final_message"),
+        "it is supported in /v1/chat/completions",
+    ),
+    "messages": "input is supported",
+    "response_format": "text.format is supported",
+    "logprobs": 'include: ["message.output_text.logprobs"] is supported',
+}
+"""Fields of a chat completion that this API lacks -> what is supported, for errors."""
+
 NO_EFFECT = {*IGNORED, "truncation", "max_tool_calls", "context_management"}
 """Fields that change no answer; a prompt that is too long is refused whatever `truncation` says."""
 
@@ -39,6 +51,9 @@ RENAMED = {
     "logprobs": ("include", "logprobs is true", f'include has "{LOGPROBS}"'),
 }
 """Field of a chat completion -> its name here, and words of its errors with those that replace them."""
+
+TEXT_FIELDS = ("format", "verbosity")
+"""Fields of `text`; the second has no effect."""
 
 ITEMS = ("message", "function_call", "function_call_output")
 """Types of items of `input` that an error names."""
@@ -88,15 +103,26 @@ def _as_chat(body: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a chat completion, and the path of each message in this request."""
     known = {*SAME, *STORED, "input", "instructions", "max_output_tokens", "background", "include", "text",
              "top_logprobs", "stream_options"}  # fmt: skip
-    fields = {name: value for name, value in body.items() if name not in known and name not in NO_EFFECT}  # refused
+    fields = {name: value for name, value in body.items() if name not in known and name not in NO_EFFECT}
+    for name, value in fields.items():  # what is left here is refused by its value when the chat is read
+        if name in OTHER_NAMES and value is not None:
+            raise unknown_field(name, value, OTHER_NAMES[name])
     fields |= {name: body[name] for name in SAME if name in body}
     messages, places = _messages(body)
     fields["messages"] = messages
     if body.get("max_output_tokens") is not None:
         fields["max_tokens"] = body["max_output_tokens"]
-    if LOGPROBS in (body.get("include") or ()):
+    if LOGPROBS in _include(body.get("include")):
         fields |= {"logprobs": True, "top_logprobs": body.get("top_logprobs")}
-    fields["response_format"] = _object(body.get("text"), "text").get("format")
+    elif body.get("top_logprobs"):
+        raise wrong("top_logprobs", body["top_logprobs"], f'it has no effect without "{LOGPROBS}" in include; add it')
+    text = _object(body.get("text"), "text")
+    unknown = next((name for name in text if name not in TEXT_FIELDS and text[name] is not None), None)
+    if unknown is not None:
+        path = f"text.{quote(unknown)}"
+        raise ApiError(f"{path} is {shown(text[unknown])}; format and verbosity are supported",
+                       code="unknown_parameter", param=path)  # fmt: skip
+    fields["response_format"] = text.get("format")
     return fields, places
 
 
@@ -164,6 +190,12 @@ def _string(item: Mapping[str, Any], name: str, where: str) -> str:
     return item[name]
 
 
+def _include(given: Any) -> list[str]:
+    if given is not None and not (isinstance(given, list) and all(isinstance(each, str) for each in given)):
+        raise wrong("include", given, "a list of strings is needed")
+    return given or []
+
+
 def _object(given: Any, where: str) -> Mapping[str, Any]:
     if given is None:
         return {}
@@ -174,7 +206,7 @@ def _object(given: Any, where: str) -> Mapping[str, Any]:
 
 def renamed(error: ApiError) -> ApiError:
     """Return an error of reading or encoding a request with the names of this API."""
-    if error.param not in RENAMED:
+    if error.param not in RENAMED or error.code == "unknown_parameter":
         return error
     param, words, here = RENAMED[error.param]
     message = str(error).replace(words, here)
