@@ -63,9 +63,7 @@ def test_token_text_bytes_are_the_answers_utf8_characters(kind: str, ids: list[i
     assert b"".join(named(token)[1] for token in ids).decode() == decode(ids)
 
 
-def test_token_text_of_parts_and_of_what_is_no_text(
-    published: TokenText, published_tokenizer: IxcTokenizer
-) -> None:
+def test_token_text_of_parts_and_of_what_is_no_text(published: TokenText, published_tokenizer: IxcTokenizer) -> None:
     ids = plain_ids(published_tokenizer, "𝔘")
     assert [published(token) for token in ids] == [("\ufffd", bytes([byte])) for byte in "𝔘".encode()]
     (newline,) = plain_ids(published_tokenizer, "\n")

@@ -13,7 +13,10 @@ IMAGE = data_url(picture())
 TOOL = {"type": "function", "function": {"name": "book", "description": "x", "strict": True, "parameters": {}}}
 
 BODIES: dict[str, dict[str, Any]] = {
-    CHAT: {"model": "tiny", "max_tokens": 4, "messages": [{"role": "user", "content": [image_part(IMAGE), text_part()]}]},
+    CHAT: {
+        "model": "tiny", "max_tokens": 4,
+        "messages": [{"role": "user", "content": [image_part(IMAGE), text_part()]}],
+    },
     RESPONSES: {
         "model": "tiny", "max_output_tokens": 4,
         "input": [{"role": "user", "content": [{"type": "input_image", "image_url": IMAGE},
@@ -125,7 +128,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     (CHAT, "top_logprobs", 3, "top_logprobs has no effect without logprobs"),
     (CHAT, "tool_choice", "always", 'tool_choice is "always"; "none", "auto" and "required"'),
     (CHAT, "messages", [], "messages is []; it must have at least 1 item"),
-    (CHAT, "messages.0.role", "king", 'messages.0.role is "king"; system, developer, user, assistant, tool are supported'),
+    (CHAT, "messages.0.role", "king", 'role is "king"; system, developer, user, assistant, tool are supported'),
     (CHAT, "messages.0.content", None, "messages.0.content is null; text or images are needed"),
     (CHAT, "messages.0.content.0.type", "input_audio", '"input_audio"; "text", "image_url", "file", "input_text"'),
     (CHAT, "messages.0.content.0.image_url.detail", "ultra", '"ultra"; auto, low, high, original are accepted'),

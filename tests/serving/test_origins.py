@@ -95,7 +95,8 @@ def test_security_middleware_origins_are_off_by_default(server: Running) -> None
     [
         ("GET", CHAT, {"POST"}), ("PUT", CHAT, {"POST"}), ("DELETE", CHAT, {"POST"}), ("OPTIONS", CHAT, {"POST"}),
         ("GET", "/v1/responses", {"POST"}), ("POST", "/v1/models", {"GET"}), ("POST", "/v1/models/tiny", {"GET"}),
-        ("POST", "/health", {"GET"}), ("POST", "/ready", {"GET"}), ("POST", "/metrics", {"GET"}), ("POST", "/", {"GET"}),
+        ("POST", "/health", {"GET"}), ("POST", "/ready", {"GET"}), ("POST", "/metrics", {"GET"}),
+        ("POST", "/", {"GET"}),
         ("POST", "/plan", {"GET"}), ("GET", "/attention", {"POST"}), ("GET", "/pdf", {"POST"}),
     ],
 )  # fmt: skip

@@ -2,9 +2,9 @@
 
     add(text, entry) --> take() --> text that is certain, entries of its tokens
 
-Text that may turn out to be the beginning of a stop text is held back, and so are the entries of its tokens. A stop text
-ends the entries too: those behind it are left out, and a token across its beginning is cut there. So the joined bytes
-of the entries are the UTF-8 of the text.
+Text that may turn out to be the beginning of a stop text is held back, and so are the entries of its tokens. A stop
+text ends the entries too: those behind it are left out, and a token across its beginning is cut there. So the joined
+bytes of the entries are the UTF-8 of the text.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ INSTEAD = {
     "truncate_prompt_tokens": "a prompt that is too long is refused",
     "bad_words": _BY_BIAS,
     "allowed_token_ids": _BY_BIAS,
-    **dict.fromkeys(("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"), _BY_SCHEMA),
+    "structured_outputs": _BY_SCHEMA,
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _BY_SCHEMA),
 }
 """Fields of OpenAI's and vLLM's API that are not supported -> what is, for errors."""
 

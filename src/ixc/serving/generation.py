@@ -2,9 +2,9 @@
 
     model.generate(TokenWatcher) --token--> AnswerStreamer: TextDecoder --> AnswerText --> emit(TextDelta)
 
-The model hands over every token before it computes the next, so no second thread and no queue of tokens is needed; only new tokens are
-decoded. Every answer goes through `Engine.generate` and its caches: of a second question about an image only the text
-is computed. With beam search there is one delta, the last, which carries the other beams' answers.
+The model hands over every token before it computes the next, so no second thread and no queue of tokens is needed; only
+new tokens are decoded. Every answer goes through `Engine.generate` and its caches: of a second question about an image
+only the text is computed. With beam search there is one delta, the last, which carries the other beams' answers.
 """
 
 from __future__ import annotations

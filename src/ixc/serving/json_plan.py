@@ -138,8 +138,8 @@ def generate_json(engine: Engine, job: Any, *, cancelled: Event, emit: Callable[
 class JsonStreamer:
     """Generates one JSON text value by value and emits its deltas.
 
-    Stop texts end the JSON where it stands, as in other servers; an id of `stop_token_ids` ends a value, for it ends the
-    model's answer.
+    Stop texts end the JSON where it stands, as in other servers; an id of `stop_token_ids` ends a value, for it ends
+    the model's answer.
 
     Args:
         engine: the engine that generates.
@@ -207,9 +207,7 @@ class JsonStreamer:
             self._emit(self._delta(ready, entries))
 
     def _delta(self, text: str, entries: tuple[TokenLogprob, ...]) -> TextDelta:
-        return TextDelta(
-            text=text, new_tokens=self._writer.new_tokens, logprobs=entries, cached_tokens=self._cached
-        )
+        return TextDelta(text=text, new_tokens=self._writer.new_tokens, logprobs=entries, cached_tokens=self._cached)
 
 
 def _inputs(plan: JsonPlan, keys: tuple[str, ...], own: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:

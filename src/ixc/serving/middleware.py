@@ -97,7 +97,7 @@ class SecurityMiddleware:
         if scope["type"] != "http":  # no route here speaks WebSocket
             await send({"type": "websocket.close", "code": 1000})
             return
-        path, headers, send = scope["path"], dict(scope["headers"]), self._wrap(scope["path"], send)
+        headers, send = dict(scope["headers"]), self._wrap(scope["path"], send)
         if self.hosts and host_name(headers.get(b"host", b"")) not in self.hosts:
             await _refuse(send, 421, "this server does not answer under that name; use the address it printed")
         else:
