@@ -182,6 +182,18 @@ def test_tools_a_streamed_call(nano: Running) -> None:
     assert found[-1]["finish_reason"] == "tool_calls"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools_a_call_whose_value_a_limit_cuts_is_closed(nano: Running, stream: bool) -> None:
+    _, found = nano.ask(asked(), tools=[SAVE], tool_choice="required", max_tokens=2, stream=stream)
+    if stream:
+        calls = [call for event in events(found) for call in event["delta"].get("tool_calls", ())]
+        assert "".join(call["function"]["arguments"] for call in calls) == '{"total": "64"}'
+    else:
+        message = found["choices"][0]["message"]
+        assert message["tool_calls"][0]["function"]["arguments"] == '{"total": "64"}'
+        assert found["choices"][0]["finish_reason"] == "length"
+
+
 def test_tools_calls_and_results_in_the_history(nano: Running) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "save_total", "arguments": '{"total": "1"}'}}
     messages = [

@@ -31,8 +31,8 @@ class TextDelta:
     """Log probabilities of the tokens since the delta before; empty where none are asked for."""
     finish: str | None = None
     """Set in the last delta of a choice only: "stop" or "length"."""
-    stopped_by_request: bool = False
-    """In the last delta: a stop text or a stop id of the request has ended the answer, and not the model."""
+    is_open: bool = False
+    """In the last delta: a limit or the request has ended the text before its end, so that JSON in it is not closed."""
     choice: int = 0
     """Index of the answer, where several are asked for."""
     more: bool = False
@@ -41,11 +41,6 @@ class TextDelta:
     """Tokens of the prompt whose keys and values came from the prefix cache."""
     others: tuple[TextDelta, ...] = ()
     """With beam search, in the last delta: the whole answers of the other beams, the most probable first."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the model has ended the answer itself, so that a tool call is complete."""
-        return self.finish == "stop" and not self.stopped_by_request
 
     @property
     def is_last(self) -> bool:

@@ -106,7 +106,7 @@ class AnswerStreamer:
             self.finish, self._stopped_by_request = "stop", True
         last = self._delta(*self._text.take(last=True))
         finish = self.finish or "length"
-        self._emit(replace(last, finish=finish, stopped_by_request=self._stopped_by_request))
+        self._emit(replace(last, finish=finish, is_open=finish == "length" or self._stopped_by_request))
 
     def add(self, token: int) -> None:
         """Take the next token."""

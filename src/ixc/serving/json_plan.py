@@ -170,7 +170,8 @@ class JsonStreamer:
         self._writer.write(self._ended)
         finish = "length" if self._writer.cut and not self._text.stopped else "stop"
         last = self._delta(*self._text.take(last=True))
-        self._emit(replace(last, finish=finish, stopped_by_request=self._text.stopped))
+        is_open = self._text.stopped or not self._writer.matcher.is_stopped()
+        self._emit(replace(last, finish=finish, is_open=is_open))
 
     def _ended(self) -> bool:
         return self._text.stopped or self._cancelled.is_set()

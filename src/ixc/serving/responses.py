@@ -57,7 +57,7 @@ class ChatResponse:
         plain = {"role": "assistant", "content": text, "refusal": None}
         return {
             "index": place,
-            "message": call_message(text, complete=deltas[-1].is_whole) if self.is_call else plain,
+            "message": call_message(text, complete=not deltas[-1].is_open) if self.is_call else plain,
             "logprobs": self._logprobs([entry for delta in deltas for entry in delta.logprobs]),
             "finish_reason": self._finish(deltas[-1]),
         }
@@ -68,12 +68,12 @@ class ChatResponse:
         return self.job.json is not None and self.job.json.is_call
 
     def _finish(self, last: TextDelta) -> str | None:
-        return "tool_calls" if self.is_call and last.is_whole else last.finish
+        return "tool_calls" if self.is_call and last.finish == "stop" and not last.is_open else last.finish
 
     def call_chunks(self, delta: TextDelta, reader: CallReader) -> Iterator[bytes]:
         """Yield a delta of a tool call as events."""
         last = delta.finish is not None
-        for found in call_deltas(reader, delta.text, last=last, complete=delta.is_whole):
+        for found in call_deltas(reader, delta.text, last=last, complete=not delta.is_open):
             yield self._event(found, logprobs=None, finish=None, choice=delta.choice)
         if last:
             yield self._event({}, logprobs=None, finish=self._finish(delta), choice=delta.choice)

@@ -82,14 +82,14 @@ class ResponseWriter:
             return [self.item(deltas)]
         reader = CallReader()
         text = "".join(delta.text for delta in deltas)
-        arguments = reader.read(text, last=True, complete=deltas[-1].is_whole)
+        arguments = reader.read(text, last=True, complete=not deltas[-1].is_open)
         return [] if reader.name is None else [self.call_item(deltas, name=reader.name, arguments=arguments)]
 
     def call_item(self, deltas: Sequence[TextDelta], *, name: str, arguments: str) -> dict[str, Any]:
         """Return the call of a tool."""
         return {
             "type": "function_call", "id": self.item_id, "call_id": self.call.id, "name": name, "arguments": arguments,
-            "status": "incomplete" if deltas and not deltas[-1].is_whole else _status(deltas)[0],
+            "status": "incomplete" if deltas and deltas[-1].is_open else _status(deltas)[0],
         }  # fmt: skip
 
     def item(self, deltas: Sequence[TextDelta]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class ResponseWriter:
         arguments, added = "", False
         async for delta in deltas:
             said.append(delta)
-            piece = self.call.read(delta.text, last=delta.finish is not None, complete=delta.is_whole)
+            piece = self.call.read(delta.text, last=delta.finish is not None, complete=not delta.is_open)
             if self.call.name is not None and not added:
                 added, item = True, self.call_item([], name=self.call.name, arguments="")
                 yield self.event("response.output_item.added", output_index=0, item=item)
