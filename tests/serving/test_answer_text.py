@@ -39,7 +39,7 @@ def cut(text: str, stops: list[str]) -> str:
 def test_answer_text_is_cut_at_the_first_stop_text_with_its_entries(pieces: list[str], stops: list[str]) -> None:
     texts, data, stopped = run(pieces, stops)
     whole = "".join(pieces)
-    # Among stop texts that end in the same piece the first to begin counts; one that ends in an earlier piece came first.
+    # Of stop texts that end in one piece the first to begin counts; one that ends in an earlier piece comes first.
     fed = next((n for n in range(len(pieces) + 1) if any(stop in "".join(pieces[:n]) for stop in stops)), len(pieces))
     wanted = cut("".join(pieces[:fed]), stops)
     assert "".join(texts) == wanted
