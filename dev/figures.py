@@ -69,6 +69,19 @@ def prompt_order() -> str:
     return "\n".join(lines)
 
 
+def structured() -> str:
+    """Table of the cost of JSON, from dev/structured_cost.py."""
+    found = json.loads((ROOT / "benchmarks/structured_202611.json").read_text())
+    lines = ["| model | ids | as a text | as JSON | ratio |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['model']} | {row['ids']:,} | {row['text_ms_a_token']:.1f} | {row['json_ms_a_token']:.1f} "
+        f"| {row['ratio']:.2f} |"
+        for row in (found["embedded"], found["published"])
+    ]
+    schemas, invalid = found["schemas"]["schemas"], len(found["schemas"]["invalid"])
+    return "\n".join([*lines, "", f"Of {schemas} random schemas, {schemas - invalid} answers are valid."])
+
+
 def clients() -> str:
     """Table of the calls of real clients and the causes of what fails, from dev/clients.py."""
     found = json.loads((ROOT / "benchmarks/clients_202611.json").read_text())
@@ -306,6 +319,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "pictures": pictures,
     "picture_memory": picture_memory,
     "prompt_order": prompt_order,
+    "structured": structured,
     "tasks": tasks,
     "rules": rules,
     "small": small,

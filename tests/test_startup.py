@@ -118,6 +118,7 @@ REFUSED = {
     "serve, no folder": "serve --engine light --model NONE",
     "serve, device": "serve --device tpu",
     "serve, host": "serve --fetch-from a/b",
+    "serve, origin": "serve --allow-origin a/b",
     "eval, name": "eval nothing",
     "eval, no folder": "eval docvqa_val --model NONE",
     "eval, no data": "eval docvqa_val --data NONE",

@@ -67,7 +67,7 @@ def written(
         new_matcher(compile_for_values(schema), vocabulary),
         vocabulary,
         ask=model,
-        emit=pieces.append,
+        emit=lambda text, data, token: pieces.append(text),
         limits=Limits(total=total, value=value),
     )
     writer.write(lambda: False)
@@ -150,7 +150,7 @@ def test_json_writer_stops_when_told(vocabulary: ValueVocabulary) -> None:
         new_matcher(compile_for_values(schema), vocabulary),
         vocabulary,
         ask=model,
-        emit=lambda _: None,
+        emit=lambda text, data, token: None,
         limits=Limits(total=None, value=4),
     )
     writer.write(lambda: bool(model.asked))

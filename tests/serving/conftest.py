@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
@@ -17,6 +19,11 @@ from vllm_process import Vllm, vllm_command
 from ixc.inference.engine import Engine, load
 from ixc.serving import generation
 from ixc.serving.image_input import ImageInput, Limits
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+
+PIECES, TURN_END = 92_544, 92_542
+"""Size of the published vocabulary, and its tag behind a turn."""
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +39,33 @@ def engine(engine_of_tiny: Engine) -> Engine:
 @pytest.fixture(scope="session")
 def engine_of_embedded() -> Engine:
     return load(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def published_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny folder in the published form: the goldens' checkpoint with random vectors for the published vocabulary."""
+    from safetensors.torch import load_file
+
+    folder = tmp_path_factory.mktemp("models") / "published"
+    folder.mkdir()
+    flat = json.loads((GOLDENS / "reference" / "checkpoint" / "config.json").read_text(encoding="utf-8"))
+    del flat["note"]
+    flat |= {"vocab_size": PIECES, "im_end_id": TURN_END}
+    (folder / "config.json").write_text(json.dumps(flat), encoding="utf-8")
+    (folder / "tokenizer.model").write_bytes((GOLDENS / "tokenizer" / "internlm2-tokenizer.model").read_bytes())
+    tensors = load_file(GOLDENS / "reference" / "checkpoint" / "model.safetensors")
+    torch.manual_seed(2)
+    for name in ("model.tok_embeddings.weight", "output.weight"):
+        tensors[name] = torch.randn(PIECES, flat["hidden_size"]) * 0.3
+    keys = sorted(tensors)
+    weight_map: dict[str, str] = {}
+    for number, part in enumerate((keys[:40], keys[40:]), start=1):
+        name = f"pytorch_model-{number:05d}-of-00002.bin"
+        torch.save({key: tensors[key] for key in part}, folder / name)
+        weight_map |= dict.fromkeys(part, name)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,14 @@ def test_build_launch_key_is_in_no_command(config: VllmConfig) -> None:
     assert found.environment[launch.KEY] == "secret"
 
 
+def test_build_launch_origins_are_the_middlewares(config: VllmConfig) -> None:
+    """vLLM 0.32 answers pages of every origin unless it is told otherwise."""
+    found = build_launch(replace(config, origins=("https://app.example.org",)))
+    assert json.loads(option(found, "--allowed-origins")) == []
+    assert json.loads(found.environment[launch.SETTINGS])["origins"] == ["https://app.example.org"]
+    assert json.loads(build_launch(config).environment[launch.SETTINGS])["origins"] == []
+
+
 def test_build_launch_of_the_published_model(config: VllmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "read_geometry", lambda folder: ModelGeometry())
     monkeypatch.setattr(launch, "read_tiling", lambda folder: {})

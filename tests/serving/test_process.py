@@ -109,6 +109,13 @@ def test_serve_kill_and_restart(tiny_folder: Path, page: Path, tmp_path: Path) -
     ("arguments", "words"),
     [
         (["--fetch-from", "http://example.org"], "is no host"),
+        (["--allow-origin", "*"], "is no origin; write https://app.example.org"),
+        (["--allow-origin", "https://app.example.org/"], "is no origin"),
+        (["--allow-origin", "app.example.org"], "is no origin"),
+        (["--allow-origin", "https://App.example.org"], "is no origin"),
+        (["--allow-origin", "https://app.example.org:443"], "is no origin"),
+        (["--allow-origin", "http://localhost:3000", "--allow-origin", "null"], "'null' is no origin"),
+        (["--allow-origin", "http://[::1]:3000", "--partition", "x"], "no partition rule"),
         (["--partition", "x"], "no partition rule"),
         (["--hd", "0"], "at least 1"),
         (["--host", "203.0.113.7"], "cannot be listened on"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import threading
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def test_queue_bounds_and_retry_after() -> None:
         large = queue.enter(5000)  # alone it may have more
         with pytest.raises(ApiError, match="waiting") as caught:
             queue.enter(1)
-        assert (caught.value.status, caught.value.retry_after) == (429, 12)  # half of 5,000 at 200 a second
+        assert (caught.value.status, caught.value.retry_after) == (429, 25)  # 5,000 at 200 a second
         large.leave()
         tickets = [queue.enter(10) for _ in range(3)]
         with pytest.raises(ApiError, match="3 requests of 30 tokens"):
@@ -70,11 +71,40 @@ def test_queue_rate_follows_what_is_measured() -> None:
     async def play() -> float:
         queue = Queue(max_tokens=100, max_requests=3)
         for _ in range(50):
-            queue.record(1000, 1.0)
-        queue.record(0, 0.0)
+            queue.record(1000, 1.0, places=2000)
+        queue.record(0, 0.0, places=1)
         return queue.rate
 
     assert asyncio.run(play()) == pytest.approx(1000, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "requests", "room_behind"),
+    [
+        (10, 9, 1),  # the first answer leaves enough room
+        (80, 9, 3),  # three of 30, 30 and 20 tokens have to go
+        (500, 9, 4),  # more than all tokens that are allowed: alone
+        (1, 4, 1),  # too many requests, not tokens
+    ],
+)
+@pytest.mark.parametrize("seconds_a_place", [0.02, 0.11, 5.0])
+def test_queue_retry_after_is_when_there_is_room(
+    wanted: int, requests: int, room_behind: int, seconds_a_place: float
+) -> None:
+    """Answers take a time in proportion to their places, which are twice the tokens that come."""
+
+    async def play() -> int:
+        queue = Queue(max_tokens=100, max_requests=requests)
+        for _ in range(60):
+            queue.record(50, 100 * seconds_a_place, places=100)
+        for places in (30, 30, 20, 15):
+            queue.enter(places)
+        with pytest.raises(ApiError) as caught:
+            queue.enter(wanted)
+        return caught.value.retry_after or 0
+
+    true = sum((30, 30, 20, 15)[:room_behind]) * seconds_a_place
+    assert asyncio.run(play()) == min(30, max(1, math.ceil(round(true, 3))))
 
 
 @pytest.fixture

@@ -104,8 +104,10 @@ def test_json_schema_max_tokens_cuts_the_value_and_closes(nano: Running) -> None
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema", "missing"),
         ({"response_format": schema_format(fields(a=fields(b={"not": TEXT})))},
          "response_format.json_schema.schema.properties.a.properties.b", '["not"]'),
-        ({"response_format": schema_format(fields(a=TEXT)), "logprobs": True}, "logprobs", "response_format"),
-        ({"response_format": {"type": "json_object"}, "stop": "x"}, "stop", '"x"'),
+        ({"tools": [SAVE], "tool_choice": "required", "logprobs": True}, "logprobs",
+         "logprobs is true, which does not go together with a forced tool call; leave logprobs out"),
+        ({"response_format": {"type": "json_object"}, "use_beam_search": True, "n": 2}, "use_beam_search",
+         "does not go together with JSON; leave use_beam_search out"),
         ({"tools": [SAVE], "tool_choice": "always"}, "tool_choice", '"none", "auto" and "required"'),
         ({"tool_choice": "required"}, "tool_choice", "offer it"),
         ({"tools": [SAVE], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice", "other"),
@@ -180,6 +182,18 @@ def test_tools_a_streamed_call(nano: Running) -> None:
     assert found[-1]["finish_reason"] == "tool_calls"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools_a_call_whose_value_a_limit_cuts_is_closed(nano: Running, stream: bool) -> None:
+    _, found = nano.ask(asked(), tools=[SAVE], tool_choice="required", max_tokens=2, stream=stream)
+    if stream:
+        calls = [call for event in events(found) for call in event["delta"].get("tool_calls", ())]
+        assert "".join(call["function"]["arguments"] for call in calls) == '{"total": "64"}'
+    else:
+        message = found["choices"][0]["message"]
+        assert message["tool_calls"][0]["function"]["arguments"] == '{"total": "64"}'
+        assert found["choices"][0]["finish_reason"] == "length"
+
+
 def test_tools_calls_and_results_in_the_history(nano: Running) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "save_total", "arguments": '{"total": "1"}'}}
     messages = [
@@ -207,3 +221,86 @@ def test_tools_a_history_is_text_for_a_model_that_reads_it() -> None:
         ("Result of save: saved",),
     ]
     assert [turn.content for turn in found.turns(tools=False)] == [("x",), ("Let me see.",)]
+
+
+JSON = schema_format(fields("total", total=TEXT))
+
+
+def test_answer_text_stop_cuts_the_json_as_it_stands(nano: Running) -> None:
+    _, found = nano.ask(asked(), response_format=JSON, stop=["1.5", "zebra"])
+    choice = found["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ('{"total": "64', "stop")
+    _, text = nano.ask(asked(), response_format=JSON, stop=["1.5"], stream=True)
+    assert "".join(event["delta"].get("content") or "" for event in events(text)) == '{"total": "64'
+    assert content(nano.ask(asked(), response_format=JSON, stop="zebra")[1]) == {"total": TOTAL}
+
+
+def test_answer_text_stop_counts_in_the_arguments_only(nano: Running) -> None:
+    force = {"tools": [SAVE], "tool_choice": "required"}
+    choice = nano.ask(asked(), stop=["save", "name", "Observation:"], **force)[1]["choices"][0]
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "save_total", "arguments": '{"total": "641.57"}'}
+    assert choice["finish_reason"] == "tool_calls"
+    choice = nano.ask(asked(), stop=["1.5"], **force)[1]["choices"][0]
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "save_total", "arguments": '{"total": "64'}
+    assert choice["finish_reason"] == "stop"
+    found = events(nano.ask(asked(), stop=["1.5"], stream=True, **force)[1])
+    calls = [call for event in found for call in event["delta"].get("tool_calls", ())]
+    assert "".join(call["function"]["arguments"] for call in calls) == '{"total": "64'
+    assert found[-1]["finish_reason"] == "stop"
+
+
+def test_json_streamer_stop_token_ids_end_a_value(nano: Running) -> None:
+    dot = nano.service.engine.processor.tokenizer(".", add_special_tokens=False)["input_ids"][-1]
+    _, found = nano.ask(asked(), response_format=JSON, stop_token_ids=[dot])
+    assert content(found) == {"total": "641"}
+    assert found["choices"][0]["finish_reason"] == "stop"
+
+
+def test_generate_several_choices_of_json(nano: Running) -> None:
+    drawn = {"temperature": 2, "seed": 3}
+    _, found = nano.ask(asked(), response_format=JSON, n=3, **drawn)
+    texts = [choice["message"]["content"] for choice in found["choices"]]
+    assert [choice["index"] for choice in found["choices"]] == [0, 1, 2]
+    assert all(list(json.loads(text)) == ["total"] for text in texts)
+    assert texts[0] == nano.ask(asked(), response_format=JSON, **drawn)[1]["choices"][0]["message"]["content"]
+    assert len(set(texts)) > 1
+    _, text = nano.ask(asked(), response_format=JSON, n=3, stream=True, **drawn)
+    for place, whole in enumerate(texts):
+        mine = [event for event in events(text) if event["index"] == place]
+        assert "".join(event["delta"].get("content") or "" for event in mine) == whole
+
+
+def test_generate_several_choices_of_a_call(nano: Running) -> None:
+    force = {"tools": [SAVE], "tool_choice": "required", "n": 2}
+    _, found = nano.ask(asked(), **force)
+    calls = [choice["message"]["tool_calls"][0] for choice in found["choices"]]
+    assert [call["function"]["arguments"] for call in calls] == ['{"total": "641.57"}'] * 2
+    assert len({call["id"] for call in calls}) == 2
+    streamed = events(nano.ask(asked(), stream=True, **force)[1])
+    for place in range(2):
+        mine = [call for event in streamed if event["index"] == place for call in event["delta"].get("tool_calls", ())]
+        assert mine[0]["function"]["name"] == "save_total"
+        assert "".join(call["function"]["arguments"] for call in mine) == '{"total": "641.57"}'
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        fields("total", total=TEXT),
+        fields("total", total={"type": "number"}),
+        fields("paid", "total", paid={"type": "boolean"}, total={"type": "string", "title": "TOTAL"}),
+    ],
+)
+def test_json_streamer_logprobs_are_of_values_and_the_grammar_is_certain(nano: Running, schema: Any) -> None:
+    _, found = nano.ask(asked(), response_format=schema_format(schema), logprobs=True, top_logprobs=2)
+    choice = found["choices"][0]
+    entries = choice["logprobs"]["content"]
+    assert bytes(byte for entry in entries for byte in entry["bytes"]).decode() == choice["message"]["content"]
+    generated = [entry for entry in entries if entry["top_logprobs"]]
+    assert all(entry["logprob"] == 0.0 for entry in entries if not entry["top_logprobs"])
+    assert entries[0]["token"].startswith('{"')
+    text = nano.ask(asked(), logprobs=True)[1]["choices"][0]["logprobs"]["content"]
+    if "paid" not in schema["properties"]:
+        assert [(e["token"], e["logprob"]) for e in generated] == [(e["token"], e["logprob"]) for e in text]
+    else:
+        assert [entry["token"] for entry in generated] in (["true", *TOTAL], ["false", *TOTAL])

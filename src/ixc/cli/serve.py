@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "IXC_API_KEY"
 """Where the key is read when the option is missing: other users see the options of a process."""
 
+_ORIGIN = re.compile(r"(?P<scheme>https?)://([a-z0-9._-]+|\[[0-9a-f:]+\])(?P<port>:[1-9][0-9]{0,4})?")
+
 SERVE_EXAMPLES = examples(
     "ixc serve",
     "ixc serve --model ./ixc-4khd-7b --hd 25 --port 8080",
@@ -61,6 +64,10 @@ class ServeOptions:
     fetch_from: Annotated[
         list[str] | None,
         typer.Option("--fetch-from", help="Host images may be fetched from; *.example.org, or * for every public one."),
+    ] = None
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option("--allow-origin", help="Origin whose pages may ask from a browser, as https://app.example.org."),
     ] = None
     max_hd: Annotated[int, typer.Option("--max-hd", min=1, help="Most tiles a request may ask for.")] = 55
     max_images: Annotated[int, typer.Option("--max-images", min=0, help="Most images of a request.")] = 16
@@ -114,6 +121,7 @@ def serve(options: ServeOptions) -> None:
         prefix_cache=options.prefix_cache,
     )
     _check_hosts(options.fetch_from or [])
+    _check_origins(options.allow_origin or [])
     engine = choose_engine(options.engine)
     if engine == "vllm":
         _check_vllm_options(options)
@@ -162,6 +170,7 @@ def _chat_service(options: ServeOptions) -> ChatService:
         partition=options.partition,
         api_key=options.key,
         hosts=options.hosts,
+        origins=tuple(options.allow_origin or ()),
     )
     engine = load_engine(options.model, device=options.device, dtype=options.dtype, **_engine_options(options))
     return ChatService(engine, config)
@@ -190,6 +199,7 @@ def _vllm_launch(options: ServeOptions) -> Launch:
             drain_seconds=options.drain_seconds,
             fetch_from=image_input.fetcher.hosts,
             hosts=options.hosts,
+            origins=tuple(options.allow_origin or ()),
             api_key=options.key,
         )
     )
@@ -240,6 +250,18 @@ def _check_hosts(names: list[str]) -> None:
         host, colon, port = name.partition(":")
         if not host or "/" in name or "@" in name or (colon and not (port.isdecimal() and 0 < int(port) < 65536)):
             raise UsageError(f"--fetch-from {name!r} is no host; write images.example.org or images.example.org:8443")
+
+
+def _check_origins(origins: list[str]) -> None:
+    """Check that origins have the form in which browsers send theirs: scheme, host in lower case, port unless it is the
+    scheme's. "*" is none: every page that a user of this machine opens could ask. Raises: UsageError."""
+    for origin in origins:
+        found = _ORIGIN.fullmatch(origin)
+        if found is None or found["port"] == {"http": ":80", "https": ":443"}[found["scheme"]]:
+            raise UsageError(
+                f"--allow-origin {origin!r} is no origin; write https://app.example.org or http://localhost:3000, "
+                "one for each option"
+            )
 
 
 def _check_extra() -> None:

@@ -55,6 +55,13 @@ class AskModel(Protocol):
     def __call__(self, keys: tuple[str, ...], value: ValueMask, *, max_new_tokens: int) -> None: ...
 
 
+class TakePiece(Protocol):
+    """Takes each further piece of a text: what it adds to the text ("" for a part of a character), its bytes, and the
+    model's token that they stand for; None = the grammar has written them."""
+
+    def __call__(self, text: str, data: bytes, token: int | None) -> None: ...
+
+
 class ValueVocabulary(TokenVocabulary):
     """The model's tokens with the bytes JSON writes for them inside a string, and behind them the 256 bytes.
 
@@ -107,7 +114,7 @@ class JsonWriter:
     """
 
     def __init__(
-        self, matcher: Any, vocabulary: ValueVocabulary, *, ask: AskModel, emit: Callable[[str], None], limits: Limits
+        self, matcher: Any, vocabulary: ValueVocabulary, *, ask: AskModel, emit: TakePiece, limits: Limits
     ) -> None:
         self.matcher, self.vocabulary = matcher, vocabulary
         self.position = JsonPosition()
@@ -136,23 +143,22 @@ class JsonWriter:
         # llguidance 1.9.1 allows one token only where the next bytes are known, though others begin with them too.
         return self.vocabulary.beginnings(forced) if forced else allowed_tokens(self.matcher, self.vocabulary.size)
 
-    def force(self, data: bytes) -> None:
-        """Write bytes without the model."""
+    def force(self, data: bytes, token: int | None = None) -> None:
+        """Write bytes without the model, or for a token of it that stands for them."""
         if data:
             first = self.vocabulary.model_size
             self.matcher.consume_tokens([first + byte for byte in data])
-            self._written(data)
+            self._written(data, token)
 
     def add(self, token: int) -> None:
         """Write a token of the model."""
         self.matcher.consume_token(token)
-        self._written(self.vocabulary.bytes[token] or b"")
+        self._written(self.vocabulary.bytes[token] or b"", token)
 
-    def _written(self, data: bytes) -> None:
+    def _written(self, data: bytes, token: int | None) -> None:
         self._bytes += len(data)
         self.position.feed(data)
-        if text := self._decoder.decode(data):
-            self._emit(text)
+        self._emit(self._decoder.decode(data), data, token)
 
     def _go_on(self) -> None:
         """Write one more byte, or have the model write a value."""
@@ -179,7 +185,7 @@ class JsonWriter:
             self._values += 1
             self._ask(tuple(self.position.keys), value, max_new_tokens=left)
         if kind == "boolean":
-            self.force(b"true" if value.answer is not False else b"false")
+            self.force(b"true" if value.answer is not False else b"false", value.token)
             return
         if not value.ended:
             self.cut = self.cut or kind == "text"
@@ -222,6 +228,8 @@ class ValueMask(LogitsProcessor):
         """Whether the model has ended its answer."""
         self.answer: bool | None = None
         """What it answers where "boolean" is asked for."""
+        self.token: int | None = None
+        """The token of that answer."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         size, vocabulary = scores.shape[-1], self.writer.vocabulary
@@ -241,7 +249,7 @@ class ValueMask(LogitsProcessor):
             return
         self.writer.new_tokens += 1
         if self.kind == "boolean":
-            self.answer, self.ended = bool(vocabulary.yes[token]), True
+            self.answer, self.token, self.ended = bool(vocabulary.yes[token]), token, True
         elif self.kind != "number" or vocabulary.numeric[token]:
             self.writer.add(token)
 

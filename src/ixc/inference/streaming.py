@@ -4,7 +4,7 @@
                                                                      --error-->         --raise->
 
 An exception in the thread is raised in the caller. A caller that closes the iterator ends the thread at its next token.
-A caller that has a thread of its own for the model gives `TokenStreamer` a callback instead, and needs no second one.
+A caller that has a thread of its own for the model gives `generate` a `TokenWatcher` instead, and needs no second one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class StopOnEvent(StoppingCriteria):
 
 
 class EndWhen(StoppingCriteria):
-    """Ends a generation when a condition holds; `generate` asks after every token, behind the streamer.
+    """Ends a generation when a condition holds; `generate` asks after every token.
 
     Args:
         ended: the condition.
@@ -74,6 +74,25 @@ class EndWhen(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] - documented with exactly these two
         return torch.full((input_ids.shape[0],), self.ended(), dtype=torch.bool, device=input_ids.device)  # (B,)
+
+
+class TokenWatcher(StoppingCriteria):
+    """Calls a function with each new token of one sequence and ends generation when it says so.
+
+    A criterion and not a streamer: transformers 5.24 asks the criteria before it puts a token into the streamer, and on
+    mps it puts each token one step late. What a streamer knows would end generation a token too late, and a mask over
+    the next scores would miss the last token.
+
+    Args:
+        on_token: receives the token's id before the next forward, in the thread of `generate`; true = end.
+    """
+
+    def __init__(self, on_token: Callable[[int], bool]) -> None:
+        self._on_token = on_token
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] - documented with exactly these two
+        ended = self._on_token(int(input_ids[0, -1]))
+        return torch.full((input_ids.shape[0],), ended, dtype=torch.bool, device=input_ids.device)  # (B,)
 
 
 def token_stream(generate: Callable[..., Any]) -> Iterator[int]:

@@ -27,10 +27,9 @@ class TextDecoder:
     def add(self, token: int) -> str:
         """Return the text that a further token completes; "" while a character is incomplete."""
         self._tokens.append(token)
-        text = self._decode(self._tokens)
-        if not self._grew(text) or text.endswith(REPLACEMENT_CHARACTER):
+        piece = self._new_text()
+        if not piece or piece.endswith(REPLACEMENT_CHARACTER):
             return ""
-        piece = text[len(self._context_text) :]
         self._tokens = self._tokens[self._context :]
         self._context = len(self._tokens)
         self._context_text = self._decode(self._tokens)
@@ -38,10 +37,16 @@ class TextDecoder:
 
     def finish(self) -> str:
         """Return the text of the tokens left at the end, an incomplete character as U+FFFD."""
-        return self._decode(self._tokens)[len(self._context_text) :] if self._tokens else ""
+        return self._new_text() if self._tokens else ""
 
-    def _grew(self, text: str) -> bool:
-        return len(text) > len(self._context_text) and text.startswith(self._context_text)
+    def _new_text(self) -> str:
+        """Return the text behind the previous piece."""
+        text = self._decode(self._tokens)
+        if text.startswith(self._context_text):
+            return text[len(self._context_text) :]
+        # `tokenizers` decodes bytes that are no UTF-8 together with the whole bytes before them: "é" and a byte behind
+        # it are three U+FFFD.
+        return self._decode(self._tokens[self._context :])
 
 
 def text_pieces(tokens: Iterator[int], *, decode: Callable[[list[int]], str]) -> Iterator[str]:

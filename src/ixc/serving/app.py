@@ -25,7 +25,7 @@ from ixc.serving.middleware import SecurityMiddleware
 from ixc.serving.openai import ChatRequest
 from ixc.serving.responses import ChatResponse, describe_error
 from ixc.serving.responses_answer import ResponseWriter
-from ixc.serving.responses_request import ResponseRequest, read_response
+from ixc.serving.responses_request import ResponseRequest, read_response, renamed
 from ixc.serving.service import AnswerStream, ChatService
 from ixc.serving.web_ui import add_web_ui
 
@@ -42,7 +42,11 @@ def create_app(service: ChatService) -> SecurityMiddleware:
     for kind in (Exception, IxcError, HTTPException):
         app.add_exception_handler(kind, _respond_to_error)
     return SecurityMiddleware(
-        app, count_response=service.metrics.count_response, api_key=config.api_key, hosts=config.hosts
+        app,
+        count_response=service.metrics.count_response,
+        api_key=config.api_key,
+        hosts=config.hosts,
+        origins=config.origins,
     )
 
 
@@ -70,7 +74,10 @@ def _add_responses(app: FastAPI, service: ChatService) -> None:
             read.append(read_response(body))
             return read[0].chat
 
-        asked, job = await service.admit(request, read=chat_of)
+        try:
+            asked, job = await service.admit(request, read=chat_of)
+        except ApiError as error:
+            raise renamed(error) from None
         stream = service.start_stream(request, job)
         writer = ResponseWriter(model=service.config.name, job=job, echo=read[0].echo)
         if asked.stream:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixc.core.chat_format import Image
-from ixc.serving.errors import ApiError, quote
+from ixc.serving.errors import LONGEST_QUOTE, ApiError, quote
 
 TEXT_TYPES = ("text", "input_text", "output_text")
 TYPES = ("text", "image_url", "file", "input_text", "input_image", "input_file")
@@ -27,6 +27,9 @@ TYPES = ("text", "image_url", "file", "input_text", "input_image", "input_file")
 
 DETAILS = ("auto", "low", "high", "original")
 """Values of `detail`."""
+
+FEW = 6
+"""Most values of a list or an object that an error shows."""
 
 HARMLESS = {
     *("type", "id", "cache_control", "prompt_cache_breakpoint", "annotations", "logprobs", "index", "filename", "name"),
@@ -82,13 +85,16 @@ def wrong(where: str, value: Any, supported: str, *, code: str | None = None) ->
 
 
 def shown(value: Any) -> str:
-    """Return a client's value for an error, as JSON, cut."""
+    """Return a client's value for an error: as JSON, a text cut, and a large list or object by its kind."""
     if isinstance(value, str):
         return f'"{quote(value)}"'
-    return quote(json.dumps(value)) if isinstance(value, bool | int | float | None) else f"{_kind(value)}"
-
-
-def _kind(value: Any) -> str:
+    if isinstance(value, bool | int | float | None):
+        return quote(json.dumps(value))
+    inside = value.values() if isinstance(value, Mapping) else value
+    if len(value) <= FEW and all(isinstance(each, bool | int | float | str | None) for each in inside):
+        text = json.dumps(value)
+        if len(text) <= LONGEST_QUOTE:
+            return text
     return "an object" if isinstance(value, Mapping) else f"a list of {len(value)}"
 
 

@@ -11,10 +11,12 @@ class TokenLogprob:
 
     token: str
     """Its text; bytes that are not a whole character are U+FFFD."""
+    bytes: bytes
+    """What it adds to the answer: of all tokens of an answer, joined, the UTF-8 of its text."""
     logprob: float
     """Natural logarithm of its probability, at least -9999."""
-    top: tuple[tuple[str, float], ...] = ()
-    """The most probable tokens at this place, each with its log probability."""
+    top: tuple[TokenLogprob, ...] = ()
+    """The most probable tokens at this place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class TextDelta:
     """Log probabilities of the tokens since the delta before; empty where none are asked for."""
     finish: str | None = None
     """Set in the last delta of a choice only: "stop" or "length"."""
+    is_open: bool = False
+    """In the last delta: a limit or the request has ended the text before its end, so that JSON in it is not closed."""
     choice: int = 0
     """Index of the answer, where several are asked for."""
     more: bool = False

@@ -8,6 +8,7 @@ with its path, its value and what is supported.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +17,13 @@ from pydantic import ValidationError
 from ixc.serving.content import shown, wrong
 from ixc.serving.errors import ApiError, quote
 
+_COUNT = re.compile(r"\w+ should have (.+?)(?: after validation, not .*)?$")
+
 IGNORED = {
     *("user", "metadata", "store", "service_tier", "safety_identifier", "moderation", "priority", "request_id"),
     *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "cache_control", "cache_salt"),
     *("reasoning_effort", "reasoning", "include_reasoning", "verbosity", "enable_thinking", "thinking"),
-    *("parallel_tool_calls", "spaces_between_special_tokens"),
+    *("thinking_token_budget", "parallel_tool_calls", "spaces_between_special_tokens"),
 }
 """Fields that change no answer: notes for the provider, its caches, settings of a reasoning that this model lacks."""
 
@@ -39,6 +42,27 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields that are not supported -> their values that change no answer, which are accepted."""
 
+_BY_SCHEMA = "a schema in response_format is supported"
+_BY_BIAS = "logit_bias is supported"
+INSTEAD = {
+    "functions": "tools is supported",
+    "function_call": "tool_choice is supported",
+    "min_tokens": _BY_BIAS + " to keep an answer from ending",
+    "best_of": "n is supported",
+    "audio": "answers are texts",
+    "web_search_options": "nothing is searched",
+    "prediction": "answers are generated anew",
+    "chat_template": "the model's own prompt is written",
+    "documents": "texts and files are read as parts of a message",
+    "prompt_logprobs": "logprobs of the answer are supported",
+    "truncate_prompt_tokens": "a prompt that is too long is refused",
+    "bad_words": _BY_BIAS,
+    "allowed_token_ids": _BY_BIAS,
+    "structured_outputs": _BY_SCHEMA,
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _BY_SCHEMA),
+}
+"""Fields of OpenAI's and vLLM's API that are not supported -> what is, for errors."""
+
 
 def check_extras(extras: Mapping[str, Any]) -> None:
     """Check the fields of a body that no option reads.
@@ -50,10 +74,27 @@ def check_extras(extras: Mapping[str, Any]) -> None:
         if name in IGNORED or value is None:
             continue
         if name not in NEUTRAL:
-            raise ApiError(f"unknown field {quote(name)}; leave it out", code="unknown_parameter", param=quote(name))
+            raise unknown_field(name, value)
         if not is_neutral(name, value):
             only = " and ".join(json.dumps(same) for same in NEUTRAL[name])
-            raise wrong(name, value, f"only {only} is supported; leave it out", code="unsupported_parameter")
+            need = INSTEAD.get(name) or f"only {only} {'is' if len(NEUTRAL[name]) == 1 else 'are'} supported"
+            raise wrong(name, value, f"{need}; leave it out", code="unsupported_parameter")
+
+
+def unknown_field(name: str, value: Any, instead: str | None = None) -> ApiError:
+    """Return the error of a field that no option reads.
+
+    Args:
+        name, value: of the field.
+        instead: what is supported; None = as `INSTEAD` has it.
+    """
+    known = instead or INSTEAD.get(name)
+    words = f"; {known}" if known else ""
+    return ApiError(
+        f"unknown field {quote(name)}, which is {shown(value)}{words}; leave it out",
+        code="unknown_parameter",
+        param=quote(name),
+    )
 
 
 def is_neutral(name: str, value: Any) -> bool:
@@ -72,4 +113,5 @@ def validation_error(error: ValidationError) -> ApiError:
     if first["type"] == "extra_forbidden":
         return ApiError(f"{where} is unknown; leave it out", code="unknown_parameter", param=where)
     need = first["msg"][:200].replace("Input should be", "it must be")
+    need = _COUNT.sub(r"it must have \1", need)
     return ApiError(f"{where} is {shown(first['input'])}; {need}", param=where)

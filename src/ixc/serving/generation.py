@@ -1,15 +1,15 @@
 """Generate the answer of one job and emit its text while it is made, all in the calling thread.
 
-    model.generate(streamer=AnswerStreamer) --put(token)--> TextDecoder --> stop texts --> emit(TextDelta)
+    model.generate(TokenWatcher) --token--> AnswerStreamer: TextDecoder --> AnswerText --> emit(TextDelta)
 
-The model calls `put` after every token, so no second thread and no queue of tokens is needed; only new tokens are
-decoded. Every answer goes through `Engine.generate` and its caches: of a second question about an image only the text
-is computed. With beam search there is one delta, the last, which carries the other beams' answers.
+The model hands over every token before it computes the next, so no second thread and no queue of tokens is needed; only
+new tokens are decoded. Every answer goes through `Engine.generate` and its caches: of a second question about an image
+only the text is computed. With beam search there is one delta, the last, which carries the other beams' answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -17,15 +17,13 @@ from typing import Any
 import torch
 
 from ixc.inference.engine import Engine
-from ixc.inference.sampling import LogprobRecorder
-from ixc.inference.streaming import EndWhen, TokenStreamer
+from ixc.inference.streaming import EndWhen, TokenWatcher
 from ixc.inference.text_pieces import TextDecoder
+from ixc.serving.answer_text import AnswerText, first_stop
 from ixc.serving.deltas import TextDelta, TokenLogprob
 from ixc.serving.jobs import GenerationJob
 from ixc.serving.json_plan import generate_json, grammar_mask
-
-MIN_LOGPROB = -9999.0
-"""Stands for minus infinity, which JSON cannot write; the number is OpenAI's."""
+from ixc.serving.logprobs import LogprobReader
 
 Emit = Callable[[TextDelta], None]
 """Takes one delta; called in the generating thread."""
@@ -43,9 +41,6 @@ def generate(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit
     Raises:
         CapacityError: too little memory.
     """
-    if job.json is not None and job.json.by_values:
-        generate_json(engine, job, cancelled=cancelled, emit=emit)
-        return
     if job.sampling.num_beams > 1:
         emit(_beam_search(engine, job, cancelled))
         return
@@ -61,25 +56,29 @@ def generate(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit
 
         seed = job.sampling.seed
         drawn = job if seed is None else replace(job, sampling=replace(job.sampling, seed=seed + choice))
-        _stream(engine, drawn, cancelled=cancelled, emit=send)
+        if job.json is not None and job.json.by_values:
+            generate_json(engine, drawn, cancelled=cancelled, emit=send)
+        else:
+            _stream(engine, drawn, cancelled=cancelled, emit=send)
 
 
 def _stream(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit) -> None:
     """Generate one answer and emit its deltas."""
     streamer = AnswerStreamer(engine, job, emit)
-    processors: list[Any] = [] if streamer.recorder is None else [streamer.recorder]
+    processors: list[Any] = [] if streamer.logprobs is None else [streamer.logprobs.recorder]
     if job.json is not None:
         processors.append(grammar_mask(job.json))
 
-    def ended() -> bool:
+    def take(token: int) -> bool:
+        streamer.add(token)
         return streamer.finish is not None or cancelled.is_set()
 
-    _run(engine, job, logits_processor=processors, streamer=streamer, stopping_criteria=[EndWhen(ended)])
+    _run(engine, job, logits_processor=processors, stopping_criteria=[TokenWatcher(take)])
     streamer.emit_last()
 
 
-class AnswerStreamer(TokenStreamer):
-    """Turns tokens into deltas as `generate` puts them.
+class AnswerStreamer:
+    """Turns tokens into deltas as they are generated.
 
     Args:
         engine: the engine that generates; it gives the decoder and the stop tokens.
@@ -88,75 +87,47 @@ class AnswerStreamer(TokenStreamer):
     """
 
     def __init__(self, engine: Engine, job: GenerationJob, emit: Emit) -> None:
-        super().__init__(self._add)
         self.engine, self.job, self._emit = engine, job, emit
-        self.recorder = None if job.top_logprobs is None else LogprobRecorder()
+        self.logprobs = None if job.top_logprobs is None else LogprobReader(engine, top=job.top_logprobs)
         self.finish: str | None = None
         """Set once a stop token or a stop text has come."""
         self.new_tokens = 0
         self._decoder = TextDecoder(engine.processor.decode_answer)
         self._stop_ids = engine.preparer.stop_ids | job.stop_token_ids
-        self._held = ""  # text that may turn out to be the beginning of a stop text
-        self._logprobs: list[TokenLogprob] = []
+        self._stopped_by_request = False
+        self._text = AnswerText(job.stop, is_call=job.json is not None and job.json.is_call)
         self._reused_before = engine.generator.prefixes.tokens_reused
 
     def emit_last(self) -> None:
         """Emit what is left, with the reason why generation ended."""
-        if self._stop_text_at() is None:
-            self._held += self._decoder.finish()
-        if (end := self._stop_text_at()) is not None:
-            self._held, self.finish = self._held[:end], "stop"
-        self._emit(self._delta(self._held, finish=self.finish or "length"))
+        if not self._text.stopped:
+            self._text.add(self._decoder.finish())
+        if self._text.stopped:
+            self.finish, self._stopped_by_request = "stop", True
+        last = self._delta(*self._text.take(last=True))
+        finish = self.finish or "length"
+        self._emit(replace(last, finish=finish, is_open=finish == "length" or self._stopped_by_request))
 
-    def _add(self, token: int) -> None:
+    def add(self, token: int) -> None:
+        """Take the next token."""
         if token in self._stop_ids:
             self.finish = "stop"
+            self._stopped_by_request = token not in self.engine.preparer.stop_ids
             return
         self.new_tokens += 1
-        if self.recorder is not None:
-            self._logprobs.append(self._logprob(token, self.recorder.rows.popleft()))
-        self._held += self._decoder.add(token)
-        if self._stop_text_at() is not None:
+        entry = None if self.logprobs is None else self.logprobs.read(token)
+        self._text.add(self._decoder.add(token), entry)
+        if self._text.stopped:
             self.finish = "stop"
             return
-        ready = len(self._held) - possible_stop(self._held, self.job.stop)
-        if ready:
-            self._emit(self._delta(self._held[:ready]))
-            self._held = self._held[ready:]
+        text, entries = self._text.take()
+        if text:
+            self._emit(self._delta(text, entries))
 
-    def _stop_text_at(self) -> int | None:
-        return first_stop(self._held, self.job.stop)
-
-    def _delta(self, text: str, *, finish: str | None = None) -> TextDelta:
-        logprobs, self._logprobs = tuple(self._logprobs), []
+    def _delta(self, text: str, entries: tuple[TokenLogprob, ...]) -> TextDelta:
         # Only one answer is made at a time, so the difference is this answer's.
         cached = self.engine.generator.prefixes.tokens_reused - self._reused_before
-        return TextDelta(text=text, new_tokens=self.new_tokens, logprobs=logprobs, finish=finish, cached_tokens=cached)
-
-    def _logprob(self, token: int, row: torch.Tensor) -> TokenLogprob:
-        """Describe a token by its row (V,) of log probabilities."""
-        best = row.topk(min(self.job.top_logprobs or 0, row.shape[0]))
-        top = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return TokenLogprob(
-            token=self._name(token),
-            logprob=max(float(row[token]), MIN_LOGPROB),
-            top=tuple((self._name(other), max(value, MIN_LOGPROB)) for other, value in top),
-        )
-
-    def _name(self, token: int) -> str:
-        return self.engine.processor.tokenizer.decode([token])
-
-
-def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Return the index at which the first stop text begins, None if there is none."""
-    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)
-
-
-def possible_stop(text: str, stops: Sequence[str]) -> int:
-    """Return how many characters at the end could be the beginning of a stop text."""
-    longest = max(map(len, stops), default=1) - 1
-    lengths = range(min(longest, len(text)), 0, -1)
-    return next((n for n in lengths if any(stop.startswith(text[-n:]) for stop in stops)), 0)
+        return TextDelta(text=text, new_tokens=self.new_tokens, logprobs=entries, cached_tokens=cached)
 
 
 def _beam_search(engine: Engine, job: GenerationJob, cancelled: Event) -> TextDelta:

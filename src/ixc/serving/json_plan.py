@@ -11,7 +11,7 @@ fill, it is asked the request's own question; with several, "What is the FIELD?"
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from threading import Event
 from typing import Any
@@ -21,10 +21,12 @@ import torch
 from ixc.inference.engine import Engine
 from ixc.inference.grammar import GrammarMask, SchemaError, TokenVocabulary, check_schema, new_matcher, token_bytes
 from ixc.inference.json_answers import JsonWriter, Limits, ValueMask, ValueVocabulary, compile_for_values, field_titles
-from ixc.inference.streaming import EndWhen, TokenStreamer
+from ixc.inference.streaming import TokenWatcher
 from ixc.processing.plain_text import plain_ids
-from ixc.serving.deltas import TextDelta
+from ixc.serving.answer_text import AnswerText
+from ixc.serving.deltas import TextDelta, TokenLogprob
 from ixc.serving.errors import ApiError
+from ixc.serving.logprobs import LogprobReader, written_as
 from ixc.serving.structured import OutputSchema
 
 ANSWER = "answer"
@@ -130,35 +132,83 @@ def generate_json(engine: Engine, job: Any, *, cancelled: Event, emit: Callable[
     Raises:
         CapacityError: too little memory. SchemaError: the grammar has become too complex.
     """
-    plan: JsonPlan = job.json
-    prefixes = engine.generator.prefixes
-    reused_before, cached = prefixes.tokens_reused, 0
+    JsonStreamer(engine, job, cancelled, emit).run()
 
-    def ask(keys: tuple[str, ...], value: ValueMask, *, max_new_tokens: int) -> None:
-        nonlocal cached
-        inputs = _inputs(plan, keys, job.inputs)
-        room = engine.context - inputs["input_ids"].shape[1]
-        engine.generate(
+
+class JsonStreamer:
+    """Generates one JSON text value by value and emits its deltas.
+
+    Stop texts end the JSON where it stands, as in other servers; an id of `stop_token_ids` ends a value, for it ends
+    the model's answer.
+
+    Args:
+        engine: the engine that generates.
+        job: a `GenerationJob` with a plan.
+        cancelled: once set, generation ends after the token under way.
+        emit: takes the deltas.
+    """
+
+    def __init__(self, engine: Engine, job: Any, cancelled: Event, emit: Callable[[TextDelta], None]) -> None:
+        self.engine, self.job, self._cancelled, self._emit = engine, job, cancelled, emit
+        self.plan: JsonPlan = job.json
+        vocabulary = self.plan.vocabulary
+        assert isinstance(vocabulary, ValueVocabulary)
+        self._text = AnswerText(job.stop, is_call=self.plan.is_call)
+        self._logprobs = None if job.top_logprobs is None else LogprobReader(engine, top=job.top_logprobs)
+        self._entry: TokenLogprob | None = None  # of the last token of the model
+        self._cached = 0
+        self._writer = JsonWriter(
+            new_matcher(self.plan.grammar, vocabulary),
+            vocabulary,
+            ask=self._ask,
+            emit=self._add,
+            limits=Limits(total=self.plan.total, value=job.max_new_tokens),
+        )
+
+    def run(self) -> None:
+        """Write the text."""
+        self._writer.write(self._ended)
+        finish = "length" if self._writer.cut and not self._text.stopped else "stop"
+        last = self._delta(*self._text.take(last=True))
+        is_open = self._text.stopped or not self._writer.matcher.is_stopped()
+        self._emit(replace(last, finish=finish, is_open=is_open))
+
+    def _ended(self) -> bool:
+        return self._text.stopped or self._cancelled.is_set()
+
+    def _ask(self, keys: tuple[str, ...], value: ValueMask, *, max_new_tokens: int) -> None:
+        prefixes, inputs = self.engine.generator.prefixes, _inputs(self.plan, keys, self.job.inputs)
+        reused_before = prefixes.tokens_reused
+        room = self.engine.context - inputs["input_ids"].shape[1]
+
+        def take(token: int) -> bool:
+            self._entry = None if self._logprobs is None else self._logprobs.read(token)
+            if token in self.job.stop_token_ids:
+                value.ended = True
+            else:
+                value.add(token)
+            return value.ended or self._ended()
+
+        self.engine.generate(
             inputs,
             max_new_tokens=max(1, min(max_new_tokens, room)),
-            sampling=job.sampling,
-            hd=job.hd,
-            logits_processor=[value],
-            streamer=TokenStreamer(value.add),
-            stopping_criteria=[EndWhen(lambda: value.ended or cancelled.is_set())],
+            sampling=self.job.sampling,
+            hd=self.job.hd,
+            logits_processor=[value] if self._logprobs is None else [self._logprobs.recorder, value],
+            stopping_criteria=[TokenWatcher(take)],
         )
-        cached = cached or prefixes.tokens_reused - reused_before  # of the first value's prompt
+        self._cached = self._cached or prefixes.tokens_reused - reused_before  # of the first value's prompt
 
-    def send(text: str) -> None:
-        emit(TextDelta(text=text, new_tokens=writer.new_tokens, cached_tokens=cached))
+    def _add(self, text: str, data: bytes, token: int | None) -> None:
+        """Take a piece of the text."""
+        entry = None if self._logprobs is None else written_as(data, None if token is None else self._entry)
+        self._text.add(text, entry)
+        ready, entries = self._text.take()
+        if ready:
+            self._emit(self._delta(ready, entries))
 
-    vocabulary = plan.vocabulary
-    assert isinstance(vocabulary, ValueVocabulary)
-    limits = Limits(total=plan.total, value=job.max_new_tokens)
-    writer = JsonWriter(new_matcher(plan.grammar, vocabulary), vocabulary, ask=ask, emit=send, limits=limits)
-    writer.write(cancelled.is_set)
-    finish = "length" if writer.cut else "stop"
-    emit(TextDelta(text="", new_tokens=writer.new_tokens, finish=finish, cached_tokens=cached))
+    def _delta(self, text: str, entries: tuple[TokenLogprob, ...]) -> TextDelta:
+        return TextDelta(text=text, new_tokens=self._writer.new_tokens, logprobs=entries, cached_tokens=self._cached)
 
 
 def _inputs(plan: JsonPlan, keys: tuple[str, ...], own: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:

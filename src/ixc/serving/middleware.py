@@ -1,6 +1,6 @@
 """Security middleware: what every request passes before a route sees it, and every response on its way out.
 
-host name -> API key -> route -> security headers -> counted
+host name -> origin of a page elsewhere (CORS) -> API key -> route -> security headers -> counted
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
 
 from ixc.serving.errors import error_body
 from ixc.serving.routes import API
@@ -31,6 +33,15 @@ PAGE_FILES = "/page/"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names under which only this machine reaches the server."""
 
+METHODS = ("GET", "POST")
+"""Methods that pages of an allowed origin may use."""
+
+EXPOSED = ("Allow", "Retry-After")
+"""Headers of a response that such a page may read, besides those that every page may."""
+
+PREFLIGHT_SECONDS = 600
+"""How long a browser may keep the answer to its question whether it may ask."""
+
 SECURITY_HEADERS = (
     (
         b"content-security-policy",
@@ -52,6 +63,8 @@ class SecurityMiddleware:
         api_key: the bearer token clients must send; None = none is asked for.
         hosts: names the Host header may hold; empty = any. Without the check, a page elsewhere could point its own
             name at this machine (DNS rebinding) and read the answers.
+        origins: origins whose pages may ask and read the answers (CORS); empty = none but the server's own. A browser
+            asks first (preflight), without the key.
         count_response: takes the route and the status of every response; None = nobody counts.
     """
 
@@ -61,10 +74,21 @@ class SecurityMiddleware:
         *,
         api_key: str | None,
         hosts: tuple[str, ...],
+        origins: tuple[str, ...] = (),
         count_response: Callable[[str, int], None] | None = None,
     ) -> None:
         self.app, self.hosts, self._count_response = app, hosts, count_response
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
+        self._inside: Any = self._with_key
+        if origins:
+            self._inside = CORSMiddleware(
+                self._with_key,
+                allow_origins=origins,
+                allow_methods=METHODS,
+                allow_headers=("*",),  # clients send headers of their own, such as openai-node's x-stainless-os
+                expose_headers=EXPOSED,
+                max_age=PREFLIGHT_SECONDS,
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -73,10 +97,14 @@ class SecurityMiddleware:
         if scope["type"] != "http":  # no route here speaks WebSocket
             await send({"type": "websocket.close", "code": 1000})
             return
-        path, headers, send = scope["path"], dict(scope["headers"]), self._wrap(scope["path"], send)
+        headers, send = dict(scope["headers"]), self._wrap(scope["path"], send)
         if self.hosts and host_name(headers.get(b"host", b"")) not in self.hosts:
             await _refuse(send, 421, "this server does not answer under that name; use the address it printed")
-        elif self._key is not None and not self._is_allowed(path, headers):
+        else:
+            await self._inside(scope, receive, send)
+
+    async def _with_key(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._key is not None and not self._is_allowed(scope["path"], dict(scope["headers"])):
             await _refuse(send, 401, "wrong or missing API key; send Authorization: Bearer KEY", "invalid_api_key")
         else:
             await self.app(scope, receive, send)

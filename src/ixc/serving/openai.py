@@ -117,12 +117,13 @@ def read_json(body: bytes) -> Mapping[str, Any]:
     return found
 
 
-def read_chat(body: Mapping[str, Any], *, places: Sequence[str] = ()) -> ChatRequest:
+def read_chat(body: Mapping[str, Any], *, places: Sequence[str] = (), flat: bool = False) -> ChatRequest:
     """Check a request and read its fields.
 
     Args:
         body: the object that was sent.
         places: path of each message, for errors; () = messages.0, messages.1, ...
+        flat: whether tools and the format are written as in the Responses API.
 
     Raises:
         ApiError: a field is missing or wrong, or asks for something that this server does not support.
@@ -151,27 +152,31 @@ def read_chat(body: Mapping[str, Any], *, places: Sequence[str] = ()) -> ChatReq
         hd=_either("hd", found.hd, "mm_processor_kwargs.hd", tiling.hd),
         partition=_either("partition", found.partition, "mm_processor_kwargs.partition", tiling.partition),
         prompt_format=prompt_format,
-        output=_output(found),
+        output=_output(found, flat=flat),
         tool_turns={
-            place: turn.content if turn.role == "assistant" and isinstance(turn.content, str) else ""
+            place: _texts(turn.content) if turn.role == "assistant" else ""
             for place, turn in enumerate(found.messages)
             if turn.role == "tool" or turn.tool_calls
         },
     )
 
 
-def _output(body: ChatBody) -> OutputSchema | None:
+def _texts(content: Any) -> str:
+    """Return the texts of a message's content."""
+    return "".join(part for part in read_content(content, "content") if isinstance(part, str))
+
+
+def _output(body: ChatBody, *, flat: bool) -> OutputSchema | None:
     """Return the JSON that the answer must be; a forced tool call comes before `response_format`."""
-    found = read_tools(body.tools, body.tool_choice)
-    as_text = read_response_format(body.response_format)
+    found = read_tools(body.tools, body.tool_choice, flat=flat)
+    as_text = read_response_format(body.response_format, "text.format" if flat else "response_format")
     found = found or as_text
     if found is not None:
-        more = body.n if (body.n or 1) > 1 else None
         check_options(
             found,
             {
-                "use_beam_search": body.use_beam_search, "n": more, "stop": body.stop, "logprobs": body.logprobs,
-                "continue_final_message": body.continue_final_message,
+                "use_beam_search": body.use_beam_search, "continue_final_message": body.continue_final_message,
+                "logprobs": body.logprobs if found.is_call else None,  # a call has no content that they could be of
             },
         )  # fmt: skip
     return found
@@ -193,7 +198,7 @@ def _message(turn: ChatMessage, where: str, names: Mapping[str, str]) -> chat_fo
     if turn.tool_calls and turn.role != "assistant":
         raise ApiError(f"{where}.tool_calls: a call in a message by the {turn.role}", param=f"{where}.tool_calls")
     if turn.content is None and not turn.tool_calls:
-        raise ApiError(f"{where}: a message needs content, text or images", param=where)
+        raise wrong(f"{where}.content", None, "text or images are needed")
     content = _with_tools(turn, read_content(turn.content, f"{where}.content"), where, names)
     image = next((part for part in content if isinstance(part, chat_format.Image)), None)
     if role != "user" and image is not None:
@@ -278,7 +283,7 @@ def _stops(stop: Any) -> tuple[str, ...]:
     if not isinstance(stops, list | tuple) or not all(isinstance(text, str) for text in stops):
         raise wrong("stop", stop, "a string or a list of strings is needed")
     if len(stops) > MAX_STOPS or any(not text or len(text) > 1000 for text in stops):
-        raise ApiError(f"stop: {len(stops)} texts; at most {MAX_STOPS}, each of 1 to 1000 characters", param="stop")
+        raise wrong("stop", stop, f"at most {MAX_STOPS} texts of 1 to 1000 characters each are supported")
     return tuple(stops)
 
 

@@ -6,6 +6,7 @@ enter(tokens) -> Ticket --await turn()--> this request has the model --leave()--
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 
 from ixc.serving.errors import ApiError
@@ -64,6 +65,9 @@ class Queue:
         """
         self.max_tokens, self.max_requests = max_tokens, max_requests
         self.rate = FIRST_GUESS
+        """Tokens of prompts and answers a second."""
+        # Decaying sums over the last answers: tokens of their tickets, more than were generated, and seconds.
+        self._places, self._seconds = FIRST_GUESS, 1.0
         self._tickets: deque[Ticket] = deque()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -81,7 +85,7 @@ class Queue:
         """Return a place at the end.
 
         Raises:
-            ApiError: 429 when full, with the seconds until half of it is answered; 503 when closing.
+            ApiError: 429 when full, with the seconds until there is room for this request; 503 when closing.
         """
         if self.closed:
             raise ApiError("the server is shutting down; ask another one", status=503, code="shutting_down")
@@ -92,7 +96,7 @@ class Queue:
                 "are allowed; try again later",
                 status=429,
                 code="queue_full",
-                retry_after=self.retry_after,
+                retry_after=self.retry_after(tokens),
             )
         ticket = Ticket(self, tokens)
         self._tickets.append(ticket)
@@ -100,10 +104,14 @@ class Queue:
         self._tickets[0].call()
         return ticket
 
-    @property
-    def retry_after(self) -> int:
-        """Seconds until half of the tokens are answered by the measured rate, 1 to 30."""
-        return int(min(LONGEST_WAIT, max(1, self.tokens / 2 / self.rate)))
+    def retry_after(self, tokens: int) -> int:
+        """Return the seconds until so many tokens find room, by the measured rate: whole ones, rounded up, 1 to 30."""
+        inside, requests, waited = self.tokens, len(self), 0
+        for ticket in self._tickets:
+            if requests < self.max_requests and (inside + tokens <= self.max_tokens or not requests):
+                break
+            inside, requests, waited = inside - ticket.tokens, requests - 1, waited + ticket.tokens
+        return min(LONGEST_WAIT, max(1, math.ceil(waited * self._seconds / self._places)))
 
     def remove(self, ticket: Ticket) -> None:
         """Take a ticket out, wherever it stands, and call the first one."""
@@ -115,10 +123,18 @@ class Queue:
         else:
             self._empty.set()
 
-    def record(self, tokens: int, seconds: float) -> None:
-        """Record the tokens, prompt included, and the seconds of an answer for the rate."""
+    def record(self, tokens: int, seconds: float, *, places: int) -> None:
+        """Record an answer for the rates.
+
+        Args:
+            tokens: of prompt and answer.
+            seconds: that it took.
+            places: tokens of its ticket.
+        """
         if tokens > 0 and seconds > 0:
             self.rate = RATE_DECAY * self.rate + (1 - RATE_DECAY) * tokens / seconds
+            self._places = RATE_DECAY * self._places + places
+            self._seconds = RATE_DECAY * self._seconds + seconds
 
     def close(self) -> None:
         """Refuse every further request."""

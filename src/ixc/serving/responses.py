@@ -53,13 +53,13 @@ class ChatResponse:
         return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(deltas)}
 
     def _choice(self, place: int, deltas: list[TextDelta]) -> dict[str, Any]:
-        text, finish = "".join(delta.text for delta in deltas), deltas[-1].finish
+        text = "".join(delta.text for delta in deltas)
         plain = {"role": "assistant", "content": text, "refusal": None}
         return {
             "index": place,
-            "message": call_message(text, complete=finish == "stop") if self.is_call else plain,
+            "message": call_message(text, complete=not deltas[-1].is_open) if self.is_call else plain,
             "logprobs": self._logprobs([entry for delta in deltas for entry in delta.logprobs]),
-            "finish_reason": self._finish(finish),
+            "finish_reason": self._finish(deltas[-1]),
         }
 
     @property
@@ -67,16 +67,16 @@ class ChatResponse:
         """Whether the answer is a tool call."""
         return self.job.json is not None and self.job.json.is_call
 
-    def _finish(self, finish: str | None) -> str | None:
-        return "tool_calls" if self.is_call and finish == "stop" else finish
+    def _finish(self, last: TextDelta) -> str | None:
+        return "tool_calls" if self.is_call and last.finish == "stop" and not last.is_open else last.finish
 
     def call_chunks(self, delta: TextDelta, reader: CallReader) -> Iterator[bytes]:
         """Yield a delta of a tool call as events."""
         last = delta.finish is not None
-        for found in call_deltas(reader, delta.text, last=last, complete=delta.finish == "stop"):
+        for found in call_deltas(reader, delta.text, last=last, complete=not delta.is_open):
             yield self._event(found, logprobs=None, finish=None, choice=delta.choice)
         if last:
-            yield self._event({}, logprobs=None, finish=self._finish(delta.finish), choice=delta.choice)
+            yield self._event({}, logprobs=None, finish=self._finish(delta), choice=delta.choice)
 
     def chunk(self, delta: TextDelta) -> bytes:
         """Return a delta as an event."""
@@ -123,7 +123,7 @@ class ChatResponse:
 
 def logprob_entries(entries: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
     """Return log probabilities in OpenAI's shape, which both of its APIs share."""
-    return [{**_entry(e.token, e.logprob), "top_logprobs": [_entry(*other) for other in e.top]} for e in entries]
+    return [{**_entry(each), "top_logprobs": [_entry(other) for other in each.top]} for each in entries]
 
 
 def event(data: dict[str, Any]) -> bytes:
@@ -135,10 +135,11 @@ async def events(
     response: ChatResponse, deltas: AsyncIterator[TextDelta], *, include_usage: bool
 ) -> AsyncIterator[bytes]:
     """Yield the answer as events, from the role to `DONE`."""
-    started, finals, reader = -1, list[TextDelta](), CallReader()
+    started, finals = -1, list[TextDelta]()
+    reader = CallReader()
     async for delta in deltas:
         if delta.choice > started:
-            started = delta.choice
+            started, reader = delta.choice, CallReader()
             yield response.first_chunk(started)
         if response.is_call:
             for chunk in response.call_chunks(delta, reader):
@@ -185,5 +186,5 @@ def describe_error(error: Exception) -> tuple[int, dict[str, Any], dict[str, str
     return status, error_body(message, status=status, code=code, param=param), headers
 
 
-def _entry(token: str, logprob: float) -> dict[str, Any]:
-    return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "replace"))}
+def _entry(entry: TokenLogprob) -> dict[str, Any]:
+    return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.bytes)}

@@ -63,6 +63,8 @@ class ServiceConfig:
     """Key that clients must send; None = no key."""
     hosts: tuple[str, ...] = ()
     """Names clients may call the server by; empty = any."""
+    origins: tuple[str, ...] = ()
+    """Origins whose pages may ask from a browser; empty = only the server's own."""
 
 
 class ChatService:
@@ -155,7 +157,7 @@ class ChatService:
         if (asked.hd or 0) > limits.max_hd:
             raise ApiError(f"hd is {quote(asked.hd)}, at most {limits.max_hd} here; use a smaller one", param="hd")
         if asked.partition is not None and asked.partition not in RULES:
-            raise ApiError(f"no partition rule {quote(asked.partition)}; use {', '.join(RULES)}", param="partition")
+            raise wrong("partition", asked.partition, f"{', '.join(RULES)} are supported")
         if limits.max_new_tokens is not None and (asked.max_tokens or 0) > limits.max_new_tokens:
             raise ApiError(
                 f"max_tokens is {quote(asked.max_tokens)}, at most {limits.max_new_tokens:,} here", param="max_tokens"

@@ -69,11 +69,11 @@ def check_options(output: OutputSchema, options: Mapping[str, Any]) -> None:
     Raises:
         ApiError: naming the first one.
     """
-    what = "a forced tool call" if output.is_call else "response_format"
+    what = "a forced tool call" if output.is_call else "JSON"
     for name, value in options.items():
         if value:
             raise ApiError(
-                f"{name} is {as_json(value)}, which does not go together with {what}; leave one of them out", param=name
+                f"{name} is {as_json(value)}, which does not go together with {what}; leave {name} out", param=name
             )
 
 

@@ -26,7 +26,8 @@ CHOICES = ("none", "auto", "required")
 """Values of `tool_choice`, besides a named tool."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_HEAD = re.compile(r'\{"name": "([A-Za-z0-9_.-]*)", "arguments": ')
+CALL_HEAD = re.compile(r'\{"name": "([A-Za-z0-9_.-]*)", "arguments": ')
+"""What a call begins with, as the grammar writes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +42,13 @@ class Tool:
     """Path of that schema in the request."""
 
 
-def read_tools(tools: Any, choice: Any) -> OutputSchema | None:
+def read_tools(tools: Any, choice: Any, *, flat: bool = False) -> OutputSchema | None:
     """Read `tools` and `tool_choice`; None where the answer is text.
 
     Args:
         tools: in the shape of chat completions, or in the flat one of the Responses API; None = none.
         choice: "none", "auto", "required", a named tool, or `allowed_tools`; None = "auto".
+        flat: whether the request is of the Responses API, where a tool's fields stand beside its type; for errors.
 
     Raises:
         ApiError: naming the part that is wrong.
@@ -57,18 +59,19 @@ def read_tools(tools: Any, choice: Any) -> OutputSchema | None:
     if choice == "required":
         return _call_of(offered, "required")
     if isinstance(choice, Mapping) and choice.get("type") == "function":
-        name = _named(choice, "tool_choice.function")
+        name = _named(choice, "tool_choice" if flat and "function" not in choice else "tool_choice.function")
         return _call_of([tool for tool in offered if tool.name == name], name)
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools", choice)
         if isinstance(allowed, Mapping) and isinstance(allowed.get("tools"), list):
             if allowed.get("mode", "auto") == "auto":
                 return None
-            names = {_named(tool, "tool_choice.allowed_tools.tools") for tool in allowed["tools"]}
+            path = "tool_choice.tools" if allowed is choice else "tool_choice.allowed_tools.tools"
+            names = {_named(tool, f"{path}.{place}") for place, tool in enumerate(allowed["tools"])}
             return _call_of([tool for tool in offered if tool.name in names], ", ".join(sorted(names)))
+    named = '"name": NAME' if flat else '"function": {"name": NAME}'
     raise ApiError(
-        f'tool_choice is {as_json(choice)}; {enumerated(CHOICES)} and {{"type": "function", "function": {{"name": '
-        "NAME}} are supported",
+        f'tool_choice is {as_json(choice)}; {enumerated(CHOICES)} and {{"type": "function", {named}}} are supported',
         param="tool_choice",
     )
 
@@ -214,7 +217,7 @@ class CallReader:
         """
         self._held += text
         if self.name is None:
-            head = _HEAD.match(self._held)
+            head = CALL_HEAD.match(self._held)
             if head is None:
                 return ""
             self.name, self._held = head[1], self._held[head.end() :]

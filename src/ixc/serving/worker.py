@@ -98,7 +98,8 @@ class GenerationWorker:
             send(error)
         if last is not None and first_seconds is not None:
             last = replace(last, new_tokens=earlier + last.new_tokens)
-            stream.ticket.queue.record(stream.job.prompt_tokens + last.new_tokens, perf_counter() - start)
+            made = stream.job.prompt_tokens + last.new_tokens
+            stream.ticket.queue.record(made, perf_counter() - start, places=stream.ticket.tokens)
             self._count(stream.job, last, first_seconds)
 
     def _count(self, job: GenerationJob, last: TextDelta, first_seconds: float) -> None:

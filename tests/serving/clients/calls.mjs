@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 export const [URL, MODEL, FOLDER, KIND] = process.argv.slice(2);
 export const KEY = "none";
 export const QUESTION = "What is the TOTAL?";
-export const FIRST_QUESTION = "What is the DATE?";
+export const FIRST_QUESTION = "What is the Tax?";
 export const SYSTEM = "You are a careful assistant. Answer with the value alone.";
 export const SCHEMA = {
   type: "object",

@@ -15,7 +15,7 @@ from typing import Any
 
 URL, MODEL, FOLDER = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 KEY = "none"
-QUESTION, FIRST_QUESTION = "What is the TOTAL?", "What is the DATE?"
+QUESTION, FIRST_QUESTION = "What is the TOTAL?", "What is the Tax?"
 SYSTEM = "You are a careful assistant. Answer with the value alone."
 PNG, PDF, NO_IMAGE = (FOLDER / name for name in ("receipt.png", "receipt.pdf", "no_image.png"))
 SCHEMA = {

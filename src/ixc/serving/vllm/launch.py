@@ -70,6 +70,8 @@ class VllmConfig:
     """Hosts images may be fetched from."""
     hosts: tuple[str, ...] = ()
     """Names clients may call the server by; empty = any."""
+    origins: tuple[str, ...] = ()
+    """Origins whose pages may ask from a browser; empty = none."""
     api_key: str | None = None
     """Key that clients must send; None = no key."""
 
@@ -168,6 +170,7 @@ def _command(
         "--structured-outputs-config": json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}),
         "--shutdown-timeout": str(config.drain_seconds),
         "--middleware": MIDDLEWARE,
+        "--allowed-origins": "[]",  # the middleware's own; vLLM 0.32 lets pages of every origin read the answers
     }
     if kv is not None:
         options["--kv-cache-memory-bytes"] = str(kv)
@@ -180,7 +183,7 @@ def _command(
 
 
 def _environment(config: VllmConfig) -> dict[str, str]:
-    middleware = settings_text(config.limits, fetch_from=config.fetch_from, hosts=config.hosts)
+    middleware = settings_text(config.limits, fetch_from=config.fetch_from, hosts=config.hosts, origins=config.origins)
     found = {
         SETTINGS: middleware,
         "VLLM_MAX_IMAGE_PIXELS": str(config.limits.max_pixels),

@@ -68,6 +68,7 @@ class VllmMiddleware:
             _Requests(app, ImageInput(limits=limits, fetcher=Fetcher(hosts=tuple(given.get("fetch_from", ()))))),
             api_key=os.environ.get(KEY) or None,
             hosts=tuple(given.get("hosts", ())),
+            origins=tuple(given.get("origins", ())),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

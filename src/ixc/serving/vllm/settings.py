@@ -17,6 +17,8 @@ KEY = "IXC_API_KEY"
 """The environment variable of the API key; apart from the settings, because those may be printed."""
 
 
-def settings_text(limits: Limits, *, fetch_from: tuple[str, ...], hosts: tuple[str, ...]) -> str:
+def settings_text(
+    limits: Limits, *, fetch_from: tuple[str, ...], hosts: tuple[str, ...], origins: tuple[str, ...] = ()
+) -> str:
     """Return the value of the environment variable `SETTINGS`."""
-    return json.dumps({"limits": asdict(limits), "fetch_from": fetch_from, "hosts": hosts})
+    return json.dumps({"limits": asdict(limits), "fetch_from": fetch_from, "hosts": hosts, "origins": origins})
