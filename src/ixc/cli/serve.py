@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import (
+    CacheMemory,
     Compile,
     Device,
     Dtype,
@@ -80,6 +81,7 @@ class ServeOptions:
     compile: Compile = False
     tile_cache: TileCache = None
     prefix_cache: PrefixCache = None
+    cache_memory: CacheMemory = None
     engine: Annotated[
         str, typer.Option("--engine", help="light: one answer at a time, with a page; vllm; auto: vllm if installed.")
     ] = "auto"
@@ -106,13 +108,7 @@ def serve(options: ServeOptions) -> None:
     from ixc.serving.backend import choose_engine
 
     check_tiling(options.hd, options.partition)
-    check_run(
-        device=options.device,
-        dtype=options.dtype,
-        plora=options.plora,
-        compile=options.compile,
-        prefix_cache=options.prefix_cache,
-    )
+    check_run(device=options.device, dtype=options.dtype, **_engine_options(options))
     _check_hosts(options.fetch_from or [])
     engine = choose_engine(options.engine)
     if engine == "vllm":
@@ -213,13 +209,14 @@ def _image_input(options: ServeOptions) -> ImageInput:
     return ImageInput(limits=limits, fetcher=Fetcher(hosts=tuple(options.fetch_from or ())))
 
 
-def _engine_options(options: ServeOptions) -> dict[str, object]:
+def _engine_options(options: ServeOptions) -> dict[str, Any]:
     """Options of `inference.engine.load` for the light server."""
     return engine_options(
         plora=options.plora,
         compile=options.compile,
         tile_cache=options.tile_cache,
         prefix_cache=options.prefix_cache,
+        cache_memory=options.cache_memory,
     )
 
 
@@ -227,8 +224,8 @@ def _check_vllm_options(options: ServeOptions) -> None:
     """Refuse options that have no effect on vLLM. Raises: UsageError."""
     if _engine_options(options) != engine_options(plora="separate", compile=False):
         raise UsageError(
-            "--plora, --compile, --tile-cache and --prefix-cache are of the light server, and vLLM has its own ways; "
-            "leave them out or use --engine light"
+            "--plora, --compile, --tile-cache, --prefix-cache and --cache-memory are of the light server, and vLLM has "
+            "its own ways; leave them out or use --engine light"
         )
     if options.device == "mps" or options.port == 0:
         raise UsageError("vLLM runs on cpu or cuda, and on a port that is named; use --engine light for mps or port 0")
