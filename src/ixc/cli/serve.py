@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +31,8 @@ from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ixc.serving.image_input import ImageInput
     from ixc.serving.service import ChatService
     from ixc.serving.vllm.launch import Launch
@@ -40,6 +44,7 @@ SERVE_EXAMPLES = examples(
     "ixc serve",
     "ixc serve --model ./ixc-4khd-7b --hd 25 --port 8080",
     "ixc serve --engine light",
+    "ixc serve --engine vllm --lora passes=runs/passes",
     "IXC_API_KEY=secret ixc serve --host 0.0.0.0 --fetch-from images.example.org",
 )
 
@@ -85,6 +90,10 @@ class ServeOptions:
     engine: Annotated[
         str, typer.Option("--engine", help="light: one answer at a time, with a page; vllm; auto: vllm if installed.")
     ] = "auto"
+    lora: Annotated[
+        list[str] | None,
+        typer.Option("--lora", help="NAME=DIR: a LoRA adapter that clients ask for as model NAME; vLLM only."),
+    ] = None
 
     @property
     def key(self) -> str | None:
@@ -113,12 +122,18 @@ def serve(options: ServeOptions) -> None:
     engine = choose_engine(options.engine)
     if engine == "vllm":
         _check_vllm_options(options)
+    elif options.lora:
+        raise UsageError(
+            f"--lora {options.lora[0]} names an adapter, and the light server serves none by name; merge it with "
+            "`ixc merge`, or use --engine vllm"
+        )
+    adapters = _adapters(options.lora or [])
     check_model(options.model)
     _check_extra()
     if engine == "vllm":
         from ixc.serving.vllm.launch import exec_vllm
 
-        launch = _vllm_launch(options)
+        launch = _vllm_launch(options, adapters)
         print(*launch.lines, sep="\n", flush=True)
         exec_vllm(launch)
     else:
@@ -163,7 +178,7 @@ def _chat_service(options: ServeOptions) -> ChatService:
     return ChatService(engine, config)
 
 
-def _vllm_launch(options: ServeOptions) -> Launch:
+def _vllm_launch(options: ServeOptions, adapters: Mapping[str, Path]) -> Launch:
     """Work out vLLM's command for this machine."""
     import torch
 
@@ -187,6 +202,7 @@ def _vllm_launch(options: ServeOptions) -> Launch:
             fetch_from=image_input.fetcher.hosts,
             hosts=options.hosts,
             api_key=options.key,
+            adapters=adapters,
         )
     )
 
@@ -229,6 +245,21 @@ def _check_vllm_options(options: ServeOptions) -> None:
         )
     if options.device == "mps" or options.port == 0:
         raise UsageError("vLLM runs on cpu or cuda, and on a port that is named; use --engine light for mps or port 0")
+
+
+def _adapters(words: Sequence[str]) -> dict[str, Path]:
+    """Return the adapters' folders by name. Raises: UsageError: another form, a name given twice, no adapter there."""
+    from ixc.train.adapter_files import find_adapter
+
+    found: dict[str, Path] = {}
+    for word in words:
+        name, _, folder = word.partition("=")
+        if not (name and folder):
+            raise UsageError(f"--lora {word!r} is no NAME=DIR; write --lora passes=runs/passes")
+        if name in found:
+            raise UsageError(f"--lora names {name!r} twice; give each adapter a name of its own")
+        found[name] = find_adapter(Path(folder)).resolve()
+    return found
 
 
 def _check_hosts(names: list[str]) -> None:

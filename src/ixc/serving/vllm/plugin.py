@@ -3,6 +3,7 @@
     IxcForConditionalGeneration --ModelRegistry--> model     the model on vLLM's layers
     messages                    --renderer-------> renderer  our prompt format; special tokens in texts are text
     images                      --registry-------> inputs    tiles and grids; hd and partition of a request
+    LoRA on a processor         --platform-------> cpu_adapters  requests without an adapter stay without one
 
 Published folders are read as the same architecture: `ixc.model.configuration` says so. Nothing of vLLM is imported here
 before vLLM itself calls `register`. Written against vLLM 0.32.
@@ -31,7 +32,9 @@ def register() -> None:
     from vllm.tokenizers.registry import TokenizerRegistry
 
     import ixc  # noqa: F401
+    from ixc.serving.vllm.cpu_adapters import use_cpu_adapters
 
+    use_cpu_adapters()
     if ARCHITECTURE in MODELS_CONFIG_MAP:
         return
     ModelRegistry.register_model(ARCHITECTURE, "ixc.serving.vllm.model:IxcForVllm")
