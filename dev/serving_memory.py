@@ -75,7 +75,7 @@ def measure(url: str, process: int, pictures: int) -> list[dict[str, int]]:
         request = urllib.request.Request(
             f"{url}/v1/chat/completions", body(number), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=300) as response:
+        with urllib.request.urlopen(request, timeout=3600) as response:
             response.read()
 
     rows, done = [{"pictures": 0, "resident": resident(process), **gauges(url)}], 0

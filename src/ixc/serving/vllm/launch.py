@@ -26,6 +26,7 @@ from ixc.errors import CapacityError
 from ixc.inference.cost import DTYPES, ModelGeometry, Plan, plan, read_geometry, read_tiling
 from ixc.serving.image_input import Limits
 from ixc.serving.vllm.adapters import adapter_bytes, adapter_options
+from ixc.serving.vllm.plugin import MODE
 from ixc.serving.vllm.settings import KEY, MIDDLEWARE, SETTINGS, settings_text
 
 TEXT, ANSWER = 2048, 1024
@@ -175,6 +176,7 @@ def _command(
         "--structured-outputs-config": json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}),
         "--shutdown-timeout": str(config.drain_seconds),
         "--middleware": MIDDLEWARE,
+        "--tool-call-parser": MODE,
     }
     if kv is not None:
         options["--kv-cache-memory-bytes"] = str(kv)
@@ -182,7 +184,7 @@ def _command(
     eager = () if config.accelerated else ("--enforce-eager",)
     flat = [word for option in options.items() for word in option]
     # hd and partition of a request come in this way; `serving.vllm.inputs` accepts nothing else and bounds both.
-    trusted = ("--trust-request-mm-kwargs", "--enable-prompt-tokens-details")
+    trusted = ("--trust-request-mm-kwargs", "--enable-prompt-tokens-details", "--enable-auto-tool-choice")
     adapters = adapter_options(config.adapters, model=config.name)
     return (program, "serve", str(config.folder), *flat, *eager, *trusted, *adapters)
 
