@@ -35,7 +35,7 @@ from ixc.utils.files import atomic_write
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "serving_load_nano_202611.json"
 REQUESTS, AT_ONCE, ROUNDS = 200, 16, 3
-PAGES, HD, NEW_TOKENS = 50, 4, 16
+PAGES, HD, NEW_TOKENS = 50, 2, 16
 WIDTHS, HEIGHTS = (400, 1000), (300, 900)
 """Sides of the pages, px."""
 QUESTIONS = ("What is the title?", "What is the date?", "What is the TOTAL?", "How much is item 2?")
