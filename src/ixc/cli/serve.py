@@ -143,9 +143,7 @@ def serve(options: ServeOptions) -> None:
 def _serve_light(options: ServeOptions) -> None:
     """Load the model behind a listening socket and serve until a signal."""
     from ixc.serving.server import listen, run
-    from ixc.utils.allocator import return_large_blocks
 
-    return_large_blocks()
     listening = listen(options.host, options.port)
     service = _chat_service(options)
     host = f"[{options.host}]" if ":" in options.host else options.host

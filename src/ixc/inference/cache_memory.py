@@ -4,7 +4,7 @@
     PrefixCache -- LruStore --|--> CacheMemory: the limit of their sum, their lock, the order of use
 
 Sizes are what the allocator hands out for the storages of tensors, not what the tensors show: a view keeps its whole
-storage, and large blocks are whole pages.
+storage, and large blocks are counted as whole pages, as if each were mapped by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Generic, TypeVar
 
 import torch
 
-from ixc.utils.allocator import LARGE_BLOCK
+LARGE_BLOCK = 1 << 17
+"""Bytes from which glibc 2.36 maps a block by itself, at least at first (`M_MMAP_THRESHOLD`)."""
 
 PAGE = 4096
 """Bytes of a page of memory; a mapped block is a whole number of them."""
