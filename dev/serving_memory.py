@@ -30,10 +30,10 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "serving_memory_nano_202611.json"
 PICTURES, AT_ONCE = 2000, 4
 LIMIT_MB = 512
-"""Both caches together; fewer than 200 of the pictures fill them."""
+"""Both caches together; some 200 of the pictures fill them."""
 SIDES = (100, 400)
 """Least and greatest side of a picture, px."""
-HD, NEW_TOKENS = 2, 4
+HD, NEW_TOKENS = 1, 2
 SHOWN = (1, 50, 100, 200, 400, 800, 1200, 1600)
 """Numbers of answered pictures after which the memory is read, beside the last."""
 GAUGES = ("ixc_tile_cache_bytes", "ixc_prefix_cache_bytes", "ixc_cache_memory_bytes", "ixc_cache_memory_limit_bytes")

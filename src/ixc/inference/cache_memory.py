@@ -3,12 +3,15 @@
     TileCache   -- LruStore --|
     PrefixCache -- LruStore --|--> CacheMemory: the limit of their sum, their lock, the order of use
 
-Sizes are what the allocator hands out for the storages of tensors, not what the tensors show: a view keeps its whole
-storage, and large blocks are counted as whole pages, as if each were mapped by itself.
+What is kept lies in memory of its own (`mapped_empty`), apart from the heap of what requests need and free: the blocks
+of caches would lie between theirs, and what is freed would stay with the process. Sizes are what is allocated for the
+storages of tensors, not what the tensors show: a view keeps its whole storage, and a mapping is whole pages.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,14 +21,11 @@ from typing import Generic, TypeVar
 
 import torch
 
-LARGE_BLOCK = 1 << 17
-"""Bytes from which glibc 2.36 maps a block by itself, at least at first (`M_MMAP_THRESHOLD`)."""
+LARGE_BLOCK = 1 << 16
+"""Bytes from which a kept tensor is mapped by itself."""
 
-PAGE = 4096
-"""Bytes of a page of memory; a mapped block is a whole number of them."""
-
-BLOCK_HEADER = 112
-"""Bytes that glibc 2.36's aligned malloc adds to a mapped block: alignment to 64, least block of 32, header of 16."""
+PAGE = mmap.PAGESIZE
+"""Bytes of a page of memory; a mapping is a whole number of them."""
 
 CUDA_BLOCK = 512
 """Sizes of blocks of torch's CUDA allocator are a multiple of it (`kMinBlockSize`, torch 2.13)."""
@@ -43,7 +43,26 @@ def allocated_bytes(tensors: Iterable[torch.Tensor]) -> int:
 def _block_bytes(size: int, device: str) -> int:
     if device == "cuda":
         return -(-size // CUDA_BLOCK) * CUDA_BLOCK
-    return size if size < LARGE_BLOCK else -(-(size + BLOCK_HEADER) // PAGE) * PAGE
+    return size if size < LARGE_BLOCK else -(-size // PAGE) * PAGE
+
+
+def mapped_empty(like: torch.Tensor, *shape: int) -> torch.Tensor:
+    """Return an uninitialised tensor to be kept, of another tensor's dtype and device.
+
+    On a processor, a large one is mapped by itself, so that all of it goes back to the system when it is freed.
+    `mallopt(M_MMAP_THRESHOLD)` would map what requests need too, and faulting its pages in for every activation took a
+    fifth of the server's CPU time. Windows has no private mappings; there the heap is used.
+    """
+    size = math.prod(shape) * like.itemsize
+    if like.device.type != "cpu" or size < LARGE_BLOCK or not hasattr(mmap, "MAP_PRIVATE"):
+        return like.new_empty(shape)
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(block, dtype=like.dtype).view(shape)  # holds the mapping, which ends with the tensor
+
+
+def mapped_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a contiguous copy to be kept, see `mapped_empty`."""
+    return mapped_empty(tensor, *tensor.shape).copy_(tensor)
 
 
 class CacheMemory:

@@ -17,7 +17,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from ixc.inference.cache_memory import CacheMemory, LruStore, allocated_bytes
+from ixc.inference.cache_memory import CacheMemory, LruStore, allocated_bytes, mapped_empty
 from ixc.inference.settings import PREFIX_CACHE_BYTES
 from ixc.model.plora import Spans
 
@@ -62,7 +62,7 @@ class PreallocatedLayer(DynamicLayer):
 
 def _larger_storage(old: Any, new: torch.Tensor, used: int, total: int) -> torch.Tensor:
     batch, heads, _, width = new.shape
-    storage = new.new_empty(batch, heads, total + max(SPARE_POSITIONS, total // 16), width)
+    storage = mapped_empty(new, batch, heads, total + max(SPARE_POSITIONS, total // 16), width)
     if used:
         storage[:, :, :used] = old
     return storage

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ixc.inference.cache_memory import CacheMemory, LruStore, allocated_bytes
+from ixc.inference.cache_memory import CacheMemory, LruStore, allocated_bytes, mapped_copy
 from ixc.inference.settings import TILE_CACHE_BYTES
 from ixc.model.image_features import assemble, check_grids, normalise, overview
 from ixc.model.modeling import ImageFeatures
@@ -136,8 +136,8 @@ class TileCache:
         new = [key for key in dict.fromkeys(views.order) if key not in found]
         if new:
             encoded = model.encode_tiles(views.pixels(new, pixel_values, model.plora_glb_GN.device))
-            # Cloned, so that a kept view does not hold the memory of the whole batch.
-            found |= dict(zip(new, (each.clone() for each in encoded), strict=True))
+            # Copied, so that a kept view does not hold the memory of the whole batch.
+            found |= dict(zip(new, map(mapped_copy, encoded), strict=True))
             self._keep({key: found[key] for key in new})
         newline, separator = model.special_embeddings()
         tokens = torch.stack([found[key] for key in views.order])
