@@ -16,11 +16,12 @@ import subprocess
 import sys
 import urllib.request
 from base64 import b64encode
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from random import Random
-from time import perf_counter
+from typing import Any
 
 from PIL import Image
 
@@ -68,8 +69,8 @@ def gauges(url: str) -> dict[str, int]:
     return {name: int(float(re.findall(rf"^{name} (\S+)$", text, re.M)[0])) for name in GAUGES}
 
 
-def measure(url: str, process: int, pictures: int) -> list[dict[str, int]]:
-    """Ask about all pictures and return the memory at the numbers of `SHOWN` and at the end."""
+def measure(url: str, process: int, pictures: int) -> Iterator[list[dict[str, int]]]:
+    """Ask about all pictures and yield the memory so far, at the numbers of `SHOWN` and at the end."""
 
     def ask(number: int) -> None:
         request = urllib.request.Request(
@@ -79,13 +80,20 @@ def measure(url: str, process: int, pictures: int) -> list[dict[str, int]]:
             response.read()
 
     rows, done = [{"pictures": 0, "resident": resident(process), **gauges(url)}], 0
+    yield rows
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for until in [*(number for number in SHOWN if number < pictures), pictures]:
             list(pool.map(ask, range(done, until)))
             done = until
             rows.append({"pictures": done, "resident": resident(process), **gauges(url)})
-            print(json.dumps(rows[-1]), flush=True)
-    return rows
+            yield rows
+
+
+def result(rows: list[dict[str, int]]) -> dict[str, Any]:
+    """Return what is written: the rows so far, and the share that the last one is of the limit and the model."""
+    model, limit = rows[0]["resident"], LIMIT_MB << 20
+    share = round(rows[-1]["resident"] / (limit + model), 3)
+    return {"limit": limit, "model": model, "share_of_limit_and_model": share, "rows": rows}
 
 
 def main() -> None:
@@ -98,22 +106,13 @@ def main() -> None:
             ready = re.fullmatch(r"ready: (http://\S+)\n", process.stdout.readline())
             if ready is None:
                 raise SystemExit("the server did not start")
-            start = perf_counter()
-            rows = measure(ready[1], process.pid, pictures)
-            seconds = perf_counter() - start
+            for rows in measure(ready[1], process.pid, pictures):
+                print(json.dumps(rows[-1]), flush=True)
+                if pictures == PICTURES:
+                    atomic_write(RESULT, json.dumps(result(rows), indent=1) + "\n")
+            print(result(rows)["share_of_limit_and_model"])
         finally:
             process.terminate()
-    model, limit, last = rows[0]["resident"], LIMIT_MB << 20, rows[-1]["resident"]
-    found = {
-        "limit": limit,
-        "model": model,
-        "share_of_limit_and_model": round(last / (limit + model), 3),
-        "seconds": round(seconds),
-        "rows": rows,
-    }
-    print(json.dumps({name: value for name, value in found.items() if name != "rows"}))
-    if pictures == PICTURES:
-        atomic_write(RESULT, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
