@@ -1,17 +1,15 @@
-"""LoRA adapters by name on vLLM, beside the model itself, in one batch; and tools.
+"""LoRA adapters by name on vLLM, beside the model itself, in one batch.
 
 Oracle: our own engine with the adapter merged by `ixc merge`; for the kernels, the products written out.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -97,28 +95,6 @@ def test_vllm_adapters_by_name_answer_as_the_merged_models(server: Vllm, wanted:
 
 def test_vllm_model_without_adapter_answers_the_same_alone(server: Vllm, wanted: dict[str, list[list[int]]]) -> None:
     assert [tokens(server.post(question.body())) for question in QUESTIONS] == wanted["nano"]
-
-
-TOTAL = {"type": "object", "properties": {"total": {"type": "string", "maxLength": 4}}, "required": ["total"]}
-TOOL = {"type": "function", "function": {"name": "book", "parameters": TOTAL}}
-
-
-@pytest.mark.parametrize("choice", ["auto", None, "none"])
-def test_vllm_tools_that_are_not_forced_leave_the_answer(server: Vllm, choice: str | None) -> None:
-    question = QUESTIONS[2]
-    plain = server.post(question.body())["choices"][0]["message"]
-    found = server.post(question.body(tools=[TOOL], **({} if choice is None else {"tool_choice": choice})))
-    message = found["choices"][0]["message"]
-    assert (message["content"], message.get("tool_calls") or []) == (plain["content"], [])
-
-
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "book"}}])
-def test_vllm_tools_that_are_forced_are_called(server: Vllm, choice: Any) -> None:
-    asked = QUESTIONS[2].body(tools=[TOOL], tool_choice=choice, max_tokens=64)
-    (call,) = server.post(asked)["choices"][0]["message"]["tool_calls"]
-    found = json.loads(call["function"]["arguments"])
-    assert (call["function"]["name"], list(found)) == ("book", ["total"])
-    assert len(found["total"]) <= 4
 
 
 def _products(wrapper: type, *, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
