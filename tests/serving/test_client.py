@@ -229,6 +229,27 @@ def test_serve_json_schema(client: Any, messages: Any, kind: str) -> None:
     assert json.loads(found)["n"] in (1, 2)
 
 
+TOTAL = {"type": "object", "properties": {"total": {"type": "string", "maxLength": 4}}, "required": ["total"]}
+TOOL = {"type": "function", "function": {"name": "book", "parameters": TOTAL}}
+
+
+@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}, {"tool_choice": "none"}], ids=str)
+def test_serve_tools_that_are_not_forced_leave_the_answer(client: Any, messages: Any, choice: Any) -> None:
+    plain = create(client, messages, max_tokens=8).choices[0].message
+    found = create(client, messages, max_tokens=8, tools=[TOOL], **choice).choices[0].message
+    assert (found.content, found.tool_calls or []) == (plain.content, [])
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "book"}}], ids=str)
+def test_serve_tools_that_are_forced_are_called(client: Any, messages: Any, kind: str, choice: Any) -> None:
+    if kind == "light":
+        pytest.importorskip("llguidance", reason="the extra serve is not installed")
+    (call,) = create(client, messages, max_tokens=100, tools=[TOOL], tool_choice=choice).choices[0].message.tool_calls
+    found = json.loads(call.function.arguments)
+    assert (call.function.name, list(found)) == ("book", ["total"])
+    assert len(found["total"]) <= 4
+
+
 def test_serve_image_formats(client: Any) -> None:
     for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
         content = [image_part(data_url(picture(kind=form), f"image/{form.lower()}"), detail="high"), text_part()]

@@ -48,8 +48,17 @@ def test_judge_fault_of_client() -> None:
     assert "client" not in tool.judge("PDF", {"value": tool.RIGHT}, fault="sends no data")
 
 
-def test_clients_all_in_result_file() -> None:
-    found = json.loads(tool.RESULT.read_text())["clients"]
+def test_unable_row_has_every_call() -> None:
+    row = tool.unable(tool.CLIENTS["openai (Python), responses"], {})
+    assert {cell["ok"] for cell in row["cells"].values()} == {None}
+    assert list(row["cells"]) == list(tool.CALLS)
+
+
+@pytest.mark.parametrize("engine", ["light", "vllm"])
+def test_clients_all_in_result_file(engine: str) -> None:
+    result = json.loads(tool.RESULTS[engine].read_text())
+    found = result["clients"]
+    assert result["server"] == engine
     assert list(found) == list(tool.CLIENTS)
     assert all(list(row["cells"]) == list(tool.CALLS) for row in found.values())
     assert all((tool.FILES / client.file).exists() for client in tool.CLIENTS.values())

@@ -63,4 +63,5 @@ def test_metrics_of_a_server_have_every_gauge(server: Running) -> None:
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
     gauges = {"requests_inside", "tokens_inside", "tokens_limit", "body_bytes_inside", "tokens_per_second"}
+    gauges |= {"tile_cache_bytes", "prefix_cache_bytes", "cache_memory_bytes", "cache_memory_limit_bytes"}
     assert {f"ixc_{name}" for name in gauges} <= {name for name, _ in samples(text)}

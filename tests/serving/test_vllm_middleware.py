@@ -15,7 +15,7 @@ from talk import data_url, picture
 
 from ixc.processing.image_io import open_image
 from ixc.serving.image_input import Limits
-from ixc.serving.vllm.middleware import CHAT, VllmMiddleware
+from ixc.serving.vllm.middleware import CHAT, ROUTES, VllmMiddleware
 from ixc.serving.vllm.settings import KEY, SETTINGS, settings_text
 
 Call = Callable[..., tuple[int, Any]]
@@ -42,13 +42,21 @@ def call(monkeypatch: pytest.MonkeyPatch, reached: list[Any]) -> Call:
 
     middleware = VllmMiddleware(behind)
 
-    def ask(path: str, body: Any = None, *, key: str | None = "secret", host: str = "127.0.0.1") -> tuple[int, Any]:
+    def ask(
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = "secret",
+        host: str = "127.0.0.1",
+        method: str | None = None,
+        found: dict[bytes, bytes] | None = None,
+    ) -> tuple[int, Any]:
         sent: list[Any] = []
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = [(b"host", host.encode()), (b"content-type", b"application/json")]
         headers += [(b"authorization", f"Bearer {key}".encode())] if key else []
         headers += [(b"content-length", str(len(raw)).encode())] if body is not None else []
-        method = "GET" if body is None else "POST"
+        method = method or ("GET" if body is None else "POST")
         scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
 
         async def receive() -> Any:
@@ -58,6 +66,8 @@ def call(monkeypatch: pytest.MonkeyPatch, reached: list[Any]) -> Call:
             sent.append(event)
 
         asyncio.run(middleware(scope, receive, send))
+        if found is not None:
+            found.update(sent[0]["headers"])
         return sent[0]["status"], json.loads(sent[1]["body"] or b"null")
 
     return ask
@@ -96,6 +106,28 @@ def test_vllm_middleware_hides_other_routes(call: Call, reached: list[Any], path
     status, body = call(path, {})
     assert (status, body["error"]["type"]) == (404, "not_found_error")
     assert not reached
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "HEAD", "OPTIONS"])
+def test_vllm_middleware_names_the_method_that_is_allowed(
+    call: Call, reached: list[Any], path: str, method: str
+) -> None:
+    headers: dict[bytes, bytes] = {}
+    body = chat("?") if method == "POST" else None
+    status, answer = call(path, body, method=method, found=headers)
+    if method == ROUTES[path]:
+        assert (status, len(reached)) == (200, 1)
+        return
+    assert (status, headers[b"allow"].decode(), reached) == (405, ROUTES[path], [])
+    assert answer["error"]["message"] == f"{method} is not served at {path}; use {ROUTES[path]}"
+
+
+def test_vllm_middleware_names_its_routes_only(call: Call) -> None:
+    for path in ("/v1/embeddings", "/v1/responses"):
+        message = call(path, {})[1]["error"]["message"]
+        assert message.endswith("; there are /health, /ready, /metrics, /v1/models, /v1/chat/completions")
+    assert "the address is /v1/models" in call("/models")[1]["error"]["message"]
 
 
 def test_vllm_middleware_refuses_another_host(call: Call, reached: list[Any]) -> None:

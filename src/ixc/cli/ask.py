@@ -14,6 +14,7 @@ import typer
 
 from ixc.cli.checks import check_fits, check_model, check_run, check_setting
 from ixc.cli.options import (
+    CacheMemory,
     Compile,
     Device,
     Dpi,
@@ -190,18 +191,24 @@ class ChatOptions:
     compile: Compile = False
     tile_cache: TileCache = None
     prefix_cache: PrefixCache = None
+    cache_memory: CacheMemory = None
 
 
 @takes(ChatOptions)
 def chat(options: ChatOptions) -> None:
     """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
-    speed = {"plora": options.plora, "compile": options.compile, "prefix_cache": options.prefix_cache}
-    check_run(device=options.device, dtype=options.dtype, **speed)
+    wanted = engine_options(
+        plora=options.plora,
+        compile=options.compile,
+        tile_cache=options.tile_cache,
+        prefix_cache=options.prefix_cache,
+        cache_memory=options.cache_memory,
+    )
+    check_run(device=options.device, dtype=options.dtype, **wanted)
     check_setting(options.hd, options.partition, options.max_new_tokens)
     pictures = _open_pages(options.images, options.page)
     sizes = [picture.size for picture in pictures]
     check_fits(check_model(options.model), sizes, hd=options.hd, partition=options.partition)
-    wanted = engine_options(**speed, tile_cache=options.tile_cache)
     engine = load_engine(options.model, device=options.device, dtype=options.dtype, **wanted)
     conversation = _Conversation(engine, pictures, options)
     for line in lines():

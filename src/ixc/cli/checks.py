@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from ixc.core.chat_format import CHAT_DEFAULTS
 from ixc.errors import UsageError, WeightsError
-from ixc.inference.settings import check_plora, check_prefix_cache, check_tiling
+from ixc.inference.settings import CacheOptions, CacheSizes, check_plora, check_tiling
 from ixc.utils.device_names import check_device, check_dtype
 
 
@@ -61,13 +61,13 @@ def check_run(
     dtype: str = "auto",
     plora: str = "separate",
     compile: bool = False,
-    prefix_cache: int | None = None,
+    **caches: Unpack[CacheOptions],
 ) -> None:
-    """Check the options for device, number type and speed. Raises: UsageError."""
+    """Check the options for device, number type, speed and caches (bytes). Raises: UsageError."""
     check_device(device)
     check_dtype(dtype)
     check_plora(plora, compile=compile)
-    check_prefix_cache(prefix_cache, compile=compile)
+    CacheSizes.of(**caches, compile=compile)
 
 
 def check_setting(hd: int | None, partition: str | None, max_new_tokens: int | None = None) -> None:

@@ -117,6 +117,10 @@ PrefixCache = Annotated[
     int | None,
     typer.Option("--prefix-cache", min=0, help="Megabytes of cached prompt prefixes; default: 2048, 0: none."),
 ]
+CacheMemory = Annotated[
+    int | None,
+    typer.Option("--cache-memory", min=0, help="Megabytes of both caches together; default: the sum of both options."),
+]
 Dpi = Annotated[int, typer.Option("--dpi", min=1, max=1200, help="Resolution of a PDF's pages, pixels per inch.")]
 ScanPixels = Annotated[
     bool, typer.Option("--scan-pixels", help="Render a PDF page that is one scan in its own pixels, whatever --dpi is.")
@@ -136,10 +140,15 @@ def load_engine(model: Path | None, *, device: str, dtype: str, **options: Any) 
 
 
 def engine_options(
-    *, plora: str, compile: bool, tile_cache: int | None = None, prefix_cache: int | None = None
+    *,
+    plora: str,
+    compile: bool,
+    tile_cache: int | None = None,
+    prefix_cache: int | None = None,
+    cache_memory: int | None = None,
 ) -> dict[str, Any]:
     """Return the options of `load`: megabytes become bytes, options that were not given are left out."""
-    sizes = {"tile_cache": tile_cache, "prefix_cache": prefix_cache}
+    sizes = {"tile_cache": tile_cache, "prefix_cache": prefix_cache, "cache_memory": cache_memory}
     given = {name: size << 20 for name, size in sizes.items() if size is not None}
     return {"plora": plora, "compile": compile, **given}
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import (
+    CacheMemory,
     Compile,
     Device,
     Dtype,
@@ -29,6 +32,8 @@ from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ixc.serving.image_input import ImageInput
     from ixc.serving.service import ChatService
     from ixc.serving.vllm.launch import Launch
@@ -42,6 +47,7 @@ SERVE_EXAMPLES = examples(
     "ixc serve",
     "ixc serve --model ./ixc-4khd-7b --hd 25 --port 8080",
     "ixc serve --engine light",
+    "ixc serve --engine vllm --lora passes=runs/passes",
     "IXC_API_KEY=secret ixc serve --host 0.0.0.0 --fetch-from images.example.org",
 )
 
@@ -87,9 +93,14 @@ class ServeOptions:
     compile: Compile = False
     tile_cache: TileCache = None
     prefix_cache: PrefixCache = None
+    cache_memory: CacheMemory = None
     engine: Annotated[
         str, typer.Option("--engine", help="light: one answer at a time, with a page; vllm; auto: vllm if installed.")
     ] = "auto"
+    lora: Annotated[
+        list[str] | None,
+        typer.Option("--lora", help="NAME=DIR: a LoRA adapter that clients ask for as model NAME; vLLM only."),
+    ] = None
 
     @property
     def key(self) -> str | None:
@@ -113,24 +124,24 @@ def serve(options: ServeOptions) -> None:
     from ixc.serving.backend import choose_engine
 
     check_tiling(options.hd, options.partition)
-    check_run(
-        device=options.device,
-        dtype=options.dtype,
-        plora=options.plora,
-        compile=options.compile,
-        prefix_cache=options.prefix_cache,
-    )
+    check_run(device=options.device, dtype=options.dtype, **_engine_options(options))
     _check_hosts(options.fetch_from or [])
     _check_origins(options.allow_origin or [])
     engine = choose_engine(options.engine)
     if engine == "vllm":
         _check_vllm_options(options)
+    elif options.lora:
+        raise UsageError(
+            f"--lora {options.lora[0]} names an adapter, and the light server serves none by name; merge it with "
+            "`ixc merge`, or use --engine vllm"
+        )
+    adapters = _adapters(options.lora or [])
     check_model(options.model)
     _check_extra()
     if engine == "vllm":
         from ixc.serving.vllm.launch import exec_vllm
 
-        launch = _vllm_launch(options)
+        launch = _vllm_launch(options, adapters)
         print(*launch.lines, sep="\n", flush=True)
         exec_vllm(launch)
     else:
@@ -140,9 +151,7 @@ def serve(options: ServeOptions) -> None:
 def _serve_light(options: ServeOptions) -> None:
     """Load the model behind a listening socket and serve until a signal."""
     from ixc.serving.server import listen, run
-    from ixc.utils.allocator import return_large_blocks
 
-    return_large_blocks()
     listening = listen(options.host, options.port)
     service = _chat_service(options)
     host = f"[{options.host}]" if ":" in options.host else options.host
@@ -176,7 +185,7 @@ def _chat_service(options: ServeOptions) -> ChatService:
     return ChatService(engine, config)
 
 
-def _vllm_launch(options: ServeOptions) -> Launch:
+def _vllm_launch(options: ServeOptions, adapters: Mapping[str, Path]) -> Launch:
     """Work out vLLM's command for this machine."""
     import torch
 
@@ -201,6 +210,7 @@ def _vllm_launch(options: ServeOptions) -> Launch:
             hosts=options.hosts,
             origins=tuple(options.allow_origin or ()),
             api_key=options.key,
+            adapters=adapters,
         )
     )
 
@@ -223,13 +233,14 @@ def _image_input(options: ServeOptions) -> ImageInput:
     return ImageInput(limits=limits, fetcher=Fetcher(hosts=tuple(options.fetch_from or ())))
 
 
-def _engine_options(options: ServeOptions) -> dict[str, object]:
+def _engine_options(options: ServeOptions) -> dict[str, Any]:
     """Options of `inference.engine.load` for the light server."""
     return engine_options(
         plora=options.plora,
         compile=options.compile,
         tile_cache=options.tile_cache,
         prefix_cache=options.prefix_cache,
+        cache_memory=options.cache_memory,
     )
 
 
@@ -237,11 +248,26 @@ def _check_vllm_options(options: ServeOptions) -> None:
     """Refuse options that have no effect on vLLM. Raises: UsageError."""
     if _engine_options(options) != engine_options(plora="separate", compile=False):
         raise UsageError(
-            "--plora, --compile, --tile-cache and --prefix-cache are of the light server, and vLLM has its own ways; "
-            "leave them out or use --engine light"
+            "--plora, --compile, --tile-cache, --prefix-cache and --cache-memory are of the light server, and vLLM has "
+            "its own ways; leave them out or use --engine light"
         )
     if options.device == "mps" or options.port == 0:
         raise UsageError("vLLM runs on cpu or cuda, and on a port that is named; use --engine light for mps or port 0")
+
+
+def _adapters(words: Sequence[str]) -> dict[str, Path]:
+    """Return the adapters' folders by name. Raises: UsageError: another form, a name given twice, no adapter there."""
+    from ixc.train.adapter_files import find_adapter
+
+    found: dict[str, Path] = {}
+    for word in words:
+        name, _, folder = word.partition("=")
+        if not (name and folder):
+            raise UsageError(f"--lora {word!r} is no NAME=DIR; write --lora passes=runs/passes")
+        if name in found:
+            raise UsageError(f"--lora names {name!r} twice; give each adapter a name of its own")
+        found[name] = find_adapter(Path(folder)).resolve()
+    return found
 
 
 def _check_hosts(names: list[str]) -> None:

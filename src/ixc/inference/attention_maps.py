@@ -87,7 +87,7 @@ def _attention(engine: Engine, ids: torch.Tensor, keys: PromptKeys, first: int) 
     if held < first - 1:
         raise UsageError(
             f"{held} of {first} tokens of the prompt are kept; attention needs them all: raise prefix_cache "
-            f"({prefixes.limit:,} bytes now)"
+            f"({prefixes.limit:,} bytes now) or cache_memory ({engine.generator.cache_memory.limit:,} bytes now)"
         )
     totals = torch.zeros(ids.shape[1], device=engine.model.device)
     with _eager_attention(decoder, totals):

@@ -7,6 +7,7 @@ Options of speed and memory, of `load` and of `Engine`:
 
     tile_cache     bytes of tile features kept (default 512 MB; 0: off), `vision_cache.py`
     prefix_cache   bytes of keys and values kept (default 2 GB; 0: off), `prefix_cache.py`
+    cache_memory   bytes of both together (default: their sum), `cache_memory.py`
     plora          "separate" (default), "merged" (a second copy of the decoder's matrices, of `load` only), or "auto"
     compile        True: vision tower, prefill and decode step through torch.compile, a static cache, no prefix cache,
                    `compile.py`
@@ -20,7 +21,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 
@@ -30,13 +31,11 @@ from ixc.inference.compile import CompiledSteps
 from ixc.inference.generation import CachedGenerator, PromptKeys
 from ixc.inference.model_folder import check_agreement, check_settings, find_folder, read_processor
 from ixc.inference.plora_merging import should_merge
-from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, RequestPreparer, lower_hd
 from ixc.inference.sampling import GREEDY, Sampling
-from ixc.inference.settings import RENAMED_PLORA, check_plora, check_prefix_cache
+from ixc.inference.settings import RENAMED_PLORA, CacheOptions, CacheSizes, check_plora
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
-from ixc.inference.vision_cache import TILE_CACHE_BYTES, check_bytes
 from ixc.model import loading
 from ixc.model.checkpoint_files import weight_files
 from ixc.model.plora import merge_plora
@@ -48,10 +47,9 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    tile_cache: int = TILE_CACHE_BYTES,
-    prefix_cache: int | None = None,
     plora: str = "separate",
     compile: bool = False,
+    **caches: Unpack[CacheOptions],
 ) -> Engine:
     """Load the model and the processor of a folder onto a device.
 
@@ -60,9 +58,9 @@ def load(
         device: "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (float32 on the CPU, else bfloat16), "float32", "bfloat16" (the faster one on a CPU with AMX or
             AVX512-BF16), "float16".
-        tile_cache, prefix_cache, compile: as `Engine`.
         plora: "separate": low-rank products for image tokens; "merged": image tokens use a second copy of the
             decoder's matrices, PLoRA included; "auto": merged where that copy fits the free memory.
+        compile, caches: as `Engine`.
 
     Raises:
         WeightsError: no such folder, files missing, weights damaged.
@@ -74,8 +72,7 @@ def load(
     if plora in RENAMED_PLORA:
         warnings.warn(f"plora={plora!r} is now {RENAMED_PLORA[plora]!r}", FutureWarning, stacklevel=2)
     plora = check_plora(plora, compile=compile)
-    check_bytes("tile_cache", tile_cache)
-    prefix_cache = _prefix_cache_bytes(prefix_cache, compile=compile)
+    CacheSizes.of(**caches, compile=compile)
     path = find_folder(folder)
     check_settings(path)
     loading.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
@@ -90,9 +87,7 @@ def load(
         model = cast(Any, model).to(where).eval()
         if should_merge(plora, path, model, compile=compile):
             merge_plora(model)
-        return Engine(
-            model=model, processor=processor, tile_cache=tile_cache, prefix_cache=prefix_cache, compile=compile
-        )
+        return Engine(model=model, processor=processor, compile=compile, **caches)
 
 
 class Engine:
@@ -101,12 +96,12 @@ class Engine:
     Args:
         model: an `IxcForConditionalGeneration`, on its device.
         processor: its processor.
-        tile_cache: bytes of tile features kept, >= 0; it changes no bit of an answer.
-        prefix_cache: bytes of keys and values kept, >= 0. None = 2 GB, or 0 with compile.
         compile: see `compile.py`.
+        caches: `tile_cache`, `prefix_cache` and `cache_memory`, bytes kept, see `settings.CacheSizes.of`; tile features
+            change no bit of an answer.
 
     Raises:
-        UsageError: a number below 0; a prefix cache and compile together.
+        UsageError: a number below 0; one cache above the limit of both; a prefix cache and compile together.
     """
 
     def __init__(
@@ -114,16 +109,20 @@ class Engine:
         *,
         model: Any,
         processor: Any,
-        tile_cache: int = TILE_CACHE_BYTES,
-        prefix_cache: int | None = None,
         compile: bool = False,
+        **caches: Unpack[CacheOptions],
     ) -> None:
-        prefix_cache = _prefix_cache_bytes(prefix_cache, compile=compile)
+        sizes = CacheSizes.of(**caches, compile=compile)
         self.model = model
         self.processor = processor
         self.compiled = CompiledSteps(model) if compile else None
         self.generator = CachedGenerator(
-            model, processor, tile_cache=tile_cache, prefix_cache=prefix_cache, by_mask=self.compiled is not None
+            model,
+            processor,
+            by_mask=self.compiled is not None,
+            tile_cache=sizes.tile_cache,
+            prefix_cache=sizes.prefix_cache,
+            cache_memory=sizes.cache_memory,
         )
 
     @property
@@ -258,11 +257,3 @@ class Engine:
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
             return self.generator.generate(inputs, max_new_tokens=max_new_tokens, keys=keys, **chosen, **extra)
-
-
-def _prefix_cache_bytes(wanted: int | None, *, compile: bool) -> int:
-    """Return the size of the prefix cache. Raises: UsageError: below 0, or above 0 with compiled steps."""
-    check_prefix_cache(wanted, compile=compile)
-    if wanted is None:
-        return 0 if compile else PREFIX_CACHE_BYTES
-    return check_bytes("prefix_cache", wanted)

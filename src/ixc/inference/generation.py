@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
-from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES, PrefixCache, first_row, position_keys
-from ixc.inference.vision_cache import TILE_CACHE_BYTES, ImageKeys, TileCache, weights_identity
+from ixc.inference.cache_memory import CacheMemory
+from ixc.inference.prefix_cache import PrefixCache, first_row, position_keys
+from ixc.inference.settings import CacheOptions, CacheSizes
+from ixc.inference.vision_cache import ImageKeys, TileCache, weights_identity
 from ixc.model.plora import Spans, spans_of
 from ixc.model.transformers_contract import CACHE_NAME
 
@@ -59,9 +61,8 @@ class CachedGenerator:
     Args:
         model: an `IxcForConditionalGeneration`.
         processor: its processor, which counts the tokens of an image.
-        tile_cache: most bytes of tile features kept.
-        prefix_cache: most bytes of keys and values kept.
         by_mask: pass the image positions as a mask and a count, which compiled code needs, instead of spans.
+        caches: limits of both caches, see `CacheSizes.of`.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class CachedGenerator:
         model: Any,
         processor: Any,
         *,
-        tile_cache: int = TILE_CACHE_BYTES,
-        prefix_cache: int = PREFIX_CACHE_BYTES,
         by_mask: bool = False,
+        **caches: Unpack[CacheOptions],
     ) -> None:
         self.model, self.processor, self.by_mask = model, processor, by_mask
-        self.tiles, self.prefixes = TileCache(tile_cache), PrefixCache(prefix_cache)
+        sizes = CacheSizes.of(**caches)
+        self.cache_memory = CacheMemory(sizes.cache_memory)
+        self.tiles = TileCache(sizes.tile_cache, memory=self.cache_memory)
+        self.prefixes = PrefixCache(sizes.prefix_cache, memory=self.cache_memory)
 
     def encode_images(self, inputs: Mapping[str, torch.Tensor], *, keys: ImageKeys | None = None) -> dict[str, Any]:
         """Return the inputs with pixels replaced by features; `generate` then waits for the device nowhere.

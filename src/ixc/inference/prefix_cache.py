@@ -9,9 +9,7 @@ another conversation its images, a copy is taken instead.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,11 +17,9 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from ixc.inference.vision_cache import check_bytes
+from ixc.inference.cache_memory import CacheMemory, LruStore, allocated_bytes, mapped_empty
+from ixc.inference.settings import PREFIX_CACHE_BYTES
 from ixc.model.plora import Spans
-
-PREFIX_CACHE_BYTES = 2 << 30
-"""Default size: keys and values of 16,384 tokens of the 7B in bfloat16, half as many in float32."""
 
 SPARE_POSITIONS = 64
 """Least number of free positions allocated beyond those used; a sixteenth of the length where that is more."""
@@ -66,7 +62,7 @@ class PreallocatedLayer(DynamicLayer):
 
 def _larger_storage(old: Any, new: torch.Tensor, used: int, total: int) -> torch.Tensor:
     batch, heads, _, width = new.shape
-    storage = new.new_empty(batch, heads, total + max(SPARE_POSITIONS, total // 16), width)
+    storage = mapped_empty(new, batch, heads, total + max(SPARE_POSITIONS, total // 16), width)
     if used:
         storage[:, :, :used] = old
     return storage
@@ -79,9 +75,11 @@ def preallocated_cache() -> DynamicCache:
     return cache
 
 
-def bytes_of(cache: DynamicCache) -> int:
+def cache_bytes(cache: DynamicCache) -> int:
     """Return the memory of a cache, its free positions included."""
-    return sum(part.nbytes for layer in cache.layers for part in getattr(layer, "_storage", ()))
+    layers: list[Any] = list(cache.layers)  # DynamicLayers: the library's union also has layers without keys
+    parts = [part for layer in layers for part in (layer.keys, layer.values, *getattr(layer, "_storage", ()))]
+    return allocated_bytes(part for part in parts if part is not None)
 
 
 def position_keys(ids: list[int], spans: Spans, images: list[bytes], tokens: list[int]) -> np.ndarray:
@@ -141,24 +139,33 @@ class PrefixCache:
 
     Args:
         limit: most bytes kept, >= 0; 0 keeps nothing.
+        memory: limit that other caches share; None = no other.
     """
 
-    def __init__(self, limit: int = PREFIX_CACHE_BYTES) -> None:
-        self.limit = check_bytes("prefix_cache", limit)
-        self.bytes = self.tokens_reused = 0
-        self._prefixes: OrderedDict[int, Prefix] = OrderedDict()
-        self._lock = Lock()
+    def __init__(self, limit: int = PREFIX_CACHE_BYTES, *, memory: CacheMemory | None = None) -> None:
+        self.tokens_reused = 0
+        self._prefixes: LruStore[int, Prefix] = LruStore(limit, memory)
+
+    @property
+    def limit(self) -> int:
+        """Most bytes kept."""
+        return self._prefixes.limit
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept, as allocated."""
+        return self._prefixes.bytes
 
     def take(self, identity: bytes, positions: np.ndarray) -> DynamicCache:
         """Return a cache of the longest known prefix, or an empty one.
 
         The last position is never taken: its hidden state chooses the first token of the answer.
         """
-        with self._lock:
+        with self._prefixes.memory.lock:
+            known = {name: each for name, each in self._prefixes.items() if each.identity == identity}
             lengths = {
                 name: min(common_prefix_length(positions, each.positions[: each.length]), len(positions) - 1)
-                for name, each in self._prefixes.items()
-                if each.identity == identity
+                for name, each in known.items()
             }
             best = max(lengths, key=lambda name: lengths[name], default=None)
             if best is None or lengths[best] <= 1:  # one token is the <s> that all prompts share
@@ -167,11 +174,10 @@ class PrefixCache:
             if length <= 1:
                 return preallocated_cache()
             self.tokens_reused += length
-            chosen = self._prefixes[best]
+            chosen = known[best]
             if bool((chosen.positions[length : chosen.length] < 0).any()):
-                self._prefixes.move_to_end(best)
-                return first_row(chosen.cache, length)
-            self._drop(best)
+                return first_row(self._prefixes.use(best).cache, length)
+            self._prefixes.drop(best)
             chosen.cache.crop(length - chosen.length)
             return chosen.cache
 
@@ -183,24 +189,16 @@ class PrefixCache:
             positions: as `position_keys`.
             cache: keys and values of these positions.
         """
-        size = bytes_of(cache)
-        if size > self.limit or cache.get_seq_length() == 0:
+        if cache.get_seq_length() == 0:
             return
-        with self._lock:
-            prefix = Prefix(identity=identity, positions=positions, cache=cache)
-            self._prefixes[id(prefix)] = prefix
-            self.bytes += size
-            while self.bytes > self.limit:
-                self._drop(next(iter(self._prefixes)))
+        prefix = Prefix(identity=identity, positions=positions, cache=cache)
+        with self._prefixes.memory.lock:
+            self._prefixes.put(id(prefix), prefix, cache_bytes(cache) + positions.nbytes)
 
     def clear(self) -> None:
         """Forget all prefixes."""
-        with self._lock:
+        with self._prefixes.memory.lock:
             self._prefixes.clear()
-            self.bytes = 0
-
-    def _drop(self, name: int) -> None:
-        self.bytes -= bytes_of(self._prefixes.pop(name).cache)
 
 
 def first_row(cache: DynamicCache, length: int) -> DynamicCache:

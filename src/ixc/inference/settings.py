@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TypedDict
+
 from ixc.core.tiling import RULES
 from ixc.errors import UsageError
+
+TILE_CACHE_BYTES = 512 << 20
+"""Default size of the tile cache: features of 227 tiles in float32 at the 7B's widths, 455 in bfloat16."""
+
+PREFIX_CACHE_BYTES = 2 << 30
+"""Default size of the prefix cache: 16,384 tokens of the 7B in bfloat16, half as many in float32."""
 
 PLORA = ("separate", "merged", "auto")
 """How `load` may run PLoRA: as low-rank products, merged into a second copy of the matrices, or whichever fits."""
@@ -27,14 +36,64 @@ def check_plora(value: str, *, compile: bool) -> str:
     return value
 
 
-def check_prefix_cache(value: int | None, *, compile: bool) -> None:
-    """Refuse a prefix cache together with compiled steps, whose static cache cannot be cut to a prefix.
+class CacheOptions(TypedDict, total=False):
+    """Options of both caches as `load` takes them, in bytes; see `CacheSizes`."""
 
-    Raises:
-        UsageError: both were asked for.
-    """
-    if compile and value:
-        raise UsageError(f"prefix_cache is {value} bytes, but compiled steps keep none; leave one of them out")
+    tile_cache: int | None
+    prefix_cache: int | None
+    cache_memory: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSizes:
+    """Limits of both caches, bytes."""
+
+    tile_cache: int
+    """Most bytes of tile features."""
+    prefix_cache: int
+    """Most bytes of keys and values."""
+    cache_memory: int
+    """Most bytes of both together."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        tile_cache: int | None = None,
+        prefix_cache: int | None = None,
+        cache_memory: int | None = None,
+        compile: bool = False,
+    ) -> CacheSizes:
+        """Check the options and fill in those that are not given.
+
+        Args:
+            tile_cache: bytes of tile features, >= 0. None = all of `cache_memory`, or 512 MB where that is None too.
+            prefix_cache: bytes of keys and values, >= 0. None = likewise, or 2 GB; 0 with compile.
+            cache_memory: bytes of both together, >= 0. None = their sum.
+            compile: whether steps are compiled: their static cache cannot be cut to a prefix.
+
+        Raises:
+            UsageError: a number below 0, one cache above the limit of both, a prefix cache and compile together.
+        """
+        if compile and prefix_cache:
+            raise UsageError(
+                f"prefix_cache is {prefix_cache:,} bytes, but compiled steps keep none; leave one of them out"
+            )
+        given = {"tile_cache": tile_cache, "prefix_cache": prefix_cache, "cache_memory": cache_memory}
+        for name, value in given.items():
+            if value is not None and value < 0:
+                raise UsageError(f"{name} is {value}, at least 0 bytes needed; 0 keeps nothing")
+            if value is not None and cache_memory is not None and value > cache_memory:
+                raise UsageError(
+                    f"{name} is {value:,} bytes, but cache_memory allows {cache_memory:,} for both caches; "
+                    "raise cache_memory or leave one of them out"
+                )
+        tiles = TILE_CACHE_BYTES if cache_memory is None else cache_memory
+        prefixes = 0 if compile else PREFIX_CACHE_BYTES if cache_memory is None else cache_memory
+        tiles = tiles if tile_cache is None else tile_cache
+        prefixes = prefixes if prefix_cache is None else prefix_cache
+        both = tiles + prefixes if cache_memory is None else cache_memory
+        return cls(tile_cache=tiles, prefix_cache=prefixes, cache_memory=both)
 
 
 def check_tiling(hd: int | None, partition: str | None) -> None:

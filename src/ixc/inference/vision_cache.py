@@ -12,35 +12,24 @@ which makes each view's features independent of the others in its pass: a cached
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
-from threading import Lock
 from typing import Any
 
 import torch
 from torch import nn
 
-from ixc.errors import UsageError
+from ixc.inference.cache_memory import CacheMemory, LruStore, allocated_bytes, mapped_copy
+from ixc.inference.settings import TILE_CACHE_BYTES
 from ixc.model.image_features import assemble, check_grids, normalise, overview
 from ixc.model.modeling import ImageFeatures
-
-TILE_CACHE_BYTES = 512 << 20
-"""Default size: the features of 227 tiles in float32 at the 7B's widths, 455 in bfloat16."""
 
 DIGEST_BYTES = 16
 """Length of a key: among 10^12 tiles, two have the same key with a probability of 10^-15."""
 
 Grid = tuple[int, int]
 """(grid_h, grid_w) of an image, in tiles."""
-
-
-def check_bytes(name: str, value: int) -> int:
-    """Return the size of a cache. Raises: UsageError: it is below 0."""
-    if value < 0:
-        raise UsageError(f"{name} is {value}, at least 0 bytes needed; 0 keeps nothing")
-    return value
 
 
 def weights_identity(parts: Iterable[nn.Module | nn.Parameter]) -> bytes:
@@ -109,13 +98,22 @@ class TileCache:
 
     Args:
         limit: most bytes kept, >= 0; 0 keeps nothing beyond a call, in which identical tiles are still encoded once.
+        memory: limit that other caches share; None = no other.
     """
 
-    def __init__(self, limit: int = TILE_CACHE_BYTES) -> None:
-        self.limit = check_bytes("tile_cache", limit)
-        self.bytes = self.hits = self.misses = 0
-        self._features: OrderedDict[bytes, torch.Tensor] = OrderedDict()
-        self._lock = Lock()
+    def __init__(self, limit: int = TILE_CACHE_BYTES, *, memory: CacheMemory | None = None) -> None:
+        self.hits = self.misses = 0
+        self._features: LruStore[bytes, torch.Tensor] = LruStore(limit, memory)
+
+    @property
+    def limit(self) -> int:
+        """Most bytes kept."""
+        return self._features.limit
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept, as allocated."""
+        return self._features.bytes
 
     def features(
         self, model: Any, pixel_values: torch.Tensor, image_grids: torch.Tensor, *, keys: ImageKeys | None = None
@@ -138,8 +136,8 @@ class TileCache:
         new = [key for key in dict.fromkeys(views.order) if key not in found]
         if new:
             encoded = model.encode_tiles(views.pixels(new, pixel_values, model.plora_glb_GN.device))
-            # Cloned, so that a kept view does not hold the memory of the whole batch.
-            found |= dict(zip(new, (each.clone() for each in encoded), strict=True))
+            # Copied, so that a kept view does not hold the memory of the whole batch.
+            found |= dict(zip(new, map(mapped_copy, encoded), strict=True))
             self._keep({key: found[key] for key in new})
         newline, separator = model.special_embeddings()
         tokens = torch.stack([found[key] for key in views.order])
@@ -147,27 +145,21 @@ class TileCache:
 
     def clear(self) -> None:
         """Forget all features."""
-        with self._lock:
+        with self._features.memory.lock:
             self._features.clear()
-            self.bytes = 0
 
     def _known(self, keys: list[bytes]) -> dict[bytes, torch.Tensor]:
-        with self._lock:
-            found = {key: self._features[key] for key in dict.fromkeys(keys) if key in self._features}
-            for key in found:
-                self._features.move_to_end(key)
+        with self._features.memory.lock:
+            found = {key: self._features.use(key) for key in dict.fromkeys(keys) if key in self._features}
             self.hits += sum(key in found for key in keys)
             self.misses += len(keys) - sum(key in found for key in keys)
             return found
 
     def _keep(self, new: dict[bytes, torch.Tensor]) -> None:
-        with self._lock:
+        with self._features.memory.lock:
             for key, value in new.items():
-                if value.nbytes <= self.limit and key not in self._features:
-                    self._features[key] = value
-                    self.bytes += value.nbytes
-            while self.bytes > self.limit:
-                self.bytes -= self._features.popitem(last=False)[1].nbytes
+                if key not in self._features:
+                    self._features.put(key, value, allocated_bytes([value]))
 
 
 class _Views:

@@ -26,4 +26,4 @@ def hint(path: str, routes: tuple[str, ...] = API) -> str:
         return f"the address is {found}; the client's base URL ends in /v1, once"
     if wanted == "/v1/completions":
         return f"there are no completions of a bare prompt; send messages to {CHAT}"
-    return f"there are {', '.join(routes)}; / says what else is served here"
+    return f"there are {', '.join(routes)}" + ("; / says what else is served here" if routes == API else "")

@@ -235,8 +235,10 @@ class ChatService:
     def _add_gauges(self) -> None:
         add, queue = self.metrics.add_gauge, self.queue
         generator = self.engine.generator
-        add("ixc_tile_cache_bytes", "Bytes of tile features kept.", lambda: generator.tiles.bytes)
-        add("ixc_prefix_cache_bytes", "Bytes of keys and values kept.", lambda: generator.prefixes.bytes)
+        add("ixc_tile_cache_bytes", "Bytes of tile features kept, as allocated.", lambda: generator.tiles.bytes)
+        add("ixc_prefix_cache_bytes", "Bytes of keys and values kept, as allocated.", lambda: generator.prefixes.bytes)
+        add("ixc_cache_memory_bytes", "Bytes of both caches.", lambda: generator.cache_memory.bytes)
+        add("ixc_cache_memory_limit_bytes", "Most bytes of both caches.", lambda: generator.cache_memory.limit)
         add("ixc_requests_inside", "Requests running and waiting.", lambda: len(queue))
         add("ixc_tokens_inside", "Tokens of prompts and answers, running and waiting.", lambda: queue.tokens)
         add("ixc_tokens_limit", "Most tokens inside.", lambda: queue.max_tokens)

@@ -25,12 +25,17 @@ from ixc.serving.errors import ApiError
 from ixc.serving.jobs import GenerationJob
 from ixc.serving.metrics import Metrics
 from ixc.serving.queue import Ticket
+from ixc.utils.allocator import release_free_memory
 
 GUESS_ROWS = 256
 """Rows of the matrix product that the first estimate is timed on."""
 
 GUESS_SHARE = 0.5
 """Share of that product's speed that prefill reaches, assumed until the first prefill has been timed."""
+
+RELEASE_EVERY = 16
+"""Answers after which free memory goes back to the system: it takes milliseconds, and pages given back are faulted in
+again by the next answer."""
 
 T = TypeVar("T")
 
@@ -52,6 +57,7 @@ class GenerationWorker:
         """Tokens a second of the last prefill without cached tokens; None = none yet."""
         self._flops_per_second = _measure_flops(engine.model)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ixc-answer")
+        self._answers = 0
 
     def prefill_seconds(self, tokens: int, flops: int) -> float:
         """Estimate the seconds of a prefill: by the last one, before the first one by a matrix product's speed.
@@ -101,6 +107,9 @@ class GenerationWorker:
             made = stream.job.prompt_tokens + last.new_tokens
             stream.ticket.queue.record(made, perf_counter() - start, places=stream.ticket.tokens)
             self._count(stream.job, last, first_seconds)
+        self._answers += 1
+        if self._answers % RELEASE_EVERY == 0:
+            release_free_memory()
 
     def _count(self, job: GenerationJob, last: TextDelta, first_seconds: float) -> None:
         if job.sampling.num_beams == 1 and not last.cached_tokens:  # with beams the first delta is the last

@@ -7,7 +7,7 @@ HTTP server gets our middleware (`serving.vllm.middleware`). vLLM is not importe
 
     context   positions = images at HD + text + answer, at least one image at the highest HD, at most the model's
     KV        bytes a token = 2 * layers * kv_heads * head_dim * bytes; enough for `REQUESTS` whole contexts, or what
-              the machine leaves: SHARE of its free memory - weights - activations of the largest image
+              the machine leaves: SHARE of its free memory - weights - adapters - activations of the largest image
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ixc.core.chat_format import CHAT_DEFAULTS
 from ixc.errors import CapacityError
-from ixc.inference.cost import ModelGeometry, Plan, plan, read_geometry, read_tiling
+from ixc.inference.cost import DTYPES, ModelGeometry, Plan, plan, read_geometry, read_tiling
 from ixc.serving.image_input import Limits
+from ixc.serving.vllm.adapters import adapter_bytes, adapter_options
+from ixc.serving.vllm.plugin import MODE
 from ixc.serving.vllm.settings import KEY, MIDDLEWARE, SETTINGS, settings_text
 
 TEXT, ANSWER = 2048, 1024
@@ -74,6 +76,8 @@ class VllmConfig:
     """Origins whose pages may ask from a browser; empty = none."""
     api_key: str | None = None
     """Key that clients must send; None = no key."""
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of LoRA adapters by the names clients ask for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,7 @@ def build_launch(config: VllmConfig) -> Launch:
     """Work out the context, the memory and the command.
 
     Raises:
-        CapacityError: not even one context fits the memory.
+        CapacityError: not even one context fits the memory. UsageError: an adapter that vLLM cannot serve.
     """
     geometry, tiling = read_geometry(config.folder), read_tiling(config.folder)
     hd = config.hd or tiling.get("hd", CHAT_DEFAULTS.hd)
@@ -102,11 +106,15 @@ def build_launch(config: VllmConfig) -> Launch:
     images = max(1, min(config.limits.max_images, (geometry.max_positions - TEXT - ANSWER) // usual.image_tokens))
     wanted = max(images * usual.image_tokens, largest.image_tokens) + TEXT + ANSWER
     context = min(geometry.max_positions, -(-wanted // STEP) * STEP)
-    kv = _kv_bytes(config, largest, context)
+    adapters = adapter_bytes(config.adapters, geometry, itemsize=DTYPES[dtype][1])
+    kv = _kv_bytes(config, largest, context, adapters=adapters)
     return Launch(
         command=_command(config, hd=hd, rule=rule, dtype=dtype, images=images, context=context, kv=kv),
         environment=_environment(config),
-        lines=_lines(config, usual, largest, images=images, context=context, kv=kv),
+        lines=(
+            *_lines(config, usual, largest, images=images, context=context, kv=kv),
+            *([f"adapters      {adapters / 1e9:.2f} GB: {', '.join(config.adapters)}"] if config.adapters else []),
+        ),
     )
 
 
@@ -136,12 +144,12 @@ def _largest(hd: int, rule: str, dtype: str, geometry: ModelGeometry) -> Plan:
     return max(plans, key=lambda found: found.image_tokens)
 
 
-def _kv_bytes(config: VllmConfig, largest: Plan, context: int) -> int | None:
+def _kv_bytes(config: VllmConfig, largest: Plan, context: int, *, adapters: int) -> int | None:
     """Return the bytes of the KV cache; None = vLLM measures the GPU and takes what is left."""
     if config.accelerated:
         return None
     one = context * largest.kv_bytes // largest.tokens
-    left = int(config.memory * SHARE) - largest.weight_bytes() - largest.activation_bytes
+    left = int(config.memory * SHARE) - largest.weight_bytes() - adapters - largest.activation_bytes
     if left < one:
         raise CapacityError(
             f"{config.folder} needs {largest.weight_bytes() / 1e9:.1f} GB of weights and {one / 1e9:.1f} GB of KV "
@@ -171,6 +179,7 @@ def _command(
         "--shutdown-timeout": str(config.drain_seconds),
         "--middleware": MIDDLEWARE,
         "--allowed-origins": "[]",  # the middleware's own; vLLM 0.32 lets pages of every origin read the answers
+        "--tool-call-parser": MODE,
     }
     if kv is not None:
         options["--kv-cache-memory-bytes"] = str(kv)
@@ -178,8 +187,9 @@ def _command(
     eager = () if config.accelerated else ("--enforce-eager",)
     flat = [word for option in options.items() for word in option]
     # hd and partition of a request come in this way; `serving.vllm.inputs` accepts nothing else and bounds both.
-    trusted = ("--trust-request-mm-kwargs", "--enable-prompt-tokens-details")
-    return (program, "serve", str(config.folder), *flat, *eager, *trusted)
+    trusted = ("--trust-request-mm-kwargs", "--enable-prompt-tokens-details", "--enable-auto-tool-choice")
+    adapters = adapter_options(config.adapters, model=config.name)
+    return (program, "serve", str(config.folder), *flat, *eager, *trusted, *adapters)
 
 
 def _environment(config: VllmConfig) -> dict[str, str]:

@@ -37,8 +37,8 @@ from ixc.serving.openai import MAX_STOPS, TemplateOptions, read_json
 from ixc.serving.routes import CHAT, hint
 from ixc.serving.vllm.settings import KEY, SETTINGS
 
-ROUTES = ("/health", "/ready", "/metrics", "/v1/models", CHAT)
-"""All routes that exist."""
+ROUTES = {"/health": "GET", "/ready": "GET", "/metrics": "GET", "/v1/models": "GET", CHAT: "POST"}
+"""All routes that exist, each with its method. vLLM 0.32 leaves Allow out of its own 405."""
 
 FIELDS = {
     *("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
@@ -88,14 +88,17 @@ class _Requests:
         path = scope.get("path", "")
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif path == "/ready":
-            await self.app({**scope, "path": "/health", "raw_path": b"/health"}, receive, send)
         elif path not in ROUTES:
             await _refuse(
-                send, ApiError(f"nothing is served at {quote(path)}; {hint(path, (CHAT, '/v1/models'))}", status=404)
+                send, ApiError(f"nothing is served at {quote(path)}; {hint(path, tuple(ROUTES))}", status=404)
             )
-        elif path == CHAT and scope["method"] == "POST":
+        elif scope["method"] != (method := ROUTES[path]):
+            error = ApiError(f"{quote(scope['method'])} is not served at {path}; use {method}", status=405)
+            await _refuse(send, error, ((b"allow", method.encode()),))
+        elif path == CHAT:
             await self._chat(scope, receive, send)
+        elif path == "/ready":
+            await self.app({**scope, "path": "/health", "raw_path": b"/health"}, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -262,9 +265,9 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(send: Send, error: ApiError) -> None:
+async def _refuse(send: Send, error: ApiError, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
     body = json.dumps(error_body(str(error), status=error.status, code=error.code, param=error.param)).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
     if error.retry_after:
         headers.append((b"retry-after", str(error.retry_after).encode()))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

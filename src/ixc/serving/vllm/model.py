@@ -24,7 +24,8 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.model_loader.weight_utils import default_weight_loader
-from vllm.model_executor.models.interfaces import SupportsMultiModal, SupportsQuant
+from vllm.model_executor.models.interfaces import SupportsLoRA, SupportsMultiModal, SupportsQuant
+from vllm.model_executor.models.module_mapping import MultiModelKeys
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER
@@ -61,8 +62,8 @@ def weight_patterns(folder: str) -> list[str] | None:
 
 
 @MULTIMODAL_REGISTRY.register_processor(IxcMultiModalProcessor, info=IxcProcessingInfo, dummy_inputs=IxcDummyInputs)
-class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
-    """InternLM-XComposer2-4KHD as vLLM runs it. No pipeline parallelism, no LoRA adapters beside it."""
+class IxcForVllm(nn.Module, SupportsMultiModal, SupportsLoRA, SupportsQuant):
+    """InternLM-XComposer2-4KHD as vLLM runs it. No pipeline parallelism; LoRA adapters of the decoder's matrices."""
 
     requires_raw_input_tokens = True
     """Makes vLLM pass the ids beside the embeddings: PLoRA's mask is computed from them."""
@@ -94,6 +95,12 @@ class IxcForVllm(nn.Module, SupportsMultiModal, SupportsQuant):
 
     def get_language_model(self) -> Any:
         return self.model.language_model
+
+    def get_mm_mapping(self) -> MultiModelKeys:
+        """Return the names of the parts; adapters act on the language model."""
+        return MultiModelKeys.from_string_field(
+            language_model="model.language_model", connector="model.vision_proj", tower_model="model.vision_tower"
+        )
 
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
         """pixel_values (N, 3, S, S) uint8 and image_grids (n, 2) -> n of (tokens, C), in order."""
