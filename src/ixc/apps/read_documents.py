@@ -96,7 +96,7 @@ def pages_of(files: Sequence[Path], *, numbers: tuple[int, ...] | None = None) -
         numbers: of the pages of PDFs and TIFFs; None = all. A file with fewer pages gives those it has.
 
     Raises:
-        UsageError: a missing extra; no page is left; pages were named and no file has any.
+        MissingPackageError: a missing extra. UsageError: no page is left; pages were named and no file has any.
     """
     found: list[DocumentPage] = []
     paged_files = 0

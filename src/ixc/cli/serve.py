@@ -244,7 +244,7 @@ def _check_hosts(names: list[str]) -> None:
 
 
 def _check_extra() -> None:
-    """Check that the libraries of the extra `serve` are installed. Raises: UsageError, naming the extra."""
+    """Check that the libraries of the extra `serve` are installed. Raises: MissingPackageError, naming the extra."""
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401

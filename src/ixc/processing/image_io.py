@@ -96,7 +96,7 @@ def open_image(
 
     Raises:
         ImageError: no such file, not a picture, broken or cut short, size 0, a side above 60,000 px, too many pixels.
-        UsageError: max_pixels out of range, no such page, a HEIC file without the extra `heic`.
+        UsageError: max_pixels out of range, no such page. MissingPackageError: a HEIC file without the extra `heic`.
     """
     if not 1 <= max_pixels <= MAX_PIXELS:
         raise UsageError(f"max_pixels is {max_pixels:,}; use 1 .. {MAX_PIXELS:,}, Pillow decodes no more")
@@ -116,7 +116,7 @@ def read_size(source: Source, *, page: int | None = None, max_pixels: int = MAX_
 
     Raises:
         ImageError: no such file, not a picture, a broken header, a size of 0, a side above 60,000 px, too many pixels.
-        UsageError: no such page, a HEIC file without the extra `heic`.
+        UsageError: no such page. MissingPackageError: a HEIC file without the extra `heic`.
     """
     with _opened(source, max_pixels) as (image, name):
         _select(image, name, page)

@@ -19,7 +19,7 @@ def choose_engine(engine: str) -> str:
     """Resolve "auto" to "vllm" where it is installed, else to "light".
 
     Raises:
-        UsageError: an unknown engine, or vLLM is asked for and missing.
+        UsageError: an unknown engine. MissingPackageError: vLLM is asked for and missing.
     """
     if engine not in ENGINES:
         raise UsageError(f"no engine {engine!r}; use one of {', '.join(ENGINES)}")

@@ -76,7 +76,7 @@ def write_pages(documents: Sequence[Document], out: Path, config: FolderConfig) 
     """Deal with every document that the folder has not dealt with yet.
 
     Raises:
-        UsageError: pypdfium2 is missing.
+        MissingPackageError: pypdfium2 is missing.
         DataError: the folder was made with another configuration, or cannot be written.
     """
     if importlib.util.find_spec("pypdfium2") is None:
