@@ -101,8 +101,8 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "an address": (talk(SEEN, ANSWERED, image="https://example.org/a.png"), "address", "download it"),
     "missing image": (talk(SEEN, ANSWERED, image="gone.png"), "image", "check the path"),
     "a folder": (talk(SEEN, ANSWERED, image="."), "image", "check the path"),
-    "not a picture": (talk(SEEN, ANSWERED, image="notes.txt"), "image", "use PNG, JPEG, WebP or TIFF"),
-    "an empty file": (talk(SEEN, ANSWERED, image="empty.png"), "image", "use PNG, JPEG, WebP or TIFF"),
+    "not a picture": (talk(SEEN, ANSWERED, image="notes.txt"), "image", "use PNG, JPEG, WebP"),
+    "an empty file": (talk(SEEN, ANSWERED, image="empty.png"), "image", "use PNG, JPEG, WebP"),
     "a cut header": (talk(SEEN, ANSWERED, image="cut.png"), "image", "save or download it again"),
     "a bomb": (talk(SEEN, ANSWERED, image="bomb.png"), "image", "reduce the picture first"),
     "no base64": (talk(SEEN, ANSWERED, image="data:image/png;base64,@@"), "image", "encode it again"),
@@ -171,7 +171,7 @@ def test_check_names_kind_line_and_remedy(name: str, folder: Path, encoder: Enco
     assert str(problem).startswith(f"{path} line 2: ")
     assert problem.message.rpartition("; ")[2].split()[0] in REMEDIES
     assert "\n" not in str(problem)
-    with pytest.raises(DataError, match="1 of 3 records are broken"):
+    with pytest.raises(DataError, match="1 of 3 records cannot be used"):
         usable(JsonLines(path), encoder, hd=9)
     assert usable(JsonLines(path), encoder, hd=9, skip=True) == [0, 2]
 
@@ -211,6 +211,6 @@ def test_data_check_command(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert app(["data", "check", str(path), "--hd", "4"], standalone_mode=False) == 1
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(f"{path} line 2: image 1: no file")
-    assert out[2].startswith("2 records, 1 usable; 1 images")
+    assert out[2].startswith("2 records, 1 usable; 1 image, ")
     assert app(["data", "check", str(path), "--json"], standalone_mode=False) == 1
     assert json.loads(capsys.readouterr().out)["kinds"] == {"image": 1}

@@ -14,7 +14,7 @@ from run_fakes import said, server
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START, Image, Message
 from ixc.core.prompt_format import PromptFormat
-from ixc.errors import DataError, EndpointError, UnreachableError, UsageError
+from ixc.errors import DataError, EndpointError, MissingPackageError, UnreachableError, UsageError
 from ixc.evals import endpoint, judge
 from ixc.evals.endpoint import Endpoint
 from ixc.evals.prompts import PublishedPrompt
@@ -191,7 +191,7 @@ def test_answer_gives_up_on_a_silent_server(waits: list[float]) -> None:
 
 def test_connect_without_openai_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(UsageError, match=r"needs openai, .*\[eval\]"):
+    with pytest.raises(MissingPackageError, match=r"needs openai, .*\[eval\]"):
         endpoint.connect("http://localhost:9/without-openai")
 
 

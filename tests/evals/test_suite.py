@@ -28,7 +28,7 @@ def never(asked: Sequence[Question]) -> list[str]:
     [
         ({"style": "kind"}, None, "unknown prompts 'kind'; take one of published, clean"),
         ({"limit": 0}, None, "limit is 0"),
-        ({"hd": 0}, None, "hd is 0"),
+        ({"hd": 0}, None, "at least 1, got 0"),
         ({}, str, "a judge has no effect on mmstar"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("pandas")
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError, UsageError
 from ixc.evals import table
 
 MOCK = Path(__file__).parents[1] / "goldens" / "metrics" / "mock"
@@ -123,5 +123,5 @@ def test_read_rows_takes_line_breaks_in_base64(tmp_path: Path) -> None:
 
 def test_pandas_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    with pytest.raises(UsageError, match=r"pip install 'ixc-4khd\[eval\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'ixc-4khd\[eval\]'"):
         table.pandas()

@@ -18,6 +18,7 @@ from ixc.errors import ContextError, ImageError, IxcError, UsageError
 from ixc.inference import batch
 from ixc.inference.batch import BatchRequest
 from ixc.inference.engine import Engine, load
+from ixc.inference.request import Answer
 
 PRIMED = PromptFormat(published=True, continue_final_message=True)
 
@@ -93,7 +94,7 @@ def test_groups_have_one_setting_and_a_bounded_length(engine: Engine) -> None:
     assert sorted(item.index for group in groups for item in group) == list(range(len(items)))
     for group in groups:
         assert len({item.setting for item in group}) == 1
-        rows = len(group) * group[0].request.num_beams
+        rows = len(group) * group[0].setting.num_beams
         assert len(group) == 1 or rows * max(item.length for item in group) <= 1500
 
 
@@ -177,10 +178,10 @@ def test_answer_each_splits_a_group_that_fails(engine: Engine, monkeypatch: pyte
     bad = replace(good, name="bad", messages=user("cannot be computed"))
     generate = batch._generate
 
-    def breaks(engine: Engine, group: Sequence[Any], partition: str) -> list[str]:
-        if any(item.request is bad for item in group):
+    def breaks(engine: Engine, group: Sequence[Any]) -> list[Answer]:
+        if any(item.name == bad.name for item in group):
             raise RuntimeError("probability tensor contains\nnan")
-        return generate(engine, group, partition)
+        return generate(engine, group)
 
     monkeypatch.setattr(batch, "_generate", breaks)
     first, second, third = batch.answer_each(engine, [good, bad, good])

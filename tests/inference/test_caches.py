@@ -18,7 +18,8 @@ from ixc.inference.cache_memory import PAGE, CacheMemory, LruStore, allocated_by
 from ixc.inference.cost import read_geometry
 from ixc.inference.engine import Engine, load
 from ixc.inference.prefix_cache import PrefixCache, common_prefix_length, position_keys, preallocated_cache
-from ixc.inference.sampling import LogprobRecorder, Sampling
+from ixc.inference.sampling import Sampling
+from ixc.inference.score_processors import LogprobRecorder
 from ixc.inference.settings import PREFIX_CACHE_BYTES, RENAMED_PLORA, TILE_CACHE_BYTES, CacheSizes
 from ixc.inference.vision_cache import TileCache
 from ixc.model.configuration import IxcVisionConfig

@@ -19,7 +19,7 @@ from ixc.core.chat_format import Image as Part
 from ixc.core.chat_format import Message
 from ixc.data.encoding import Encoder
 from ixc.data.records import parse_record
-from ixc.errors import ImageError, ImageSizeError, UsageError
+from ixc.errors import ImageError, ImageSizeError, MissingPackageError, UsageError
 from ixc.inference import batch
 from ixc.inference.engine import Engine, load
 from ixc.processing import image_io
@@ -253,7 +253,7 @@ def test_open_image_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert read_size(source) == open_image(source).size == scene().size
         assert np.abs(np.asarray(open_image(source)).astype(int) - np.asarray(made.seen)).max() <= made.most
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
-    with pytest.raises(UsageError, match=r"HEIC picture, .*pip install 'ixc-4khd\[heic\]'"):
+    with pytest.raises(MissingPackageError, match=r"HEIC picture, .*pip install 'ixc-4khd\[heic\]'"):
         open_image(path)
 
 

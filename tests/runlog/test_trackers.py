@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError, UsageError
 from ixc.runlog.trackers import EVENTS, check, trackers
 
 
@@ -28,7 +28,7 @@ def test_trackers_missing_package_is_named(name: str, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(builtins, "__import__", without)
     with (
-        pytest.raises(UsageError, match=f"package {name} is not installed; .*pip install"),
+        pytest.raises(MissingPackageError, match=f"package {name} is not installed; .*pip install"),
         trackers([name], tmp_path, {}),
     ):
         pass

@@ -21,7 +21,7 @@ from ixc.data.batching import Batches, BatchSettings
 from ixc.data.encoding import Encoder
 from ixc.data.mixture import Mixture, Source
 from ixc.data.records import JsonLines
-from ixc.errors import CapacityError, DataError, UsageError
+from ixc.errors import CapacityError, DataError, MissingPackageError, UsageError
 from ixc.model.loading import load
 from ixc.processing.processing import IxcProcessor
 from ixc.runlog.progress import StepResult
@@ -250,7 +250,9 @@ def test_compute_config_eight_bit_moments(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "torchao.optim", None)
-        with pytest.raises(UsageError, match=r"package torchao; install it: pip install 'ixc-4khd.eight-bit.'"):
+        with pytest.raises(
+            MissingPackageError, match=r"package torchao; install it: pip install 'ixc-4khd.eight-bit.'"
+        ):
             run_of(tiny_folder, batches, compute=ComputeConfig(eight_bit=True))
     pytest.importorskip("torchao.optim", reason="8-bit moments need torchao, of the extra eight-bit")
     whole = run_of(tiny_folder, batches, compute=ComputeConfig(eight_bit=True))

@@ -28,7 +28,8 @@ from ixc.cli.options import (
     load_engine,
     takes,
 )
-from ixc.errors import UsageError
+from ixc.core.tiling import MAX_HD
+from ixc.errors import MissingPackageError, UsageError
 from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class ServeOptions:
         list[str] | None,
         typer.Option("--allow-origin", help="Origin whose pages may ask from a browser, as https://app.example.org."),
     ] = None
-    max_hd: Annotated[int, typer.Option("--max-hd", min=1, help="Most tiles a request may ask for.")] = 55
+    max_hd: Annotated[int, typer.Option("--max-hd", min=1, max=MAX_HD, help="Most tiles a request may ask for.")] = 55
     max_images: Annotated[int, typer.Option("--max-images", min=0, help="Most images of a request.")] = 16
     max_pixels: Annotated[int, typer.Option("--max-pixels", min=1, help="Most pixels of an image.")] = 50_000_000
     max_body_mb: Annotated[int, typer.Option("--max-body-mb", min=1, help="Most megabytes of a request.")] = 64
@@ -291,10 +292,10 @@ def _check_origins(origins: list[str]) -> None:
 
 
 def _check_extra() -> None:
-    """Check that the libraries of the extra `serve` are installed. Raises: UsageError, naming the extra."""
+    """Check that the libraries of the extra `serve` are installed. Raises: MissingPackageError, naming the extra."""
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UsageError(f"{error.name} is missing; pip install 'ixc-4khd[serve]'") from error
+        raise MissingPackageError(f"{error.name} is missing; pip install 'ixc-4khd[serve]'") from error

@@ -11,12 +11,13 @@ record of a source comes twice before every other record has come once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
+from ixc.core.tiling import check_hd
 from ixc.data.encoding import TokenCache
 from ixc.data.records import Record
 from ixc.data.validation import DataProblem, Records
@@ -177,12 +178,6 @@ class Mixture:
         epoch, index = divmod(nth_sample, source.count)
         return number, int(self._record_order(number, epoch)[index]) if source.shuffle else index
 
-    def iterate(self, position: StreamPosition = StreamPosition()) -> Iterator[tuple[StreamPosition, SampledRecord]]:
-        """Yield every sample from a position on, with the position after it; without end."""
-        while True:
-            sampled, position = self.sample(position), self.advance(position, 1)
-            yield position, sampled
-
     def _permuted_slots(self, round_number: int) -> np.ndarray:
         """Return the slots of a round in random order; those of unshuffled sources stay in order among themselves."""
         order = self._random(_SLOTS, round_number).permutation(self.round_length)
@@ -203,8 +198,7 @@ class Mixture:
 def _check(source: Source) -> None:
     if not source.weight > 0:
         raise UsageError(f"source {source.name} has weight {source.weight}, above 0 needed; leave it out instead")
-    if source.hd < 1:
-        raise UsageError(f"source {source.name} has hd {source.hd}, at least 1 needed; use 25 or 55")
+    check_hd(source.hd, name=f"source {source.name}: hd")
     if not source.count:
         raise DataError(f"source {source.name} has 0 usable records, at least 1 needed; see ixc data check")
     if not source.slots:

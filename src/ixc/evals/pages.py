@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ixc.errors import DataError, IxcError
+from ixc.errors import DataError, IxcError, MissingFileError
 from ixc.evals.synthetic import SyntheticRow, row
 from ixc.utils import files
+from ixc.utils.counted import counted
 
 QUESTIONS = "questions.jsonl"
 """File of a folder: one question a line."""
@@ -89,7 +90,10 @@ class PageReport:
             lines += [f"| {r.name} | {r.percent:.1f} | {r.low:.1f} to {r.high:.1f} | {r.count} |" for r in found]
         if self.failed:
             first = next(case for case in self.cases if case.prediction is None)
-            lines.append(f"\n{self.failed} questions have no answer; the first: {first.image}: {first.error}")
+            have = "has" if self.failed == 1 else "have"
+            lines.append(
+                f"\n{counted(self.failed, 'question')} {have} no answer; the first: {first.image}: {first.error}"
+            )
         return "\n".join(lines)
 
 
@@ -112,8 +116,11 @@ def read_cases(folder: Path) -> list[PageCase]:
     """Read the questions of a folder.
 
     Raises:
-        DataError: no such file, a line that is no question, or a picture that is missing.
+        MissingFileError: no such folder.
+        DataError: no file of questions, a line that is no question, or a picture that is missing.
     """
+    if not folder.is_dir():
+        raise MissingFileError(f"no folder {folder}; make it with ixc data questions")
     path = folder / QUESTIONS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

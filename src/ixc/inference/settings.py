@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
-from ixc.core.tiling import RULES
+from ixc.core.tiling import RULES, check_hd
 from ixc.errors import UsageError
 
 TILE_CACHE_BYTES = 512 << 20
@@ -13,6 +13,12 @@ TILE_CACHE_BYTES = 512 << 20
 
 PREFIX_CACHE_BYTES = 2 << 30
 """Default size of the prefix cache: 16,384 tokens of the 7B in bfloat16, half as many in float32."""
+
+MAX_BEAMS = 8
+"""Widest beam search of a command or a request: each beam holds a copy of the prompt's keys and values."""
+
+MAX_SEED = 2**63 - 1
+"""Largest seed: torch takes it on every device."""
 
 PLORA = ("separate", "merged", "auto")
 """How `load` may run PLoRA: as low-rank products, merged into a second copy of the matrices, or whichever fits."""
@@ -40,8 +46,20 @@ class CacheOptions(TypedDict, total=False):
     """Options of both caches as `load` takes them, in bytes; see `CacheSizes`."""
 
     tile_cache: int | None
+    """Bytes of tile features kept, >= 0; default: 512 MB, or all of `cache_memory`."""
     prefix_cache: int | None
+    """Bytes of keys and values kept, >= 0; default: 2 GB, or all of `cache_memory`; 0 with compile."""
     cache_memory: int | None
+    """Bytes of both together, >= 0; default: their sum."""
+
+
+class EngineOptions(CacheOptions, total=False):
+    """Keyword arguments of `ixc.load` about speed and memory."""
+
+    plora: str
+    """"separate" (default), "merged" (a second copy of the decoder's matrices, PLoRA included), or "auto"."""
+    compile: bool
+    """Compile vision encoder, prefill and decode step at the first answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +118,9 @@ def check_tiling(hd: int | None, partition: str | None) -> None:
     """Check the tile budget and the name of the partition rule; None stands for the folder's setting.
 
     Raises:
-        UsageError: fewer than one tile, or an unknown rule.
+        UsageError: not 1 to `core.tiling.MAX_HD` tiles, or an unknown rule.
     """
-    if hd is not None and hd < 1:
-        raise UsageError(f"hd counts tiles and must be at least 1, got {hd}; use 25 (default) or 55 (4K)")
+    if hd is not None:
+        check_hd(hd)
     if partition is not None and partition not in RULES:
         raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")

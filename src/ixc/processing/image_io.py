@@ -37,9 +37,18 @@ from typing import IO, Any, cast
 
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from ixc.errors import ImageError, ImageSizeError, UsageError
+from ixc.errors import ImageError, ImageSizeError, MissingPackageError, UsageError
 from ixc.processing import jpeg2000
-from ixc.processing.image_formats import BROKEN, HEAD_BYTES, MAX_PIXELS, ImageFormat, check_size, format_of, refusal
+from ixc.processing.image_formats import (
+    BROKEN,
+    HEAD_BYTES,
+    MAX_PIXELS,
+    READ,
+    ImageFormat,
+    check_size,
+    format_of,
+    refusal,
+)
 
 HALVED_ABOVE = 64_000_000
 """Pixels above which JPEG and JPEG 2000 are decoded at half their size, and again: ten times a canvas of HD-55."""
@@ -87,7 +96,7 @@ def open_image(
 
     Raises:
         ImageError: no such file, not a picture, broken or cut short, size 0, a side above 60,000 px, too many pixels.
-        UsageError: max_pixels out of range, no such page, a HEIC file without the extra `heic`.
+        UsageError: max_pixels out of range, no such page. MissingPackageError: a HEIC file without the extra `heic`.
     """
     if not 1 <= max_pixels <= MAX_PIXELS:
         raise UsageError(f"max_pixels is {max_pixels:,}; use 1 .. {MAX_PIXELS:,}, Pillow decodes no more")
@@ -107,7 +116,7 @@ def read_size(source: Source, *, page: int | None = None, max_pixels: int = MAX_
 
     Raises:
         ImageError: no such file, not a picture, a broken header, a size of 0, a side above 60,000 px, too many pixels.
-        UsageError: no such page, a HEIC file without the extra `heic`.
+        UsageError: no such page. MissingPackageError: a HEIC file without the extra `heic`.
     """
     with _opened(source, max_pixels) as (image, name):
         _select(image, name, page)
@@ -338,7 +347,7 @@ def _heic(file: IO[bytes], name: str) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile  # pyright: ignore[reportMissingImports]  # of the extra heic
     except ImportError as error:
-        raise UsageError(
+        raise MissingPackageError(
             f"{name} is a HEIC picture, which {error.name} reads; pip install 'ixc-4khd[heic]', or save it as JPEG"
         ) from error
     return HeifImageFile(file)
@@ -359,7 +368,7 @@ def _unreadable(file: IO[bytes], name: str, found: ImageFormat) -> str:
     if depth != 8:
         return f"{name} is a JPEG of {depth} bits a sample, 8 are read; save it as PNG"
     what = f"a {found.name} file with a broken header, or of an unusual kind"
-    return f"{name} is not a picture Pillow knows ({what}); use PNG, JPEG, WebP or TIFF"
+    return f"{name} is not a picture that can be read ({what}); use {READ}"
 
 
 def _jpeg_depth(file: IO[bytes]) -> int:

@@ -104,7 +104,7 @@ def open_document(source: Source) -> Document:
     """The pages of a file.
 
     Raises:
-        ImageError: no such file, neither a PDF nor a picture, broken, locked. UsageError: a missing extra.
+        ImageError: no such file, neither a PDF nor a picture, broken, locked. MissingPackageError: a missing extra.
     """
     if isinstance(source, bytes):
         paged = image_formats.is_pdf(source[: image_formats.HEAD_BYTES])

@@ -41,7 +41,7 @@ class PdfProcess:
         seconds, memory: limits, for opening and for every page.
 
     Raises:
-        UsageError: the extra is missing. ImageError: broken, locked, without pages, or too much work.
+        MissingPackageError: the extra is missing. ImageError: broken, locked, without pages, or too much work.
     """
 
     def __init__(

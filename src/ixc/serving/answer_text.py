@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ixc.inference.stop_texts import first_stop, possible_stop
 from ixc.serving.deltas import TokenLogprob
 from ixc.serving.tools import CALL_HEAD
 
@@ -96,15 +97,3 @@ def _shortened(entry: TokenLogprob, characters: int) -> TokenLogprob:
     """Return an entry without the last characters of its token."""
     text = entry.token[:-characters]
     return replace(entry, token=text, bytes=entry.bytes[: len(entry.bytes) - len(entry.token[-characters:].encode())])
-
-
-def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Return the index at which the first stop text begins, None if there is none."""
-    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)
-
-
-def possible_stop(text: str, stops: Sequence[str]) -> int:
-    """Return how many characters at the end could be the beginning of a stop text."""
-    longest = max(map(len, stops), default=1) - 1
-    lengths = range(min(longest, len(text)), 0, -1)
-    return next((n for n in lengths if any(stop.startswith(text[-n:]) for stop in stops)), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError, UsageError
 
 ENGINES = ("auto", "light", "vllm")
 """Values of `--engine`."""
@@ -19,10 +19,10 @@ def choose_engine(engine: str) -> str:
     """Resolve "auto" to "vllm" where it is installed, else to "light".
 
     Raises:
-        UsageError: an unknown engine, or vLLM is asked for and missing.
+        UsageError: an unknown engine. MissingPackageError: vLLM is asked for and missing.
     """
     if engine not in ENGINES:
         raise UsageError(f"no engine {engine!r}; use one of {', '.join(ENGINES)}")
     if engine == "vllm" and not has_vllm():
-        raise UsageError("vllm is missing; pip install 'ixc-4khd[vllm]' on Linux, or use --engine light")
+        raise MissingPackageError("vllm is missing; pip install 'ixc-4khd[vllm]' on Linux, or use --engine light")
     return engine if engine != "auto" else "vllm" if has_vllm() else "light"

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from ixc.inference.engine import Engine
+from ixc.inference.stop_texts import first_stop
 from ixc.inference.streaming import EndWhen, TokenWatcher
 from ixc.inference.text_pieces import TextDecoder
-from ixc.serving.answer_text import AnswerText, first_stop
+from ixc.serving.answer_text import AnswerText
 from ixc.serving.deltas import TextDelta, TokenLogprob
 from ixc.serving.jobs import GenerationJob
 from ixc.serving.json_plan import generate_json, grammar_mask

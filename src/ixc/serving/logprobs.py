@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ixc.inference.engine import Engine
-from ixc.inference.sampling import LogprobRecorder
+from ixc.inference.score_processors import LogprobRecorder
 from ixc.inference.token_text import TokenText
 from ixc.serving.deltas import TokenLogprob
 

@@ -69,8 +69,6 @@ class Queue:
         # Decaying sums over the last answers: tokens of their tickets, more than were generated, and seconds.
         self._places, self._seconds = FIRST_GUESS, 1.0
         self._tickets: deque[Ticket] = deque()
-        self._empty = asyncio.Event()
-        self._empty.set()
         self.closed = False
 
     @property
@@ -100,7 +98,6 @@ class Queue:
             )
         ticket = Ticket(self, tokens)
         self._tickets.append(ticket)
-        self._empty.clear()
         self._tickets[0].call()
         return ticket
 
@@ -120,8 +117,6 @@ class Queue:
         self._tickets.remove(ticket)
         if self._tickets:
             self._tickets[0].call()
-        else:
-            self._empty.set()
 
     def record(self, tokens: int, seconds: float, *, places: int) -> None:
         """Record an answer for the rates.
@@ -139,7 +134,3 @@ class Queue:
     def close(self) -> None:
         """Refuse every further request."""
         self.closed = True
-
-    async def drained(self) -> None:
-        """Wait until the queue is empty."""
-        await self._empty.wait()

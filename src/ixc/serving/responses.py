@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 
-from ixc.errors import CapacityError, ContextError, ImageError, UsageError
+from ixc.errors import CapacityError, ContextError, ImageError, MissingPackageError, UsageError
 from ixc.serving.deltas import TextDelta, TokenLogprob
 from ixc.serving.errors import ApiError, error_body
 from ixc.serving.jobs import GenerationJob
@@ -177,7 +177,7 @@ def describe_error(error: Exception) -> tuple[int, dict[str, Any], dict[str, str
         status, code, message = 400, "context_length_exceeded", str(error)
     elif isinstance(error, ImageError):
         status, code, message = 400, "invalid_image", str(error)
-    elif isinstance(error, UsageError):
+    elif isinstance(error, UsageError | MissingPackageError):
         status, message = 400, str(error)
     elif isinstance(error, CapacityError):
         status, code, message = 503, "out_of_memory", str(error)
