@@ -57,9 +57,10 @@ OWN_WORK = f"""
 import time
 from pathlib import Path
 from ixc.inference.model_folder import find_folder
+from ixc.inference.query import Query
 from ixc.inference.standalone import open_folder
 here = open_folder(find_folder(None))
-request = here.prepare([{PICTURE!r}], {QUESTION!r})
+request = here.prepare(Query([{PICTURE!r}], {QUESTION!r}))
 assert here.load(device="cpu")
 start = time.process_time()
 text = here.answer(request).text

@@ -120,3 +120,15 @@ def watch() -> None:
     count = _ImportCounter()
     sys.meta_path.insert(0, count)
     count.register()
+
+
+def register() -> None:
+    """Register the model with the Auto classes of transformers now, importing transformers and torch.
+
+    `import ixc` does this by itself as soon as transformers is imported; this call is for a program that wants the
+    classes at a place it chooses, or that removed the hook from `sys.meta_path`. A second call changes nothing.
+    """
+    for action, modules in _ENTRIES:
+        for name in sorted(modules):
+            import_module(name)
+        action()

@@ -3,11 +3,13 @@
     IxcError               exit code 1
     ├── UsageError         exit code 2   the call is wrong: an option, a rule's name, a number out of range
     │   └── GeometryError                no partition of this image exists for this setting
+    ├── MissingPackageError              a package that only this needs is not installed
     ├── ImageError                       not an image, broken, empty
     │   └── ImageSizeError               a size of 0, or more pixels than are read
     ├── ContextError                     the conversation does not fit the model's positions
     ├── CapacityError                    the device has too little memory
     ├── WeightsError                     missing, unexpected or damaged weights
+    │   └── MissingFolderError           the model folder named does not exist (exit code 2)
     ├── EndpointError                    a server refuses, does not answer or answers in another format
     │   └── UnreachableError             it would do so for any request: no connection, no key, no such model
     └── DataError                        a data set, a conversation or a label that cannot be used
@@ -26,6 +28,10 @@ class UsageError(IxcError):
     """The call is wrong; another call would work."""
 
     exit_code = 2
+
+
+class MissingPackageError(IxcError):
+    """A package that only this command or option needs is not installed; the message says how to install it."""
 
 
 class GeometryError(UsageError):
@@ -50,6 +56,12 @@ class CapacityError(IxcError):
 
 class WeightsError(IxcError):
     """The weights are missing, unexpected or damaged."""
+
+
+class MissingFolderError(WeightsError):
+    """The model folder that was named does not exist."""
+
+    exit_code = UsageError.exit_code
 
 
 class EndpointError(IxcError):

@@ -64,7 +64,8 @@ def test_layout_index_to_place_and_back(layout: Layout) -> None:
         if token.kind is Kind.SEPARATOR:
             assert layout.separator == index
         elif token.kind in (Kind.OVERVIEW_NEWLINE, Kind.LOCAL_NEWLINE):
-            assert layout.newline_at(token.row, overview=overview) == index
+            last = layout.tokens_per_side if overview else layout.cols
+            assert layout.token_at(token.row, last - 1, overview=overview) + 1 == index
         else:
             assert layout.token_at(token.row, token.col, overview=overview) == index
 
@@ -81,8 +82,9 @@ def test_layout_index_to_pixels_and_back(layout: Layout) -> None:
         x0, y0, x1, y1 = region
         overview = index < layout.local_start
         area[overview] += (x1 - x0) * (y1 - y0)
-        assert layout.token_of_pixel(x0, y0, overview=overview) == index
-        assert layout.token_of_pixel(x1 - 1, y1 - 1, overview=overview) == index
+        wide, high = x1 - x0, y1 - y0
+        for x, y in ((x0, y0), (x1 - 1, y1 - 1)):
+            assert layout.token_at(y // high, x // wide, overview=overview) == index
     canvas = layout.grid_h * layout.grid_w * TILE**2
     assert area == {False: canvas, True: canvas * layout.overview}
 
@@ -116,8 +118,6 @@ def test_layout_errors_name_both_numbers_and_the_remedy() -> None:
         layout.token_at(12, 0)
     with pytest.raises(GeometryError, match="overview=True"):
         layout.token_at(0, 0, overview=True)
-    with pytest.raises(GeometryError, match="newline=True"):
-        layout.newline_at(0)
     with pytest.raises(GeometryError, match=r"337 px.*12 tokens.*use 336"):
         layout.region(0, tile=337)
     with pytest.raises(GeometryError, match=r"got 0 x 3"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -125,7 +124,12 @@ START = StreamPosition()
 
 
 def drawn(mixture: Mixture, count: int, place: StreamPosition = START) -> list[tuple[str, int]]:
-    return [(draw.source.name, draw.index) for _, draw in islice(mixture.iterate(place), count)]
+    found = []
+    for _ in range(count):
+        draw = mixture.sample(place)
+        found.append((draw.source.name, draw.index))
+        place = mixture.advance(place, 1)
+    return found
 
 
 def test_mixture_round_samples_records_by_weight() -> None:
@@ -363,7 +367,7 @@ def test_table_and_streaming_datasets_equal_json_lines(tmp_path: Path, encoder: 
             found = collate([encoder.encode(table[i], hd=4, partition="native")])
             assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     mixture = Mixture([Source(name="s", records=stream, hd=4, shuffle=False)])
-    assert [draw.index for _, draw in islice(mixture.iterate(), 7)] == [0, 1, 2, 3, 4, 0, 1]
+    assert [index for _, index in drawn(mixture, 7)] == [0, 1, 2, 3, 4, 0, 1]
     with pytest.raises(DataError, match="5 rows, 6 were promised"):
         StreamingDataset(tmp_path / "parquet", count=6)[5]
     with pytest.raises(UsageError, match=r"is no parquet.*; leave out --stream"):

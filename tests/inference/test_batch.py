@@ -81,7 +81,7 @@ def test_groups_have_one_setting_and_a_bounded_length(engine: Engine) -> None:
     assert sorted(item.index for group in groups for item in group) == list(range(len(items)))
     for group in groups:
         assert len({item.setting for item in group}) == 1
-        rows = len(group) * group[0].request.num_beams
+        rows = len(group) * group[0].setting.num_beams
         assert len(group) == 1 or rows * max(item.length for item in group) <= 1500
 
 

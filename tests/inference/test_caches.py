@@ -15,7 +15,8 @@ from ixc.inference import plora_merging, vision_cache
 from ixc.inference.cost import read_geometry
 from ixc.inference.engine import Engine, load
 from ixc.inference.prefix_cache import PrefixCache, common_prefix_length, position_keys, preallocated_cache
-from ixc.inference.sampling import LogprobRecorder, Sampling
+from ixc.inference.sampling import Sampling
+from ixc.inference.score_processors import LogprobRecorder
 from ixc.inference.settings import RENAMED_PLORA
 from ixc.inference.vision_cache import TileCache
 from ixc.model.configuration import IxcVisionConfig

@@ -13,6 +13,7 @@ import torch
 
 from ixc.inference.engine import Engine, load
 from ixc.inference.model_folder import EMBEDDED
+from ixc.inference.query import Query
 from ixc.inference.standalone import StandaloneEngine, open_folder
 from ixc.model.standalone import KeyValueCache, StandaloneModel
 
@@ -36,7 +37,7 @@ def test_standalone_arrays_equal_the_processors(
 ) -> None:
     ours, engine = both
     images = [page] if hd else [page, EXAMPLES / "receipt.png"]
-    one, other = ours.prepare(images, question, hd=hd), engine.preparer.prepare(images, question, hd=hd)
+    one, other = ours.prepare(Query(images, question, hd=hd)), engine.preparer.prepare(images, question, hd=hd)
     assert set(one.inputs) == set(other.inputs) - {"attention_mask"}
     for name, value in one.inputs.items():
         assert torch.equal(torch.from_numpy(value), other.inputs[name])
@@ -52,7 +53,7 @@ def test_standalone_answers_equal_the_engines(
     ours, engine = both
     images = [EXAMPLES / "receipt.png", page]
     wanted = engine.ask(images, question, hd=hd)
-    request = ours.prepare(images, question, hd=hd)
+    request = ours.prepare(Query(images, question, hd=hd))
     answer = ours.answer(request)
     assert answer.as_dict() | {"seconds": 0} == wanted.as_dict() | {"seconds": 0}
     assert "".join(ours.stream(request)) == wanted.text
@@ -63,7 +64,7 @@ def test_standalone_tokens_equal_generate_bit_by_bit(tiny_folder: Path, page: Pa
     assert found is not None
     model = StandaloneModel(found.sizes)
     assert model.load_weights(tiny_folder)
-    inputs = {name: torch.from_numpy(value) for name, value in found.prepare([page], "abc", hd=2).inputs.items()}
+    inputs = {name: torch.from_numpy(value) for name, value in found.prepare(Query([page], "abc", hd=2)).inputs.items()}
     ours = list(model.greedy(inputs, max_new_tokens=30))
     engine.model.generation_config.eos_token_id = None  # the random model is made to write on
     theirs = engine.model.generate(**dict(engine.preparer.prepare([page], "abc", hd=2).inputs), max_new_tokens=30)
@@ -77,7 +78,7 @@ def test_standalone_never_samples_the_placeholder(tiny_folder: Path, page: Path)
     model = StandaloneModel(found.sizes)
     assert model.load_weights(tiny_folder)
     model.output.weight[found.sizes.image_token_id] = 1e4 * model.output.weight.abs().sum(0)
-    inputs = {name: torch.from_numpy(value) for name, value in found.prepare([page], "abc").inputs.items()}
+    inputs = {name: torch.from_numpy(value) for name, value in found.prepare(Query([page], "abc")).inputs.items()}
     assert found.sizes.image_token_id not in list(model.greedy(inputs, max_new_tokens=8))
 
 

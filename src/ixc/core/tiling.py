@@ -31,6 +31,9 @@ from ixc.errors import GeometryError
 TILE = 336
 """Side of a tile in pixels: the input of CLIP ViT-L/14-336 (paper section 3.1)."""
 
+MAX_HD = 256
+"""Largest HD a request may set: 256 tiles are over 37,000 tokens, and the published 7B has 32,768 positions."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
@@ -139,6 +142,24 @@ def _partition(width: int, height: int, hd: int, rule: str, tile: int) -> Partit
         resized_width=resized[0], resized_height=resized[1],
         pad_left=left, pad_top=top, pad_right=right, pad_bottom=bottom, grid_h=grid_h, grid_w=grid_w,
     )  # fmt: skip
+
+
+def check_hd(hd: int, *, name: str = "hd") -> None:
+    """Check the tile budget that a request, an option or a file sets; `partition` itself takes any budget.
+
+    Args:
+        hd: most tiles per image.
+        name: of the setting, for the message.
+
+    Raises:
+        GeometryError: not a whole number from 1 to `MAX_HD`.
+    """
+    if not isinstance(hd, Integral) or hd < 1:
+        raise GeometryError(f"{name} counts tiles and must be at least 1, got {hd!r}; use 25 (default) or 55 (4K)")
+    if hd > MAX_HD:
+        raise GeometryError(
+            f"{name} counts tiles of {TILE} px and is at most {MAX_HD}, got {hd}; use 25 (default) or 55 (4K)"
+        )
 
 
 def _check(width: int, height: int, hd: int, rule: str, tile: int) -> None:

@@ -132,12 +132,6 @@ class Layout:
             raise GeometryError(f"no token at row {row}, column {col}: this part has {rows} x {cols} tokens")
         return (0 if overview else self.local_start) + row * (cols + self.newline) + col
 
-    def newline_at(self, row: int, *, overview: bool = False) -> int:
-        """Return the index of the newline that ends `row`. Raises: GeometryError: there are no newlines."""
-        if not self.newline:
-            raise GeometryError("this layout has no newlines (newline=False); make it with newline=True")
-        return self.token_at(row, self._part(overview)[1] - 1, overview=overview) + 1
-
     def token(self, index: int) -> Token:
         """Return kind, row and column of token `index`.
 
@@ -166,11 +160,6 @@ class Layout:
             return None
         wide, high = self._token_size(token.kind is Kind.OVERVIEW, tile)
         return token.col * wide, token.row * high, (token.col + 1) * wide, (token.row + 1) * high
-
-    def token_of_pixel(self, x: int, y: int, *, overview: bool = False, tile: int = TILE) -> int:
-        """Return the index of the local (or overview) token of canvas pixel (x, y); inverse of `region`."""
-        wide, high = self._token_size(overview, tile)
-        return self.token_at(y // high, x // wide, overview=overview)
 
     def _part(self, overview: bool) -> tuple[int, int]:
         if not overview:

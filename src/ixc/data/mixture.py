@@ -11,7 +11,7 @@ record of a source comes twice before every other record has come once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -176,12 +176,6 @@ class Mixture:
         nth_sample = position.round * source.slots + slot - int(self._ends[number]) + source.slots
         epoch, index = divmod(nth_sample, source.count)
         return number, int(self._record_order(number, epoch)[index]) if source.shuffle else index
-
-    def iterate(self, position: StreamPosition = StreamPosition()) -> Iterator[tuple[StreamPosition, SampledRecord]]:
-        """Yield every sample from a position on, with the position after it; without end."""
-        while True:
-            sampled, position = self.sample(position), self.advance(position, 1)
-            yield position, sampled
 
     def _permuted_slots(self, round_number: int) -> np.ndarray:
         """Return the slots of a round in random order; those of unshuffled sources stay in order among themselves."""

@@ -10,8 +10,9 @@ Images are encoded through the engine's tile cache: several questions on one pag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -20,7 +21,8 @@ from PIL import Image
 from ixc.core import chat_format
 from ixc.errors import ContextError, IxcError
 from ixc.inference.engine import Engine
-from ixc.inference.request import lower_hd, open_picture
+from ixc.inference.query import Query
+from ixc.inference.request import Answer, Request, conversation, lower_hd, open_picture
 from ixc.inference.sampling import Sampling
 from ixc.utils.device import explain_out_of_memory, resolve_device, resolve_dtype
 
@@ -51,23 +53,35 @@ class BatchRequest:
     """True: `text` is a prompt with its tags, taken literally; images without an `<ImageHere>` stand first."""
 
 
+@dataclass(frozen=True, kw_only=True, order=True)
+class _Setting:
+    """What all rows of a group have in common."""
+
+    hd: int
+    num_beams: int
+    max_new_tokens: int
+    raw: bool
+    has_images: bool
+    partition: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Item:
     """A request with its pictures opened."""
 
     index: int
     """Position among the requests."""
-    request: BatchRequest
+    name: str
+    """Names the request in errors."""
+    setting: _Setting
     segments: list[chat_format.Segment]
     """The prompt."""
+    image_tokens: tuple[int, ...]
+    """Tokens of each image."""
     length: int
     """Tokens of the prompt; those of the text are estimated from above as one a letter."""
-
-    @property
-    def setting(self) -> tuple[int, int, int, bool, bool]:
-        """What all rows of a group must have in common."""
-        request = self.request
-        return request.hd, request.num_beams, request.max_new_tokens, request.raw, bool(request.images)
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer."""
 
 
 def answer(
@@ -105,22 +119,50 @@ def answer_each(
         except IxcError as error:
             found[index] = error
     for group in _groups(items, positions):
-        found |= _answer_group(engine, group, rule)
+        answers = _answer_group(engine, group)
+        found |= {index: each if isinstance(each, IxcError) else each.text for index, each in answers.items()}
     return [found[index] for index in range(len(requests))]
 
 
-def _answer_group(engine: Engine, group: Sequence[_Item], partition: str) -> dict[int, str | IxcError]:
+def answer_queries(
+    engine: Engine, queries: Sequence[Query], *, positions: int = MAX_POSITIONS
+) -> list[Answer | IxcError]:
+    """Return for every query its answer, or the error that names it.
+
+    Args:
+        engine: model and processor.
+        queries: of any settings; those that sample, or penalise tokens of their prompt, are generated alone.
+        positions: most prompt positions computed together, beams counted.
+    """
+    found: dict[int, Answer | IxcError] = {}
+    items = []
+    for index, query in enumerate(queries):
+        name = f"question {index + 1}"
+        try:
+            item = _query_item(engine, index, name, query) if query.decoding.is_beam_search_only else None
+            if item is None:
+                found[index] = engine.answer(query)
+            else:
+                items.append(item)
+        except IxcError as error:
+            found[index] = error if name in str(error) else type(error)(f"{name}: {error}")
+    for group in _groups(items, positions):
+        found |= _answer_group(engine, group)
+    return [found[index] for index in range(len(queries))]
+
+
+def _answer_group(engine: Engine, group: Sequence[_Item]) -> dict[int, Answer | IxcError]:
     """Return answer or error by the request's index; a group that fails is split into single requests."""
     try:
-        texts = _generate(engine, group, partition)
+        answers = _generate(engine, group)
     except Exception as error:  # of any library beneath: one question must not cost the others their answers
         if len(group) > 1:
-            return {k: v for item in group for k, v in _answer_group(engine, [item], partition).items()}
-        name = group[0].request.name
+            return {k: v for item in group for k, v in _answer_group(engine, [item]).items()}
+        name = group[0].name
         if isinstance(error, IxcError):
             return {group[0].index: error if name in str(error) else type(error)(f"{name}: {error}")}
         return {group[0].index: IxcError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")}
-    return {item.index: text for item, text in zip(group, texts, strict=True)}
+    return {item.index: answered for item, answered in zip(group, answers, strict=True)}
 
 
 def resolved_dtype(device: str, dtype: str) -> str:
@@ -157,13 +199,63 @@ def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> 
     preparer = engine.preparer
     try:
         images = [open_picture(image) for image in request.images]
-        tokens = sum(preparer.count_image_tokens(images, hd=request.hd, partition=partition))
+        image_tokens = preparer.count_image_tokens(images, hd=request.hd, partition=partition)
+        tokens = sum(image_tokens)
         preparer.answer_length(tokens, request.max_new_tokens, hd=request.hd)
         prompt = segments(request, images, system=engine.processor.system)
     except IxcError as error:
         raise type(error)(f"{request.name}: {error}") from error
-    length = tokens + len(request.text) + MARKUP_TOKENS
-    return _Item(index=index, request=request, segments=prompt, length=length)
+    setting = _Setting(
+        hd=request.hd,
+        num_beams=request.num_beams,
+        max_new_tokens=request.max_new_tokens,
+        raw=request.raw,
+        has_images=bool(request.images),
+        partition=partition,
+    )
+    return _Item(
+        index=index,
+        name=request.name,
+        setting=setting,
+        segments=prompt,
+        image_tokens=image_tokens,
+        length=tokens + len(request.text) + MARKUP_TOKENS,
+    )
+
+
+def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | None:
+    """Open and check one query; None if its answer may be cut by the context, whose end differs between rows."""
+    preparer, processor = engine.preparer, engine.processor
+    preparer.check_system(query.system)
+    images = [open_picture(image) for image in query.images]
+    hd: int = processor.image_processor.hd if query.hd is None else query.hd
+    rule: str = processor.image_processor.partition if query.partition is None else query.partition
+    image_tokens = preparer.count_image_tokens(images, hd=hd, partition=rule)
+    longest = preparer.answer_length(sum(image_tokens), query.max_new_tokens, hd=hd)
+    turns = processor.arrange(conversation(images, query.question, query.history))
+    prompt = chat_format.render(turns, system=processor.system if query.system is None else query.system)
+    letters = sum(len(segment.text) for segment in prompt if segment.kind == "content")
+    markup = MARKUP_TOKENS * (1 + len(query.history))
+    length = sum(image_tokens) + letters + markup
+    if length + longest > preparer.context_length:
+        return None
+    setting = _Setting(
+        hd=hd,
+        num_beams=query.decoding.num_beams,
+        max_new_tokens=longest,
+        raw=False,
+        has_images=bool(images),
+        partition=rule,
+    )
+    return _Item(
+        index=index,
+        name=name,
+        setting=setting,
+        segments=prompt,
+        image_tokens=image_tokens,
+        length=length,
+        stop=tuple(query.stop),
+    )
 
 
 def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
@@ -171,7 +263,7 @@ def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
     group: list[_Item] = []
     for item in sorted(items, key=lambda item: (item.setting, -item.length, item.index)):
         if group:
-            longest, beams = group[0].length, item.request.num_beams
+            longest, beams = group[0].length, item.setting.num_beams
             if item.setting != group[0].setting or (len(group) + 1) * beams * longest > positions:
                 yield group
                 group = []
@@ -181,14 +273,14 @@ def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
 
 
 @torch.inference_mode()
-def _generate(engine: Engine, group: Sequence[_Item], partition: str) -> list[str]:
+def _generate(engine: Engine, group: Sequence[_Item]) -> list[Answer]:
     """Answer the items of one group."""
-    first = group[0].request
+    start, first = perf_counter(), group[0].setting
     inputs: dict[str, Any] = engine.processor.encode_segments(
         [item.segments for item in group],
         bos_once=first.raw,
         hd=first.hd,
-        partition=partition,
+        partition=first.partition,
         padding_side="left",
         return_tensors="pt",
     )
@@ -197,9 +289,9 @@ def _generate(engine: Engine, group: Sequence[_Item], partition: str) -> list[st
     try:
         preparer.answer_length(length, first.max_new_tokens, hd=first.hd)
     except ContextError as error:
-        raise ContextError(f"{', '.join(item.request.name for item in group[:3])}: {error}") from error
+        raise ContextError(f"{', '.join(item.name for item in group[:3])}: {error}") from error
     chosen = Sampling(num_beams=first.num_beams).arguments(
-        prompt_tokens=length, has_images=bool(first.images), start_id=engine.processor.tokenizer.bos_token_id
+        prompt_tokens=length, has_images=first.has_images, start_id=engine.processor.tokenizer.bos_token_id
     )
     device, dtype = engine.model.device, engine.model.dtype
     what = f"{len(group)} x {length:,} tokens of prompt with {first.num_beams} beams"
@@ -209,4 +301,28 @@ def _generate(engine: Engine, group: Sequence[_Item], partition: str) -> list[st
             chosen |= engine.compiled.arguments(length + first.max_new_tokens, rows=rows)
         encoded = engine.generator.encode_images(inputs)
         output = engine.model.generate(**encoded, max_new_tokens=first.max_new_tokens, **chosen)
-    return [engine.processor.decode_answer(preparer.before_stop(row)) for row in output[:, length:].tolist()]
+    rows = _rows(group, inputs)
+    seconds = perf_counter() - start
+    tokens = output[:, length:].tolist()
+    return [preparer.answer(row, new, seconds=seconds) for row, new in zip(rows, tokens, strict=True)]
+
+
+def _rows(group: Sequence[_Item], inputs: Mapping[str, Any]) -> list[Request]:
+    """Return one request a row of a group's inputs, with the grids of its images."""
+    lengths, first, found = inputs["attention_mask"].sum(1).tolist(), 0, []
+    for item, prompt_tokens in zip(group, lengths, strict=True):
+        last = first + len(item.image_tokens)
+        grids = {"image_grids": inputs["image_grids"][first:last]} if item.image_tokens else {}
+        found.append(
+            Request(
+                inputs=grids,
+                hd=item.setting.hd,
+                partition=item.setting.partition,
+                image_tokens=item.image_tokens,
+                prompt_tokens=prompt_tokens,
+                max_new_tokens=item.setting.max_new_tokens,
+                stop=item.stop,
+            )
+        )
+        first = last
+    return found

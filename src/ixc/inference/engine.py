@@ -3,6 +3,8 @@
     folder --load--> Engine(model, processor)
     images, question, history --RequestPreparer--> Request --CachedGenerator.generate--> ids --> Answer
 
+    queries --Engine.batch--> batch.answer_queries --> Answer, ...
+
 Options of speed and memory, of `load` and of `Engine`:
 
     tile_cache     bytes of tile features kept (default 512 MB; 0: off), `vision_cache.py`
@@ -18,23 +20,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Literal, Unpack, cast, overload
 
 import torch
 
 from ixc.core.chat_format import stop_ids
-from ixc.errors import UsageError
+from ixc.errors import IxcError, UsageError
 from ixc.inference.compile import CompiledSteps
 from ixc.inference.generation import CachedGenerator, PromptKeys
 from ixc.inference.model_folder import check_agreement, check_settings, find_folder, read_processor
 from ixc.inference.plora_merging import should_merge
 from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES
-from ixc.inference.request import MAX_NEW_TOKENS, Answer, History, Picture, Request, RequestPreparer, lower_hd
+from ixc.inference.query import Picture, Query, QueryOptions
+from ixc.inference.request import MAX_NEW_TOKENS, Answer, Request, RequestPreparer, lower_hd
 from ixc.inference.sampling import GREEDY, Sampling
-from ixc.inference.settings import RENAMED_PLORA, check_plora, check_prefix_cache
-from ixc.inference.streaming import token_stream
+from ixc.inference.placement import DeviceMap, check_attention, check_placement
+from ixc.inference.settings import RENAMED_PLORA, EngineOptions, check_plora, check_prefix_cache
+from ixc.inference.stop_texts import StopWatcher, before_stop_text
+from ixc.inference.streaming import EndWhen, TokenStreamer, token_stream
 from ixc.inference.text_pieces import text_pieces
 from ixc.inference.vision_cache import TILE_CACHE_BYTES, check_bytes
 from ixc.model import loading
@@ -48,50 +54,91 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    tile_cache: int = TILE_CACHE_BYTES,
-    prefix_cache: int | None = None,
-    plora: str = "separate",
-    compile: bool = False,
+    device_map: DeviceMap | None = None,
+    attn_implementation: str | None = None,
+    revision: str | None = None,
+    quantization: str | None = None,
+    **options: Unpack[EngineOptions],
 ) -> Engine:
     """Load the model and the processor of a folder onto a device.
 
     Args:
-        folder: published or native layout; None = the embedded model.
+        folder: published or native layout, or the name of a model in the Hub's local cache ("owner/name", put there
+            by `hf download owner/name`); None = the embedded model. Nothing is ever downloaded.
         device: "auto" (cuda, then mps, then cpu), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (float32 on the CPU, where bfloat16 is slower; else bfloat16), "float32", "bfloat16", "float16".
-        tile_cache, prefix_cache, compile: as `Engine`.
-        plora: "separate": low-rank products for image tokens; "merged": image tokens use a second copy of the
-            decoder's matrices, PLoRA included; "auto": merged where that copy fits the free memory.
+        device_map: spreads the weights over devices, instead of `device`: "auto", "balanced", "balanced_low_0",
+            "sequential", or module name -> device, as `from_pretrained` of transformers; needs accelerate.
+        attn_implementation: "sdpa" (default), "eager", "flash_attention_2", "flash_attention_3" or "flex_attention",
+            as `from_pretrained`; the flash kernels need a GPU and float16 or bfloat16.
+        revision: branch, tag or commit of a model in the Hub's cache; only with "owner/name". None = "main".
+        quantization: "int8" or "int4": the decoder's linear layers and its head are rounded while they are loaded, as
+            `ixc quantize` rounds them. None = as the folder stores them.
+        options: fields of `settings.EngineOptions`: tile_cache, prefix_cache, plora, compile.
 
     Raises:
         WeightsError: no such folder, files missing, weights damaged.
         UsageError: a device or dtype that does not exist here, an option with a value it cannot have.
+        MissingPackageError: accelerate or a flash kernel is not installed.
         CapacityError: too little memory.
     """
+    chosen = read_engine_options(options)
     where = resolve_device(device)
     number = resolve_dtype(dtype, where)
-    if plora in RENAMED_PLORA:
-        warnings.warn(f"plora={plora!r} is now {RENAMED_PLORA[plora]!r}", FutureWarning, stacklevel=2)
-    plora = check_plora(plora, compile=compile)
-    check_bytes("tile_cache", tile_cache)
-    prefix_cache = _prefix_cache_bytes(prefix_cache, compile=compile)
-    path = find_folder(folder)
+    check_attention(attn_implementation, where, number)
+    check_placement(device_map, device=device, quantization=quantization, chosen=chosen)
+    path = find_folder(folder, revision=revision)
     check_settings(path)
-    loading.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
+    config = loading.read_config(path)  # a wrong value there is named before the tokenizer's seconds are spent
+    loading.check_quantization(path, config, quantization)
+    if device_map is not None and loading.is_quantized(path):
+        raise UsageError(f"device_map has no effect on the quantized weights of {path}; use device")
     processor = read_processor(path)
     size = sum(file.stat().st_size for file in weight_files(path)) / 1e9
     with explain_out_of_memory(
         f"{path}, {size:.1f} GB of weights as stored,", where, number, "use a smaller dtype or --device cpu"
     ):
-        model = loading.load(path, dtype=number)
+        model = loading.load(
+            path,
+            quantization=quantization,
+            dtype=number,
+            **{} if device_map is None else {"device_map": device_map},
+            **{} if attn_implementation is None else {"attn_implementation": attn_implementation},
+        )
         check_agreement(path, model.config, processor)
-        # Cast: transformers decorates `to` with a signature that pyright cannot bind to an instance.
-        model = cast(Any, model).to(where).eval()
-        if should_merge(plora, path, model, compile=compile):
+        if device_map is None:
+            # Cast: transformers decorates `to` with a signature that pyright cannot bind to an instance.
+            model = cast(Any, model).to(where)
+        model = model.eval()
+        if should_merge(chosen["plora"], path, model, compile=chosen["compile"]):
             merge_plora(model)
         return Engine(
-            model=model, processor=processor, tile_cache=tile_cache, prefix_cache=prefix_cache, compile=compile
+            model=model,
+            processor=processor,
+            tile_cache=chosen["tile_cache"],
+            prefix_cache=chosen["prefix_cache"],
+            compile=chosen["compile"],
         )
+
+
+def read_engine_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `load` about speed and memory, checked and with their defaults.
+
+    Raises:
+        UsageError: an unknown name, a value it cannot have, or two that exclude each other.
+    """
+    known = EngineOptions.__annotations__
+    if unknown := [name for name in given if name not in known]:
+        raise UsageError(f"load has no option {', '.join(unknown)}; use one of {', '.join(known)}")
+    compile, plora = bool(given.get("compile", False)), given.get("plora", "separate")
+    if plora in RENAMED_PLORA:
+        warnings.warn(f"plora={plora!r} is now {RENAMED_PLORA[plora]!r}", FutureWarning, stacklevel=3)
+    return {
+        "plora": check_plora(plora, compile=compile),
+        "compile": compile,
+        "tile_cache": check_bytes("tile_cache", given.get("tile_cache", TILE_CACHE_BYTES)),
+        "prefix_cache": _prefix_cache_bytes(given.get("prefix_cache"), compile=compile),
+    }
 
 
 class Engine:
@@ -141,69 +188,89 @@ class Engine:
             stop_ids=stop_ids(config.eos_token_id),
         )
 
-    def ask(
-        self,
-        images: Sequence[Picture],
-        question: str,
-        *,
-        hd: int | None = None,
-        partition: str | None = None,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-        history: History = (),
-    ) -> Answer:
+    def ask(self, images: Sequence[Picture], question: str, **options: Unpack[QueryOptions]) -> Answer:
         """Answer one question.
 
         Args:
             images: of the first turn; none for text alone.
-            hd: most tiles an image, >= 1. None = the folder's setting.
-            partition: rule, a key of `core.tiling.RULES`. None = the folder's setting.
-            max_new_tokens: longest answer, >= 1. None = the folder's setting, cut to what the context leaves.
-            sampling: how tokens are chosen, e.g. `ORIGINAL_CHAT`. None = greedy.
-            history: earlier turns, oldest first.
+            question: what is asked.
+            options: the other fields of `Query`: hd, partition, max_new_tokens, sampling, system, stop, history.
 
         Raises:
             ImageError, GeometryError: from reading and partitioning. ContextError: more tokens than positions.
-            CapacityError: too little memory. UsageError: a number out of range.
+            CapacityError: too little memory. UsageError: a value out of range.
         """
+        return self.answer(Query(images, question, **options))
+
+    def answer(self, query: Query) -> Answer:
+        """Answer one question; errors as `ask`."""
         start = perf_counter()
         preparer = self.preparer
-        request = preparer.prepare(
-            images, question, hd=hd, partition=partition, max_new_tokens=max_new_tokens, history=history
-        )
-        output = self._generate(request, sampling or GREEDY)
+        request = preparer.prepare_query(query)
+        watched: dict[str, Any] = {}
+        if request.stop and query.decoding.num_beams == 1:  # the answers of beams are cut when all have ended
+            watcher = StopWatcher(self.processor.decode_answer, request.stop)
+            watched["streamer"] = TokenStreamer(watcher.add)
+            watched["stopping_criteria"] = [EndWhen(lambda: watcher.found)]
+        output = self._generate(request, query.decoding, **watched)
         tokens = output[0, request.prompt_tokens :].tolist()
         return preparer.answer(request, tokens, seconds=perf_counter() - start)
 
-    def stream(
-        self,
-        images: Sequence[Picture],
-        question: str,
-        *,
-        hd: int | None = None,
-        partition: str | None = None,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-        history: History = (),
-    ) -> Iterator[str]:
+    def stream(self, images: Sequence[Picture], question: str, **options: Unpack[QueryOptions]) -> Iterator[str]:
         """Return the answer in pieces while it is generated. Arguments and errors as in `ask`, raised at once.
 
         Raises:
             UsageError: more than one beam.
         """
-        chosen = sampling or GREEDY
-        if chosen.num_beams > 1:
-            raise UsageError(f"{chosen.num_beams} beams cannot be streamed, 1 can; call ask(), or set num_beams=1")
-        preparer = self.preparer
-        request = preparer.prepare(
-            images, question, hd=hd, partition=partition, max_new_tokens=max_new_tokens, history=history
-        )
+        return self.stream_query(Query(images, question, **options))
 
+    def stream_query(self, query: Query) -> Iterator[str]:
+        """Return the answer in pieces while it is generated; errors as `stream`."""
+        if query.decoding.num_beams > 1:
+            raise UsageError(
+                f"{query.decoding.num_beams} beams cannot be streamed, 1 can; call ask(), or set num_beams=1"
+            )
+        return self._pieces(self.preparer, self.preparer.prepare_query(query), query.decoding)
+
+    def _pieces(self, preparer: RequestPreparer, request: Request, sampling: Sampling) -> Iterator[str]:
         def generate(**extra: Any) -> None:
-            self._generate(request, chosen, **extra)
+            self._generate(request, sampling, **extra)
 
-        tokens = (token for token in token_stream(generate) if token not in preparer.stop_ids)
-        return text_pieces(tokens, decode=self.processor.decode_answer)
+        with closing(cast(Any, token_stream(generate))) as stream:
+            tokens = (token for token in stream if token not in preparer.stop_ids)
+            pieces = text_pieces(tokens, decode=self.processor.decode_answer)
+            yield from before_stop_text(pieces, request.stop) if request.stop else pieces
+
+    @overload
+    def batch(self, queries: Sequence[Query], *, return_errors: Literal[False] = False) -> list[Answer]: ...
+
+    @overload
+    def batch(self, queries: Sequence[Query], *, return_errors: bool) -> list[Answer | IxcError]: ...
+
+    def batch(self, queries: Sequence[Query], *, return_errors: bool = False) -> Any:
+        """Answer several questions, each with its own pictures and settings, in the order given.
+
+        Greedy questions and beam searches of one setting are generated together; sampled ones one by one, so that a
+        seed gives the same answer as alone. Every answer is the one its question gets alone, up to rounding.
+
+        Args:
+            queries: questions with their settings.
+            return_errors: True puts an error in the place of an answer; otherwise the first one is raised.
+
+        Returns:
+            One answer a question; `seconds` is the time of the group it was generated in.
+
+        Raises:
+            IxcError: of the first question that fails, which is named; as `ask`.
+        """
+        from ixc.inference.batch import answer_queries
+
+        found = answer_queries(self, queries)
+        if not return_errors:
+            for each in found:
+                if isinstance(each, IxcError):
+                    raise each
+        return found
 
     def _generate(self, request: Request, sampling: Sampling, **extra: Any) -> torch.Tensor:
         return self.generate(

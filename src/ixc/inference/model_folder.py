@@ -5,12 +5,13 @@ find_folder -> check_settings -> read_processor, loading.load -> check_agreement
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixc.core.token_layout import MERGE
-from ixc.errors import WeightsError
+from ixc.errors import MissingFolderError, UsageError, WeightsError
 from ixc.utils.files import read_json_object, samples
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 EMBEDDED = Path(__file__).parents[1] / "pretrained" / "nano"
 """The model inside the package; a folder like any other."""
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+"""Form of a model's name on the Hub: "owner/name"."""
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 """Tokenizer files, one of which a model folder must have."""
@@ -33,11 +37,15 @@ MAX_REASON_LENGTH = 200
 """Characters of another library's message repeated in ours; transformers lists every model it knows."""
 
 
-def find_folder(folder: str | Path | None) -> Path:
+def find_folder(folder: str | Path | None, *, revision: str | None = None) -> Path:
     """Return the path of a model folder; None = the embedded model's.
 
+    Args:
+        folder: a folder, or "owner/name" of a model in the Hub's local cache where no such folder exists.
+        revision: branch, tag or commit in the Hub's cache; None = "main".
+
     Raises:
-        WeightsError: no such folder.
+        MissingFolderError: no such folder. UsageError: a revision of a folder, which has none.
     """
     if folder is None and not EMBEDDED.is_dir():
         raise WeightsError(
@@ -45,9 +53,27 @@ def find_folder(folder: str | Path | None) -> Path:
             "or name a folder of your own with --model (model folder)"
         )
     path = EMBEDDED if folder is None else Path(folder)
-    if not path.is_dir():
-        raise WeightsError(f"no model folder {path}; check the path, models are never downloaded")
-    return path
+    if path.is_dir():
+        if revision is not None:
+            raise UsageError(f"revision {revision!r} has no effect on the folder {path}; leave it out")
+        return path
+    if HUB_NAME.fullmatch(str(folder)) is None:
+        raise MissingFolderError(f"no model folder {path}; check the path, models are never downloaded")
+    return _in_hub_cache(str(folder), revision or "main")
+
+
+def _in_hub_cache(name: str, revision: str) -> Path:
+    """Return the folder of a model in the Hub's local cache. Raises: MissingFolderError: it is not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise MissingFolderError(
+            f"no model folder {name}, and the Hub's cache has no revision {revision} of it; check the path, or run "
+            f"hf download {name} --revision {revision}"
+        ) from error
 
 
 def fingerprint(folder: Path) -> str:

@@ -9,16 +9,17 @@ Pictures belong to the first turn of a conversation and stand before its text.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Unpack
 
 from PIL import Image
 
 from ixc.core import chat_format
 from ixc.core.tiling import partition as partition_of
 from ixc.errors import ContextError, UsageError
+from ixc.inference.query import History, Picture, Query, QueryOptions
+from ixc.inference.stop_texts import first_stop
 from ixc.processing.image_io import open_image, to_rgb
 
 if TYPE_CHECKING:
@@ -27,11 +28,8 @@ if TYPE_CHECKING:
 MAX_NEW_TOKENS = chat_format.CHAT_DEFAULTS.max_new_tokens
 """Longest answer where neither the caller nor the folder's generation config sets one: the original chat's (spec i)."""
 
-Picture = str | os.PathLike[str] | bytes | Image.Image
-"""What `ask` reads: a path, the bytes of a file, or a PIL image."""
-
-History = Sequence[tuple[str, str]]
-"""Earlier turns, oldest first: (question, answer)."""
+NO_SYSTEM_TURNS = "this model was never taught system turns, so a system text has no effect; leave it out"
+"""Message about a system text for such a model (`core/turn_rules.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +74,8 @@ class Request:
     """Tokens of the whole prompt, images included."""
     max_new_tokens: int
     """Longest answer; prompt and answer together fit the context."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,31 +92,32 @@ class RequestPreparer:
     """Ids that end an answer: </s> and the end of a turn (spec i)."""
 
     def prepare(
-        self,
-        images: Sequence[Picture],
-        question: str,
-        *,
-        hd: int | None = None,
-        partition: str | None = None,
-        max_new_tokens: int | None = None,
-        history: History = (),
-        return_tensors: str = "pt",
+        self, images: Sequence[Picture], question: str, *, return_tensors: str = "pt", **options: Unpack[QueryOptions]
     ) -> Request:
         """Open, count, encode and check one conversation.
 
         Args, Raises: as `Engine.ask`. return_tensors: "pt", or "np" where torch is not imported yet.
         """
-        if isinstance(images, str | bytes | os.PathLike | Image.Image):
-            raise UsageError(f"images is one {type(images).__name__}; give a list, even of one")
-        for text in (question, *(part for turn in history for part in turn)):
-            check_text(text)
-        pictures = [open_picture(image) for image in images]
-        turns = conversation(pictures, question, history)
+        return self.prepare_query(Query(images, question, **options), return_tensors=return_tensors)
+
+    def prepare_query(self, query: Query, *, return_tensors: str = "pt") -> Request:
+        """Open, count, encode and check one conversation; arguments and errors as `prepare`."""
+        self.check_system(query.system)
+        pictures = [open_picture(image) for image in query.images]
+        turns = conversation(pictures, query.question, query.history)
 
         def encode(**tiling: Any) -> Mapping[str, Any]:
-            return self.processor.encode(turns, return_tensors=return_tensors, **tiling)
+            return self.processor.encode(turns, system=query.system, return_tensors=return_tensors, **tiling)
 
-        return self._encoded(encode, pictures, hd=hd, partition=partition, max_new_tokens=max_new_tokens)
+        request = self._encoded(
+            encode, pictures, hd=query.hd, partition=query.partition, max_new_tokens=query.max_new_tokens
+        )
+        return replace(request, stop=tuple(query.stop))
+
+    def check_system(self, system: str | None) -> None:
+        """Refuse a system text for a model that was never taught system turns. Raises: UsageError."""
+        if system and not self.processor.rules.system_turns:
+            raise UsageError(NO_SYSTEM_TURNS)
 
     def prepare_segments(
         self,
@@ -204,9 +205,10 @@ class RequestPreparer:
     def answer(self, request: Request, tokens: Sequence[int], *, seconds: float) -> Answer:
         """Return the answer made of the tokens generated, up to the first stop token."""
         found = self.before_stop(tokens)
+        text = self.processor.decode_answer(found)
         grids = request.inputs["image_grids"].tolist() if request.image_tokens else []
         return Answer(
-            text=self.processor.decode_answer(found),
+            text=text[: first_stop(text, request.stop)],
             hd=request.hd,
             partition=request.partition,
             grids=tuple((int(h), int(w)) for h, w in grids),
@@ -220,18 +222,6 @@ class RequestPreparer:
 def open_picture(image: Picture) -> Image.Image:
     """Return an RGB picture. Raises: ImageError: it cannot be read."""
     return to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
-
-
-def check_text(text: str) -> None:
-    """Refuse lone surrogates, which a terminal makes of bytes that are no UTF-8 and which no tokenizer takes.
-
-    Raises:
-        UsageError: naming the first such character.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"character {error.start + 1} of {len(text)} of the text is none; write it in UTF-8") from None
 
 
 def conversation(pictures: Sequence[Image.Image], question: str, history: History) -> list[chat_format.Message]:

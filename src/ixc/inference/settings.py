@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from ixc.core.tiling import RULES
+from typing import TypedDict
+
+from ixc.core.tiling import RULES, check_hd
 from ixc.errors import UsageError
+
+
+class EngineOptions(TypedDict, total=False):
+    """Keyword arguments of `ixc.load` about speed and memory."""
+
+    tile_cache: int
+    """Bytes of tile features kept, >= 0; default: 512 MB."""
+    prefix_cache: int | None
+    """Bytes of keys and values kept, >= 0; default: 2 GB, or 0 with compile."""
+    plora: str
+    """"separate" (default), "merged" (a second copy of the decoder's matrices, PLoRA included), or "auto"."""
+    compile: bool
+    """Compile vision encoder, prefill and decode step at the first answer."""
+
 
 PLORA = ("separate", "merged", "auto")
 """How `load` may run PLoRA: as low-rank products, merged into a second copy of the matrices, or whichever fits."""
@@ -41,9 +57,9 @@ def check_tiling(hd: int | None, partition: str | None) -> None:
     """Check the tile budget and the name of the partition rule; None stands for the folder's setting.
 
     Raises:
-        UsageError: fewer than one tile, or an unknown rule.
+        UsageError: not 1 to `core.tiling.MAX_HD` tiles, or an unknown rule.
     """
-    if hd is not None and hd < 1:
-        raise UsageError(f"hd counts tiles and must be at least 1, got {hd}; use 25 (default) or 55 (4K)")
+    if hd is not None:
+        check_hd(hd)
     if partition is not None and partition not in RULES:
         raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")

@@ -10,14 +10,16 @@ checks that both give the same tokens.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ixc.core.chat_format import stop_ids
 from ixc.core.token_layout import MERGE
-from ixc.inference.request import MAX_NEW_TOKENS, Answer, Picture, Request, RequestPreparer, lower_hd
+from ixc.inference.query import Query
+from ixc.inference.request import MAX_NEW_TOKENS, Answer, Request, RequestPreparer, lower_hd
+from ixc.inference.stop_texts import StopWatcher, before_stop_text
 from ixc.inference.text_pieces import text_pieces
 from ixc.model.sizes import ModelSizes, read_sizes
 from ixc.processing import standalone
@@ -62,9 +64,13 @@ class StandaloneEngine:
         )
         self._model: StandaloneModel | None = None
 
-    def prepare(self, images: Sequence[Picture], question: str, **options: Any) -> Request:
-        """Prepare a request without importing torch. Arguments and errors as `RequestPreparer.prepare`."""
-        return self.preparer.prepare(images, question, return_tensors="np", **options)
+    def prepare(self, query: Query) -> Request:
+        """Prepare a request without importing torch. Errors as `RequestPreparer.prepare`.
+
+        Args:
+            query: greedy, without sampling and beams.
+        """
+        return self.preparer.prepare_query(query, return_tensors="np")
 
     def load(self, *, device: str) -> bool:
         """Import torch and load the weights.
@@ -85,12 +91,18 @@ class StandaloneEngine:
 
     def stream(self, request: Request) -> Iterator[str]:
         """Return the answer in pieces while it is generated."""
-        return text_pieces(self._tokens(request), decode=self.preparer.processor.decode_answer)
+        pieces = text_pieces(self._tokens(request), decode=self.preparer.processor.decode_answer)
+        return before_stop_text(pieces, request.stop) if request.stop else pieces
 
     def answer(self, request: Request) -> Answer:
         """Return the whole answer; its seconds are those of the model alone."""
         start = perf_counter()
-        tokens = list(self._tokens(request))
+        watcher, tokens = StopWatcher(self.preparer.processor.decode_answer, request.stop), []
+        for token in self._tokens(request):
+            tokens.append(token)
+            watcher.add(token)
+            if watcher.found:
+                break
         return self.preparer.answer(request, tokens, seconds=perf_counter() - start)
 
     def _tokens(self, request: Request) -> Iterator[int]:

@@ -20,7 +20,8 @@ from ixc.model.checkpoint_files import check_keys, json_object, weight_files
 from ixc.model.configuration import IxcConfig
 from ixc.model.key_mapping import is_ignored, published_name
 from ixc.model.modeling import IxcForConditionalGeneration
-from ixc.model.quantization.layers import read_quantization, replace_modules
+from ixc.model.quantization.layers import group_size, read_quantization, replace_modules
+from ixc.model.quantization.loading import is_quantized
 from ixc.model.tensor_files import Shape, stored_shapes
 
 _MAX_REASON_LENGTH = 200
@@ -76,15 +77,43 @@ def check(folder: str | Path) -> IxcConfig:
     return config
 
 
-def load(folder: str | Path, **kwargs: Any) -> IxcForConditionalGeneration:
+QUANTIZATIONS = {"int8": 8, "int4": 4}
+"""Values of `quantization` -> bits of the decoder's linear layers and its head."""
+
+
+def check_quantization(folder: Path, config: IxcConfig, quantization: str | None) -> None:
+    """Check whether a folder can be quantized while it is loaded.
+
+    Raises:
+        UsageError: an unknown value, weights that are quantized already, or widths that have no common group.
+    """
+    if quantization is None:
+        return
+    if quantization not in QUANTIZATIONS:
+        raise UsageError(f"no quantization {quantization!r}; use one of {', '.join(QUANTIZATIONS)}")
+    if (already := read_quantization(config)) is not None:
+        raise UsageError(f"{folder} holds weights of {already.bits} bits already; leave quantization out")
+    group_size(config)
+
+
+def load(folder: str | Path, *, quantization: str | None = None, **kwargs: Any) -> IxcForConditionalGeneration:
     """Check a folder, then load it.
 
     Args:
         folder: local folder.
+        quantization: key of `QUANTIZATIONS`: round the decoder's linear layers and its head while they are loaded.
         **kwargs: as ``from_pretrained``: dtype, device_map, attn_implementation, quantization_config, ...
 
     Raises:
-        WeightsError: as ``check``.
+        WeightsError: as ``check``. UsageError: as ``check_quantization``.
     """
     config = check(folder)
-    return IxcForConditionalGeneration.from_pretrained(folder, config=config, **kwargs)
+    if quantization is None:
+        return IxcForConditionalGeneration.from_pretrained(folder, config=config, **kwargs)
+    check_quantization(Path(folder), config, quantization)
+    from ixc.model.quantization.on_load import load_and_quantize
+
+    return load_and_quantize(folder, config, bits=QUANTIZATIONS[quantization], **kwargs)
+
+
+__all__ = ["QUANTIZATIONS", "check", "check_quantization", "expected_shapes", "is_quantized", "load", "read_config"]

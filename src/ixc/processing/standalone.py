@@ -107,12 +107,18 @@ class StandaloneProcessor:
         looks = settings["image_processor"]
         self.image_processor = Tiling(hd=looks["hd"], partition=looks["partition"])
         quirks = settings["published_quirks"]
-        rules = TurnRules(**{name: settings[name] for name in _RULES if name in settings})
-        self._prompts = PromptEncoder(cast(Any, tokenizer), published_quirks=quirks, rules=rules)
+        self.rules = TurnRules(**{name: settings[name] for name in _RULES if name in settings})
+        self._prompts = PromptEncoder(cast(Any, tokenizer), published_quirks=quirks, rules=self.rules)
         self.image_token_id = self._prompts.image_token_id
 
     def encode(
-        self, messages: Sequence[chat_format.Message], *, hd: int, partition: str, return_tensors: str
+        self,
+        messages: Sequence[chat_format.Message],
+        *,
+        hd: int,
+        partition: str,
+        return_tensors: str,
+        system: str | None = None,
     ) -> dict[str, np.ndarray]:
         """One conversation as arrays of `IxcProcessor.encode`: (1, T) ids and types, tiles, grids.
 
@@ -120,9 +126,11 @@ class StandaloneProcessor:
             messages: whose images are RGB pictures.
             hd, partition: of the tiling.
             return_tensors: "np".
+            system: system text; None = the folder's.
         """
         assert return_tensors == "np"
-        prompt = chat_format.render(self._prompts.arrange(messages), system=self.system)
+        chosen = self.system if system is None else system
+        prompt = chat_format.render(self._prompts.arrange(messages), system=chosen)
         pictures = [segment.image.source for segment in prompt if segment.image is not None]
         found = self._tiles(pictures, hd, partition) if pictures else {}
         counts = iter([self.num_image_tokens(*map(int, grid)) for grid in found.get("image_grids", ())])

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from ixc.inference.engine import Engine
-from ixc.inference.sampling import LogprobRecorder
+from ixc.inference.score_processors import LogprobRecorder
+from ixc.inference.stop_texts import first_stop, possible_stop
 from ixc.inference.streaming import EndWhen, TokenStreamer
 from ixc.inference.text_pieces import TextDecoder
 from ixc.serving.deltas import TextDelta, TokenLogprob
@@ -145,18 +146,6 @@ class AnswerStreamer(TokenStreamer):
 
     def _name(self, token: int) -> str:
         return self.engine.processor.tokenizer.decode([token])
-
-
-def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Return the index at which the first stop text begins, None if there is none."""
-    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)
-
-
-def possible_stop(text: str, stops: Sequence[str]) -> int:
-    """Return how many characters at the end could be the beginning of a stop text."""
-    longest = max(map(len, stops), default=1) - 1
-    lengths = range(min(longest, len(text)), 0, -1)
-    return next((n for n in lengths if any(stop.startswith(text[-n:]) for stop in stops)), 0)
 
 
 def _beam_search(engine: Engine, job: GenerationJob, cancelled: Event) -> TextDelta:

@@ -65,8 +65,6 @@ class Queue:
         self.max_tokens, self.max_requests = max_tokens, max_requests
         self.rate = FIRST_GUESS
         self._tickets: deque[Ticket] = deque()
-        self._empty = asyncio.Event()
-        self._empty.set()
         self.closed = False
 
     @property
@@ -96,7 +94,6 @@ class Queue:
             )
         ticket = Ticket(self, tokens)
         self._tickets.append(ticket)
-        self._empty.clear()
         self._tickets[0].call()
         return ticket
 
@@ -112,8 +109,6 @@ class Queue:
         self._tickets.remove(ticket)
         if self._tickets:
             self._tickets[0].call()
-        else:
-            self._empty.set()
 
     def record(self, tokens: int, seconds: float) -> None:
         """Record the tokens, prompt included, and the seconds of an answer for the rate."""
@@ -123,7 +118,3 @@ class Queue:
     def close(self) -> None:
         """Refuse every further request."""
         self.closed = True
-
-    async def drained(self) -> None:
-        """Wait until the queue is empty."""
-        await self._empty.wait()

@@ -59,9 +59,9 @@ def quantize(
     config = check(source)
     if (already := read_quantization(config)) is not None:
         raise UsageError(f"{source} holds weights of {already.bits} bits already; quantize the original folder")
-    settings = Quantization(bits=bits, group_size=group_size(config), half=_half(source))
+    settings = Quantization(bits=bits, group_size=group_size(config), half=half_precision_of(source))
     with atomic_folder(destination) as draft:
-        _write(source, draft, settings, _quantized_names(config), progress or (lambda done, total: None))
+        _write(source, draft, settings, quantized_names(config), progress or (lambda done, total: None))
         config.quantization_config = settings.as_dict()
         config.architectures, config.dtype = ["IxcForConditionalGeneration"], settings.half or "float32"
         config.save_pretrained(draft)
@@ -71,14 +71,14 @@ def quantize(
     return destination
 
 
-def _half(source: Path) -> str | None:
+def half_precision_of(source: Path) -> str | None:
     """Return the 16-bit dtype of the word embeddings as stored, or None if they are stored in float32."""
     name = published_name("model.language_model.tok_embeddings.weight")
     dtype = next(tensor.dtype for key, tensor in _source_tensors(source) if key == name)
     return next((word for word, half in HALVES.items() if half == dtype), None)
 
 
-def _quantized_names(config: IxcConfig) -> dict[str, str]:
+def quantized_names(config: IxcConfig) -> dict[str, str]:
     """Published key of each weight to quantize -> prefix of the keys of its quantized tensors."""
     layers = range(config.text_config.num_hidden_layers)
     modules = [f"model.language_model.layers.{layer}.{name}.base" for layer in layers for name in PLORA_LINEARS]
@@ -103,7 +103,7 @@ def _write(source: Path, target: Path, settings: Quantization, names: dict[str, 
 
     for number, (name, tensor) in enumerate(_source_tensors(source), start=1):
         if not is_ignored(name):
-            shard.update(_quantized(name, tensor, settings, names))
+            shard.update(quantized_tensors(name, tensor, settings, names))
         if sum(value.nbytes for value in shard.values()) >= SHARD_BYTES:
             close()
         progress(number, total)
@@ -112,7 +112,7 @@ def _write(source: Path, target: Path, settings: Quantization, names: dict[str, 
     _name_shards(target, shards)
 
 
-def _quantized(
+def quantized_tensors(
     name: str, tensor: torch.Tensor, settings: Quantization, names: dict[str, str]
 ) -> dict[str, torch.Tensor]:
     """Return the tensors written in place of one tensor of the source."""

@@ -66,7 +66,21 @@ def load_quantized(cls: Any, source: Any, **kwargs: Any) -> Any:
     useless = [key for key in useless if key not in _HARMLESS_ARGUMENTS]
     if useless:
         raise UsageError(f"{', '.join(useless)} has no effect on the quantized weights of {source}; leave it out")
-    folder = Path(source)
+    return fill_quantized(cls, Path(source), _stored(Path(source)), **kwargs)
+
+
+def fill_quantized(cls: Any, folder: Path, stored: Iterator[tuple[str, torch.Tensor]], **kwargs: Any) -> Any:
+    """Make an empty quantized model and fill it with tensors.
+
+    Args:
+        cls: the model class.
+        folder: of the model, for its settings and for messages.
+        stored: (published name, tensor), quantized.
+        **kwargs: as ``load_quantized``.
+
+    Raises:
+        WeightsError: keys missing, unexpected, of another shape or kind.
+    """
     config = kwargs.get("config") or IxcConfig.from_pretrained(folder)
     if kwargs.get("attn_implementation") is not None:
         config._attn_implementation = kwargs["attn_implementation"]
@@ -75,7 +89,7 @@ def load_quantized(cls: Any, source: Any, **kwargs: Any) -> Any:
     with torch.device("meta"):
         model = cls(config)
     replace_modules(model, settings, dtype=dtype)
-    model.load_state_dict(_tensors(model, folder, dtype), assign=True)
+    model.load_state_dict(_tensors(model, folder, stored, dtype), assign=True)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     model.generation_config = with_stop_tokens(model, folder)
@@ -93,8 +107,10 @@ def _activation_dtype(kwargs: dict[str, Any], config: Any) -> torch.dtype:
     return getattr(torch, found) if isinstance(found, str) else found
 
 
-def _tensors(model: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Read every tensor of the model from the folder's files, under our names.
+def _tensors(
+    model: nn.Module, folder: Path, stored: Iterator[tuple[str, torch.Tensor]], dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Return every tensor of the model, under our names.
 
     Raises:
         WeightsError: see ``load_quantized``.
@@ -104,15 +120,15 @@ def _tensors(model: nn.Module, folder: Path, dtype: torch.dtype) -> dict[str, to
     found: dict[str, torch.Tensor] = {}
     unexpected: list[str] = []
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
-    for name, tensor in _stored(folder):
+    for name, tensor in stored:
         if name not in expected:
             unexpected += [] if is_ignored(name) else [name]
             continue
         key, empty = expected[name]
         if tensor.shape != empty.shape:
             mismatched.append((name, tuple(tensor.shape), tuple(empty.shape)))
-        stored = key in as_stored
-        found[key] = _converted(name, tensor, empty.dtype if stored else dtype, stored=stored)
+        is_stored = key in as_stored
+        found[key] = _converted(name, tensor, empty.dtype if is_stored else dtype, stored=is_stored)
     missing = [name for name, (key, _) in expected.items() if key not in found]
     check_keys(folder, missing=missing, unexpected=unexpected, mismatched=mismatched)
     return found

@@ -1,0 +1,56 @@
+"""Processors of a token's score that `Sampling` asks for: OpenAI's penalties, added biases, log probabilities."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+from transformers import LogitsProcessor
+
+
+class AnswerCountPenalty(LogitsProcessor):
+    """OpenAI's two penalties: score - count * frequency - (count > 0) * presence, over the answer only.
+
+    Args:
+        frequency, presence: -2 to 2.
+        prompt_length: tokens of the prompt in `input_ids`.
+    """
+
+    def __init__(self, frequency: float, presence: float, *, prompt_length: int) -> None:
+        self.frequency, self.presence, self.prompt_length = frequency, presence, prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        said = input_ids[:, self.prompt_length :]
+        counts = torch.zeros_like(scores).scatter_add_(1, said, torch.ones_like(said, dtype=scores.dtype))  # (B, V)
+        return scores - self.frequency * counts - self.presence * (counts > 0)
+
+
+class LogitBias(LogitsProcessor):
+    """Adds numbers to the scores of some tokens; ids outside the vocabulary change nothing.
+
+    Args:
+        biases: (id, number) each.
+    """
+
+    def __init__(self, biases: Sequence[tuple[int, float]]) -> None:
+        self.biases = biases
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        known = [(token, bias) for token, bias in self.biases if token < scores.shape[-1]]
+        if not known:
+            return scores
+        ids = torch.tensor([token for token, _ in known], device=scores.device)
+        values = torch.tensor([bias for _, bias in known], device=scores.device, dtype=scores.dtype)
+        return scores.index_add(-1, ids, values.expand(len(scores), -1))
+
+
+class LogprobRecorder(LogitsProcessor):
+    """Records the log probabilities of each step; runs before temperature and top_p."""
+
+    def __init__(self) -> None:
+        self.rows: deque[torch.Tensor] = deque()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.rows.append(scores[0].float().log_softmax(-1).cpu())  # (V,)
+        return scores
