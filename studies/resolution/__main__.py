@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ixc.cli.options import quiet_libraries
-from ixc.cli.terminal import errors_to_exit_codes, ticker
+from ixc.cli.progress import ticker
+from ixc.cli.terminal import errors_to_exit_codes
 from ixc.inference.model_folder import EMBEDDED
 from studies.resolution.pipeline import Folders, run
 from studies.resolution.report import write

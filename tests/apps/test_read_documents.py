@@ -62,8 +62,11 @@ def test_read_documents_pages_are_answered_as_their_pictures(tmp_path: Path, eng
     ]  # fmt: skip
     third = pdf.Pdf((tmp_path / "b.pdf").read_bytes()).page(3).image
     assert third.size == (600, 400)
-    assert found["pages"][1]["answers"] == [engine.ask([third], question).text for question in found["questions"]]
-    assert found["pages"][2]["answers"][0] == engine.ask([page], "Title?").text
+    texts = [[answer["text"] for answer in each["answers"]] for each in found["pages"]]
+    assert texts[1] == [engine.ask([third], question).text for question in found["questions"]]
+    assert texts[2][0] == engine.ask([page], "Title?").text
+    assert found["pages"][1]["answers"][1]["question"] == "Date?"
+    assert found["pages"][1]["answers"][1]["images"] == [f"{tmp_path / 'b.pdf'}#3"]
     assert "3 pages, " in result.stderr
     assert result.stderr.rstrip().endswith(" pages/s")
     assert sorted(os.listdir(tmp_path)) == ["b.pdf", "out.json"]  # nobody needs the state any more
@@ -78,7 +81,7 @@ def test_read_documents_tiff_of_several_pages(tmp_path: Path, engine: Engine) ->
     found = json.loads(run(file, *QUESTIONS, "--format", "json").stdout)
     assert [each["page"] for each in found["pages"]] == [1, 2, 3]
     expected = [[engine.ask([image], question).text for question in found["questions"]] for image in drawn]
-    assert [each["answers"] for each in found["pages"]] == expected
+    assert [[answer["text"] for answer in each["answers"]] for each in found["pages"]] == expected
     found = json.loads(run(file, *QUESTIONS, "--pages", "2-9", "--format", "json").stdout)
     assert [each["page"] for each in found["pages"]] == [2, 3]
 

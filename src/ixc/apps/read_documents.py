@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ixc.errors import ImageError, IxcError, UsageError
+from ixc.inference.request import Answer
 from ixc.processing.pages import Document, Rendering, open_document
 from ixc.processing.pdf import PageImage, is_pdf
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 TRANSCRIBE = "Write down all the text of this page, line by line."
 """Question asked where none is given; for a model that was trained to transcribe."""
 
-VERSION = 1
+VERSION = 2
 """Version of the state file."""
 
 
@@ -58,7 +59,7 @@ class PageAnswer:
     """The answers about one page, or its error."""
 
     page: DocumentPage
-    answers: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
     """One answer a question; empty where the page failed."""
     error: str | None = None
     """One line; None where the page was read."""
@@ -158,7 +159,7 @@ def _read(
         start = perf_counter()
         try:
             shown = source.page(page)
-            answers = tuple(engine.ask([shown.image], question, **options).text for question in questions)
+            answers = tuple(engine.ask([shown.image], question, **options) for question in questions)
         except IxcError as error:
             yield PageAnswer(page=page, error=" ".join(str(error).split()), seconds=perf_counter() - start)
             continue
@@ -217,11 +218,11 @@ class ReadState:
         """
         self.path = path
         self._settings = {"ixc read": VERSION, **settings}
-        self._found: dict[tuple[str, int], tuple[str, ...]] = {}
+        self._found: dict[tuple[str, int], tuple[Answer, ...]] = {}
         try:
             whole = self._lines()
             for line in whole[1:]:
-                self._found[line["digest"], line["page"]] = tuple(line["answers"])
+                self._found[line["digest"], line["page"]] = tuple(map(Answer.from_dict, line["answers"]))
             self._file = path.open("r+b" if whole else "wb")
             self._file.truncate(self._end)
             self._file.seek(self._end)
@@ -230,13 +231,14 @@ class ReadState:
         if not whole:
             self._write(self._settings)
 
-    def answers(self, page: DocumentPage) -> tuple[str, ...] | None:
+    def answers(self, page: DocumentPage) -> tuple[Answer, ...] | None:
         """Return the answers of an earlier run; None where there are none."""
         return None if page.error else self._found.get((page.digest, page.number))
 
-    def add(self, page: DocumentPage, answers: tuple[str, ...]) -> None:
+    def add(self, page: DocumentPage, answers: tuple[Answer, ...]) -> None:
         """Write a page's answers; they are on disk when this returns."""
-        self._write({"digest": page.digest, "page": page.number, "answers": answers})
+        found = [answer.as_dict() for answer in answers]
+        self._write({"digest": page.digest, "page": page.number, "answers": found})
 
     def done(self) -> None:
         """Delete the file after a complete run."""
@@ -278,14 +280,26 @@ class ReadState:
 
 
 def as_json(found: Sequence[PageAnswer], questions: Sequence[str]) -> str:
-    """Return one JSON object: the questions, and a list of pages with answers or an error."""
+    """Return one JSON object: the questions, and a list of pages with answers or an error.
+
+    The answers have no `seconds`, so that an interrupted run ends with the bytes of an unbroken one.
+    """
     pages = [
         {"file": str(each.page.file), "page": each.page.number}
-        | ({"answers": list(each.answers)} if each.error is None else {"error": each.error})
+        | ({"answers": _answers(each, questions)} if each.error is None else {"error": each.error})
         | ({"warnings": list(each.warnings)} if each.warnings else {})
         for each in found
     ]
     return json.dumps({"questions": list(questions), "pages": pages}, ensure_ascii=False, indent=1) + "\n"
+
+
+def _answers(found: PageAnswer, questions: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the answers about one page for JSON."""
+    page = found.page
+    name = f"{page.file}#{page.number}" if page.paged else str(page.file)
+    pairs = zip(questions, found.answers, strict=True)
+    named = [{"question": question, "images": [name], **answer.as_dict()} for question, answer in pairs]
+    return [{key: value for key, value in each.items() if key != "seconds"} for each in named]
 
 
 def as_markdown(found: PageAnswer, questions: Sequence[str]) -> str:
@@ -294,5 +308,5 @@ def as_markdown(found: PageAnswer, questions: Sequence[str]) -> str:
         return f"## {found.page.name}\n\n*Not read: {found.error}*\n\n"
     warnings = "".join(f"*Warning: {warning}*\n\n" for warning in found.warnings)
     several = len(questions) > 1
-    parts = [f"**{q}**\n\n{a}" if several else a for q, a in zip(questions, found.answers, strict=True)]
+    parts = [f"**{q}**\n\n{a.text}" if several else a.text for q, a in zip(questions, found.answers, strict=True)]
     return f"## {found.page.name}\n\n{warnings}" + "\n\n".join(parts) + "\n\n"

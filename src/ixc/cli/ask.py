@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ixc.cli.checks import check_fits, check_model, check_run, check_setting
+from ixc.cli.checks import check_fits, check_model, check_run
+from ixc.cli.generation_options import GenerationOptions
+from ixc.cli.json_schema import answer_object
 from ixc.cli.options import (
     Compile,
     Device,
     Dpi,
     Dtype,
-    Hd,
     Json,
     Model,
-    NewTokens,
     PageNumber,
-    Partition,
     Plora,
     PrefixCache,
     ScanPixels,
@@ -32,11 +31,15 @@ from ixc.cli.options import (
     load_engine,
     takes,
 )
-from ixc.cli.terminal import existing, lines, note, read_standard_input, report, write_pieces
+from ixc.cli.progress import Waiting, announced, note
+from ixc.cli.terminal import existing, lines, read_standard_input, report, write_pieces
+from ixc.core.tiling import MAX_HD
 from ixc.errors import IxcError, UsageError
+from ixc.utils.counted import counted
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
+    from ixc.inference.query import Query
     from ixc.inference.request import Answer, Request
     from ixc.inference.standalone import StandaloneEngine
     from ixc.processing.pages import Rendering
@@ -57,7 +60,7 @@ CHAT_EXAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskOptions:
+class AskOptions(GenerationOptions):
     """Options of `ixc ask`; the help of each field says what it does."""
 
     images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Image files; - is standard input.")] = (
@@ -68,9 +71,6 @@ class AskOptions:
     dpi: Dpi = 200
     scan_pixels: ScanPixels = False
     model: Model = None
-    hd: Hd = None
-    partition: Partition = None
-    max_new_tokens: NewTokens = None
     device: Device = "auto"
     dtype: Dtype = "auto"
     plora: Plora = "separate"
@@ -78,15 +78,11 @@ class AskOptions:
     as_json: Json = False
 
     @property
-    def generation(self) -> dict[str, Any]:
-        """Options of `Engine.ask` and `Engine.stream`."""
-        return {"hd": self.hd, "partition": self.partition, "max_new_tokens": self.max_new_tokens}
-
-    @property
     def suits_standalone(self) -> bool:
         """Whether the standalone engine has all of these options."""
         return (
-            self.plora == "separate"
+            self.is_default_decoding
+            and self.plora == "separate"
             and not self.compile
             and self.dtype in ("auto", "float32")
             and self.device in ("auto", "cpu")
@@ -101,43 +97,58 @@ def ask(options: AskOptions) -> None:
     names = options.images or []
     _check_question(names, options.question)
     check_run(device=options.device, dtype=options.dtype, plora=options.plora, compile=options.compile)
-    check_setting(options.hd, options.partition, options.max_new_tokens)
+    options.check()
     # Images are opened before the model is loaded: an unreadable file must not cost seconds first.
     pictures = _open_pages(names, options.page, Rendering(dpi=options.dpi, scan_pixels=options.scan_pixels))
     folder = check_model(options.model)
-    check_fits(folder, [picture.size for picture in pictures], hd=options.hd, partition=options.partition)
-    ready = _standalone(folder, pictures, options) if options.suits_standalone else None
+    options.check_model(folder)
+    sizes = [picture.size for picture in pictures]
+    tokens = check_fits(folder, sizes, hd=options.hd, partition=options.partition)
+    query, what = options.query(pictures, options.question), _reading(tokens, len(pictures))
+    ready = _standalone(folder, query, options) if options.suits_standalone else None
     if ready is not None:
         standalone, request = ready
-        _print(options, lambda: standalone.answer(request), lambda: standalone.stream(request))
+        _print(options, lambda: standalone.answer(request), lambda: standalone.stream(request), what)
         return
     wanted = engine_options(plora=options.plora, compile=options.compile)
-    engine = load_engine(options.model, device=options.device, dtype=options.dtype, **wanted)
-    asked = pictures, options.question
-    _print(
-        options,
-        lambda: engine.ask(*asked, **options.generation),
-        lambda: engine.stream(*asked, **options.generation),
-    )
+    with Waiting("loading the model"):
+        engine = load_engine(options.model, device=options.device, dtype=options.dtype, **wanted)
+    _print(options, lambda: engine.answer(query), lambda: engine.stream_query(query), what)
 
 
-def _print(options: AskOptions, answer: Callable[[], Answer], stream: Callable[[], Iterator[str]]) -> None:
-    """Print the whole answer as JSON, or its text piece by piece."""
-    if not options.as_json:
-        write_pieces(stream())
+def _reading(tokens: int, images: int) -> str:
+    """Describe the work before the first token of an answer."""
+    return f"reading {counted(tokens, 'token')} of {counted(images, 'image')}"
+
+
+def _print(
+    options: AskOptions, answer: Callable[[], Answer], stream: Callable[[], Iterator[str]], reading: str
+) -> None:
+    """Print the whole answer as JSON, or its text piece by piece; beams end together and are printed whole."""
+    if not options.as_json and options.beams == 1:
+        write_pieces(announced(stream, reading))
         return
-    found = {"question": options.question, "images": options.images or [], **answer().as_dict()}
-    print(json.dumps(found, ensure_ascii=False))
+    with Waiting(reading):
+        found = answer()
+    if options.as_json:
+        _print_json(options.question, options.images or [], found)
+    else:
+        print(found.text)
 
 
-def _standalone(folder: Path, pictures: list[Any], options: AskOptions) -> tuple[StandaloneEngine, Request] | None:
+def _print_json(question: str, images: list[str], found: Answer) -> None:
+    """Print one answer as one line of JSON."""
+    print(json.dumps(answer_object(question, images, found.as_dict()), ensure_ascii=False), flush=True)
+
+
+def _standalone(folder: Path, query: Query, options: AskOptions) -> tuple[StandaloneEngine, Request] | None:
     """Prepare the question without importing transformers; None where the full engine must answer."""
     from ixc.inference.standalone import open_folder
 
     found = open_folder(folder)
     if found is None:
         return None
-    request = found.prepare(pictures, options.question, **options.generation)
+    request = found.prepare(query)
     return (found, request) if found.load(device=options.device) else None
 
 
@@ -175,21 +186,19 @@ def _check_question(images: list[str], question: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatOptions:
+class ChatOptions(GenerationOptions):
     """Options of `ixc chat`; the help of each field says what it does."""
 
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images of the first turn.")]
     page: PageNumber = None
     model: Model = None
-    hd: Hd = None
-    partition: Partition = None
-    max_new_tokens: NewTokens = None
     device: Device = "auto"
     dtype: Dtype = "auto"
     plora: Plora = "separate"
     compile: Compile = False
     tile_cache: TileCache = None
     prefix_cache: PrefixCache = None
+    as_json: Json = False
 
 
 @takes(ChatOptions)
@@ -197,12 +206,15 @@ def chat(options: ChatOptions) -> None:
     """Ask in turns; earlier turns are kept. /hd 25 changes the setting, /clear forgets the turns, /quit leaves."""
     speed = {"plora": options.plora, "compile": options.compile, "prefix_cache": options.prefix_cache}
     check_run(device=options.device, dtype=options.dtype, **speed)
-    check_setting(options.hd, options.partition, options.max_new_tokens)
+    options.check()
     pictures = _open_pages(options.images, options.page)
     sizes = [picture.size for picture in pictures]
-    check_fits(check_model(options.model), sizes, hd=options.hd, partition=options.partition)
+    folder = check_model(options.model)
+    options.check_model(folder)
+    check_fits(folder, sizes, hd=options.hd, partition=options.partition)
     wanted = engine_options(**speed, tile_cache=options.tile_cache)
-    engine = load_engine(options.model, device=options.device, dtype=options.dtype, **wanted)
+    with Waiting("loading the model"):
+        engine = load_engine(options.model, device=options.device, dtype=options.dtype, **wanted)
     conversation = _Conversation(engine, pictures, options)
     for line in lines():
         try:
@@ -214,16 +226,17 @@ def chat(options: ChatOptions) -> None:
             report(error)
 
 
+def _reading_turn(images: int, turns: int) -> str:
+    """Describe the work before the first token of a turn."""
+    return f"reading {counted(images, 'image')}" if turns == 0 else f"reading turn {turns + 1}"
+
+
 class _Conversation:
     """State of one `ixc chat`: images, settings and the turns so far."""
 
     def __init__(self, engine: Engine, images: list[Any], options: ChatOptions) -> None:
-        self.engine, self.images = engine, images
-        self.settings: dict[str, Any] = {
-            "hd": options.hd,
-            "partition": options.partition,
-            "max_new_tokens": options.max_new_tokens,
-        }
+        self.engine, self.images, self.options = engine, images, options
+        self.settings: dict[str, Any] = options.generation
         self.history: list[tuple[str, str]] = []
 
     def turn(self, line: str) -> bool:
@@ -231,17 +244,32 @@ class _Conversation:
         if line.startswith("/"):
             return self._command(*line.split())
         if question := line.strip():
-            answer = self.engine.stream(self.images, question, history=tuple(self.history), **self.settings)
-            self.history.append((question, write_pieces(answer)))
+            self.history.append((question, self._answer(question)))
         return True
+
+    def _answer(self, question: str) -> str:
+        """Print the answer to a question and return its text."""
+        asked: dict[str, Any] = {"history": tuple(self.history), **self.settings}
+        reading = _reading_turn(len(self.images), len(self.history))
+        if not self.options.as_json and self.options.beams == 1:
+            return write_pieces(announced(lambda: self.engine.stream(self.images, question, **asked), reading))
+        with Waiting(reading):
+            found = self.engine.ask(self.images, question, **asked)
+        if self.options.as_json:
+            _print_json(question, self.options.images, found)
+        else:
+            print(found.text, flush=True)
+        return found.text
 
     def _command(self, command: str, *values: str) -> bool:
         if command in ("/quit", "/exit") and not values:
             return False
         if command == "/clear" and not values:
             self.history.clear()
-        elif command == "/hd" and len(values) == 1 and values[0].isdecimal() and int(values[0]) > 0:
+        elif command == "/hd" and len(values) == 1 and values[0].isdecimal() and 0 < int(values[0]) <= MAX_HD:
             self.settings["hd"] = int(values[0])
         else:
-            raise UsageError(f"no command {' '.join([command, *values])!r}; use /hd 25 (1 and more), /clear or /quit")
+            raise UsageError(
+                f"no command {' '.join([command, *values])!r}; use /hd 25 (1 to {MAX_HD}), /clear or /quit"
+            )
         return True

@@ -11,7 +11,7 @@ import typer
 from ixc.bench.names import check_names
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import Device, Model, examples, quiet_libraries, renamed, takes
-from ixc.cli.terminal import ticker
+from ixc.cli.progress import ticker
 
 bench = typer.Typer(help="Measure time and memory.", no_args_is_help=True, rich_markup_mode="rich")
 

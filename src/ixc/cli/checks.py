@@ -12,7 +12,7 @@ from typing import Any
 
 from ixc.core.chat_format import CHAT_DEFAULTS
 from ixc.errors import UsageError, WeightsError
-from ixc.inference.settings import check_plora, check_prefix_cache, check_tiling
+from ixc.inference.settings import check_plora, check_prefix_cache
 from ixc.utils.device_names import check_device, check_dtype
 
 
@@ -70,14 +70,7 @@ def check_run(
     check_prefix_cache(prefix_cache, compile=compile)
 
 
-def check_setting(hd: int | None, partition: str | None, max_new_tokens: int | None = None) -> None:
-    """Check HD, partition and answer length. Raises: UsageError."""
-    check_tiling(hd, partition)
-    if max_new_tokens is not None and max_new_tokens < 1:
-        raise UsageError(f"--max-new-tokens is {max_new_tokens}, at least 1 needed")
-
-
-def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None, partition: str | None) -> None:
+def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None, partition: str | None) -> int:
     """Check that images of these sizes fit the model's context; text is counted later, when it is tokenised.
 
     Args:
@@ -85,6 +78,9 @@ def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None
         sizes: (width, height) of the images, pixels.
         hd: HD-n; None = the folder's.
         partition: how images are tiled; None = the folder's.
+
+    Returns:
+        Tokens of the images.
 
     Raises:
         GeometryError: an image has no partition. ContextError: more tokens than positions.
@@ -104,3 +100,4 @@ def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None
         tokens += num_image_tokens(part.grid_h, part.grid_w, side=sizes_of_model.side, **layout)
     limits = RequestPreparer(processor=None, context_length=sizes_of_model.max_positions, max_new_tokens=1)
     limits.answer_length(tokens, hd=most)
+    return tokens

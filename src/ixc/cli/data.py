@@ -12,7 +12,7 @@ import typer
 
 from ixc.cli.checks import check_model
 from ixc.cli.options import Hd, Json, Model, Partition, examples, quiet_libraries, takes
-from ixc.cli.terminal import progress, watch
+from ixc.cli.progress import progress, watch
 from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 from ixc import __version__
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import Device, Dtype, Json, Model, Partition, examples, load_engine, renamed, takes
-from ixc.cli.terminal import board, note, watch
+from ixc.cli.progress import described_progress, note, watch
 from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
 
@@ -132,7 +132,7 @@ def run(options: EvalOptions) -> None:
         settings=settings,
     )
     judge = _judge(options.judge, options.judge_model, folder)
-    with board() as progress:
+    with described_progress() as progress:
         events = suite.run_suite(tasks, answers, plan=plan, judge=judge, progress=partial(progress, "data"))
         done = list(_outcomes(events, progress))
     _print(done, as_json=options.as_json)

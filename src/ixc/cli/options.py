@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from ixc.cli.terminal import note
+from ixc.cli.progress import note
 from ixc.inference.settings import RENAMED_PLORA
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixc.cli.options import Dpi, Hd, Json, PageNumber, Partition, ScanPixels, takes
-from ixc.cli.terminal import existing, note
+from ixc.cli.progress import note
+from ixc.cli.terminal import existing
 from ixc.errors import UsageError
 from ixc.utils.files import atomic_write
 

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ixc.cli.checks import check_model, check_run, check_setting
-from ixc.cli.options import Device, Dpi, Dtype, Hd, Model, NewTokens, Partition, ScanPixels, load_engine, takes
-from ixc.cli.terminal import existing, note, ticker
+from ixc.cli.checks import check_model, check_run
+from ixc.cli.generation_options import GenerationOptions
+from ixc.cli.options import Device, Dpi, Dtype, Model, ScanPixels, load_engine, takes
+from ixc.cli.progress import LogJson, Quiet, is_json, note, show_line, ticker
+from ixc.cli.terminal import existing
 from ixc.errors import IxcError, UsageError
+from ixc.utils.counted import counted
 from ixc.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ FORMATS = ("markdown", "json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions:
+class ReadOptions(GenerationOptions):
     """Options of `ixc read`; the help of each field says what it does."""
 
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="PDFs and images.")]
@@ -50,21 +53,21 @@ class ReadOptions:
     dpi: Dpi = 200
     scan_pixels: ScanPixels = False
     model: Model = None
-    hd: Hd = None
-    partition: Partition = None
-    max_new_tokens: NewTokens = None
     device: Device = "auto"
     dtype: Dtype = "auto"
-
-    @property
-    def generation(self) -> dict[str, Any]:
-        """Options of `Engine.ask`."""
-        return {"hd": self.hd, "partition": self.partition, "max_new_tokens": self.max_new_tokens}
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False
+    quiet: Quiet = False
+    log_json: LogJson = False
 
     @property
     def printed(self) -> bool:
         """Whether answers are printed as they arrive."""
-        return self.out is None and self.form == "markdown"
+        return self.out is None and not self.is_json
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the answers are written as JSON."""
+        return self.as_json or self.form == "json"
 
 
 @takes(ReadOptions)
@@ -79,20 +82,20 @@ def read(options: ReadOptions) -> None:
 
     if options.form not in FORMATS:
         raise UsageError(f"no format {options.form!r}; use one of {', '.join(FORMATS)}")
-    check_setting(options.hd, options.partition, options.max_new_tokens)
+    options.check()
     check_run(device=options.device, dtype=options.dtype)
     questions = tuple(options.ask or [read_documents.TRANSCRIBE])
     if not all(question.strip() for question in questions):
         raise UsageError("a question is empty; write it behind --ask, in quotes")
     numbers = None if options.pages is None else read_documents.numbers_of(options.pages)
     pages = read_documents.pages_of([existing(name) for name in options.files], numbers=numbers)
-    check_model(options.model)
+    options.check_model(check_model(options.model))
     rendering = Rendering(dpi=options.dpi, scan_pixels=options.scan_pixels)
     with nullcontext() if options.out is None else _state(options.out, _settings(options, questions)) as state:
         engine = LazyEngine(lambda: load_engine(options.model, device=options.device, dtype=options.dtype))
         answers = read_documents.read(engine, pages, questions, state=state, rendering=rendering, **options.generation)
         found = _collect(answers, len(pages), questions, printed=options.printed)
-        if options.form == "json":
+        if options.is_json:
             _write(options.out, read_documents.as_json(found, questions))
         elif options.out is not None:
             _write(options.out, "".join(read_documents.as_markdown(each, questions) for each in found))
@@ -108,7 +111,17 @@ def _settings(options: ReadOptions, questions: tuple[str, ...]) -> dict[str, Any
     model = None if options.model is None else str(options.model.resolve())
     settings: dict[str, Any] = {"questions": list(questions), "model": model, "dpi": options.dpi}
     settings |= {"scan_pixels": True} if options.scan_pixels else {}  # files of older versions lack the key
-    return settings | options.generation
+    settings |= {"hd": options.hd, "partition": options.partition, "max_new_tokens": options.max_new_tokens}
+    further = {
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "top_k": options.top_k,
+        "beams": options.beams if options.beams > 1 else None,
+        "seed": options.seed,
+        "system": options.system,
+        "stop": options.stop or None,
+    }
+    return settings | {name: value for name, value in further.items() if value is not None}
 
 
 def _collect(
@@ -127,8 +140,8 @@ def _collect(
                 sys.stdout.write(as_markdown(each, questions))
                 sys.stdout.flush()
             progress(_summary(found, start), len(found), total)
-    if sys.stderr.isatty():  # the progress bar has been erased; its last line stays
-        print(_summary(found, start), file=sys.stderr)
+    if sys.stderr.isatty() and not is_json():  # the progress bar has been erased; its last line stays
+        show_line(_summary(found, start))
     return found
 
 
@@ -144,7 +157,7 @@ def _summary(found: list[PageAnswer], start: float) -> str:
     """Describe pages and speed of this run; pages of an earlier run do not count for the speed."""
     fresh, seconds = sum(not each.kept for each in found), perf_counter() - start
     earlier = f", {len(found) - fresh} from before" if fresh < len(found) else ""
-    return f"{len(found)} pages{earlier}, {seconds:.1f} s, {fresh / max(seconds, 1e-9):.2f} pages/s"
+    return f"{counted(len(found), 'page')}{earlier}, {seconds:.1f} s, {fresh / max(seconds, 1e-9):.2f} pages/s"
 
 
 def _write(out: Path | None, text: str) -> None:
@@ -160,6 +173,6 @@ def _write(out: Path | None, text: str) -> None:
 def _failure(failed: list[PageAnswer], found: list[PageAnswer]) -> str:
     page: DocumentPage = failed[0].page
     return (
-        f"{len(found) - len(failed)} of {len(found)} pages were read, {len(failed)} failed; the first is {page.name}: "
+        f"{len(found) - len(failed)} of {counted(len(found), 'page')} were read, {len(failed)} failed; the first is {page.name}: "
         f"{failed[0].error}"
     )

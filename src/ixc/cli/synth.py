@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ixc.cli.options import takes
-from ixc.cli.terminal import watch
+from ixc.cli.progress import watch
 
 if TYPE_CHECKING:
     from ixc.synth.degradation import Degradation

@@ -1,20 +1,28 @@
-"""Terminal input and output of the commands: lines, streamed text, progress bars, errors as one line and an exit code.
+"""Terminal input and output of the commands: lines, streamed text, errors as one line and an exit code.
 
-Besides the command modules the only file that reads standard input or writes to standard output and error.
+Besides the command modules and `progress.py` the only file that reads standard input or writes to standard output and
+error. The exit codes, one rule for every command:
+
+    0     done
+    1     the command was right and what it met was not: a damaged file, a full disk, too little memory, a server that
+          refuses, a package that is not installed, a question without an answer; it may work when that is mended
+    2     the command must be changed: an unknown option, name or value, a number out of range, a file or folder that
+          is named and does not exist (or, as a target, does), options that exclude each other or have no effect
+    130   interrupted by Ctrl-C (128 + SIGINT)
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 
+from ixc.cli import progress
 from ixc.errors import IxcError, UsageError
 
 INTERRUPTED = 130
@@ -39,17 +47,22 @@ def read_standard_input() -> bytes:
 
 
 def existing(name: str) -> Path:
-    """Return the path of an existing file; checked before seconds are spent on loading a model.
+    """Return the path of an existing image file; checked before seconds are spent on loading a model.
 
     Raises:
         UsageError: it does not exist, or it is a folder.
     """
-    path = Path(name)
-    if os.path.isdir(path):
+    path = existing_path(name)
+    if path.is_dir():
         raise UsageError(f"{name} is a folder; give an image file: {name.rstrip('/')}/page.png")
-    if not os.path.exists(path):
-        raise UsageError(f"no file {name}; check the path")
     return path
+
+
+def existing_path(name: str | Path) -> Path:
+    """Return the path of an existing file or folder that the command names. Raises: UsageError: there is none."""
+    if not os.path.exists(name):
+        raise UsageError(f"no file {name}; check the path")
+    return Path(name)
 
 
 def lines() -> Iterator[str]:
@@ -74,11 +87,6 @@ def lines() -> Iterator[str]:
         yield line.rstrip("\n")
 
 
-def note(text: str) -> None:
-    """Print one line on stderr that does not stop the command."""
-    print(f"note: {' '.join(text.split())}", file=sys.stderr, flush=True)
-
-
 def write_pieces(pieces: Iterable[str]) -> str:
     """Print pieces of text as they arrive; return the whole text."""
     text = ""
@@ -90,75 +98,18 @@ def write_pieces(pieces: Iterable[str]) -> str:
     return text
 
 
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr, updated by calls of (done, total); none if stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def described_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar on stderr, updated by calls of (text, done, total); none if stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
-
-
-board = described_progress  # the name that `cli.eval` imports
-
-
-@contextmanager
-def ticker(*, every: float = 10.0) -> Iterator[Callable[[str, int, int], None]]:
-    """`described_progress`; if stderr is not a terminal, print the text as lines on it instead.
+def report(error: object, *, code: int | None = None) -> None:
+    """Print an error as one line on stderr.
 
     Args:
-        every: least seconds between two such lines; the last one (done = total) is always printed.
+        error: its text is the line.
+        code: exit code that follows, for a line of JSON.
     """
-    last = float("-inf")
-    with described_progress() as show:
-
-        def update(what: str, done: int, total: int) -> None:
-            nonlocal last
-            show(what, done, total)
-            if not sys.stderr.isatty() and (done == total or time.monotonic() - last >= every):
-                last = time.monotonic()
-                print(what, file=sys.stderr, flush=True)
-
-        yield update
-
-
-def watch(done: Generator[Any], *, total: int, what: str) -> Any:
-    """Run a generator to its end with a progress bar.
-
-    Args:
-        done: yields counts (1 .. total), and a result last if it has one.
-        total: last count.
-        what: text before the bar.
-
-    Returns:
-        The last value.
-    """
-    last: Any = None
-    with closing(done), progress(what) as show:
-        for last in done:
-            show(last if isinstance(last, int) else total, total)
-    return last
-
-
-def report(error: object) -> None:
-    """Print an error as one line on stderr."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    line = " ".join(str(error).split())
+    if progress.is_json():
+        progress.event("error", message=line, exit_code=code)
+    else:
+        print(f"error: {line}", file=sys.stderr)
 
 
 def _leave_quietly() -> NoReturn:
@@ -170,20 +121,21 @@ def _leave_quietly() -> NoReturn:
 @contextmanager
 def errors_to_exit_codes() -> Iterator[None]:
     """Turn every failure of a command into one line on stderr and a SystemExit with its exit code."""
+    progress.reset()
     try:
         yield
     except IxcError as error:
-        report(error)
+        report(error, code=error.exit_code)
         raise SystemExit(error.exit_code) from None
     except _CommandLineError as error:
         if words := error.format_message().rstrip("."):  # type: ignore[attr-defined]
             where = getattr(error, "ctx", None)
-            report(f"{words}; see {where.command_path if where else 'ixc'} --help")
+            report(f"{words}; see {where.command_path if where else 'ixc'} --help", code=UsageError.exit_code)
         raise SystemExit(UsageError.exit_code) from None
     except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         _leave_quietly()
     except (OSError, UnicodeError) as error:  # full disk, folder not writable, terminal encoding
-        report(error)
+        report(error, code=IxcError.exit_code)
         raise SystemExit(IxcError.exit_code) from None

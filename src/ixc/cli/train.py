@@ -22,7 +22,8 @@ import typer
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.data import Stream, read_records
 from ixc.cli.options import Device, Json, quiet_libraries, takes
-from ixc.cli.terminal import existing, note, ticker, watch
+from ixc.cli.progress import note, ticker, watch
+from ixc.cli.terminal import existing
 from ixc.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 
 from ixc.cli.checks import check_source, check_target
 from ixc.cli.options import add_processor, quiet_libraries
-from ixc.cli.terminal import progress
+from ixc.cli.progress import progress
 
 IMPORT_EXAMPLES = ("ixc import-weights ./internlm-xcomposer2-4khd-7b ./ixc-4khd-7b",)
 QUANTIZE_EXAMPLES = ("ixc quantize ./ixc-4khd-7b ./ixc-4khd-7b-int4 --bits 4", "ixc ask page.png QUESTION --model DST")

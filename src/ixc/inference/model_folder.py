@@ -114,6 +114,14 @@ def check_settings(folder: Path) -> None:
         read_json_object(path, error=WeightsError, remedy="fetch it again")
 
 
+def takes_system_text(folder: Path) -> bool:
+    """Return whether a model was taught system turns; its settings are JSON objects (`check_settings`)."""
+    path = folder / "processor_config.json"
+    if not path.is_file():
+        return True
+    return bool(read_json_object(path, error=WeightsError, remedy="fetch it again").get("system_turns", True))
+
+
 def check_tokenizer(folder: Path) -> None:
     """Check that a folder has a tokenizer. Raises: WeightsError: it has none."""
     if not any((folder / name).is_file() for name in TOKENIZERS):

@@ -57,6 +57,12 @@ class Answer:
         """Return the fields as a JSON-ready mapping."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Answer:
+        """Return the answer of `as_dict`, also after JSON, which has lists for tuples."""
+        grids, tokens = tuple(map(tuple, fields["grids"])), tuple(fields["image_tokens"])
+        return cls(**{**fields, "grids": grids, "image_tokens": tokens})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

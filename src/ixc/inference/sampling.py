@@ -11,9 +11,8 @@ from typing import Any
 
 from ixc.core.chat_format import CHAT_DEFAULTS
 from ixc.errors import UsageError
+from ixc.inference.settings import MAX_SEED
 
-MAX_SEED = 2**63 - 1
-"""Largest seed: torch takes it on every device."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,12 @@ class EngineOptions(TypedDict, total=False):
     """Compile vision encoder, prefill and decode step at the first answer."""
 
 
+MAX_BEAMS = 8
+"""Widest beam search of a command or a request: each beam holds a copy of the prompt's keys and values."""
+
+MAX_SEED = 2**63 - 1
+"""Largest seed: torch takes it on every device."""
+
 PLORA = ("separate", "merged", "auto")
 """How `load` may run PLoRA: as low-rank products, merged into a second copy of the matrices, or whichever fits."""
 

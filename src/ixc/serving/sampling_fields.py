@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ixc.inference.sampling import GREEDY, Sampling
+from ixc.inference.settings import MAX_BEAMS
 from ixc.serving.content import wrong
 from ixc.serving.errors import ApiError, quote
 from ixc.serving.schema import ChatBody
-
-MAX_BEAMS = 8
-"""Widest beam search: each beam holds a copy of the prompt's keys and values."""
 
 MAX_CHOICES = 8
 """Most answers of a request, `n`; they are made one after another from one prefill."""
