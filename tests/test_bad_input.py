@@ -71,8 +71,8 @@ def bad_pictures(folder: Path) -> dict[str, tuple[Path, str]]:
     return {
         "missing": (folder / "none.png", r"no file .*none\.png; check the path"),
         "folder": (folder, r"is a folder; give an image"),
-        "text": (text, r"not a picture Pillow knows; use PNG"),
-        "empty": (empty, r"not a picture Pillow knows; use PNG"),
+        "text": (text, r"use PNG, JPEG"),
+        "empty": (empty, r"use PNG, JPEG"),
         "cut": (cut, r"cut\.jpg is broken or cut short .*save or download it again"),
         "0 px": (png(folder / "zero.png", 0, 10), r"0 x 10 px|not a picture|broken"),
         "60,000 px": (png(folder / "wide.png", 60_000, 60_000), BOTH + "reduce"),

@@ -1,20 +1,22 @@
 """The error tree: every error meant for a user is an `IxcError` with one clear line.
 
-    IxcError               exit code 1
-    ├── UsageError         exit code 2   the call is wrong: an option, a rule's name, a number out of range
+    IxcError               exit code 1   the call is right, and what it met is not
+    ├── UsageError         exit code 2   the call must be changed: an option, a name, a number out of range
     │   └── GeometryError                no partition of this image exists for this setting
-    ├── MissingPackageError              a package that only this needs is not installed
+    ├── MissingPackageError              a package that only this call needs is not installed
     ├── ImageError                       not an image, broken, empty
     │   └── ImageSizeError               a size of 0, or more pixels than are read
     ├── ContextError                     the conversation does not fit the model's positions
     ├── CapacityError                    the device has too little memory
     ├── WeightsError                     missing, unexpected or damaged weights
-    │   └── MissingFolderError           the model folder named does not exist (exit code 2)
+    │   └── MissingFolderError  code 2   the model folder that was named does not exist
     ├── EndpointError                    a server refuses, does not answer or answers in another format
     │   └── UnreachableError             it would do so for any request: no connection, no key, no such model
     └── DataError                        a data set, a conversation or a label that cannot be used
+        └── MissingFileError    code 2   the file or folder of data that was named does not exist
 
 The line holds both numbers (what was found, what was expected) and the remedy. `assert` stays for our own invariants.
+`cli/terminal.py` states the rule of the exit codes.
 """
 
 
@@ -74,3 +76,9 @@ class UnreachableError(EndpointError):
 
 class DataError(IxcError):
     """A data set, a conversation or a label cannot be used."""
+
+
+class MissingFileError(DataError):
+    """The file or folder of data that was named does not exist."""
+
+    exit_code = UsageError.exit_code

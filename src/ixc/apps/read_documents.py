@@ -21,6 +21,7 @@ from ixc.errors import ImageError, IxcError, UsageError
 from ixc.inference.request import Answer
 from ixc.processing.pages import Document, Rendering, open_document
 from ixc.processing.pdf import PageImage, is_pdf
+from ixc.utils.counted import counted
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
@@ -114,9 +115,13 @@ def pages_of(files: Sequence[Path], *, numbers: tuple[int, ...] | None = None) -
         there = [n for n in range(1, count + 1) if not paged or numbers is None or n in numbers]
         found += [DocumentPage(file=file, number=n, paged=paged, digest=digest) for n in there]
     if numbers is not None and not paged_files:
-        raise UsageError(f"pages are named and none of {len(files)} files is a PDF or has pages; leave --pages out")
+        raise UsageError(
+            f"pages are named and none of {counted(len(files), 'file')} is a PDF or has pages; leave --pages out"
+        )
     if not found:
-        raise UsageError(f"none of the pages named is in the {len(files)} files; the first one is page {numbers}")
+        raise UsageError(
+            f"none of the pages named is in the {counted(len(files), 'file')}; the first one is page {numbers}"
+        )
     return found
 
 

@@ -11,7 +11,7 @@ import typer
 from ixc.bench.names import check_names
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import Device, Model, examples, quiet_libraries, renamed, takes
-from ixc.cli.progress import ticker
+from ixc.cli.progress import LogJson, Quiet, ticker
 
 bench = typer.Typer(help="Measure time and memory.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -30,7 +30,7 @@ class SpeedOptions:
         str | None, typer.Option("--geometry", help="7b or nano: random weights in the true sizes.")
     ] = None
     layers: Annotated[
-        int | None, typer.Option("--layers", help="With --geometry: layers of vision encoder and decoder each.")
+        int | None, typer.Option("--layers", min=1, help="With --geometry: layers of vision encoder and decoder each.")
     ] = None
     bits: Annotated[list[int] | None, typer.Option("--bits", help="32, 8, 4; may be repeated; default: 32.")] = None
     only: Annotated[
@@ -41,13 +41,15 @@ class SpeedOptions:
         list[int] | None, typer.Option("--hd", help="HD of the sweep: 1 4 9 16 25 55 (default), 36, 81; repeated.")
     ] = None
     at: Annotated[int, typer.Option("--at", help="HD of the sections without a sweep.")] = 25
-    repeats: Annotated[int, typer.Option("--repeats", help="Measurements per figure.")] = 3
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Measurements per figure.")] = 3
     quick: Annotated[bool, typer.Option("--quick", help="Small HDs, one repeat.")] = False
     force: Annotated[bool, typer.Option("--force", help="Measure what the file already holds once more.")] = False
     out: Annotated[
         Path | None, typer.Option("--out", help="JSON file; default: benchmarks/speed_<machine>_<yyyymm>.json.")
     ] = None
     device: Device = "auto"
+    quiet: Quiet = False
+    log_json: LogJson = False
 
 
 @bench.command(

@@ -12,8 +12,9 @@ import typer
 
 from ixc.cli.checks import check_model
 from ixc.cli.options import Hd, Json, Model, Partition, examples, quiet_libraries, takes
-from ixc.cli.progress import progress, watch
+from ixc.cli.progress import LogJson, Quiet, progress, watch
 from ixc.inference.settings import check_tiling
+from ixc.utils.counted import counted
 
 if TYPE_CHECKING:
     from ixc.data.encoding import Encoder
@@ -44,13 +45,16 @@ class CheckOptions:
     hd: Hd = None
     partition: Partition = None
     context: Annotated[
-        int | None, typer.Option("--context", help="Most tokens of a conversation; default: the model's positions.")
+        int | None,
+        typer.Option("--context", min=1, help="Most tokens of a conversation; default: the model's positions."),
     ] = None
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode the pixels of every image too, not only its header.")
     ] = False
     stream: Stream = False
     as_json: Json = False
+    quiet: Quiet = False
+    log_json: LogJson = False
 
 
 @data.command(
@@ -81,6 +85,26 @@ def check(options: CheckOptions) -> None:
         raise typer.Exit(1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PagesOptions:
+    """Options of `ixc data pages`; the help of each field says what it does."""
+
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SOURCE...", help="PDFs, or folders of them; a folder is one package.")
+    ]
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pages; an existing one is continued.")]
+    pages: Annotated[int, typer.Option("--pages", min=1, help="Most pages per document, chosen at random.")] = 4
+    em: Annotated[
+        str, typer.Option("--em", metavar="MIN:MAX", help="Em of a page's text in px; its resolution is chosen to fit.")
+    ] = "8:48"
+    keep_out: Annotated[
+        Path | None, typer.Option("--keep-out", help="List of PACKAGE: FOLDER whose documents are left out.")
+    ] = None
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the choice of pages and sizes.")] = 0
+    quiet: Quiet = False
+    log_json: LogJson = False
+
+
 @data.command(
     name="pages",
     epilog=examples(
@@ -89,33 +113,22 @@ def check(options: CheckOptions) -> None:
         "ixc data pages packages/* --out ./train --keep-out keep_out.txt --seed 3",
     ),
 )
-def pages(
-    sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help="PDFs, or folders of them; a folder is one package.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pages; an existing one is continued.")],
-    pages: Annotated[int, typer.Option("--pages", min=1, help="Most pages per document, chosen at random.")] = 4,
-    em: Annotated[
-        str, typer.Option("--em", metavar="MIN:MAX", help="Em of a page's text in px; its resolution is chosen to fit.")
-    ] = "8:48",
-    keep_out: Annotated[
-        Path | None, typer.Option("--keep-out", help="List of PACKAGE: FOLDER whose documents are left out.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the choice of pages and sizes.")] = 0,
-) -> None:
+@takes(PagesOptions)
+def pages(options: PagesOptions) -> None:
     """Turn PDFs with a text layer into images with every character's box, lines and reading order."""
     from ixc.nano.data.page_folder import FolderConfig, write_pages
     from ixc.nano.data.pdf_pages import PageConfig
     from ixc.nano.data.pdf_sources import find_documents, read_keep_out
 
-    documents = find_documents(sources, read_keep_out(keep_out) if keep_out else None)
-    config = FolderConfig(page=PageConfig(em=_span(em)), pages_per_document=pages, seed=seed)
+    documents = find_documents(options.sources, read_keep_out(options.keep_out) if options.keep_out else None)
+    page_config = PageConfig(em=_span(options.em))
+    config = FolderConfig(page=page_config, pages_per_document=options.pages, seed=options.seed)
     pages_written = broken = 0
-    with closing(write_pages(documents, out, config)) as outcomes, progress("reading documents") as show:
+    with closing(write_pages(documents, options.out, config)) as outcomes, progress("reading documents") as show:
         for number, outcome in enumerate(outcomes, 1):
             pages_written, broken = pages_written + outcome.pages, broken + (outcome.status == "broken")
             show(number, len(documents))
-    print(f"{out}: {pages_written} pages new, {broken} documents broken (index.jsonl)")
+    print(f"{options.out}: {counted(pages_written, 'page')} new, {counted(broken, 'document')} broken (index.jsonl)")
 
 
 @data.command(
@@ -131,6 +144,8 @@ def questions(
     count: Annotated[int, typer.Option("--pages", min=1, help="Most pages; packages take turns.")] = 120,
     per_page: Annotated[int, typer.Option("--per-page", min=1, help="Most questions per page, of several kinds.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the choice.")] = 0,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
 ) -> None:
     """Pictures of pages with questions and exact answers, found in their lines, for ixc eval pages."""
     from ixc.nano.data.question_folder import QuestionConfig, write_questions

@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 from ixc import __version__
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import Device, Dtype, Json, Model, Partition, examples, load_engine, renamed, takes
-from ixc.cli.progress import described_progress, note, watch
+from ixc.cli.progress import LogJson, Quiet, described_progress, note, watch
 from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
 
@@ -88,11 +88,13 @@ class EvalOptions:
     judge_model: JudgeModel = None
     openai_only: Annotated[bool, typer.Option("--openai-only", help="Send the server OpenAI's fields only.")] = False
     parallel: Annotated[
-        int | None, typer.Option("--parallel", help="Concurrent requests to the server; default: 8.")
+        int | None, typer.Option("--parallel", min=1, help="Concurrent requests to the server; default: 8.")
     ] = None
     device: Device = "auto"
     dtype: Dtype = "auto"
     as_json: Json = False
+    quiet: Quiet = False
+    log_json: LogJson = False
 
 
 @evals.command(
@@ -405,6 +407,8 @@ class SyntheticOptions:
     device: Device = "auto"
     dtype: Dtype = "auto"
     as_json: Json = False
+    quiet: Quiet = False
+    log_json: LogJson = False
 
 
 @evals.command(

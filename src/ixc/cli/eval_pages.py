@@ -11,7 +11,7 @@ import typer
 
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import Device, Dtype, Hd, Json, Model, Partition, load_engine, takes
-from ixc.cli.progress import watch
+from ixc.cli.progress import LogJson, Quiet, watch
 from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class PagesOptions:
     device: Device = "auto"
     dtype: Dtype = "auto"
     as_json: Json = False
+    quiet: Quiet = False
+    log_json: LogJson = False
 
 
 @takes(PagesOptions)

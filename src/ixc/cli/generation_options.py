@@ -1,6 +1,6 @@
 """Options of the commands that ask a model: resolution, decoding, system and stop texts.
 
-    GenerationOptions --sampling--> Sampling --query--> Query     everything checked before a model is loaded
+GenerationOptions --sampling--> Sampling --query--> Query     everything checked before a model is loaded
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
 """The command `ixc`: registers every command; each file of this package holds the commands of one subject.
 
-    ask.py      ask, chat                         plan.py     plan
-    weights.py  import-weights, quantize          bench.py    bench speed
-    eval.py     eval run, score, report, synth    read.py     read
-    synth.py    synth                             serve.py    serve
-    train.py    train, merge, plan-train          data.py     data check
+    ask.py         ask, chat                          plan.py     plan
+    read.py        read                               serve.py    serve
+    weights.py     import-weights, quantize           bench.py    bench speed
+    eval.py        eval run, eval score, eval report, eval synth
+    eval_pages.py  eval pages                         synth.py    synth
+    train.py       train, merge, plan-train           doctor.py   doctor
+    data.py        data check, data pages, data questions
 
 A command parses its options, imports what it needs, and calls one function. The imports are inside the commands:
 `ixc --help` and `ixc plan` must answer without torch and transformers.
-Exit codes: 0 done, 1 failed, 2 usage error, 130 interrupted. An `IxcError` becomes one line on stderr.
+Exit codes: 0 done, 1 failed, 2 the command must be changed, 130 interrupted; the rule stands in `terminal.py`. An
+`IxcError` becomes one line on stderr.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from ixc import __version__
 from ixc.cli.ask import ASK_EXAMPLES, CHAT_EXAMPLES, ask, chat
 from ixc.cli.bench import bench
 from ixc.cli.data import data
+from ixc.cli.doctor import DOCTOR_EXAMPLES, doctor
 from ixc.cli.eval import evals
 from ixc.cli.eval_pages import PAGES_EXAMPLES, eval_pages
 from ixc.cli.options import examples, quiet_torchao, renamed
@@ -45,7 +49,6 @@ app = typer.Typer(
     name="ixc",
     help="InternLM-XComposer2-4KHD: questions about images from 336 px to 4K, answered offline.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -80,6 +83,7 @@ app.command(name="train", epilog=examples(*TRAIN_EXAMPLES), cls=renamed(OLD_TRAI
 app.command(name="merge", epilog=examples(*MERGE_EXAMPLES))(merge)
 app.command(name="plan-train", epilog=examples(*PLAN_TRAIN_EXAMPLES))(plan_train)
 app.command(name="read", epilog=examples(*READ_EXAMPLES))(read)
+app.command(name="doctor", epilog=examples(*DOCTOR_EXAMPLES))(doctor)
 app.command(name="serve", epilog=SERVE_EXAMPLES)(serve)
 
 

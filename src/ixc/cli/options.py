@@ -18,7 +18,9 @@ import typer
 from typer.core import TyperCommand
 
 from ixc.cli.progress import note
-from ixc.inference.settings import RENAMED_PLORA
+from ixc.core.tiling import MAX_HD, RULES
+from ixc.inference.settings import PLORA, RENAMED_PLORA
+from ixc.utils.device_names import DEVICES, DTYPES
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
@@ -90,19 +92,35 @@ def _renamed_plora(value: str) -> str:
     return RENAMED_PLORA.get(value, value)
 
 
+def values(*names: str) -> Callable[[], list[str]]:
+    """Return what shell completion offers for an option."""
+    return lambda: list(names)
+
+
 Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]
-Hd = Annotated[int | None, typer.Option("--hd", help="HD-n: most tiles per image; default: the model's.")]
+Hd = Annotated[
+    int | None, typer.Option("--hd", help=f"HD-n: most tiles per image, 1 to {MAX_HD}; default: the model's.")
+]
 Partition = Annotated[
     str | None,
-    typer.Option("--partition", help="How an image is tiled: original, native or fit; default: the model's."),
+    typer.Option(
+        "--partition",
+        autocompletion=values(*RULES),
+        help="How an image is tiled: original, native or fit; default: the model's.",
+    ),
 ]
 NewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest answer; default: the model's.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[
+    str, typer.Option("--device", autocompletion=values("auto", *DEVICES), help="auto, cpu, cuda or mps.")
+]
+Dtype = Annotated[
+    str, typer.Option("--dtype", autocompletion=values("auto", *DTYPES), help="auto, float32, bfloat16 or float16.")
+]
 Plora = Annotated[
     str,
     typer.Option(
         "--plora",
+        autocompletion=values(*PLORA),
         callback=_renamed_plora,
         help="separate, merged (faster prefill, the decoder's matrices twice in memory) or auto.",
     ),

@@ -15,6 +15,7 @@ from ixc.cli.options import Dpi, Hd, Json, PageNumber, Partition, ScanPixels, ta
 from ixc.cli.progress import note
 from ixc.cli.terminal import existing
 from ixc.errors import UsageError
+from ixc.inference.settings import check_tiling
 from ixc.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ PLAN_EXAMPLES = (
     "ixc plan report.pdf --page 3 --hd 25",
     "ixc plan page.png --model ./ixc-4khd-7b --dtype int4 --json",
 )
+
+PUBLISHED = "internlm-xcomposer2-4khd-7b (the published 7B)"
+"""What is planned for where no folder is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ def plan(options: PlanOptions) -> None:
     """Show what a setting costs before anything runs: grid, tokens, memory, FLOPs."""
     from ixc.inference import cost
 
+    check_tiling(options.hd, options.partition)
     width, height = _size(options)
     given: dict[str, Any] = {"hd": options.hd, "rule": options.partition}
     given = {key: value for key, value in given.items() if value is not None}
@@ -68,7 +73,12 @@ def plan(options: PlanOptions) -> None:
     planned = cost.plan(width, height, text_tokens=options.text_tokens, dtype=options.dtype, **given)
     if options.draw is not None:
         _draw(options, planned, options.draw)
-    print(json.dumps(_as_dict(planned)) if options.as_json else "\n".join(cost.text(planned)))
+    name = PUBLISHED if options.model is None else str(options.model)
+    if options.as_json:
+        print(json.dumps({"model": name} | _as_dict(planned)))
+        return
+    other = "; another: --model FOLDER" if options.model is None else ""
+    print("\n".join([f"{'model':<14}{name}{other}", *cost.text(planned)]))
 
 
 def _size(options: PlanOptions) -> tuple[int, int]:

@@ -56,11 +56,14 @@ def _set_json(value: bool) -> bool:
 
 
 Quiet = Annotated[
-    bool, typer.Option("--quiet", is_eager=True, callback=_set_quiet, help="Nothing on stderr but the line of an error.")
+    bool,
+    typer.Option("--quiet", is_eager=True, callback=_set_quiet, help="Nothing on stderr but the line of an error."),
 ]
 LogJson = Annotated[
     bool,
-    typer.Option("--log-json", is_eager=True, callback=_set_json, help="Progress, notes and errors on stderr as JSON lines."),
+    typer.Option(
+        "--log-json", is_eager=True, callback=_set_json, help="Progress, notes and errors on stderr as JSON lines."
+    ),
 ]
 
 

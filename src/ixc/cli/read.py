@@ -173,6 +173,6 @@ def _write(out: Path | None, text: str) -> None:
 def _failure(failed: list[PageAnswer], found: list[PageAnswer]) -> str:
     page: DocumentPage = failed[0].page
     return (
-        f"{len(found) - len(failed)} of {counted(len(found), 'page')} were read, {len(failed)} failed; the first is {page.name}: "
-        f"{failed[0].error}"
+        f"{len(found) - len(failed)} of {counted(len(found), 'page')} were read, {len(failed)} failed; the first is "
+        f"{page.name}: {failed[0].error}"
     )

@@ -24,7 +24,8 @@ from ixc.cli.options import (
     load_engine,
     takes,
 )
-from ixc.errors import UsageError
+from ixc.core.tiling import MAX_HD
+from ixc.errors import MissingPackageError, UsageError
 from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class ServeOptions:
         list[str] | None,
         typer.Option("--fetch-from", help="Host images may be fetched from; *.example.org, or * for every public one."),
     ] = None
-    max_hd: Annotated[int, typer.Option("--max-hd", min=1, help="Most tiles a request may ask for.")] = 55
+    max_hd: Annotated[int, typer.Option("--max-hd", min=1, max=MAX_HD, help="Most tiles a request may ask for.")] = 55
     max_images: Annotated[int, typer.Option("--max-images", min=0, help="Most images of a request.")] = 16
     max_pixels: Annotated[int, typer.Option("--max-pixels", min=1, help="Most pixels of an image.")] = 50_000_000
     max_body_mb: Annotated[int, typer.Option("--max-body-mb", min=1, help="Most megabytes of a request.")] = 64
@@ -249,4 +250,4 @@ def _check_extra() -> None:
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UsageError(f"{error.name} is missing; pip install 'ixc-4khd[serve]'") from error
+        raise MissingPackageError(f"{error.name} is missing; pip install 'ixc-4khd[serve]'") from error

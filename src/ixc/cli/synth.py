@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ixc.cli.options import takes
-from ixc.cli.progress import watch
+from ixc.cli.progress import LogJson, Quiet, watch
 
 if TYPE_CHECKING:
     from ixc.synth.degradation import Degradation
@@ -50,6 +50,8 @@ class SynthOptions:
     noise: Annotated[float, typer.Option("--noise", help="Degrade: standard deviation of noise, of 255.")] = 0.0
     shrink: Annotated[float, typer.Option("--shrink", help="Degrade: resize by this factor and back.")] = 1.0
     rotate: Annotated[float, typer.Option("--rotate", help="Degrade: rotation in degrees.")] = 0.0
+    quiet: Quiet = False
+    log_json: LogJson = False
 
     def degradation(self) -> Degradation:
         """What is done to each image."""

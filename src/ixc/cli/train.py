@@ -9,9 +9,7 @@ A recipe is of one of two kinds, and each has its own options:
 from __future__ import annotations
 
 import json
-import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +20,11 @@ import typer
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.data import Stream, read_records
 from ixc.cli.options import Device, Json, quiet_libraries, takes
-from ixc.cli.progress import note, ticker, watch
-from ixc.cli.terminal import existing
-from ixc.errors import DataError, UsageError
+from ixc.cli.progress import LogJson, Quiet, configure_logging, note, show_line, ticker, watch
+from ixc.cli.terminal import existing, existing_path
+from ixc.errors import UsageError
+from ixc.inference.settings import check_tiling
+from ixc.utils.counted import counted
 
 if TYPE_CHECKING:
     from ixc.data.encoding import Encoder
@@ -92,7 +92,7 @@ class TrainOptions:
         Path | None, typer.Option("--images", help="Folder that image paths start from; default: the data file's.")
     ] = None
     save_every: Annotated[
-        int | None, typer.Option("--save-every", help=f"Steps between two checkpoints; default: {SAVE_EVERY}.")
+        int | None, typer.Option("--save-every", min=1, help=f"Steps between two checkpoints; default: {SAVE_EVERY}.")
     ] = None
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Leave invalid records out and count them, instead of refusing.")
@@ -122,6 +122,8 @@ class TrainOptions:
         ),
     ] = None
     eight_bit: Annotated[bool, typer.Option("--8-bit-optimizer", help="Keep AdamW's moments in 8 bit.")] = False
+    quiet: Quiet = False
+    log_json: LogJson = False
 
     @property
     def run_folder(self) -> Path:
@@ -164,7 +166,7 @@ def _train(options: TrainOptions) -> None:
     Several devices: torchrun --nproc-per-node 8 -m ixc train RECIPE, or accelerate launch -m ixc train RECIPE.
     """
     path = existing(str(options.recipe))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    configure_logging()
     from ixc.runlog.recipe_file import check_source as check_recipe
     from ixc.runlog.recipe_file import read
 
@@ -194,10 +196,11 @@ def _check_before(options: TrainOptions) -> None:
 
     check_run(device=options.device)
     check_trackers(options.report_to or [])
+    check_tiling(options.hd, None)
     for given in (*(options.data or []), *(options.eval_data or [])):
-        path, _ = _file_and_hd(given)
-        if not path.exists():
-            raise DataError(f"no file {path}; check the path")
+        path, hd = _file_and_hd(given)
+        check_tiling(hd, None)
+        existing_path(path)
     if options.model is not None:
         check_model(options.model)
 
@@ -291,8 +294,7 @@ def _report_result(result: TrainResult, options: TrainOptions, base: Path, proce
     for used in result.data:
         _note_left_out(used)
     if result.folder is None:
-        print(f"stopped at step {result.step} of {result.steps}; the same command with --resume goes on",
-              file=sys.stderr)  # fmt: skip
+        show_line(f"stopped at step {result.step} of {result.steps}; the same command with --resume goes on")
     elif options.merge:
         print(merge_adapter(result.folder, base, processor, options.run_folder / MODEL_FOLDER, replace=True))
     else:
@@ -307,7 +309,9 @@ def _note_left_out(used: DataUse) -> None:
             f"{one.where.removeprefix(used.name).strip()}: {one.message}" for one in used.left_out[:LOGGED]
         )
         more = f"; and {count - LOGGED:,} more (see all: ixc data check --decode)" if count > LOGGED else ""
-        note(f"{used.name}: {used.used:,} of {used.records:,} records used, {count:,} left out: {reasons}{more}")
+        note(
+            f"{used.name}: {used.used:,} of {counted(used.records, 'record')} used, {count:,} left out: {reasons}{more}"
+        )
 
 
 def _show_step(
@@ -340,7 +344,7 @@ def _dry_run(config: TrainConfig, options: TrainOptions, processor: IxcProcessor
     plan = train_plan(config, gpus=1, gpu_memory=local_memory(), eight_bit=options.eight_bit)
     print("\n".join(plan.text()))
     print(
-        f"\n{total_steps(config, mixture):,} steps of {config.global_batch_size:,} conversations, "
+        f"\n{counted(total_steps(config, mixture), 'step')} of {counted(config.global_batch_size, 'conversation')}, "
         f"{mixture.round_length:,} in the data"
     )
     out = options.run_folder
@@ -425,8 +429,8 @@ def merge(
 
 def plan_train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Python file whose recipe() returns a TrainConfig.")],
-    gpus: Annotated[int, typer.Option("--gpus", help="Devices the weights are sharded over.")] = 8,
-    gpu_memory: Annotated[float, typer.Option("--gpu-memory", help="Memory of one device, GB.")] = 80,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="Devices the weights are sharded over.")] = 8,
+    gpu_memory: Annotated[float, typer.Option("--gpu-memory", min=1, help="Memory of one device, GB.")] = 80,
     eight_bit: Annotated[bool, typer.Option("--8-bit-optimizer", help="Keep AdamW's moments in 8 bit.")] = False,
     as_json: Json = False,
 ) -> None:

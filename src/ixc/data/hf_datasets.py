@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ixc.data.records import IMAGE_KEYS, Record, parse_record
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, MissingFileError, MissingPackageError, UsageError
 
 SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".jsonl": "json"}
 """Suffix of data files -> the builder of `datasets` that reads them."""
@@ -23,7 +23,9 @@ def _library() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise UsageError("tables need the package datasets; install it: pip install 'ixc-4khd[train]'") from error
+        raise MissingPackageError(
+            "tables need the package datasets; install it: pip install 'ixc-4khd[train]'"
+        ) from error
     datasets.disable_progress_bars()
     return datasets
 
@@ -48,7 +50,7 @@ def _files(path: Path) -> tuple[str, list[str]]:
         DataError: there is none.
     """
     if not path.exists():
-        raise DataError(f"no data set {path}; check the path")
+        raise MissingFileError(f"no data set {path}; check the path")
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     for suffix, builder in SUFFIXES.items():
         mine = [str(file) for file in files if file.suffix == suffix]

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ixc.core.tiling import check_hd
 from ixc.data.encoding import TokenCache
 from ixc.data.records import Record
 from ixc.data.validation import DataProblem, Records
@@ -197,8 +198,7 @@ class Mixture:
 def _check(source: Source) -> None:
     if not source.weight > 0:
         raise UsageError(f"source {source.name} has weight {source.weight}, above 0 needed; leave it out instead")
-    if source.hd < 1:
-        raise UsageError(f"source {source.name} has hd {source.hd}, at least 1 needed; use 25 or 55")
+    check_hd(source.hd, name=f"source {source.name}: hd")
     if not source.count:
         raise DataError(f"source {source.name} has 0 usable records, at least 1 needed; see ixc data check")
     if not source.slots:

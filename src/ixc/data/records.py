@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, Image, Message, Role, parse_messages
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, MissingFileError, UsageError
 
 FROM: dict[str, Role] = {
     **dict.fromkeys(("human", "user"), "user"),
@@ -285,10 +285,10 @@ class JsonLines:
 
     def __init__(self, path: Path, *, images: Path | None = None) -> None:
         if not path.is_file():
-            raise DataError(f"no file {path}; check the path")
+            raise MissingFileError(f"no file {path}; check the path")
         self.path, self.images = path, path.parent if images is None else images
         if not self.images.is_dir():
-            raise DataError(f"no folder {self.images} of images; check the path")
+            raise MissingFileError(f"no folder {self.images} of images; check the path")
         self._spans = list(self._find())
         if not self._spans:
             raise DataError(f"{path} has 0 records, at least 1 needed; is the file whole?")

@@ -17,6 +17,7 @@ from ixc.core import tiling
 from ixc.data.encoding import EncodedText, Encoder, TokenCache
 from ixc.data.records import Record, RecordError
 from ixc.errors import DataError, GeometryError
+from ixc.utils.counted import counted
 
 log = logging.getLogger(__name__)
 
@@ -113,12 +114,13 @@ class DataReport:
         """Return lines of text: problems (at most `most`), totals, histograms."""
         lines = [str(problem) for problem in self.problems[:most]]
         if len(self.problems) > most:
-            lines.append(f"... and {len(self.problems) - most:,} more problems")
+            lines.append(f"... and {counted(len(self.problems) - most, 'more problem')}")
         if self.problems:
             lines.append("problems: " + ", ".join(f"{kind} {count:,}" for kind, count in self.kinds.items()))
         lines.append(
-            f"{self.records:,} records, {len(self.usable):,} usable; {self.images:,} images, {self.tiles:,} tiles, "
-            f"{sum(self.tokens.get(self.hd, [])):,} tokens at HD-{self.hd}, {self.labels:,} of them learned"
+            f"{counted(self.records, 'record')}, {len(self.usable):,} usable; {counted(self.images, 'image')}, "
+            f"{counted(self.tiles, 'tile')}, {counted(sum(self.tokens.get(self.hd, [])), 'token')} at HD-{self.hd}, "
+            f"{self.labels:,} of them learned"
         )
         for hd, found in self._rows() if self.usable else []:
             lines += ["", *_histogram_lines(hd, found, self.histogram(hd))]
@@ -202,11 +204,11 @@ def usable_records(report: DataReport, *, skip: bool = False) -> list[int]:
         log.warning("%s", problem)
     if broken and not skip:
         raise DataError(
-            f"{broken:,} of {report.records:,} records are broken, 0 may be; the first: {report.problems[0]} "
-            "(see all: ixc data check; train without them: --skip-invalid)"
+            f"{broken:,} of {counted(report.records, 'record')} cannot be used, 0 may be so; the first: "
+            f"{report.problems[0]} (see all: ixc data check; train without them: --skip-invalid)"
         )
     if not report.usable:
-        raise DataError(f"0 of {report.records:,} records are usable; the first: {report.problems[0]}")
+        raise DataError(f"0 of {counted(report.records, 'record')} can be used; the first: {report.problems[0]}")
     if broken:
         log.warning("%s of %s records are broken and skipped", f"{broken:,}", f"{report.records:,}")
     return report.usable

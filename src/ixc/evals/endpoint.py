@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER, TURN_END, TURN_START
-from ixc.errors import EndpointError, IxcError, UnreachableError, UsageError
+from ixc.errors import EndpointError, IxcError, MissingPackageError, UnreachableError, UsageError
 from ixc.processing.image_formats import HEAD_BYTES, format_of
 
 if TYPE_CHECKING:
@@ -224,7 +224,9 @@ def _client(endpoint: Endpoint) -> OpenAI:
     try:
         from openai import OpenAI
     except ImportError as error:
-        raise UsageError("asking a server needs openai, which is missing; pip install 'ixc-4khd[eval]'") from error
+        raise MissingPackageError(
+            "asking a server needs openai, which is missing; pip install 'ixc-4khd[eval]'"
+        ) from error
     return OpenAI(
         base_url=endpoint.url,
         api_key=endpoint.key or "none",  # the SDK (3.57) refuses an empty key; `_options` leaves it out

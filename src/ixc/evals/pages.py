@@ -17,6 +17,7 @@ from typing import Any
 from ixc.errors import DataError, IxcError
 from ixc.evals.synthetic import SyntheticRow, row
 from ixc.utils import files
+from ixc.utils.counted import counted
 
 QUESTIONS = "questions.jsonl"
 """File of a folder: one question a line."""
@@ -89,7 +90,10 @@ class PageReport:
             lines += [f"| {r.name} | {r.percent:.1f} | {r.low:.1f} to {r.high:.1f} | {r.count} |" for r in found]
         if self.failed:
             first = next(case for case in self.cases if case.prediction is None)
-            lines.append(f"\n{self.failed} questions have no answer; the first: {first.image}: {first.error}")
+            have = "has" if self.failed == 1 else "have"
+            lines.append(
+                f"\n{counted(self.failed, 'question')} {have} no answer; the first: {first.image}: {first.error}"
+            )
         return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ixc.errors import DataError
+from ixc.errors import DataError, MissingFileError
 from ixc.evals.question import Index
 from ixc.utils import files
 
@@ -289,7 +289,7 @@ def _pieces(path: Path) -> list[bytes]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"no file {path}; give the JSON Lines file of a run: RUN/docvqa_val.jsonl") from None
+        raise MissingFileError(f"no file {path}; give the JSON Lines file of a run: RUN/docvqa_val.jsonl") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder; give a file in it: {path}/docvqa_val.jsonl") from None
     except OSError as error:

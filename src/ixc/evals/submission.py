@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, MissingPackageError, UsageError
 from ixc.evals.question import Index
 from ixc.utils import files
 
@@ -78,7 +78,9 @@ def _workbook(rows: Sequence[Row], predictions: Mapping[Index, str]) -> bytes:
     try:
         from openpyxl import Workbook
     except ImportError as error:
-        raise UsageError("a workbook needs openpyxl, which is missing; pip install 'ixc-4khd[eval]'") from error
+        raise MissingPackageError(
+            "a workbook needs openpyxl, which is missing; pip install 'ixc-4khd[eval]'"
+        ) from error
     columns = [name for name in rows[0] if name not in ("image", "prediction")]
     book = Workbook(write_only=True)
     sheet = book.create_sheet("Sheet1")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from ixc.core import tiling
 from ixc.errors import DataError, IxcError, UsageError
 from ixc.evals import download, predictions, runner, submission, table, task_score
 from ixc.evals.metrics.rule import VLMEVALKIT
@@ -21,6 +22,7 @@ from ixc.evals.question import Index
 from ixc.evals.runner import Answers, Finished, RunOptions, RunStep
 from ixc.evals.task import Style
 from ixc.evals.task_score import TaskScore
+from ixc.utils.counted import counted
 
 if TYPE_CHECKING:
     from ixc.evals.question import Question
@@ -146,9 +148,9 @@ def check_style(style: str) -> None:
 
 
 def check_hd(hd: int | None) -> None:
-    """Raises: UsageError: less than one tile."""
-    if hd is not None and hd < 1:
-        raise UsageError(f"hd is {hd}, at least 1 needed; leave it out for each benchmark's own")
+    """Check an HD; None: each benchmark's own. Raises: UsageError: not 1 to `core.tiling.MAX_HD` tiles."""
+    if hd is not None:
+        tiling.check_hd(hd)
 
 
 def _check(plan: SuitePlan, tasks: Sequence[Task]) -> None:
@@ -239,7 +241,7 @@ def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None, rule: str =
         return replace(outcome, note=f"has no rule {rule}")
     missing = found.header.questions - len(found.answered)
     if task.hidden and missing:
-        return replace(outcome, note=f"{missing} questions more for its server")
+        return replace(outcome, note=f"{counted(missing, 'question')} more for its server")
     if task.hidden:
         return replace(outcome, submission=submission.write(task, rows, found.predictions, found.path.parent))
     try:
@@ -247,7 +249,7 @@ def _scored(found: Run, rows: Sequence[Row], *, judge: Judge | None, rule: str =
     except DataError as error:
         if not missing:
             raise
-        return replace(outcome, note=f"{missing} questions more for a score: {error}")
+        return replace(outcome, note=f"{counted(missing, 'question')} more for a score: {error}")
     return replace(outcome, result=made)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, MissingPackageError, UsageError
 from ixc.evals.image_cells import decode_images
 from ixc.evals.question import Index
 
@@ -52,7 +52,9 @@ def pandas() -> ModuleType:
     try:
         import pandas as found
     except ImportError as error:
-        raise UsageError("reading data sets needs pandas, which is missing; pip install 'ixc-4khd[eval]'") from error
+        raise MissingPackageError(
+            "reading data sets needs pandas, which is missing; pip install 'ixc-4khd[eval]'"
+        ) from error
     return found
 
 
@@ -239,7 +241,9 @@ def _workbook(path: Path) -> Any:
     try:
         frame = pd.read_excel(path)
     except ImportError as error:
-        raise UsageError("reading .xlsx needs openpyxl, which is missing; pip install 'ixc-4khd[eval]'") from error
+        raise MissingPackageError(
+            "reading .xlsx needs openpyxl, which is missing; pip install 'ixc-4khd[eval]'"
+        ) from error
     except Exception as error:  # a damaged zip or XML fails in any of five libraries, each with its own kind
         raise DataError(f"{path}: a damaged workbook ({str(error)[:80]}); save it again") from error
     if len(frame) == 0:

@@ -32,12 +32,12 @@ from ixc.errors import IxcError, UsageError
 from ixc.inference.compile import CompiledSteps
 from ixc.inference.generation import CachedGenerator, PromptKeys
 from ixc.inference.model_folder import check_agreement, check_settings, find_folder, read_processor
+from ixc.inference.placement import DeviceMap, check_attention, check_placement
 from ixc.inference.plora_merging import should_merge
 from ixc.inference.prefix_cache import PREFIX_CACHE_BYTES
 from ixc.inference.query import Picture, Query, QueryOptions
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, Request, RequestPreparer, lower_hd
 from ixc.inference.sampling import GREEDY, Sampling
-from ixc.inference.placement import DeviceMap, check_attention, check_placement
 from ixc.inference.settings import RENAMED_PLORA, EngineOptions, check_plora, check_prefix_cache
 from ixc.inference.stop_texts import StopWatcher, before_stop_text
 from ixc.inference.streaming import EndWhen, TokenStreamer, token_stream

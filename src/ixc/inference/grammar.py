@@ -19,7 +19,7 @@ import torch
 from tokenizers import models
 from transformers import LogitsProcessor
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError, UsageError
 from ixc.processing.plain_text import MARKER
 from ixc.processing.tokenization import SPACE
 
@@ -179,7 +179,9 @@ def _engine() -> Any:
     try:
         return import_module("llguidance")
     except ImportError:
-        raise UsageError("llguidance is missing, which JSON schemas need; pip install 'ixc-4khd[serve]'") from None
+        raise MissingPackageError(
+            "llguidance is missing, which JSON schemas need; pip install 'ixc-4khd[serve]'"
+        ) from None
 
 
 def _grammar(schema: Schema) -> str:

@@ -14,7 +14,6 @@ from ixc.errors import UsageError
 from ixc.inference.settings import MAX_SEED
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """Decoding settings of one answer; an option without effect is refused."""

@@ -1,7 +1,7 @@
 """Texts that end an answer and are no part of it.
 
-    token --StopWatcher.add--> found?          while the model generates
-    pieces --before_stop_text--> pieces        while an answer is streamed; text that may begin a stop text waits
+token --StopWatcher.add--> found?          while the model generates
+pieces --before_stop_text--> pieces        while an answer is streamed; text that may begin a stop text waits
 """
 
 from __future__ import annotations

@@ -139,6 +139,10 @@ def _brands(head: bytes) -> set[bytes]:
     return {head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))}
 
 
+READ = f"{', '.join(each.name for each in FORMATS[:-1])} or {FORMATS[-1].name}"
+"""Formats named in a refusal."""
+
+
 def is_pdf(head: bytes) -> bool:
     """Whether a file is a PDF, by its first `HEAD_BYTES` bytes; whatever its name."""
     return b"%PDF-" in head[:HEAD_BYTES] and format_of(head) is None
@@ -147,7 +151,7 @@ def is_pdf(head: bytes) -> bool:
 def refusal(head: bytes, name: str) -> str:
     """The line for a file that is none of `FORMATS`: what it is, and what to do."""
     if not head:
-        return f"{name} is empty (0 bytes), not a picture Pillow knows; use PNG, JPEG, WebP or TIFF"
+        return f"{name} is empty (0 bytes); use {READ}"
     if is_pdf(head):
         return (
             f"{name} is a PDF, not a picture; ask about a page of it with FILE#1, read all with ixc read, or save "
@@ -177,10 +181,13 @@ def _text_kind(head: bytes) -> tuple[str, str]:
         return "an SVG drawing", _EXPORT
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page", "download the picture itself"
-    remedy = "use PNG, JPEG, WebP or TIFF"
+    remedy = f"use {READ}"
     if all(byte >= 32 or byte in b"\t\r\n\f\x1b" for byte in head):
-        return f"text (it begins {head[:20].decode('utf-8', 'replace')!r}), not a picture Pillow knows", remedy
-    return f"data that begins with {head[:4].hex(' ')}, not a picture Pillow knows", remedy
+        return (
+            f"text (it begins {head[:20].decode('utf-8', 'replace')!r}), not a picture in a format that is read",
+            remedy,
+        )
+    return f"data that begins with {head[:4].hex(' ')}, not a picture in a format that is read", remedy
 
 
 def check_size(name: str, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> None:

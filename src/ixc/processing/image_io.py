@@ -37,9 +37,18 @@ from typing import IO, Any, cast
 
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from ixc.errors import ImageError, ImageSizeError, UsageError
+from ixc.errors import ImageError, ImageSizeError, MissingPackageError, UsageError
 from ixc.processing import jpeg2000
-from ixc.processing.image_formats import BROKEN, HEAD_BYTES, MAX_PIXELS, ImageFormat, check_size, format_of, refusal
+from ixc.processing.image_formats import (
+    BROKEN,
+    HEAD_BYTES,
+    MAX_PIXELS,
+    READ,
+    ImageFormat,
+    check_size,
+    format_of,
+    refusal,
+)
 
 HALVED_ABOVE = 64_000_000
 """Pixels above which JPEG and JPEG 2000 are decoded at half their size, and again: ten times a canvas of HD-55."""
@@ -338,7 +347,7 @@ def _heic(file: IO[bytes], name: str) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile  # pyright: ignore[reportMissingImports]  # of the extra heic
     except ImportError as error:
-        raise UsageError(
+        raise MissingPackageError(
             f"{name} is a HEIC picture, which {error.name} reads; pip install 'ixc-4khd[heic]', or save it as JPEG"
         ) from error
     return HeifImageFile(file)
@@ -359,7 +368,7 @@ def _unreadable(file: IO[bytes], name: str, found: ImageFormat) -> str:
     if depth != 8:
         return f"{name} is a JPEG of {depth} bits a sample, 8 are read; save it as PNG"
     what = f"a {found.name} file with a broken header, or of an unusual kind"
-    return f"{name} is not a picture Pillow knows ({what}); use PNG, JPEG, WebP or TIFF"
+    return f"{name} is not a picture that can be read ({what}); use {READ}"
 
 
 def _jpeg_depth(file: IO[bytes]) -> int:

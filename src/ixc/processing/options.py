@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ixc.core.tiling import check_hd
 from ixc.errors import UsageError
 
 GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs")
@@ -30,6 +31,8 @@ class Options:
     """Put `<s>` where the model expects it."""
 
     def __post_init__(self) -> None:
+        if self.hd is not None:
+            check_hd(self.hd)
         if self.padding not in (True, False, "longest"):
             raise UsageError(f"padding is {self.padding!r}; use True (to the longest) or False")
         if self.padding_side not in (None, "left", "right"):

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ixc.errors import ImageError, UsageError
+from ixc.errors import ImageError, MissingPackageError, UsageError
 from ixc.processing import image_formats, pdf_units
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _alike(one: Image, other: Image) -> bool:
 def check_installed() -> None:
     """Without importing it. Raises: UsageError: the extra is missing."""
     if find_spec("pypdfium2") is None:
-        raise UsageError("pypdfium2 is missing, which reads PDFs; pip install 'ixc-4khd[pdf]'")
+        raise MissingPackageError("pypdfium2 is missing, which reads PDFs; pip install 'ixc-4khd[pdf]'")
 
 
 def _pdfium() -> Any:

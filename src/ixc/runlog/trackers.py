@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError, UsageError
 
 EVENTS = "events"
 """Folder of TensorBoard's event files in the run."""
@@ -115,6 +115,6 @@ def trackers(names: Sequence[str], out: Path, settings: Mapping[str, Any]) -> It
         yield opened
 
 
-def _missing(name: str) -> UsageError:
+def _missing(name: str) -> MissingPackageError:
     extra = " it comes with pip install 'ixc-4khd[train]'" if name == "tensorboard" else f" pip install {name}"
-    return UsageError(f"the package {name} is not installed;{extra}, or leave out --report-to {name}")
+    return MissingPackageError(f"the package {name} is not installed;{extra}, or leave out --report-to {name}")

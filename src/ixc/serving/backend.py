@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError, UsageError
 
 ENGINES = ("auto", "light", "vllm")
 """Values of `--engine`."""
@@ -24,5 +24,5 @@ def choose_engine(engine: str) -> str:
     if engine not in ENGINES:
         raise UsageError(f"no engine {engine!r}; use one of {', '.join(ENGINES)}")
     if engine == "vllm" and not has_vllm():
-        raise UsageError("vllm is missing; pip install 'ixc-4khd[vllm]' on Linux, or use --engine light")
+        raise MissingPackageError("vllm is missing; pip install 'ixc-4khd[vllm]' on Linux, or use --engine light")
     return engine if engine != "auto" else "vllm" if has_vllm() else "light"

@@ -9,7 +9,7 @@ is computed. With beam search there is one delta, the last, which carries the ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 from typing import Any

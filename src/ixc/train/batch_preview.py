@@ -23,6 +23,7 @@ from ixc.core.chat_format import IGNORED
 from ixc.data.batching import Batches, MeasuredRecord, Pack
 from ixc.data.mixture import StreamPosition
 from ixc.errors import DataError
+from ixc.utils.counted import counted
 
 FIRST = "first-batch.html"
 """End of the page's file name."""
@@ -56,7 +57,7 @@ def write_preview(batches: Batches, path: Path) -> Path:
         step = batches.step(StreamPosition())
     packs = [pack for packs in step.packs for pack in packs]
     title = (
-        f"{sum(map(len, packs))} conversations in {len(packs)} packs: {step.tokens:,} tokens, "
+        f"{counted(sum(map(len, packs)), 'conversation')} in {counted(len(packs), 'pack')}: {step.tokens:,} tokens, "
         f"{step.num_labels:,} of them learned"
     )
     body = "".join(_conversations(batches, packs))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError, UsageError
 from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.train.config import Adapter, Part, TrainConfig, TrainedPart
 
@@ -177,7 +177,7 @@ def import_peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise UsageError("LoRA needs the package peft; install it: pip install 'ixc-4khd[train]'") from error
+        raise MissingPackageError("LoRA needs the package peft; install it: pip install 'ixc-4khd[train]'") from error
     return peft
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError
 from ixc.model.transformers_contract import enable_activation_checkpointing
 from ixc.train.param_groups import ParamGroup
 
@@ -85,7 +85,7 @@ def _adamw_8bit() -> Any:
     try:
         from torchao.optim import AdamW8bit  # pyright: ignore[reportMissingImports]  (optional: extra eight-bit)
     except ImportError as error:
-        raise UsageError(
+        raise MissingPackageError(
             "8-bit moments need the package torchao; install it: pip install 'ixc-4khd[eight-bit]'"
         ) from error
     return AdamW8bit

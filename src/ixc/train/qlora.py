@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError, UsageError
 from ixc.train.config import Adapter
 
 BITS = 4
@@ -47,7 +47,7 @@ def import_bitsandbytes() -> Any:
     try:
         import bitsandbytes  # pyright: ignore[reportMissingImports]  (optional: extra qlora)
     except ImportError as error:
-        raise UsageError(
+        raise MissingPackageError(
             f"frozen weights of {BITS} bits need the package bitsandbytes; install it: pip install 'ixc-4khd[qlora]', "
             "or take recipes/lora.py"
         ) from error

@@ -21,6 +21,7 @@ from ixc.runlog.jsonl import LOG
 from ixc.train import qlora
 from ixc.train.config import Resolution, TrainConfig
 from ixc.train.param_groups import add_adapter
+from ixc.utils.counted import counted
 
 SEED = 0
 """Random seed of the adapter's initial weights, the order of the data and dropout."""
@@ -44,7 +45,10 @@ def check_out(out: Path, *, resume: bool) -> None:
         else []
     )
     if entries and not resume:
-        raise UsageError(f"{out} holds {len(entries)} entries ({entries[0]} first); add --resume or take a new folder")
+        raise UsageError(
+            f"{out} holds {counted(len(entries), 'entry', 'entries')} ({entries[0]} first); add --resume or take a "
+            "new folder"
+        )
 
 
 def config_for_model(config: TrainConfig, base: Path) -> TrainConfig:

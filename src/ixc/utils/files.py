@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ixc.errors import DataError, IxcError, UsageError
+from ixc.utils.counted import counted
 
 
 def draft_of(path: Path) -> Path:
@@ -97,7 +98,9 @@ def check_free(folder: Path) -> None:
         UsageError: a file or a folder with entries has the name.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        found = f"a folder with {len(list(folder.iterdir()))} entries" if folder.is_dir() else "a file"
+        found = (
+            f"a folder with {counted(len(list(folder.iterdir())), 'entry', 'entries')}" if folder.is_dir() else "a file"
+        )
         raise UsageError(f"{folder} is {found}; name a new or an empty folder")
 
 

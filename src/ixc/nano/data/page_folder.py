@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, MissingPackageError
 from ixc.nano.data.page_files import add_page
 from ixc.nano.data.pdf_pages import LeftOut, PageConfig, read_page
 from ixc.nano.data.pdf_sources import Document
@@ -80,7 +80,7 @@ def write_pages(documents: Sequence[Document], out: Path, config: FolderConfig) 
         DataError: the folder was made with another configuration, or cannot be written.
     """
     if importlib.util.find_spec("pypdfium2") is None:
-        raise UsageError("pypdfium2 is missing, which reads PDFs; pip install 'ixc-4khd[pdf]'")
+        raise MissingPackageError("pypdfium2 is missing, which reads PDFs; pip install 'ixc-4khd[pdf]'")
     done = _open_folder(out, config)
     with (out / INDEX).open("a", encoding="utf-8") as index, _Worker(out, config) as worker:
         for document in documents:

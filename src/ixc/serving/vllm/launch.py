@@ -26,6 +26,7 @@ from ixc.errors import CapacityError
 from ixc.inference.cost import ModelGeometry, Plan, plan, read_geometry, read_tiling
 from ixc.serving.image_input import Limits
 from ixc.serving.vllm.settings import KEY, MIDDLEWARE, SETTINGS, settings_text
+from ixc.utils.counted import counted
 
 TEXT, ANSWER = 2048, 1024
 """Tokens of a context reserved for texts and for the answer."""
@@ -198,7 +199,7 @@ def _lines(
     lines = [
         f"engine        vLLM, {largest.dtype}, {'GPU' if config.accelerated else 'processor'}",
         f"image         at most {usual.image_tokens:,} tokens at HD-{hd}, {largest.image_tokens:,} at HD-{most}",
-        f"context       {context:,} tokens: {images} images at HD-{hd} or one at HD-{most}, text and answer",
+        f"context       {context:,} tokens: {counted(images, 'image')} at HD-{hd} or one at HD-{most}, text and answer",
         f"weights       {largest.weight_bytes() / 1e9:.2f} GB",
         f"activations   {largest.activation_bytes / 1e9:.2f} GB at the largest image",
     ]
