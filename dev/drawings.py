@@ -115,7 +115,7 @@ def architecture_figure() -> str:
         ),
         (
             "vision",
-            "Merge and projector",
+            "Merge, projector",
             (
                 f"{MERGE} x {MERGE} patches = 1 token",
                 f"{side} x {side} tokens a tile",
@@ -140,7 +140,7 @@ def architecture_figure() -> str:
         if i:
             parts.append(_arrow(x - gap + 3, top + high / 2, x - 3, top + high / 2))
     parts += _sequence(180, side)
-    return document("".join(parts), width=20 + len(boxes) * (wide + gap) - gap + 20, height=376, font_size=15)
+    return document("".join(parts), width=20 + len(boxes) * (wide + gap) - gap + 20, height=330, font_size=15)
 
 
 def _sequence(top: int, side: int) -> list[str]:
