@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,10 @@ import pytest
 from commands import Run
 from PIL import Image
 
+from ixc.core.tiling import MAX_HD
+
 QUESTION = "What is the title?"
+RECIPE = Path(__file__).parents[1] / "recipes" / "lora_nano.py"
 
 Refusal = Callable[..., tuple[int, str]]
 
@@ -153,11 +158,60 @@ def test_ask_text_longer_than_the_context(refused: Refusal, tiny_folder: Path, p
     assert re.search(r"4,\d\d\d tokens.*2,048 positions; use a lower hd \(9 now\), fewer images, a shorter text", line)
 
 
-def test_ask_huge_hd_is_refused_before_its_canvas_is_made(refused: Refusal, tiny_folder: Path, page: Path) -> None:
-    for rule in ("original", "fit"):
-        code, line = refused("ask", page, QUESTION, "--model", tiny_folder, "--hd", 10**8, "--partition", rule)
-        assert code == 1
-        assert re.search(r"tokens of prompt.*the model has 2,048 positions; use a lower hd \(100000000 now\)", line)
+@pytest.mark.parametrize("rule", ["original", "fit"])
+def test_ask_large_hd_is_refused_before_its_canvas_is_made(
+    refused: Refusal, tiny_folder: Path, page: Path, rule: str
+) -> None:
+    code, line = refused("ask", page, QUESTION, "--model", tiny_folder, "--hd", MAX_HD, "--partition", rule)
+    assert code == 1
+    assert re.search(rf"tokens of prompt.*the model has 2,048 positions; use a lower hd \({MAX_HD} now\)", line)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ask PAGE What?",
+        "chat PAGE",
+        "read PAGE",
+        "plan PAGE",
+        "plan 3840x2160",
+        "eval pages FOLDER",
+        "eval docvqa_val",
+        "serve",
+        "data check FOLDER",
+        "train RECIPE --data FOLDER",
+    ],
+)
+@pytest.mark.parametrize("hd", [0, MAX_HD + 1, 10**8])
+def test_check_hd_in_every_command(refused: Refusal, page: Path, tmp_path: Path, command: str, hd: int) -> None:
+    words = {"PAGE": page, "FOLDER": tmp_path, "RECIPE": RECIPE}
+    code, line = refused(*(words.get(word, word) for word in command.split()), "--hd", hd)
+    assert code == 2
+    assert f"got {hd}; use 25" in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "data check FILE --context 0",
+        "plan-train RECIPE --gpus 0",
+        "plan-train RECIPE --gpu-memory 0",
+        "train RECIPE --data FILE:999",
+        "train RECIPE --data FILE --save-every 0",
+        "bench speed --layers 0",
+        "bench speed --repeats 0",
+        "eval docvqa_val --endpoint http://localhost:1 --parallel 0",
+        "serve --max-hd 999",
+        "plan 10x10 --text-tokens -1",
+    ],
+)
+def test_main_numbers_out_of_range(refused: Refusal, tmp_path: Path, given: str) -> None:
+    file = tmp_path / "records.jsonl"
+    file.write_text("{}\n")
+    words = given.replace("FILE", str(file)).replace("RECIPE", str(RECIPE)).split()
+    code, line = refused(*words)
+    assert code == 2
+    assert words[-1].rpartition(":")[2] in line
 
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:", "cpu:1", "cuda:x"])
@@ -172,7 +226,7 @@ def test_ask_unknown_device(refused: Refusal, tiny_folder: Path, page: Path, dev
 
 def test_ask_unknown_model_folder(refused: Refusal, page: Path, tmp_path: Path) -> None:
     code, line = refused("ask", page, QUESTION, "--model", tmp_path / "none")
-    assert code == 1
+    assert code == 2
     assert re.search(r"no model folder .*none; check the path", line)
 
 
@@ -297,5 +351,109 @@ def test_synth_never_writes_over_a_folder(refused: Refusal, tmp_path: Path) -> N
     (tmp_path / "mine.txt").write_text("mine")
     code, line = refused("synth", tmp_path)
     assert code == 2
-    assert "1 entries; name a new or an empty folder" in line
+    assert "1 entry; name a new or an empty folder" in line
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+# -- exit codes -------------------------------------------------------------------------------------------------------
+
+
+NAMED = (
+    "ask NONE.png What?",
+    "ask PAGE What? --model NONE",
+    "chat NONE.png",
+    "chat PAGE --model NONE",
+    "read NONE.pdf",
+    "read PAGE --model NONE",
+    "read PAGE --out NONE/out.md",
+    "plan NONE.png",
+    "plan PAGE --model NONE",
+    "import-weights NONE NEW",
+    "quantize NONE NEW",
+    "train NONE.py",
+    "train RECIPE --data NONE.jsonl",
+    "train RECIPE --data FILE --eval-data NONE.jsonl",
+    "train RECIPE --data FILE --model NONE",
+    "merge NONE NEW",
+    "plan-train NONE.py",
+    "data check NONE.jsonl",
+    "data check NONE",
+    "data check FILE --images NONE",
+    "data check FILE --model NONE",
+    "data pages NONE --out NEW",
+    "data questions NONE --out NEW",
+    "eval docvqa_val --model NONE",
+    "eval docvqa_val --data NONE",
+    "eval score NONE.jsonl",
+    "eval report NONE",
+    "eval synth --model NONE",
+    "eval pages NONE",
+    "serve --model NONE",
+    "bench speed --model NONE",
+)
+"""Commands that name a file or folder that does not exist."""
+
+MET = (
+    "ask BROKEN What?",
+    "ask PAGE What? --model EMPTY",
+    "read BROKEN",
+    "import-weights EMPTY NEW",
+    "quantize EMPTY NEW",
+    "data check DAMAGED",
+    "data check FILE --model EMPTY",
+    "eval score DAMAGED",
+    "eval synth --model EMPTY",
+)
+"""Commands whose files exist and are damaged."""
+
+
+def words_of(command: str, folder: Path, page: Path) -> list[str]:
+    """The words of a command, capitals replaced by paths of the folder."""
+    broken, file, damaged, empty = folder / "broken.png", folder / "r.jsonl", folder / "d.jsonl", folder / "empty"
+    broken.write_bytes(page.read_bytes()[:60])
+    file.write_text('{"conversations": []}\n')
+    damaged.write_text("{\n")
+    empty.mkdir(exist_ok=True)
+    paths = {"PAGE": page, "RECIPE": RECIPE, "FILE": file, "BROKEN": broken, "DAMAGED": damaged, "EMPTY": empty}
+    paths |= {"NEW": folder / "new"}
+    words = [str(paths.get(word, word)) for word in command.split()]
+    return [str(folder / word.lower()) if word.startswith("NONE") else word for word in words]
+
+
+@pytest.mark.parametrize("command", NAMED)
+def test_exit_code_of_a_path_that_is_not_there(refused: Refusal, page: Path, tmp_path: Path, command: str) -> None:
+    code, line = refused(*words_of(command, tmp_path, page))
+    assert (code, "none" in line) == (2, True), line
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("command", MET)
+def test_exit_code_of_a_damaged_file(run: Run, page: Path, tmp_path: Path, command: str) -> None:
+    code, _, err = run(*words_of(command, tmp_path, page))
+    assert code == 1, err
+    assert not (tmp_path / "new").exists()
+
+
+MISSING = (
+    ("read PAGE.pdf", "pypdfium2", "pdf"),
+    ("eval docvqa_val --endpoint http://localhost:1 --prompts clean", "openai", "eval"),
+    ("serve --engine light", "fastapi", "serve"),
+    ("serve --engine vllm", "vllm", "vllm"),
+)
+"""(command, package that is not there, extra that brings it)."""
+
+
+@pytest.mark.parametrize(("command", "package", "extra"), MISSING)
+def test_exit_code_of_a_missing_package(
+    refused: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, package: str, extra: str
+) -> None:
+    """The same command works once the package is installed: 1, as of anything that the command meets."""
+    pdf = tmp_path / "page.pdf"
+    pdf.write_bytes(b"%PDF-1.7")
+    monkeypatch.setitem(sys.modules, package, None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == package else found(name, *more))
+    code, line = refused(*(str(pdf) if word == "PAGE.pdf" else word for word in command.split()))
+    assert code == 1
+    assert package in line
+    assert f"pip install 'ixc-4khd[{extra}]'" in line

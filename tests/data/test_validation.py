@@ -171,7 +171,7 @@ def test_check_names_kind_line_and_remedy(name: str, folder: Path, encoder: Enco
     assert str(problem).startswith(f"{path} line 2: ")
     assert problem.message.rpartition("; ")[2].split()[0] in REMEDIES
     assert "\n" not in str(problem)
-    with pytest.raises(DataError, match="1 of 3 records are broken"):
+    with pytest.raises(DataError, match="1 of 3 records cannot be used"):
         usable(JsonLines(path), encoder, hd=9)
     assert usable(JsonLines(path), encoder, hd=9, skip=True) == [0, 2]
 

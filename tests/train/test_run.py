@@ -159,7 +159,7 @@ def test_train_command_without_adapter_writes_a_model(
     command = ["train", recipes.full, "--data", f"{broken}:2", "--model", tiny_folder, "--out", tmp_path / "run"]
     code, _, err = run(*command)
     assert code == 1
-    assert f"2 of 7 records are broken, 0 may be; the first: {broken} line 6: broken JSON" in err
+    assert f"2 of 7 records cannot be used, 0 may be so; the first: {broken} line 6: broken JSON" in err
     assert not (tmp_path / "run").exists()
     code, out, err = run(*command, "--skip-invalid")
     assert (code, out) == (0, f"{tmp_path / 'run' / 'model'}\n"), err

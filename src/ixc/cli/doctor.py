@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -117,6 +114,8 @@ def doctor(as_json: Json = False) -> None:
 
 def diagnose() -> Diagnosis:
     """Look at this installation; torch is imported, no model is loaded."""
+    import platform
+
     problems: list[str] = []
     versions = {"python": platform.python_version(), "ixc": __version__}
     for need in _requirements(""):
@@ -153,6 +152,8 @@ class _Need:
 @cache
 def _requirements(extra: str) -> tuple[_Need, ...]:
     """Return the requirements of an extra; "" = the base. Empty where the package runs uninstalled."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
     from packaging.requirements import Requirement
 
     try:
@@ -195,6 +196,8 @@ def _model_problems() -> list[str]:
 
 def _devices(torch: Any) -> list[dict[str, Any]]:
     """Return the CPU and the devices that torch finds, with their memory in bytes."""
+    import platform
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = f", {torch.get_num_threads()} threads of torch" if torch else ""
     found: list[dict[str, Any]] = [{"name": f"cpu ({platform.machine()}, {cores} cores{threads})"}]
@@ -211,6 +214,9 @@ def _devices(torch: Any) -> list[dict[str, Any]]:
 
 def _kernels(torch: Any) -> list[Check]:
     """Return the ways to compute attention, quantized products and compiled steps."""
+    import shutil
+    from importlib.metadata import version
+
     from ixc.model.kernels.build import COMPILERS
 
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)

@@ -210,7 +210,7 @@ def usable_records(report: DataReport, *, skip: bool = False) -> list[int]:
     if not report.usable:
         raise DataError(f"0 of {counted(report.records, 'record')} can be used; the first: {report.problems[0]}")
     if broken:
-        log.warning("%s of %s records are broken and skipped", f"{broken:,}", f"{report.records:,}")
+        log.warning("%s of %s cannot be used and left out", f"{broken:,}", counted(report.records, "record"))
     return report.usable
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ixc.errors import DataError, IxcError
+from ixc.errors import DataError, IxcError, MissingFileError
 from ixc.evals.synthetic import SyntheticRow, row
 from ixc.utils import files
 from ixc.utils.counted import counted
@@ -116,8 +116,10 @@ def read_cases(folder: Path) -> list[PageCase]:
     """Read the questions of a folder.
 
     Raises:
-        DataError: no such file, a line that is no question, or a picture that is missing.
+        MissingFileError: no such folder. DataError: no file of questions, a line that is no question, or a picture that is missing.
     """
+    if not folder.is_dir():
+        raise MissingFileError(f"no folder {folder}; make it with ixc data questions")
     path = folder / QUESTIONS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ixc.core.tiling import RULES
-from ixc.errors import DataError, IxcError
+from ixc.errors import DataError, IxcError, MissingFileError
 from ixc.evals import predictions
 from ixc.evals.report.run_report import ReportRun, TaskReport
 from ixc.evals.report.tables import order
@@ -43,10 +43,10 @@ def gather(
         cases: most cases of one benchmark in the browser.
 
     Raises:
-        DataError: the folder is missing, holds no file that can be reported, or a prediction file is broken.
+        MissingFileError: no such folder. DataError: it holds no file that can be reported, or a prediction file is broken.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder of a run; give the --out folder of `ixc eval`")
+        raise MissingFileError(f"{folder} is no folder of a run; give the --out folder of `ixc eval`")
     runs = [predictions.read(path) for path in files_of(folder)]
     results, notes = [], []
     for run in runs:

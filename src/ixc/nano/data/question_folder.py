@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from ixc.errors import DataError
+from ixc.errors import DataError, MissingFileError
 from ixc.nano.data.page_files import page_numbers, read_pages
 from ixc.nano.data.page_folder import DOCUMENTS, read_index
 from ixc.nano.data.page_questions import ask_page, keys_and_words
@@ -60,9 +60,11 @@ def write_questions(pages: Path, out: Path, config: QuestionConfig) -> Iterator[
         out: folder to make; it must not exist, or be empty.
 
     Raises:
-        DataError: `pages` holds no pages that can be asked about.
+        MissingFileError: no such folder. DataError: `pages` holds no pages that can be asked about.
         UsageError: `out` is taken.
     """
+    if not pages.is_dir():
+        raise MissingFileError(f"no folder {pages}; make it with ixc data pages")
     rng = np.random.default_rng(config.seed)
     places = _in_turn(_places(pages), rng)
     if not places:
