@@ -452,7 +452,9 @@ def test_exit_code_of_a_missing_package(
     pdf.write_bytes(b"%PDF-1.7")
     monkeypatch.setitem(sys.modules, package, None)
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == package else found(name, *more))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == package else found(name, *more)
+    )
     code, line = refused(*(str(pdf) if word == "PAGE.pdf" else word for word in command.split()))
     assert code == 1
     assert package in line

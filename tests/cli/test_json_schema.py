@@ -130,9 +130,7 @@ def test_eval_synth_json(run: Run, engine: Engine, monkeypatch: pytest.MonkeyPat
     assert_valid(json.loads(out), "eval synth")
 
 
-def test_eval_pages_json(
-    run: Run, page: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_eval_pages_json(run: Run, page: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ixc.cli.eval_pages.load_engine", lambda *_, **__: engine)
     code, out, err = run("eval", "pages", questions_folder(tmp_path / "q", page), "--hd", 1, "--json")
     assert code == 0, err
