@@ -1,7 +1,7 @@
 """A hook of mkdocs (mkdocs.yml): links from docs/ into the rest of the repository.
 
-The documents are read in the repository too, where `../examples/ask.py` is a link. In the site a picture outside docs/ is
-copied, and any other link out of docs/ becomes its words. `tests/test_docs.py` checks that the targets exist.
+The documents are read in the repository too, where `../examples/ask.py` is a link. In the site a picture outside
+docs/ is copied, and any other link out of docs/ becomes its words. `tests/test_docs.py` checks that the targets exist.
 """
 
 from __future__ import annotations
