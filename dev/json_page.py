@@ -21,8 +21,8 @@ HEAD = """\
 
 Written by `python dev/json_page.py` from `ixc.cli.json_schema`; a test validates what each command prints.
 
-Commands with `--json` print one JSON value on standard output: one object, for `ixc eval` a list, for `ixc chat` one line a
-turn. Progress, notes and errors go to standard error, never to standard output. The schema as a file for a validator:
+Commands with `--json` print one JSON value on standard output: one object, for `ixc eval` a list, for `ixc chat` one
+line a turn. Progress, notes and errors go to standard error, never to standard output. The schema as a file:
 
 ```sh
 python -c "import json; from ixc.cli.json_schema import SCHEMA; print(json.dumps(SCHEMA))" > ixc.schema.json
@@ -34,21 +34,24 @@ An object may gain keys with a release; a key is never given another meaning.
 
 One rule for every command:
 
-| code | meaning |
-|---|---|
-| 0 | done |
-| 1 | the command was right and something that it met was not: a damaged file, a full disk, too little memory, a question longer than the context, a server that refuses, a package that is not installed, a question or page without an answer, records with errors in `ixc data check`. It may work once that is mended |
-| 2 | the command must be changed: an unknown option, name or value, a number out of range, a file or folder that is named and does not exist (or, as a target, does), options that exclude each other or have no effect, an image that no partition of this setting fits |
-| 130 | interrupted by Ctrl-C |
+- **0**: done.
+- **1**: the command was right and something that it met was not: a damaged file, a full disk, too little memory, a
+  question longer than the context, a server that refuses, a package that is not installed, a question or page without
+  an answer, records with errors in `ixc data check`. The same command may work once that is mended.
+- **2**: the command must be changed: an unknown option, name or value, a number out of range, a file or folder that is
+  named and does not exist (or, as a target, does), options that exclude each other or have no effect, an image that no
+  partition of this setting fits.
+- **130**: interrupted by Ctrl-C.
 
-Every failure is one line on standard error, `error: ...`, with the numbers and what to do. In Python the same errors are
-`ixc.IxcError` and its subclasses (`ixc.errors`); `exit_code` of the class is the code.
+Every failure is one line on standard error, `error: ...`, with the numbers and what to do. In Python the same errors
+are `ixc.IxcError` and its subclasses (`ixc.errors`); `exit_code` of the class is the code.
 
 ## Progress for programs
 
-The long commands (`read`, `train`, `eval`, `eval synth`, `eval pages`, `bench speed`, `synth`, `data check`, `data pages`,
-`data questions`, `import-weights`, `quantize`) take two options: `--quiet` leaves standard error empty unless the command
-fails, and `--log-json` makes each of its lines a JSON object with `time` (ISO 8601, UTC) and `event`:
+The long commands (`read`, `train`, `eval`, `eval synth`, `eval pages`, `bench speed`, `synth`, `data check`,
+`data pages`, `data questions`, `import-weights`, `quantize`) take two options: `--quiet` leaves standard error empty
+unless the command fails, and `--log-json` makes each of its lines a JSON object with `time` (ISO 8601, UTC) and
+`event`:
 
 | event | keys |
 |---|---|

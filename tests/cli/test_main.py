@@ -229,6 +229,12 @@ def test_plan_of_a_model_folder(run: Run, tiny_folder: Path, page: Path) -> None
     assert (json.loads(out)["hd"], json.loads(out)["rule"]) == (25, "original")
 
 
+def test_plan_names_its_model(run: Run, tiny_folder: Path) -> None:
+    out = run("plan", "800x600")[1]
+    assert out.startswith("model         internlm-xcomposer2-4khd-7b (the published 7B); another: --model FOLDER\n")
+    assert run("plan", "800x600", "--model", tiny_folder)[1].startswith(f"model         {tiny_folder}\n")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
 def test_read_size_equals_the_size_after_opening(tmp_path: Path, kind: str, orientation: int) -> None:

@@ -16,6 +16,7 @@ from ixc.errors import ContextError, ImageError, IxcError, UsageError
 from ixc.inference import batch
 from ixc.inference.batch import BatchRequest
 from ixc.inference.engine import Engine, load
+from ixc.inference.request import Answer
 
 RAW = f"{chat_format.TURN_START}user\n{{}}{chat_format.TURN_END}\n{chat_format.TURN_START}assistant\nThe answer is"
 
@@ -127,10 +128,10 @@ def test_answer_each_splits_a_group_that_fails(engine: Engine, monkeypatch: pyte
     bad = replace(good, name="bad", text="cannot be computed")
     generate = batch._generate
 
-    def breaks(engine: Engine, group: Sequence[Any], partition: str) -> list[str]:
-        if any(item.request is bad for item in group):
+    def breaks(engine: Engine, group: Sequence[Any]) -> list[Answer]:
+        if any(item.name == bad.name for item in group):
             raise RuntimeError("probability tensor contains\nnan")
-        return generate(engine, group, partition)
+        return generate(engine, group)
 
     monkeypatch.setattr(batch, "_generate", breaks)
     first, second, third = batch.answer_each(engine, [good, bad, good])

@@ -1,21 +1,41 @@
 """The engine on a tiny random model: what comes back, streaming, history, defaults and refusals."""
 
+import shutil
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from ixc.cli.options import add_processor
 from ixc.core import chat_format, tiling
+from ixc.core.tiling import MAX_HD
 from ixc.core.token_layout import num_image_tokens
-from ixc.errors import CapacityError, ContextError, GeometryError, ImageError, UsageError, WeightsError
+from ixc.errors import (
+    CapacityError,
+    ContextError,
+    GeometryError,
+    ImageError,
+    MissingFolderError,
+    UsageError,
+    WeightsError,
+)
 from ixc.inference import model_folder
-from ixc.inference.engine import Engine, load
-from ixc.inference.request import conversation, open_picture
+from ixc.inference.engine import Engine, load, read_engine_options
+from ixc.inference.query import Query, QueryOptions
+from ixc.inference.request import Answer, conversation, open_picture
 from ixc.inference.sampling import ORIGINAL_CHAT, Sampling
+from ixc.inference.settings import EngineOptions
+from ixc.inference.stop_texts import StopWatcher, before_stop_text
 from ixc.inference.streaming import token_stream
 from ixc.inference.text_pieces import text_pieces
+from ixc.model import loading
+from ixc.model.quantization.convert import quantize
 
 QUESTION = "What is the title?"
 
@@ -266,3 +286,227 @@ def test_device_and_dtype(tiny_folder: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="0 cuda devices"):
             load(tiny_folder, device="cuda")
+
+
+# -- queries, stop texts, system text ---------------------------------------------------------------------------------
+
+
+def queries(page: Path) -> list[Query]:
+    """Questions of every kind that a batch may hold."""
+    drawn = Sampling(do_sample=True, temperature=2.0, seed=3)
+    return [
+        Query([page], "a"),
+        Query([page, page], "What differs?", hd=1),
+        Query([], "Hello"),
+        Query([page], "a", max_new_tokens=3),
+        Query([page], "a", sampling=Sampling(num_beams=3)),
+        Query([page], "a", sampling=drawn),
+        Query([page], "a", sampling=replace(drawn, seed=4)),
+        Query([page], "b", partition="original", hd=4),
+        Query([page], "a", system="Answer at once."),
+        Query([page], "a", history=[("b", "c"), ("d", "e")]),
+        Query([page], "a", sampling=Sampling(repetition_penalty=1.5)),
+        Query([page], "a", stop=["e", "a"]),
+        Query([], "x" * 1700),  # the context may cut this answer
+    ]
+
+
+def test_engine_batch_equals_every_question_alone(engine: Engine, page: Path) -> None:
+    asked = queries(page)
+    alone = [replace(engine.answer(query), seconds=0) for query in asked]
+    found = [replace(answer, seconds=0) for answer in engine.batch(asked)]
+    assert found == alone
+    assert [replace(answer, seconds=0) for answer in engine.batch(asked[::-1])] == alone[::-1]
+    assert len({answer.text for answer in alone}) > 6
+
+
+def test_engine_batch_generates_rows_of_one_setting_together(
+    engine: Engine, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    real = engine.model.generate
+
+    def generate(**given):  # type: ignore[no-untyped-def]
+        rows.append(len(given["input_ids"]))
+        return real(**given)
+
+    monkeypatch.setattr(engine.model, "generate", generate)
+    engine.batch([Query([page], text, max_new_tokens=2) for text in "abcde"])
+    assert rows == [5]
+
+
+def test_engine_batch_errors_name_their_question(engine: Engine, page: Path, tmp_path: Path) -> None:
+    asked = [Query([page], "a"), Query([tmp_path / "none.png"], "a"), Query([page], "b" * 4000)]
+    with pytest.raises(ImageError, match=r"^question 2: no file"):
+        engine.batch(asked)
+    first, second, third = engine.batch(asked, return_errors=True)
+    assert isinstance(first, Answer)
+    assert isinstance(second, ImageError)
+    assert isinstance(third, ContextError)
+    assert str(third).startswith("question 3: ")
+    assert engine.batch([]) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"images": "a.png"}, UsageError, "images is one str; give a list"),
+        ({"stop": "end"}, UsageError, "stop is the text 'end'; give a list"),
+        ({"stop": ["a", ""]}, UsageError, "a stop text is empty"),
+        ({"hd": MAX_HD + 1}, GeometryError, f"at most {MAX_HD}, got {MAX_HD + 1}; use 25"),
+        ({"hd": 0}, GeometryError, "at least 1, got 0"),
+        ({"partition": "golden"}, GeometryError, "original, native, fit"),
+        ({"max_new_tokens": 0}, UsageError, "max_new_tokens is 0"),
+        ({"system": "a\udcff"}, UsageError, "character 2 of 2"),
+        ({"history": [("a\udcff", "b")]}, UsageError, "character 2 of 2"),
+    ],
+)
+def test_query_used_wrongly(fields: dict, error: type, words: str) -> None:
+    with pytest.raises(error, match=words):
+        Query(**{"images": [], "question": "a", **fields})
+
+
+def test_query_options_are_the_fields_of_a_query() -> None:
+    assert set(QueryOptions.__annotations__) == {each.name for each in dataclass_fields(Query)} - {"images", "question"}
+
+
+def test_engine_ask_unknown_option(engine: Engine) -> None:
+    with pytest.raises(TypeError, match="temperature"):
+        engine.ask([], "a", temperature=0.5)  # type: ignore[call-arg]
+
+
+def test_engine_stop_texts_end_an_answer(engine: Engine, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = engine.ask([page], "a")
+    assert len(whole.text) > 5
+    stop = whole.text[3:5]
+    cut = engine.ask([page], "a", stop=[stop])
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert cut.new_tokens < whole.new_tokens  # generation ends, it is not only cut
+    assert "".join(engine.stream([page], "a", stop=[stop])) == cut.text
+    beams = Sampling(num_beams=2)
+    best = engine.ask([page], "a", sampling=beams).text
+    assert engine.ask([page], "a", sampling=beams, stop=[best[2:4]]).text == best[: best.index(best[2:4])]
+
+
+def test_engine_system_text_replaces_the_folders(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = engine.ask([], "a")
+    told = engine.ask([], "a", system="Be brief.")
+    assert told.prompt_tokens > plain.prompt_tokens
+    monkeypatch.setattr(engine.processor, "system", "Be brief.")
+    assert engine.ask([], "a").prompt_tokens == told.prompt_tokens
+    assert engine.ask([], "a", system="").prompt_tokens == plain.prompt_tokens
+
+
+def test_engine_system_text_is_refused_by_a_model_without_system_turns() -> None:
+    embedded = load(device="cpu")
+    for call in (embedded.ask, embedded.stream):
+        with pytest.raises(UsageError, match="never taught system turns"):
+            call([], "a", system="Be brief.")
+    with pytest.raises(UsageError, match=r"question 1: .*never taught system turns"):
+        embedded.batch([Query([], "a", system="Be brief.")])
+    assert embedded.ask([], "a", system="").text == embedded.ask([], "a").text
+
+
+@given(pieces=st.lists(st.text("ab", max_size=3)), stops=st.lists(st.text("ab", min_size=1, max_size=3), max_size=3))
+def test_before_stop_text_is_the_text_before_the_first(pieces: list[str], stops: list[str]) -> None:
+    """In however many pieces it comes."""
+    whole = "".join(pieces)
+    ends = [whole.find(stop) for stop in stops if stop in whole]
+    assert "".join(before_stop_text(iter(pieces), stops)) == whole[: min(ends, default=len(whole))]
+
+
+@given(text=st.text("abc", max_size=30), stops=st.lists(st.text("abc", min_size=1, max_size=4), max_size=3))
+def test_stop_watcher_finds_what_is_there(text: str, stops: list[str]) -> None:
+    watcher = StopWatcher(lambda ids: "".join(map(chr, ids)), stops)
+    for place, letter in enumerate(text):
+        watcher.add(ord(letter))
+        assert watcher.found == any(stop in text[: place + 1] for stop in stops)
+
+
+# -- load -------------------------------------------------------------------------------------------------------------
+
+
+def test_load_options_are_those_that_are_read() -> None:
+    assert set(read_engine_options({})) == set(EngineOptions.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"attn_implementation": "fast"}, "no attention implementation 'fast'; use one of sdpa"),
+        ({"attn_implementation": "flash_attention_2"}, "flash_attention_2 runs on cuda .* use sdpa"),
+        ({"attn_implementation": "flex_attention"}, "flex_attention runs on cuda, not on cpu"),
+        ({"device_map": "everywhere"}, "no device_map 'everywhere'; use one of auto"),
+        ({"device_map": "auto", "device": "cpu"}, "device_map and device exclude each other"),
+        ({"device_map": "auto", "compile": True, "plora": "auto"}, "device_map and compile, plora exclude"),
+        ({"device_map": "auto", "quantization": "int8"}, "device_map and quantization exclude"),
+        ({"quantization": "int3"}, "no quantization 'int3'; use one of int8, int4"),
+        ({"revision": "v1"}, "revision 'v1' has no effect on the folder"),
+        ({"tile_cash": 1}, "load has no option tile_cash; use one of tile_cache"),
+        ({"tile_cache": -1}, "tile_cache is -1"),
+    ],
+)
+def test_load_used_wrongly(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, options: dict, words: str) -> None:
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(UsageError, match=words):
+        load(tiny_folder, **options)
+
+
+def test_load_attention_kernels_agree(engine: Engine, tiny_folder: Path, page: Path) -> None:
+    other = load(tiny_folder, device="cpu", attn_implementation="eager")
+    assert other.model.config.text_config._attn_implementation == "eager"
+    assert other.ask([page], QUESTION).text == engine.ask([page], QUESTION).text
+
+
+@pytest.mark.parametrize("device_map", ["auto", {"": "cpu"}])
+def test_load_device_map(
+    engine: Engine, tiny_folder: Path, page: Path, device_map: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("accelerate", reason="device_map needs accelerate")
+    if torch.cuda.is_available():
+        pytest.skip("the answers of a GPU are compared in test_gpu.py")
+    passed: list[dict[str, Any]] = []
+    real = loading.load
+    monkeypatch.setattr(loading, "load", lambda *given, **more: passed.append(more) or real(*given, **more))
+    other = load(tiny_folder, device_map=device_map)
+    assert passed[0]["device_map"] == device_map
+    assert other.ask([page], QUESTION).text == engine.ask([page], QUESTION).text
+
+
+@pytest.mark.parametrize(("name", "bits"), [("int8", 8), ("int4", 4)])
+def test_load_quantization_equals_a_quantized_folder(
+    tiny_folder: Path, tmp_path: Path, page: Path, name: str, bits: int
+) -> None:
+    folder = quantize(tiny_folder, tmp_path / "small", bits=bits, complete=add_processor)
+    one, other = load(folder, device="cpu"), load(tiny_folder, device="cpu", quantization=name)
+    theirs = dict(other.model.state_dict())
+    for key, value in one.model.state_dict().items():
+        assert torch.equal(value, theirs.pop(key))
+    assert not theirs
+    assert one.ask([page], QUESTION).text == other.ask([page], QUESTION).text
+    with pytest.raises(UsageError, match=f"holds weights of {bits} bits already; leave quantization out"):
+        load(folder, device="cpu", quantization=name)
+    with pytest.raises(UsageError, match="device_map has no effect on the quantized weights"):
+        load(folder, device_map="auto")
+
+
+def test_load_from_the_hubs_cache(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `hf download owner/name` leaves it: refs/REVISION names a commit, snapshots/COMMIT holds the files."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    commit = "0123456789" * 4
+    cached = tmp_path / "models--owner--name"
+    shutil.copytree(tiny_folder, cached / "snapshots" / commit)
+    for revision in ("main", "v2"):
+        (cached / "refs").mkdir(exist_ok=True)
+        (cached / "refs" / revision).write_text(commit)
+    for options in ({}, {"revision": "v2"}, {"revision": commit}):
+        assert load("owner/name", device="cpu", **options).ask([], "a").text
+    with pytest.raises(MissingFolderError, match=r"no revision v3 .* hf download owner/name --revision v3"):
+        load("owner/name", revision="v3")
+    with pytest.raises(MissingFolderError, match="no model folder owner/other"):
+        load("owner/other")
+    with pytest.raises(MissingFolderError, match="no model folder a/b/c; check the path"):
+        load("a/b/c")

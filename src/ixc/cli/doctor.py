@@ -17,6 +17,7 @@ from typing import Any
 from ixc import __version__
 from ixc.cli.options import Json
 from ixc.errors import IxcError
+from ixc.utils.counted import counted
 
 DOCTOR_EXAMPLES = ("ixc doctor", "ixc doctor --json")
 
@@ -109,7 +110,9 @@ def doctor(as_json: Json = False) -> None:
     found = diagnose()
     print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else "\n".join(found.lines()))
     if found.problems:
-        raise IxcError(f"{len(found.problems)} of the base is broken: {found.problems[0]}; reinstall {DISTRIBUTION}")
+        number = counted(len(found.problems), "thing")
+        are = "is" if len(found.problems) == 1 else "are"
+        raise IxcError(f"{number} {are} broken: {found.problems[0]}; reinstall {DISTRIBUTION}")
 
 
 def diagnose() -> Diagnosis:

@@ -116,7 +116,8 @@ def read_cases(folder: Path) -> list[PageCase]:
     """Read the questions of a folder.
 
     Raises:
-        MissingFileError: no such folder. DataError: no file of questions, a line that is no question, or a picture that is missing.
+        MissingFileError: no such folder.
+        DataError: no file of questions, a line that is no question, or a picture that is missing.
     """
     if not folder.is_dir():
         raise MissingFileError(f"no folder {folder}; make it with ixc data questions")

@@ -43,7 +43,8 @@ def gather(
         cases: most cases of one benchmark in the browser.
 
     Raises:
-        MissingFileError: no such folder. DataError: it holds no file that can be reported, or a prediction file is broken.
+        MissingFileError: no such folder.
+        DataError: it holds no file that can be reported, or a prediction file is broken.
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is no folder of a run; give the --out folder of `ixc eval`")
