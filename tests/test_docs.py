@@ -77,7 +77,7 @@ def test_figures_are_those_of_the_model() -> None:
 # -- what documents say -------------------------------------------------------------------------------------------
 
 PRIVATE = (
-    *(r"eyes?", r"reader", r"room", r"house", r"walls?", r"aloud", r"bearings?", r"gaze", r"lessons?", r"ladder"),
+    *(r"eyes?", r"reader", r"room", r"house", r"walls", r"aloud", r"bearings?", r"gaze", r"lessons?", r"ladder"),
     *(r"climbed", r"canvases", r"lettering", r"sight", r"spotter", r"spelling", r"speller", r"misspelt", r"glance"),
     *(r"journal", r"snapshots?", r"recompute", r"gauge", r"outlook", r"held_out", r"peak_rate", r"final_rate"),
     *(r"roomylayer", r"folded", r"desk", r"door", r"crew", r"drills", r"talks\.jsonl", r"ixcmodel\.see", r"pointer"),
@@ -224,7 +224,7 @@ def _run_command(block: Block, command: str, shown: str, run: Run, address: str 
         return
     command = _local(command, address)
     if command.startswith("ixc ") and not re.search(r"[|*$]", command):
-        code, out, err = run(*shlex.split(command, comments=True)[1:])
+        code, out, err = run(*shlex.split(_without_comment(command))[1:])
     else:
         done = subprocess.run(["bash", "-uc", command], capture_output=True, text=True, check=False)
         code, out, err = done.returncode, done.stdout, done.stderr
@@ -233,6 +233,11 @@ def _run_command(block: Block, command: str, shown: str, run: Run, address: str 
         assert json.loads(out)["choices"][0]["message"]["content"] == "641.57"
     expected, dots, _ = shown.strip().partition("...")
     assert out.startswith(expected) if dots or not expected else out.strip() == expected, f"{block.where}: {command}"
+
+
+def _without_comment(command: str) -> str:
+    """Return a command without a comment at its end; a # inside a word, as in `report.pdf#1`, is none."""
+    return re.sub(r"\s+#\s.*$", "", command)
 
 
 def _local(text: str, address: str | None) -> str:
@@ -255,7 +260,7 @@ PROGRAMS = {"vllm", "pip", "hf", "just", ".", "torchrun", "accelerate", "python3
 def _parse(block: Block, command: str) -> None:
     """Check a command that cannot be run here: the options of `ixc`, files of the repository, names of extras."""
     for part in command.split(" && "):
-        words = shlex.split(part, comments=True)
+        words = shlex.split(_without_comment(part))
         while re.match(r"[A-Z_]+=", words[0]) or words[0] in ("nice", "-n", "19"):
             words = words[1:]
         if "ixc" in words[:6]:
