@@ -1,7 +1,9 @@
 """InternLM-XComposer2-4KHD on today's transformers: reads images from 336 px to 4K HD.
 
     import ixc
-    ixc.load().ask(["page.png"], "What is the title?").text
+    model = ixc.load()
+    model.ask(["page.png"], "What is the title?").text
+    model.batch([ixc.Query(["a.png"], "What is the title?"), ixc.Query(["b.png"], "What is the Total?", hd=4)])
 
 Public names are looked up on first use, so that `import ixc` imports no torch; it does register the model with the Auto
 classes of transformers (see `ixc.auto`).
@@ -16,8 +18,7 @@ if TYPE_CHECKING:
     from ixc.auto import register
     from ixc.core.tiling import partition
     from ixc.errors import IxcError
-    from ixc.inference.engine import Engine as Model
-    from ixc.inference.engine import load
+    from ixc.inference.engine import Model, load
     from ixc.inference.query import Query
     from ixc.inference.request import Answer
     from ixc.inference.sampling import Sampling

@@ -326,6 +326,10 @@ class Engine:
             return self.generator.generate(inputs, max_new_tokens=max_new_tokens, keys=keys, **chosen, **extra)
 
 
+Model = Engine
+"""The public name, `ixc.Model`: what `ixc.load` returns."""
+
+
 def _prefix_cache_bytes(wanted: int | None, *, compile: bool) -> int:
     """Return the size of the prefix cache. Raises: UsageError: below 0, or above 0 with compiled steps."""
     check_prefix_cache(wanted, compile=compile)
