@@ -18,6 +18,10 @@ test *args:
 slow:
     pytest -q -m slow
 
+# The documents as a site, in build/site (extra docs).
+site:
+    mkdocs build --strict
+
 # constraints.txt anew: the newest versions that fit together, of everything but vllm.
 lock:
     python dev/lock.py
@@ -41,7 +45,9 @@ clients folder *names:
 release *args:
     python dev/release.py {{args}}
 
-# The tables of README and model card, and the page of the studies, from the result files.
+# What is made for the documents: tables from result files, drawings, reference pages from the code, the studies' page.
 figures:
     python dev/figures.py
+    python dev/drawings.py
+    python dev/reference.py
     python -m studies.resolution --report

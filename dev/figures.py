@@ -18,17 +18,11 @@ RELEASE = ROOT / "benchmarks/release.json"
 DOCUMENTS = (
     ROOT / "README.md",
     NANO / "README.md",
-    *(ROOT / f"docs/{name}.md" for name in ("benchmarks", "documents", "serving", "speed", "training")),
+    *(
+        ROOT / f"docs/{name}.md"
+        for name in ("benchmarks", "documents", "fine-tuning", "memory", "serving", "speed", "training")
+    ),
 )
-
-
-SHORT = (
-    "all, at the page's own HD",
-    "fonts of training and others, own HD",
-    "by kind of page, own HD",
-    "by HD the page was drawn for",
-)
-"""Groups of the embedded model's scores in the README; the model card shows all."""
 
 
 LARGEST = ("pages drawn for HD-55, asked at", "of these the pages of 3840x1600, asked at")
@@ -45,6 +39,69 @@ def nano(names: Collection[str] | None = None, file: str = "scores.json") -> str
         for r in rows:
             lines.append(f"| {r['name']} | {r['percent']:.1f} | {r['low']:.1f} to {r['high']:.1f} | {r['count']} |")
     return "\n".join(lines)
+
+
+def nano_brief() -> str:
+    """Three rows about the embedded model: drawn pages, real pages beside tesseract, seconds of an answer."""
+    drawn = json.loads((NANO / "scores.json").read_text())["groups"]["all, at the page's own HD"][0]
+    real, ocr = (
+        json.loads((ROOT / f"benchmarks/real_pages_{name}_202611.json").read_text()) for name in ("nano", "tesseract")
+    )
+    start = json.loads((ROOT / "benchmarks/startup_amd-epyc-1-thread_202611.json").read_text())
+    lines = ["| | |", "|---|---|", f"| pages drawn by this package, unseen, exact match | {_share(drawn)} |"]
+    other = f"tesseract {ocr['tesseract']} with plain rules: {_share(ocr['groups']['all'][0])}"
+    lines.append(f"| pages of real manuals, exact match | {_share(real['groups']['all'][0])}; {other} |")
+    seconds, threads = start["medians"]["ask"], start["threads"]
+    where = f"{start['machine'].split(',')[0]}, {threads} thread{'s' * (threads != '1')}"
+    return "\n".join([*lines, f"| one `ixc ask`, loading included | {seconds:.1f} s of CPU time ({where}) |"])
+
+
+def _share(row: dict[str, Any]) -> str:
+    """Format a share of right answers with its 95 % interval."""
+    return f"{row['percent']:.1f} % ({row['low']:.1f} to {row['high']:.1f}, {row['count']:,} answers)"
+
+
+HARDWARE = (8, 12, 16, 24, 32, 48, 80)
+"""Memory of a device, GB."""
+
+RESERVE = 2.0
+"""GB left for the device's context, the allocator and pictures, as in `ixc plan-train`."""
+
+SETTINGS = (1, 9, 16, 25, 36, 55, 65)
+"""HD-n of the table of hardware."""
+
+TEXT_TOKENS = 1024
+"""Tokens of question and answer in the table of hardware."""
+
+
+def hardware() -> str:
+    """Table of the memory that one image at HD-n needs by dtype of the 7B, by the arithmetic of `ixc plan`."""
+    dtypes = ("bfloat16", "int8", "int4")
+    lines = ["| | image tokens, at most | " + " | ".join(dtypes) + " |", "|---|---:|" + "---|" * len(dtypes)]
+    for hd in SETTINGS:
+        tokens = _largest(hd, "bfloat16").image_tokens
+        lines.append(f"| HD-{hd} | {tokens:,} | {' | '.join(_device(_needed(hd, dtype)) for dtype in dtypes)} |")
+    return "\n".join(lines)
+
+
+def _device(needed: float) -> str:
+    """Format the memory that is needed and the smallest device that has it."""
+    return f"{needed:.1f} GB: device of {next(size for size in HARDWARE if size >= needed)} GB"
+
+
+def _largest(hd: int, dtype: str) -> Any:
+    """Return the plan of the image with most tokens at this HD."""
+    from ixc.inference.cost import plan
+
+    sizes = [(336, 336 * hd), (336 * hd, 336)]
+    plans = [plan(*size, hd=hd, text_tokens=TEXT_TOKENS, dtype=dtype) for size in sizes]
+    return max(plans, key=lambda each: each.image_tokens)
+
+
+def _needed(hd: int, dtype: str) -> float:
+    """Return the GB for one image at this HD: weights, keys and values, activations, reserve."""
+    largest = _largest(hd, dtype)
+    return (largest.weight_bytes() + largest.kv_bytes + largest.activation_bytes) / 1e9 + RESERVE
 
 
 def pictures() -> str:
@@ -361,9 +418,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "boarding": boarding,
     "clients": clients,
     "formats": formats,
+    "hardware": hardware,
     "nano": nano,
     "nano_largest": lambda: nano(LARGEST, "scores_hd55.json"),
-    "nano_short": lambda: nano(SHORT),
+    "nano_brief": nano_brief,
     "nano_small": nano_small,
     "pictures": pictures,
     "picture_memory": picture_memory,

@@ -1,4 +1,4 @@
-"""Write the plans of the 7B's recipes to benchmarks/plans_7b.json, for docs/training.md: `python dev/plans.py`.
+"""Write the plans of the 7B's recipes to benchmarks/plans_7b.json, for docs/fine-tuning.md: `python dev/plans.py`.
 
 Nothing is measured: it is the arithmetic of `ixc plan-train`, stored so that the document can be made without torch.
 """

@@ -25,7 +25,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("dev", "train", "qlora", "trl", "eight-bit", "eval", "pdf", "serve")
+EXTRAS = ("dev", "train", "qlora", "trl", "eight-bit", "eval", "pdf", "typeset", "serve")
 TOOLS = frozenset({"ruff", "pyright", "pytest", "pytest-xdist", "hypothesis", "uv", "rust-just", "hatchling"})
 """Developers' tools: their versions say nothing about what a user may install, so both ends take the locked ones."""
 

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CODE = ("src", "studies", "dev", "recipes", "examples")
-PRODUCTS = frozenset({"readme", "wheel", "deploy", "embedded"})
-"""What is tested as a whole: the README, the built wheel, the files of deploy/, the embedded model."""
+PRODUCTS = frozenset({"readme", "wheel", "deploy", "embedded", "docs"})
+"""What is tested as a whole: the README, the built wheel, the files of deploy/, the embedded model, the documents."""
 
 
 def snake(name: str) -> str:

@@ -23,7 +23,7 @@ from ixc.train.plan import train_plan
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 WRITTEN = json.loads((RECIPES.parent / "benchmarks/plans_7b.json").read_text())
-"""What docs/training.md says of them."""
+"""What docs/fine-tuning.md says of them."""
 
 ALL = 8_597_499_904
 """Weights of the published file (spec k)."""

@@ -308,7 +308,7 @@ def test_train_command_accepts_old_option_spellings_with_a_note(run: Run, tmp_pa
 def test_readme_fine_tuning_in_three_commands(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Word for word, with eight pages instead of 1600, and three questions."""
     readme = (RECIPES.parent / "README.md").read_text(encoding="utf-8")
-    block = readme.partition("Fine-tuning in three commands")[2].partition("```console\n")[2].partition("\n```")[0]
+    block = readme.partition("## Fine-tuning in three commands")[2].partition("```console\n")[2].partition("\n```")[0]
     commands = [
         line.removeprefix("$ ixc ").replace("-n 1600", "-n 8").replace("-n 200", "-n 3").split()
         for line in block.splitlines()

@@ -13,6 +13,7 @@ import typer
 from ixc.cli.checks import check_model
 from ixc.cli.options import Hd, Json, Model, Partition, examples, quiet_libraries, takes
 from ixc.cli.progress import LogJson, Quiet, progress, watch
+from ixc.cli.terminal import existing_path
 from ixc.inference.settings import check_tiling
 from ixc.utils.counted import counted
 
@@ -131,6 +132,23 @@ def pages(options: PagesOptions) -> None:
     print(f"{options.out}: {counted(pages_written, 'page')} new, {counted(broken, 'document')} broken (index.jsonl)")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TypesetOptions:
+    """Options of `ixc data typeset`; the help of each field says what it does."""
+
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pages; an existing one is continued.")]
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Documents to set, one to two pages each.")] = 320
+    text: Annotated[
+        Path | None, typer.Option("--text", help="Folder of `ixc data pages` whose words and sentences are used.")
+    ] = None
+    fonts: Annotated[
+        list[Path] | None, typer.Option("--fonts", help="Folder of fonts beside those of the package; repeatable.")
+    ] = None
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the documents.")] = 0
+    quiet: Quiet = False
+    log_json: LogJson = False
+
+
 @data.command(
     name="typeset",
     epilog=examples(
@@ -138,31 +156,24 @@ def pages(options: PagesOptions) -> None:
         "ixc data typeset --out ./typeset -n 5000 --text ./pages --fonts /usr/share/fonts",
     ),
 )
-def typeset(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pages; an existing one is continued.")],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Documents to set, one to two pages each.")] = 320,
-    text: Annotated[
-        Path | None, typer.Option("--text", help="Folder of `ixc data pages` whose words and sentences are used.")
-    ] = None,
-    fonts: Annotated[
-        list[Path] | None, typer.Option("--fonts", help="Folder of fonts beside those of the package; repeatable.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the documents.")] = 0,
-) -> None:
+@takes(TypesetOptions)
+def typeset(options: TypesetOptions) -> None:
     """Set invoices, forms, tables, menus and other pages whose keys and values are known, with questions."""
     from ixc.nano.data.typeset.folder import TypesetConfig, Typesetter, text_of_pages, write_typeset
     from ixc.nano.data.typeset.text import TextSource
 
-    config = TypesetConfig(seed=seed)
-    files, written = -(-count // config.documents), 0
-    typesetter = Typesetter(fonts or ())
-    source = text_of_pages(text) if text else TextSource()
-    made = write_typeset(out, files, config, typesetter=typesetter, text=source)
+    folders = [existing_path(folder) for folder in (options.text, *(options.fonts or ())) if folder is not None]
+    config = TypesetConfig(seed=options.seed)
+    files, written = -(-options.count // config.documents), 0
+    typesetter = Typesetter(folders[1:] if options.text else folders)
+    source = text_of_pages(folders[0]) if options.text else TextSource()
+    made = write_typeset(options.out, files, config, typesetter=typesetter, text=source)
     with closing(made) as outcomes, progress("setting pages") as show:
         for number, outcome in enumerate(outcomes, 1):
             written += outcome.pages
             show(number, files)
-    print(f"{out}: {written} pages new, {len(typesetter.families)} families of fonts (index.jsonl)")
+    families = counted(len(typesetter.families), "family", "families")
+    print(f"{options.out}: {counted(written, 'page')} new, {families} of fonts (index.jsonl)")
 
 
 @data.command(

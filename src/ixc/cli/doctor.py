@@ -27,6 +27,7 @@ DISTRIBUTION = "ixc-4khd"
 COMMANDS = (
     ("read, ask, chat, plan: PDFs", "pdf"),
     ("data pages, data questions", "pdf"),
+    ("data typeset", "typeset"),
     ("read, ask, chat, plan: HEIC pictures", "heic"),
     ("eval NAME: benchmarks; eval --endpoint", "eval"),
     ("train: LoRA, tables, TensorBoard; data check: tables", "train"),

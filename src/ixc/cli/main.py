@@ -6,7 +6,7 @@
     eval.py        eval run, eval score, eval report, eval synth
     eval_pages.py  eval pages                         synth.py    synth
     train.py       train, merge, plan-train           doctor.py   doctor
-    data.py        data check, data pages, data questions
+    data.py        data check, data pages, data typeset, data questions
 
 A command parses its options, imports what it needs, and calls one function. The imports are inside the commands:
 `ixc --help` and `ixc plan` must answer without torch and transformers.

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import ixc.synth
-from ixc.errors import DataError, UsageError
+from ixc.errors import DataError, MissingPackageError
 from ixc.nano.data.page_files import add_page
 from ixc.nano.data.page_folder import CONFIG, DOCUMENTS, INDEX, Outcome, read_index
 from ixc.nano.data.page_text import page_places, read_page_text
@@ -53,11 +53,11 @@ class Typesetter:
             folders: of fonts, searched to any depth, beside those of the package.
 
         Raises:
-            UsageError: typst or pypdfium2 is missing.
+            MissingPackageError: typst or pypdfium2 is missing.
         """
         for module in ("typst", "pypdfium2"):
             if importlib.util.find_spec(module) is None:
-                raise UsageError(f"{module} is missing, which sets pages; pip install 'ixc-4khd[typeset]'")
+                raise MissingPackageError(f"{module} is missing, which sets pages; pip install 'ixc-4khd[typeset]'")
         import typst
 
         paths = [str(FONTS), *(str(folder) for folder in folders)]
