@@ -133,7 +133,7 @@ def structured() -> str:
     lines += [
         f"| {row['model']} | {row['ids']:,} | {row['text_ms_a_token']:.1f} | {row['json_ms_a_token']:.1f} "
         f"| {row['ratio']:.2f} |"
-        for row in (found["embedded"], found["published"])
+        for row in (found[name] for name in ("embedded", "published") if name in found)
     ]
     schemas, invalid = found["schemas"]["schemas"], len(found["schemas"]["invalid"])
     return "\n".join([*lines, "", f"Of {schemas} random schemas, {schemas - invalid} answers are valid."])

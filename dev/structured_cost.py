@@ -51,7 +51,7 @@ GOLDENS = ROOT / "tests" / "goldens"
 SCHEMAS, REPEATS = 200, 12
 QUESTION = "What is the TOTAL?"
 ONE_FIELD = {"type": "object", "properties": {"total": {"type": "string"}}, "required": ["total"]}
-VALUE_TOKENS, LONG_ANSWER = 16, 64
+VALUE_TOKENS, LONG_ANSWER = 16, 32
 """Longest answer of the embedded model, which ends by itself, and of random weights, which do not."""
 LAYERS, BITS = 2, 8
 
