@@ -108,8 +108,7 @@ def main() -> None:
                 raise SystemExit("the server did not start")
             for rows in measure(ready[1], process.pid, pictures):
                 print(json.dumps(rows[-1]), flush=True)
-                if pictures == PICTURES:
-                    atomic_write(RESULT, json.dumps(result(rows), indent=1) + "\n")
+                atomic_write(RESULT, json.dumps(result(rows), indent=1) + "\n")
             print(result(rows)["share_of_limit_and_model"])
         finally:
             process.terminate()

@@ -91,6 +91,12 @@ def test_vllm_middleware_passes_image_and_hd_on(call: Call, reached: list[Any]) 
     assert found["response_format"] == {"type": "json_object"}
 
 
+def test_vllm_middleware_asks_for_one_call_of_a_tool(call: Call, reached: list[Any]) -> None:
+    tools = [{"type": "function", "function": {"name": "book", "parameters": {"type": "object"}}}]
+    assert call(CHAT, chat("?", tools=tools, tool_choice="required", parallel_tool_calls=True)) == (200, {})
+    assert (reached[0][1]["parallel_tool_calls"], reached[0][1]["tools"]) == (False, tools)
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics", CHAT])
 def test_vllm_middleware_needs_the_key(call: Call, reached: list[Any], path: str) -> None:
     for key in (None, "wrong"):

@@ -145,6 +145,8 @@ class _Requests:
         asked = {name: value for name, value in asked.items() if name in FIELDS}  # the others have no effect
         self._numbers(asked)
         asked["mm_processor_kwargs"] = self._tiling(asked)
+        if asked.get("tools"):
+            asked["parallel_tool_calls"] = False  # one call, as in the light server; a list of calls may never end
         _check_template(asked.get("chat_template_kwargs"))
         if not isinstance(asked.get("messages"), list):
             raise ApiError("messages is no list; send at least one message", param="messages")
