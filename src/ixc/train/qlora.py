@@ -42,7 +42,7 @@ def import_bitsandbytes() -> Any:
     """Return the package bitsandbytes, which only 4-bit weights need.
 
     Raises:
-        UsageError: it is missing.
+        MissingPackageError: it is missing.
     """
     try:
         import bitsandbytes  # pyright: ignore[reportMissingImports]  (optional: extra qlora)
