@@ -250,9 +250,7 @@ def test_compute_config_eight_bit_moments(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "torchao.optim", None)
-        with pytest.raises(
-            MissingPackageError, match=r"package torchao; install it: pip install 'ixc-4khd.eight-bit.'"
-        ):
+        with pytest.raises(MissingPackageError, match=r"torchao; install it: pip install 'ixc-4khd.eight-bit.'"):
             run_of(tiny_folder, batches, compute=ComputeConfig(eight_bit=True))
     pytest.importorskip("torchao.optim", reason="8-bit moments need torchao, of the extra eight-bit")
     whole = run_of(tiny_folder, batches, compute=ComputeConfig(eight_bit=True))

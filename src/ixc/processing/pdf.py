@@ -75,7 +75,7 @@ class Pdf:
             name: for errors.
 
         Raises:
-            UsageError: the extra is missing. ImageError: broken, locked or without pages.
+            MissingPackageError: the extra is missing. ImageError: broken, locked or without pages.
         """
         pdfium = _pdfium()
         self.name, self._error = name, pdfium.PdfiumError
@@ -239,7 +239,7 @@ def _alike(one: Image, other: Image) -> bool:
 
 
 def check_installed() -> None:
-    """Without importing it. Raises: UsageError: the extra is missing."""
+    """Without importing it. Raises: MissingPackageError: the extra is missing."""
     if find_spec("pypdfium2") is None:
         raise MissingPackageError("pypdfium2 is missing, which reads PDFs; pip install 'ixc-4khd[pdf]'")
 

@@ -104,7 +104,7 @@ def trackers(names: Sequence[str], out: Path, settings: Mapping[str, Any]) -> It
         settings: shown beside the run by hosted trackers.
 
     Raises:
-        UsageError: unknown, or not installed.
+        UsageError: unknown. MissingPackageError: not installed.
     """
     check(names)
     with ExitStack() as stack:

@@ -104,7 +104,7 @@ def load_adapter(model: nn.Module, adapter: Path) -> nn.Module:
     """Wrap a model with a saved adapter, and check that every tensor of the adapter is used.
 
     Raises:
-        UsageError: PEFT is missing. WeightsError: the adapter is damaged, or of another model.
+        MissingPackageError: PEFT is missing. WeightsError: the adapter is damaged, or of another model.
     """
     peft = import_peft()
     read_json_object(adapter / CONFIG_FILE)

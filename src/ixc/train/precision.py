@@ -65,7 +65,7 @@ def make_adamw(groups: Sequence[ParamGroup], *, betas: tuple[float, float], eigh
     """AdamW over parameter groups.
 
     Raises:
-        UsageError: 8-bit moments are wanted and torchao is missing.
+        MissingPackageError: 8-bit moments are wanted and torchao is missing.
     """
     param_groups = [group.for_optimizer() for group in groups]
     return _adamw_8bit()(param_groups, betas=betas) if eight_bit else torch.optim.AdamW(param_groups, betas=betas)
@@ -75,7 +75,7 @@ def check_compute(compute: ComputeConfig) -> None:
     """Check that the packages a configuration needs are installed, before minutes are spent on loading weights.
 
     Raises:
-        UsageError: 8-bit moments are wanted and torchao is missing.
+        MissingPackageError: 8-bit moments are wanted and torchao is missing.
     """
     if compute.eight_bit:
         _adamw_8bit()

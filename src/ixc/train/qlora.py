@@ -24,7 +24,7 @@ def check_qlora(adapter: Adapter | None, *, device: torch.device, world_size: in
     """Check that a run with 4-bit weights is possible here, before the weights are read.
 
     Raises:
-        UsageError: bitsandbytes is missing, there is no GPU, or there are several ranks.
+        MissingPackageError: bitsandbytes is missing. UsageError: there is no GPU, or there are several ranks.
     """
     if adapter is None or adapter.weight_bits != BITS:
         return
@@ -42,7 +42,7 @@ def import_bitsandbytes() -> Any:
     """Return the package bitsandbytes, which only 4-bit weights need.
 
     Raises:
-        UsageError: it is missing.
+        MissingPackageError: it is missing.
     """
     try:
         import bitsandbytes  # pyright: ignore[reportMissingImports]  (optional: extra qlora)
