@@ -188,21 +188,21 @@ def compare(workers: Sequence[Worker], given: argparse.Namespace, **about: Any) 
         found = step(workers, "decode", repeats, behind=max(1, behind), new=STEPS)
         yield row(found, what="decode", behind=behind, **about)
     both = [worker for worker in workers if worker.name != "llama.cpp"]
-    if len(both) == 2:
+    if len(both) == 2 and given.prefills:
         found = step(both, "prefill", repeats, tokens=given.prefills[-1], image=True)
         yield row(found, what="prefill of an image", tokens=given.prefills[-1], **about)
         yield row(step(both, "vision", repeats, views=VIEWS), what="vision encoder", views=VIEWS, **about)
 
 
 def main() -> None:
-    """Build, measure, and write after every format."""
+    """Build, measure, and write after every quantity; those of the file that are not measured anew stay."""
     parser = argparse.ArgumentParser(description="Prefill and decode beside llama.cpp.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--prefills", nargs="+", type=int, default=PREFILLS, help="tokens of a prefill")
-    parser.add_argument("--behind", nargs="+", type=int, default=BEHIND, help="tokens in front of a decoding step")
+    parser.add_argument("--prefills", nargs="*", type=int, default=PREFILLS, help="tokens of a prefill")
+    parser.add_argument("--behind", nargs="*", type=int, default=BEHIND, help="tokens in front of a decoding step")
     parser.add_argument("--before", help="commit to measure as well")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -216,33 +216,38 @@ def main() -> None:
         for kind in given.formats:
             for threads in given.threads:
                 chosen = sides(kind, threads, python=python, folder=given.folder, before=before)
-                new, about = _measured(chosen, given, format=kind, threads=threads)
-                rows = [row for row in rows if (row["format"], row["threads"]) != (kind, threads)] + new
-                atomic_write(out, json.dumps(about | {"before": given.before, "rows": rows}, indent=1) + "\n")
+                for new, about in _measured(chosen, given, format=kind, threads=threads):
+                    # saved at once: the whole takes an hour on a busy machine
+                    rows = [row for row in rows if _quantity(row) != _quantity(new)] + [new]
+                    atomic_write(out, json.dumps(about | {"before": given.before, "rows": rows}, indent=1) + "\n")
 
 
-def _measured(chosen: Sequence[Side], given: argparse.Namespace, **kind: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return the rows of one format at one number of threads, and what they were measured on."""
+def _quantity(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what a row measures."""
+    return tuple(row.get(name) for name in ("format", "threads", "what", "tokens", "behind", "views"))
+
+
+def _measured(
+    chosen: Sequence[Side], given: argparse.Namespace, **kind: Any
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the rows of one format at one number of threads, each with what it was measured on."""
+    unit = "seconds of one process, medians; speed: seconds of the other over ours, median of neighbouring runs"
     workers: list[Worker] = []
     try:
         workers += map(Worker, chosen)
-        rows = []
+        about = {
+            "date": date.today().isoformat(),
+            "machine": _processor(),
+            "packages": PACKAGES[0],
+            "unit": unit,
+            **{worker.name: worker.ask("about") for worker in workers},
+        }
         for each in compare(workers, given, **kind):
-            rows.append(each)
             print({key: value for key, value in each.items() if key != "cpu_runs"}, file=sys.stderr, flush=True)
-        about = {worker.name: worker.ask("about") for worker in workers}
+            yield each | {"load": round(os.getloadavg()[0], 1)}, about
     finally:
         for worker in workers:
             worker.close()
-    unit = "seconds of one process, medians; speed: seconds of the other over ours, median of neighbouring runs"
-    return rows, {
-        "date": date.today().isoformat(),
-        "machine": _processor(),
-        "load": round(os.getloadavg()[0], 1),
-        "packages": PACKAGES[0],
-        "unit": unit,
-        **about,
-    }
 
 
 def _processor() -> str:

@@ -8,8 +8,6 @@ bfloat16   rows side by side: with the strides of a sliced last position torch t
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -28,7 +26,7 @@ def linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
     A module that is not exactly ``nn.Linear`` (quantized, adapted, hooked) is called unchanged.
     """
-    if not _is_plain_call(module, x):
+    if not isinstance(module, nn.Linear) or not _is_plain_call(module, x):
         return module(x)
     if x.dtype == torch.bfloat16:
         return F.linear(x.reshape(-1, x.shape[-1]), module.weight, module.bias).view(*x.shape[:-1], -1)
@@ -51,7 +49,7 @@ def _takes_onednn(rows: int) -> bool:
     return products.prefers_onednn() if rows > MAX_ROWS else torch.backends.mkldnn.is_available()
 
 
-def _is_plain_call(module: Any, x: torch.Tensor) -> bool:
+def _is_plain_call(module: nn.Linear, x: torch.Tensor) -> bool:
     return (
         is_plain(module)
         and x.device.type == "cpu"
