@@ -42,12 +42,17 @@ RECIPE = ("TrainConfig", "TrainedPart", "Resolution", "Adapter")
 """Classes of `ixc.train.config` that a recipe is made of."""
 
 VARIABLES = {
+    "GOMP_SPINCOUNT": "read only: where it is set, `OMP_WAIT_POLICY` is left alone",
     "HF_HUB_DISABLE_PROGRESS_BARS": "set to 1 by the commands unless it is set: no progress bars of the Hub's library",
     "HF_HUB_OFFLINE": "set to 1 by the commands unless it is set: model folders are local, nothing is fetched",
     "IXC_API_KEY": "key that clients of `ixc serve` must send; `--api-key` comes first",
     "IXC_KERNELS": "`0`: do not build and use the C kernels; results then come from torch alone",
     "IXC_VLLM_MIDDLEWARE": "settings that `ixc serve --engine vllm` hands to its middleware; not to be set by hand",
+    "KMP_BLOCKTIME": "read only: where it is set, `OMP_WAIT_POLICY` is left alone",
     "LOCAL_RANK": "set by torchrun and accelerate: number of the process on its machine, and of its device",
+    "MKL_NUM_THREADS": "read only: where it is set, `OMP_NUM_THREADS` is left alone",
+    "OMP_NUM_THREADS": "threads; set to a container's CPU quota where there is one, unless it is set",
+    "OMP_WAIT_POLICY": "set to `passive` unless it is set: threads that wait do not spin",
     "OPENAI_API_KEY": "key that `ixc eval --endpoint` and `--judge` send",
     "RANK": "set by torchrun and accelerate: number of the process among all",
     "TRANSFORMERS_VERBOSITY": "set to `error` by the commands unless it is set: no advice of transformers on stderr",
@@ -313,7 +318,7 @@ def environment_page() -> str:
     lines += ["| variable | what it does | in |", "|---|---|---|"]
     for name in sorted(used):
         lines.append(f"| `{name}` | {VARIABLES.get(name, '')} | {', '.join(f'`{path}`' for path in used[name])} |")
-    lines += ["", "Libraries beneath read their own, such as `OMP_NUM_THREADS` and `CUDA_VISIBLE_DEVICES` (torch),"]
+    lines += ["", "Libraries beneath read their own, such as `CUDA_VISIBLE_DEVICES` (torch),"]
     lines += ["`HF_HOME` (the Hub's library) and the `VLLM_...` of vLLM."]
     return "\n".join(lines) + "\n"
 
@@ -337,7 +342,7 @@ def variables() -> dict[str, list[str]]:
 
 
 def _constants() -> dict[str, tuple[str, ...]]:
-    """Return the constants of all modules that hold one word or a dictionary of words."""
+    """Return the constants of all modules that hold one word, a tuple or a dictionary of words."""
     found: dict[str, tuple[str, ...]] = {}
     for path in SOURCE.rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -350,6 +355,9 @@ def _constants() -> dict[str, tuple[str, ...]]:
                     key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)
                 ]
                 found[target.id] = tuple(words)
+            if isinstance(target, ast.Name) and isinstance(value, ast.Tuple):
+                listed = [part.value if isinstance(part, ast.Constant) else ast.unparse(part) for part in value.elts]
+                found[target.id] = tuple(word for part in listed for word in found.get(str(part), (str(part),)))
     return found
 
 
@@ -382,12 +390,12 @@ def _words(key: ast.expr, tree: ast.Module, constants: dict[str, tuple[str, ...]
         return None
     if key.id in constants:
         return constants[key.id]
+    words: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.comprehension) and key.id in _names(node.target):
             source = next((each.id for each in ast.walk(node.iter) if isinstance(each, ast.Name)), "")
-            if source in constants:
-                return constants[source]
-    return None
+            words += constants.get(source, ())
+    return tuple(words) or None
 
 
 def _names(node: ast.AST) -> set[str]:

@@ -17,10 +17,12 @@ from collections.abc import Iterator, MutableMapping
 from math import ceil
 from pathlib import Path
 
-WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+WAIT_POLICY = "OMP_WAIT_POLICY"
+THREADS = "OMP_NUM_THREADS"
+WAITS = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Variables by which a user chooses how threads wait."""
 
-COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+COUNTS = (THREADS, "MKL_NUM_THREADS")
 """Variables by which a user chooses how many threads there are."""
 
 
@@ -36,10 +38,10 @@ def configure_threads(environ: MutableMapping[str, str] = os.environ, *, root: P
     if "torch" in sys.modules:
         return
     if not any(name in environ for name in WAITS):
-        environ["OMP_WAIT_POLICY"] = "passive"
+        environ[WAIT_POLICY] = "passive"
     cores = available_cores(root)
     if cores < _cores() and not any(name in environ for name in COUNTS):
-        environ["OMP_NUM_THREADS"] = str(cores)
+        environ[THREADS] = str(cores)
 
 
 def available_cores(root: Path = Path("/")) -> int:
