@@ -49,9 +49,9 @@ are `ixc.IxcError` and its subclasses (`ixc.errors`); `exit_code` of the class i
 ## Progress for programs
 
 The long commands (`read`, `train`, `eval`, `eval synth`, `eval pages`, `bench speed`, `synth`, `data check`,
-`data pages`, `data typeset`, `data questions`, `import-weights`, `quantize`) take two options: `--quiet` leaves standard
-error empty unless the command fails, and `--log-json` makes each of its lines a JSON object with `time` (ISO 8601, UTC) and
-`event`:
+`data pages`, `data typeset`, `data questions`, `import-weights`, `quantize`) take two options: `--quiet` leaves
+standard error empty unless the command fails, and `--log-json` makes each of its lines a JSON object with `time`
+(ISO 8601, UTC) and `event`:
 
 | event | keys |
 |---|---|

@@ -67,7 +67,7 @@ def test_counted(number: int, words: str) -> None:
 
 COMPLETED = {
     "ixc a": ["ask"],
-    "ixc data ": ["check", "pages", "questions"],
+    "ixc data ": ["check", "pages", "typeset", "questions"],
     "ixc ask page.png x --partition ": ["original", "native", "fit"],
     "ixc ask page.png x --device c": ["cpu", "cuda"],
     "ixc serve --plora m": ["merged"],

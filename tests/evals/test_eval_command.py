@@ -171,7 +171,7 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (["mmstar", "--judge-model", "m"], "without --judge URL"),
     (["mmstar", "--prompts", "kind"], "unknown prompts 'kind'"),
     (["mmstar", "--limit", "0"], "limit is 0"),
-    (["mmstar", "--hd", "0"], "hd is 0"),
+    (["mmstar", "--hd", "0"], "at least 1, got 0"),
     (["score", "/no/such/file.jsonl"], "no file or folder"),
     (["score", "EMPTY"], "0 finished files"),
     (["report", "EMPTY"], "0 finished files"),

@@ -161,7 +161,7 @@ def test_open_image_takes_the_first_picture_of_an_animation() -> None:
     ("source", "words"),
     [
         ("nowhere/page.png", ["no file nowhere/page.png", "check the path"]),
-        (b"", ["0 bytes", "not a picture"]),
+        (b"", ["0 bytes", "empty"]),
         (b"%PDF-1.7 and so on", ["not a picture", "PNG"]),
         (claimed_png(60_001, 10), ["60,001 x 10", "60,000", "reduce"]),
         (claimed_png(11_000, 16_200), ["178,200,000", "178,000,000"]),

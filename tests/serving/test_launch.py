@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ixc.errors import CapacityError, UsageError
+from ixc.errors import CapacityError, IxcError
 from ixc.inference.cost import ModelGeometry
 from ixc.inference.model_folder import EMBEDDED
 from ixc.serving import backend
@@ -82,7 +82,7 @@ def test_choose_engine_with_and_without_vllm(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(backend, "has_vllm", lambda: False)
     assert backend.choose_engine("auto") == "light"
     for wrong in ("vllm", "tgi"):
-        with pytest.raises(UsageError):
+        with pytest.raises(IxcError):
             backend.choose_engine(wrong)
     monkeypatch.setattr(backend, "has_vllm", lambda: True)
     assert [backend.choose_engine(name) for name in backend.ENGINES] == ["vllm", "light", "vllm"]

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from ixc.errors import UsageError
+from ixc.errors import MissingPackageError, UsageError
 from ixc.inference.model_folder import EMBEDDED
 from ixc.model.loading import load
 from ixc.train import qlora
@@ -19,7 +19,9 @@ FOUR = Adapter(r=4, alpha=4, dropout=0.0, weight_bits=4)
 
 def test_check_qlora_without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(UsageError, match=r"need the package bitsandbytes; install it: .*qlora.*, or take recipes/lora"):
+    with pytest.raises(
+        MissingPackageError, match=r"need the package bitsandbytes; install it: .*qlora.*, or take recipes/lora"
+    ):
         qlora.check_qlora(FOUR, device=torch.device("cuda"))
     qlora.check_qlora(Adapter(r=4, alpha=4, dropout=0.0), device=torch.device("cpu"), world_size=8)
 

@@ -184,7 +184,7 @@ def test_train_command_without_adapter_writes_a_model(
         (["{lora}", "--data", "{talks}"], "is for a model with width 32"),
         (["{lora}", "--data", "{talks}", "--data", "{talks}", "--model", "{tiny}"], "is named 2 times"),
         (["{lora}", "--data", "{talks}:9", "--hd", "4", "--model", "{tiny}"], "--hd 4 has no effect"),
-        (["{lora}", "--data", "{talks}", "--model", "{tiny}", "--save-every", "0"], "at least 1 needed"),
+        (["{lora}", "--data", "{talks}", "--model", "{tiny}", "--save-every", "0"], "0 is not in the range x>=1"),
         (["{lora}", "--data", "{talks}", "--model", "{tiny}", "--device", "tpu"], "no device 'tpu'"),
     ],
 )

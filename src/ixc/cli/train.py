@@ -203,10 +203,12 @@ def _check_before(options: TrainOptions) -> None:
         path, hd = _file_and_hd(given)
         check_tiling(hd, None)
         existing_path(path)
-        if path.is_file() and path.suffix != ".parquet" and not options.stream:
-            check_first_sound(read_records(path, options.images), str(path))
     if options.model is not None:
         check_unquantized(check_model(options.model), "training")
+    for given in (*(options.data or []), *(options.eval_data or [])):
+        path, _ = _file_and_hd(given)
+        if path.is_file() and path.suffix != ".parquet" and not options.stream:
+            check_first_sound(read_records(path, options.images), str(path))
 
 
 def _train_from_nothing(recipe: Path, options: TrainOptions) -> None:

@@ -127,7 +127,7 @@ def read_engine_options(given: Mapping[str, Any]) -> dict[str, Any]:
     compile, plora = bool(given.get("compile", False)), given.get("plora", "separate")
     if plora in RENAMED_PLORA:
         warnings.warn(f"plora={plora!r} is now {RENAMED_PLORA[plora]!r}", FutureWarning, stacklevel=3)
-    caches = _cache_options(given)
+    caches = {name: given.get(name) for name in CacheOptions.__annotations__}
     CacheSizes.of(**caches, compile=compile)
     return {"plora": check_plora(plora, compile=compile), "compile": compile, **caches}
 
