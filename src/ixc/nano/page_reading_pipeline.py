@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ixc.core.chat_format import IMAGE_PLACEHOLDER
 from ixc.errors import UsageError, WeightsError
 from ixc.model.configuration import IxcConfig
 from ixc.nano import page_lm_pipeline, pipeline
@@ -22,6 +23,7 @@ from ixc.nano.data.question_packing import page_tokenizer
 from ixc.nano.export import export
 from ixc.nano.loop import StepReport, train
 from ixc.nano.stages.page_reading import PageReader, PageReadingTask, fit_projector
+from ixc.processing.tokenization import PAGE_VOCABULARY
 
 KEPT = "page_reading.safetensors"
 """What is kept of the stage: weights in float16."""
@@ -37,7 +39,7 @@ def build_reader(recipe: PagesRecipe) -> PageReader:
     """
     if recipe.text is None or recipe.joint is None:
         raise UsageError("the recipe has no language model or no joint stage (text=, joint=)")
-    image = page_tokenizer().convert_tokens_to_ids("<ImageHere>")
+    image = PAGE_VOCABULARY.index(IMAGE_PLACEHOLDER)
     config = IxcConfig(vision_config=recipe.vision, text_config=recipe.text, image_token_id=image)
     return PageReader(config, seed=recipe.joint.seed)
 

@@ -76,7 +76,8 @@ def _missing(rng: Generator, used: Sequence[str]) -> Block:
 def _fields(rng: Generator, text: TextSource, names: Sequence[str], *, most: int) -> Block:
     """Some of the fields, and absent ones among the questions."""
     count = int(rng.integers(2, most + 1))
-    used = tuple(names[i] for i in sorted(rng.permutation(len(names))[:count].tolist()))
+    order: list[int] = rng.permutation(len(names)).tolist()
+    used = tuple(names[i] for i in sorted(order[:count]))
     shown = pairs(rng, form_pairs(rng, text, used))
     labels = {label.lower() for name in used for label in FIELDS[name].labels}
     missing = [name for name in FIELDS if name not in used and not labels & {x.lower() for x in FIELDS[name].labels}]

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Typesetter:
 
     def set(self, document: TypstDocument) -> bytes:
         """The PDF of a document."""
-        return self.compiler.compile(document.source.encode())
+        return cast(bytes, self.compiler.compile(document.source.encode()))  # a PDF is one file
 
 
 def write_typeset(
