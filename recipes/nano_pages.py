@@ -11,8 +11,10 @@ stage 2 (a language model that reads the characters) and stage 3 (both on pictur
     python recipes/nano_pages.py keep CACHE        the averaged weights of each into training/nano_pages
     python recipes/nano_pages.py export CACHE      stage 3 as a model folder, CACHE/model
 
-Every command goes on where it was stopped, by a kill too. `train`, `read` and `join` begin from the weights in
-training/nano_pages where they are there, else from the embedded model's. They run beside other work on one core:
+Every command goes on where it was stopped, by a kill too. `--steps N` makes a run of N steps whose rate is lower and
+falls to zero over the last two thirds: what a few hours can finish, begun from the kept weights. `train`, `read` and
+`join` begin from the weights in training/nano_pages where they are there, else from the embedded model's.
+They run beside other work on one core:
 
     OMP_NUM_THREADS=1 nice -n 19 python recipes/nano_pages.py train CACHE
 
@@ -24,6 +26,7 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ixc
@@ -57,8 +60,24 @@ def packages() -> PackageSplit:
     return PackageSplit(train=lists["TRAIN"], test=lists["TEST"], fonts=lists["FONTS"], keep_out=keep_out)
 
 
-def recipe() -> PagesRecipe:
-    """Stage 1 from the kept weights, or from the embedded model's encoder where there are none."""
+SHORT_RATE = 0.4
+"""Learning rates of a short run as a share of those of the whole one."""
+
+
+def shortened(whole: LoopConfig, steps: int | None) -> LoopConfig:
+    """A run of so many steps from weights that are trained already; None: the whole run."""
+    if steps is None:
+        return whole
+    rates = {"muon_lr": SHORT_RATE * whole.muon_lr, "adam_lr": SHORT_RATE * whole.adam_lr}
+    return replace(whole, steps=steps, decay_from=steps // 3, warmup=min(whole.warmup, steps // 10 + 1), **rates)
+
+
+def recipe(steps: int | None = None) -> PagesRecipe:
+    """Stage 1 from the kept weights, or from the embedded model's encoder where there are none.
+
+    Args:
+        steps: of a short run (`shortened`); None: the whole one.
+    """
     return PagesRecipe(
         packages=packages(),
         vision=IxcVisionConfig(
@@ -72,7 +91,9 @@ def recipe() -> PagesRecipe:
         ),
         init_from=KEPT if KEPT.is_dir() else SHIPPED,
         shards=ShardConfig(seed=5),
-        loop=LoopConfig(steps=60_000, decay_from=45_000, seed=11, muon_lr=0.015, adam_lr=1.5e-3, warmup=40),
+        loop=shortened(
+            LoopConfig(steps=60_000, decay_from=45_000, seed=11, muon_lr=0.015, adam_lr=1.5e-3, warmup=40), steps
+        ),
         windows=8,
         text=IxcTextConfig(
             hidden_size=LM_WIDTH,
@@ -86,8 +107,12 @@ def recipe() -> PagesRecipe:
             plora_qkv_r=8,
             plora_qkv_alpha=16,
         ),
-        reading=LoopConfig(steps=40_000, decay_from=28_000, seed=12, muon_lr=0.01, adam_lr=1.5e-3, warmup=60),
-        joint=LoopConfig(steps=20_000, decay_from=12_000, seed=13, muon_lr=0.005, adam_lr=7e-4, warmup=60),
+        reading=shortened(
+            LoopConfig(steps=40_000, decay_from=28_000, seed=12, muon_lr=0.01, adam_lr=1.5e-3, warmup=60), steps
+        ),
+        joint=shortened(
+            LoopConfig(steps=20_000, decay_from=12_000, seed=13, muon_lr=0.005, adam_lr=7e-4, warmup=60), steps
+        ),
     )
 
 
@@ -122,9 +147,11 @@ def main() -> None:
         "pages": lambda cache: pipeline.build_pages(recipe(), cache),
         "typeset": lambda cache: pipeline.build_typeset(recipe(), cache, count=options.typeset),
         "windows": lambda cache: pipeline.build_windows(recipe(), cache, count=options.shards),
-        "train": lambda cache: pipeline.run(recipe(), cache / pipeline.SHARDS, cache / pipeline.RUN, watch=show),
-        "read": lambda cache: page_lm_pipeline.run_page_lm(recipe(), read_from(), cache, watch=show),
-        "join": lambda cache: page_reading_pipeline.run_page_reading(recipe(), KEPT, cache, watch=show),
+        "train": lambda cache: pipeline.run(
+            recipe(options.steps), cache / pipeline.SHARDS, cache / pipeline.RUN, watch=show
+        ),
+        "read": lambda cache: page_lm_pipeline.run_page_lm(recipe(options.steps), read_from(), cache, watch=show),
+        "join": lambda cache: page_reading_pipeline.run_page_reading(recipe(options.steps), KEPT, cache, watch=show),
         "keep": keep,
         "export": lambda cache: page_reading_pipeline.export_reader(recipe(), cache, cache / "model"),
     }
@@ -132,6 +159,7 @@ def main() -> None:
     parser.add_argument("cache", type=Path, help="Folder of packages, pages, windows and the run; up to 20 GB.")
     parser.add_argument("--shards", type=int, default=120, help="Files of 256 windows that `windows` builds.")
     parser.add_argument("--typeset", type=int, default=200, help="Files of 16 documents that `typeset` sets.")
+    parser.add_argument("--steps", type=int, help="Steps of a short run of `train`, `read` or `join`.")
     options = parser.parse_args()
     try:
         commands[options.command](options.cache)
