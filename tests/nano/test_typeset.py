@@ -46,6 +46,16 @@ def test_compose_document_asks_for_fields_that_it_lacks() -> None:
     assert all(not fact.needs for fact in missing)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_compose_document_calls_no_field_absent_that_it_shows(kind: str) -> None:
+    for seed in range(30):
+        document = compose_document(np.random.default_rng(seed), TEXT, ["Carlito"], kind=kind)
+        missing = {fact.question for fact in document.known if fact.answer == ABSENT}
+        for field in FIELDS.values():
+            shown = any(fact.question in field.asked and fact.needs for fact in document.known)
+            assert not (shown and missing & {*field.asked}), (kind, seed, missing)
+
+
 def test_write_typeset_pages_hold_most_of_what_is_asked(folder: Path) -> None:
     shown = asked = 0
     for path, number in page_places(folder):

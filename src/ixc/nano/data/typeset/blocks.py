@@ -24,6 +24,8 @@ class Block:
 
     source: str
     known: tuple[Known, ...] = ()
+    shows: tuple[str, ...] = ()
+    """Names of `FIELDS` that it shows without a question about them: they are not absent."""
 
 
 def literal(text: str) -> str:

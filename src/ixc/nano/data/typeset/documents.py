@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numpy.random import Generator
 
@@ -47,7 +47,7 @@ def compose_document(rng: Generator, text: TextSource, families: Sequence[str], 
     """
     kind = kind or one_of(rng, sorted(KINDS))
     body = KINDS[kind](rng, text)
-    known = tuple(fact for block in body for fact in block.known)
+    known = tuple(fact for block in body for fact in block.known) + absent(rng, _absent_fields(rng, body))
     source = _preamble(rng, families, narrow=kind == "receipt") + "".join(block.source for block in body)
     return TypstDocument(kind=kind, source=source, known=known)
 
@@ -67,22 +67,21 @@ def _preamble(rng: Generator, families: Sequence[str], *, narrow: bool) -> str:
     )
 
 
-def _missing(rng: Generator, used: Sequence[str]) -> Block:
-    left = [name for name in FIELDS if name not in used]
-    chosen = tuple(left[i] for i in rng.permutation(len(left))[:2].tolist())
-    return Block(source="", known=absent(rng, chosen))
+def _absent_fields(rng: Generator, body: Sequence[Block]) -> tuple[str, ...]:
+    """Two fields that no block of the document shows."""
+    asked = {fact.question for block in body for fact in block.known}
+    shown = {name for block in body for name in block.shows}
+    left = [name for name, field in FIELDS.items() if name not in shown and not asked & {*field.asked}]
+    order: list[int] = rng.permutation(len(left)).tolist()
+    return tuple(left[i] for i in order[:2])
 
 
 def _fields(rng: Generator, text: TextSource, names: Sequence[str], *, most: int) -> Block:
-    """Some of the fields, and absent ones among the questions."""
+    """Some of the fields."""
     count = int(rng.integers(2, most + 1))
     order: list[int] = rng.permutation(len(names)).tolist()
     used = tuple(names[i] for i in sorted(order[:count]))
-    shown = pairs(rng, form_pairs(rng, text, used))
-    labels = {label.lower() for name in used for label in FIELDS[name].labels}
-    missing = [name for name in FIELDS if name not in used and not labels & {x.lower() for x in FIELDS[name].labels}]
-    asked = absent(rng, tuple(missing[i] for i in rng.permutation(len(missing))[:1].tolist()))
-    return Block(source=shown.source, known=shown.known + asked)
+    return pairs(rng, form_pairs(rng, text, used))
 
 
 def _named_rows(
@@ -112,6 +111,7 @@ def invoice(rng: Generator, text: TextSource) -> list[Block]:
     top = ("number", "date", "due", "customer", "reference", "address", "seller")
     sums = pairs(rng, form_pairs(rng, text, ("tax", "total"))[:2])
     head = title(one_of(rng, ("Invoice", "INVOICE", "Rechnung", "Facture", text.company(rng))), rng)
+    head = replace(head, shows=("seller",))
     return [
         head,
         _fields(rng, text, top, most=6),
@@ -126,7 +126,7 @@ def receipt(rng: Generator, text: TextSource) -> list[Block]:
     rows = [(text.words(rng, 1, 2), values.amount(rng, text), ()) for _ in range(int(rng.integers(2, 8)))]
     sums = pairs(rng, form_pairs(rng, text, ("total",))[:2])
     return [
-        title(text.company(rng), rng),
+        replace(title(text.company(rng), rng), shows=("seller",)),
         pairs(rng, rows),
         sums,
         _fields(rng, text, ("date", "time", "reference"), most=3),
@@ -192,7 +192,7 @@ def letter(rng: Generator, text: TextSource) -> list[Block]:
     foot = f"#v(1em)\n#{literal(text.name(rng))}\n\n"
     top = _fields(rng, text, ("date", "reference", "phone", "email"), most=3)
     return [
-        Block(source=sender),
+        Block(source=sender, shows=("seller", "address")),
         top,
         title(text.words(rng, 2, 6), rng),
         prose(rng, text, paragraphs=3),
@@ -208,7 +208,7 @@ def article(rng: Generator, text: TextSource) -> list[Block]:
         parts += [heading(rng, text), prose(rng, text, paragraphs=int(rng.integers(1, 4)), columns=columns)]
         parts += [bullets(rng, text)] if rng.random() < 0.3 else []
         parts += [_items(rng, text, least=2, most=5)] if rng.random() < 0.2 else []
-    return [*parts, _missing(rng, ())]
+    return parts
 
 
 def label(rng: Generator, text: TextSource) -> list[Block]:
