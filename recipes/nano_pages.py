@@ -60,15 +60,16 @@ def packages() -> PackageSplit:
     return PackageSplit(train=lists["TRAIN"], test=lists["TEST"], fonts=lists["FONTS"], keep_out=keep_out)
 
 
-SHORT_RATE = 0.4
-"""Learning rates of a short run as a share of those of the whole one."""
+SHORT_RATE, FULL_RATE_STEPS = 0.4, 6000
+"""Learning rates of the shortest run as a share of those of the whole one, and steps from which they are the same."""
 
 
 def shortened(whole: LoopConfig, steps: int | None) -> LoopConfig:
     """A run of so many steps from weights that are trained already; None: the whole run."""
     if steps is None:
         return whole
-    rates = {"muon_lr": SHORT_RATE * whole.muon_lr, "adam_lr": SHORT_RATE * whole.adam_lr}
+    share = min(1.0, SHORT_RATE + (1 - SHORT_RATE) * steps / FULL_RATE_STEPS)
+    rates = {"muon_lr": share * whole.muon_lr, "adam_lr": share * whole.adam_lr}
     return replace(whole, steps=steps, decay_from=steps // 3, warmup=min(whole.warmup, steps // 10 + 1), **rates)
 
 

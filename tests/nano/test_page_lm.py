@@ -15,6 +15,7 @@ from ixc.model.configuration import IxcTextConfig, IxcVisionConfig
 from ixc.nano import page_lm_pipeline, state
 from ixc.nano.config import PackageSplit, PagesRecipe
 from ixc.nano.data.alphabet import CLASSES, OTHER, classes_of, text_of
+from ixc.nano.data.empty_pictures import empty_picture
 from ixc.nano.data.page_files import page_numbers
 from ixc.nano.data.page_folder import FolderConfig, write_pages
 from ixc.nano.data.page_questions import ABSENT, FINDERS, PHRASINGS, Line, ask_page, keys_and_words, values
@@ -30,7 +31,16 @@ from ixc.nano.data.pdf_sources import find_documents
 from ixc.nano.data.slot_tokens import SLOTS, SlotEmbedding, class_ids, misread, region_tokens
 from ixc.nano.data.window_shards import ShardConfig
 from ixc.nano.loop import LoopConfig
-from ixc.nano.stages.page_lm import GridStage, PageLm, PageLmConfig, PageLmTask, draw_grid
+from ixc.nano.stages.page_lm import (
+    GridStage,
+    PageLm,
+    PageLmConfig,
+    PageLmTask,
+    draw_grid,
+    empty_region,
+    questions,
+    transcriptions,
+)
 from ixc.processing.tokenization import CHARACTER_VOCABULARY, PAGE_VOCABULARY, character_tokenizer
 from ixc.synth.page_sampling import compose
 
@@ -290,3 +300,24 @@ WIDE = {
     "plora_qkv_r": 8,
 }
 """Of the shipped language model, one layer deeper."""
+
+
+@pytest.mark.parametrize("transcription", [0.0, 1.0])
+def test_page_lm_task_learns_that_an_empty_image_answers_nothing(cache: Path, transcription: float) -> None:
+    config = replace(CONFIG, empty=1.0, transcription=transcription)
+    task = PageLmTask(config, [cache / "train"], PageLm(TEXT))
+    assert task.step(0).examples == 2
+    rng, stage = np.random.default_rng(0), CONFIG.grids[0]
+    make = transcriptions if transcription else questions
+    regions, asked = make(lambda: empty_region(stage, rng), config, stage, rng)
+    assert {len(region) for region in regions} == {0}
+    answers = {one.answer for each in asked for one in each}
+    assert answers == {ABSENT}
+
+
+def test_empty_picture_has_the_size_and_every_kind() -> None:
+    pictures = [empty_picture(90, 40, np.random.default_rng(seed)) for seed in range(12)]
+    assert {(one.shape, one.dtype) for one in pictures} == {((40, 90, 3), np.dtype(np.uint8))}
+    deviations = [float(one.std(axis=(0, 1)).mean()) for one in pictures]
+    assert min(deviations) == 0
+    assert max(deviations) > 20

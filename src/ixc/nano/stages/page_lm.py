@@ -19,10 +19,11 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from ixc.core.tiling import TILE
 from ixc.errors import DataError
 from ixc.model.configuration import IxcTextConfig
 from ixc.model.decoder import Decoder
-from ixc.nano.data.page_questions import ask_page, keys_and_words
+from ixc.nano.data.page_questions import ABSENT, ask_page, keys_and_words, phrased
 from ixc.nano.data.page_text import (
     PageText,
     Place,
@@ -86,6 +87,8 @@ class PageLmConfig:
     """Questions packed behind an image."""
     drawn: float = 0.25
     """Share of images that are pages this package draws, which have keys, tables and charts."""
+    empty: float = 0.03
+    """Share of images without a character: whatever is asked, the answer is `ABSENT`."""
     random_letters: float = 0.15
     """Share of regions whose letters are random."""
     misread: float = 0.03
@@ -171,7 +174,7 @@ def transcriptions(draw: Callable[[], PageText], config: PageLmConfig, stage: Gr
     regions, asked = [], []
     while len(regions) < stage.images:
         region = draw()
-        text = "\n".join(line.text for line in region.lines)
+        text = "\n".join(line.text for line in region.lines) if len(region) else ABSENT
         if text:
             question = TRANSCRIBE[int(rng.integers(len(TRANSCRIBE)))]
             regions.append(region)
@@ -185,15 +188,39 @@ def questions(draw: Callable[[], PageText], config: PageLmConfig, stage: GridSta
     while len(regions) < stage.images:
         region = draw()
         other = keys_and_words(draw())
-        found = ask_page(region, rng, config.questions, elsewhere=other)
+        if len(region):
+            found = ask_page(region, rng, config.questions, elsewhere=other)
+        else:
+            found = ask_absent(other, rng, config.questions)
         if found:
             regions.append(region)
             asked.append(found + [FILLER] * (config.questions - len(found)))
     return regions, asked
 
 
+def ask_absent(elsewhere: Sequence[str], rng: Generator, count: int) -> list[PageQuestion]:
+    """Questions about an image that shows no text: for values that another page holds, for titles and lines."""
+    kinds = [*(["value"] * 2 if elsewhere else []), "title", "first_line", "last_line"]
+    asked = []
+    for _ in range(count):
+        kind = str(rng.choice(kinds))
+        given = elsewhere[int(rng.integers(len(elsewhere)))] if kind == "value" else ""
+        asked.append(PageQuestion(kind=kind, question=phrased(kind, given, rng), answer=ABSENT))
+    return asked
+
+
+def empty_region(stage: GridStage, rng: Generator) -> PageText:
+    """A region without a character that fills the stage's grid."""
+    height, width = (round(TILE * (n - float(rng.uniform(0, 0.8)))) for n in stage.grid)
+    none, whole = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    numbers = {"classes": whole, "word": whole, "line": whole, "block": whole}
+    return PageText(**numbers, x=none, y=none, size=none, width=width, height=height, source="empty")
+
+
 def draw_region(config: PageLmConfig, places: Sequence[Sequence[Place]], stage: GridStage, rng: Generator) -> PageText:
-    """A region of a real or a drawn page that fills the stage's grid."""
+    """A region of a real or a drawn page that fills the stage's grid, or by chance an empty one."""
+    if rng.random() < config.empty:
+        return empty_region(stage, rng)
     while True:
         page = _drawn_page(rng) if rng.random() < config.drawn else _read(*draw_place(places, rng))
         if not len(page):

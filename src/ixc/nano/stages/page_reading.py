@@ -25,6 +25,7 @@ from ixc.core.tiling import TILE, partition
 from ixc.model.configuration import IxcConfig
 from ixc.model.modeling import IxcForConditionalGeneration
 from ixc.nano import bf16_cpu
+from ixc.nano.data.empty_pictures import empty_picture
 from ixc.nano.data.page_files import read_pages
 from ixc.nano.data.page_text import (
     PageText,
@@ -41,7 +42,7 @@ from ixc.nano.data.slot_tokens import SlotEmbedding, SlotTokens, region_tokens, 
 from ixc.nano.loop import StepResult
 from ixc.nano.stages.joint import start_projector
 from ixc.nano.stages.layout_lm import set_rate
-from ixc.nano.stages.page_lm import GridStage, PageLmConfig, asked_loss, draw_grid, questions
+from ixc.nano.stages.page_lm import GridStage, PageLmConfig, asked_loss, draw_grid, empty_region, questions
 from ixc.nano.stages.page_lm import transcriptions as transcribe
 from ixc.nano.stages.vision_pretrain import WearConfig, worn
 from ixc.processing.canvas import resize_to_canvas, tiles
@@ -191,7 +192,10 @@ def stack(tokens: Sequence[SlotTokens]) -> tuple[Tensor, Tensor]:
 def draw_view(
     config: PageReadingConfig, places: Sequence[Sequence[Place]], stage: GridStage, rng: Generator
 ) -> PageView:
-    """A region of a real or a drawn page with its pixels, worn by chance."""
+    """A region of a real or a drawn page with its pixels, worn by chance; or by chance a picture without text."""
+    if rng.random() < config.asked.empty:
+        text = empty_region(stage, rng)
+        return PageView(text=text, picture=worn(empty_picture(text.width, text.height, rng), rng, config.wear))
     while True:
         if rng.random() < config.asked.drawn:
             page = compose(int(rng.integers(1 << 39)), hd=int(rng.choice((1, 4, 9))))
