@@ -1,6 +1,6 @@
 """Draw the figures of README and docs: `python dev/drawings.py`; it asks the embedded model.
 
-docs/answer.svg          the README's receipt under its tiles, with questions and the model's answers
+docs/answer.svg          the README's receipt under its tiles, with questions, the model's answers and their evidence
 docs/architecture.svg    from an image to an answer: partition, vision encoder, merge, projector, language model
 """
 
@@ -16,6 +16,7 @@ from PIL import Image
 from ixc.core.token_layout import MERGE, PATCH
 from ixc.inference.cost import ModelGeometry, Plan, plan, read_geometry, read_tiling
 from ixc.inference.model_folder import find_folder
+from ixc.inference.request import Answer
 from ixc.utils.svg import document, tag, text
 
 ROOT = Path(__file__).parents[1]
@@ -24,12 +25,14 @@ ASKED = ("What is the TOTAL?", "How much is Goat Cheese?", "What is the title?")
 """Questions of the README."""
 
 ORANGE, BLUE, GREEN, INK, SOFT = "#e66100", "#1a5fb4", "#268c50", "#1e1e1e", "#666666"
+MARKS = (GREEN, BLUE, "#a51d82")
+"""Colours of the answers and of the boxes that they were copied from."""
 FILLS = {"picture": "#fff4e8", "vision": "#e8f1fc", "language": "#e9f6ee", "end": "#f4f4f4"}
 """Colours of boxes: what is pixels, the vision encoder and projector, the language model, question and answer."""
 
 
-def answer_figure(answers: dict[str, str]) -> str:
-    """Draw the receipt with its tiles beside the questions and their answers.
+def answer_figure(answers: dict[str, Answer]) -> str:
+    """Draw the receipt with its tiles beside the questions, their answers and confidence; boxes show the evidence.
 
     Args:
         answers: question -> answer of the model.
@@ -46,6 +49,11 @@ def answer_figure(answers: dict[str, str]) -> str:
         tag("image", href=f"data:image/png;base64,{data}", x=left, y=top, width=wide, height=high),
         *_tiles(planned, left, top, scale),
     ]
+    for question, colour in zip(ASKED, MARKS, strict=True):
+        for each in answers[question].evidence or ():
+            x0, y0, x1, y1 = (share * side for share, side in zip(each.box, (wide, high, wide, high), strict=True))
+            box = {"x": left + x0, "y": top + y0, "width": x1 - x0, "height": y1 - y0}
+            parts.append(tag("rect", fill="none", stroke=colour, stroke_width=3, **box))
     x = left + wide + 40
     part = planned.partition
     parts += [
@@ -60,9 +68,11 @@ def answer_figure(answers: dict[str, str]) -> str:
             )
         ),
     ]
-    for i, question in enumerate(ASKED):
-        y = 160 + 84 * i
-        parts += [text(question, x=x, y=y, fill=INK), text(answers[question], x=x, y=y + 34, font_size=26, fill=GREEN)]
+    for i, (question, colour) in enumerate(zip(ASKED, MARKS, strict=True)):
+        y, found = 160 + 84 * i, answers[question]
+        parts.append(text(question, x=x, y=y, fill=INK))
+        parts.append(text(found.text, x=x, y=y + 34, font_size=26, fill=colour))
+        parts.append(text(f"confidence {found.confidence:.2f}", x=x + 200, y=y + 32, font_size=14, fill=SOFT))
     return document("".join(parts), width=x + 400, height=high + 40, font_size=18)
 
 
@@ -191,9 +201,11 @@ def figures() -> dict[str, str]:
     import ixc
 
     engine = ixc.load(device="cpu")
-    answers = {question: engine.ask([RECEIPT], question).text for question in ASKED}
+    answers = {question: engine.ask([RECEIPT], question, evidence=True) for question in ASKED}
     truth = json.loads(RECEIPT.with_suffix(".json").read_text())["answers"]
-    assert answers == {question: truth[question] for question in ASKED}, "the figure would show a wrong answer"
+    assert {question: found.text for question, found in answers.items()} == {
+        question: truth[question] for question in ASKED
+    }, "the figure would show a wrong answer"
     return {"answer.svg": answer_figure(answers), "architecture.svg": architecture_figure()}
 
 

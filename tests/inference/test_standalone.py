@@ -65,7 +65,7 @@ def test_standalone_tokens_equal_generate_bit_by_bit(tiny_folder: Path, page: Pa
     model = StandaloneModel(found.sizes)
     assert model.load_weights(tiny_folder)
     inputs = {name: torch.from_numpy(value) for name, value in found.prepare(Query([page], "abc", hd=2)).inputs.items()}
-    ours = list(model.greedy(inputs, max_new_tokens=30))
+    ours = [token for token, _ in model.greedy(inputs, max_new_tokens=30)]
     engine.model.generation_config.eos_token_id = None  # the random model is made to write on
     theirs = engine.model.generate(**dict(engine.preparer.prepare([page], "abc", hd=2).inputs), max_new_tokens=30)
     assert ours == theirs[0, inputs["input_ids"].shape[1] :].tolist()
@@ -79,7 +79,7 @@ def test_standalone_never_samples_the_placeholder(tiny_folder: Path, page: Path)
     assert model.load_weights(tiny_folder)
     model.output.weight[found.sizes.image_token_id] = 1e4 * model.output.weight.abs().sum(0)
     inputs = {name: torch.from_numpy(value) for name, value in found.prepare(Query([page], "abc")).inputs.items()}
-    assert found.sizes.image_token_id not in list(model.greedy(inputs, max_new_tokens=8))
+    assert found.sizes.image_token_id not in [token for token, _ in model.greedy(inputs, max_new_tokens=8)]
 
 
 def test_key_value_cache_holds_what_was_written() -> None:

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,8 +38,11 @@ from ixc.cli.terminal import existing, lines, read_standard_input, report, write
 from ixc.core.tiling import MAX_HD
 from ixc.errors import IxcError, UsageError
 from ixc.utils.counted import counted
+from ixc.utils.files import atomic_write
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ixc.inference.engine import Engine
     from ixc.inference.query import Query
     from ixc.inference.request import Answer, Request
@@ -50,8 +54,12 @@ ASK_EXAMPLES = (
     'ixc ask scan.jpg "What is the Total?" --hd 9 --json',
     'ixc ask left.png right.png "What differs?" --model ./internlm-xcomposer2-4khd-7b --hd 25',
     'ixc ask report.pdf#3 "What is the title?"',
+    'ixc ask receipt.png "What is the Total?" --draw total.png',
     'curl -s https://example.org/page.png | ixc ask - "What is the title?"',
 )
+
+DRAWN_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+"""End of the name of a file of `--draw` -> format."""
 
 CHAT_EXAMPLES = (
     "ixc chat page.png",
@@ -77,12 +85,25 @@ class AskOptions(GenerationOptions):
     plora: Plora = "separate"
     compile: Compile = False
     as_json: Json = False
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="With --json: also the boxes that the answer was copied from.")
+    ] = False
+    draw: Annotated[
+        Path | None,
+        typer.Option("--draw", help="Write the image with the boxes that the answer was copied from: a PNG or JPEG."),
+    ] = None
+
+    @property
+    def wants_evidence(self) -> bool:
+        """Whether the boxes that the answer was copied from are needed."""
+        return self.evidence or self.draw is not None
 
     @property
     def suits_standalone(self) -> bool:
         """Whether the standalone engine has all of these options."""
         return (
             self.is_default_decoding
+            and not self.wants_evidence
             and self.plora == "separate"
             and not self.compile
             and self.dtype in ("auto", "float32")
@@ -99,6 +120,7 @@ def ask(options: AskOptions) -> None:
     _check_question(names, options.question)
     check_run(device=options.device, dtype=options.dtype, plora=options.plora, compile=options.compile)
     options.check()
+    _check_evidence(options)
     # Images are opened before the model is loaded: an unreadable file must not cost seconds first.
     pictures = _open_pages(names, options.page, Rendering(dpi=options.dpi, scan_pixels=options.scan_pixels))
     folder = check_model(options.model)
@@ -106,6 +128,7 @@ def ask(options: AskOptions) -> None:
     sizes = [picture.size for picture in pictures]
     tokens = check_fits(folder, sizes, hd=options.hd, partition=options.partition)
     query, what = options.query(pictures, options.question), _reading(tokens, len(pictures))
+    query = replace(query, evidence=options.wants_evidence)
     ready = _standalone(folder, query, options) if options.suits_standalone else None
     if ready is not None:
         standalone, request = ready
@@ -114,7 +137,45 @@ def ask(options: AskOptions) -> None:
     wanted = engine_options(plora=options.plora, compile=options.compile)
     with Waiting("loading the model"):
         engine = load_engine(options.model, device=options.device, dtype=options.dtype, **wanted)
-    _print(options, lambda: engine.answer(query), lambda: engine.stream_query(query), what)
+    if options.draw is None:
+        _print(options, lambda: engine.answer(query), lambda: engine.stream_query(query), what)
+        return
+    with Waiting(what):
+        found = engine.answer(query)
+    _draw(options.draw, pictures[0], found)
+    _print(options, lambda: found, lambda: iter([found.text]), "")
+
+
+def _check_evidence(options: AskOptions) -> None:
+    """Check what `--evidence` and `--draw` need, before anything is opened."""
+    if options.evidence and not options.as_json:
+        raise UsageError("--evidence adds boxes to the output of --json; add --json, or use --draw FILE for a picture")
+    if options.wants_evidence and options.compile:
+        raise UsageError("--evidence and --draw read the model step by step; leave out --compile")
+    if options.draw is None:
+        return
+    if options.draw.suffix.lower() not in DRAWN_AS:
+        raise UsageError(f"--draw {options.draw}: write it as one of {', '.join(DRAWN_AS)}")
+    if not options.draw.parent.is_dir():
+        raise UsageError(f"no folder {options.draw.parent} for {options.draw.name}; make it first")
+    if len(options.images or []) != 1:
+        raise UsageError(
+            f"--draw shows the boxes on one image, {len(options.images or [])} are given; use --json --evidence"
+        )
+
+
+def _draw(path: Path, picture: Image, found: Answer) -> None:
+    """Write the picture with the boxes of its answer."""
+    from ixc.inference.evidence import draw_boxes
+
+    drawn, boxes = BytesIO(), found.evidence or ()
+    draw_boxes(picture, boxes).save(drawn, DRAWN_AS[path.suffix.lower()])
+    try:
+        atomic_write(path, drawn.getvalue())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --draw") from error
+    shown = counted(len(boxes), "box", "boxes")
+    note(f"{path}: {shown}")
 
 
 def _reading(tokens: int, images: int) -> str:

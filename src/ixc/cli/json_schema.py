@@ -52,7 +52,15 @@ ANSWER = _object(
         "prompt_tokens": _of("integer", "Tokens of the whole prompt, images included."),
         "new_tokens": _of("integer", "Tokens generated, the stop token not counted."),
     },
-    {"seconds": _of("number", "Seconds from images to text, without loading the model; not in `ixc read`.")},
+    {
+        "seconds": _of("number", "Seconds from images to text, without loading the model; not in `ixc read`."),
+        "confidence": _null(
+            "number",
+            "0 to 1: how probable the answer is to be right where the model folder is calibrated, else how probable "
+            "the model finds it; null with beam search.",
+        ),
+        "evidence": _list(_ref("box", ""), "Boxes that the answer was copied from; only with `--evidence`."),
+    },
     doc="One answer.",
 )
 
@@ -84,6 +92,14 @@ SCHEMA: Schema = {
     "title": "Output of the commands of ixc with --json",
     "$defs": {
         "answer": ANSWER,
+        "box": _object(
+            {
+                "image": _of("integer", "Place of the image in the question, from 0."),
+                "box": _list({"type": "number"}, "Left, top, right, bottom as shares of the image's width and height."),
+                "share": _of("number", "Share of the answer's tokens that point there, 0 to 1."),
+            },
+            doc="A box of an image that an answer was copied from.",
+        ),
         "page": _PAGE,
         "group": _ROW,
         "documents": _object(

@@ -60,6 +60,44 @@ def compute(engine: Engine, inputs: Mapping[str, torch.Tensor], *, answer_tokens
     Raises:
         UsageError: no answer, or the engine keeps no prefixes. CapacityError: too little memory.
     """
+    prompt = _prefilled(engine, inputs, answer_tokens)
+    if prompt is None:
+        return []
+    whole = _attention(engine, inputs["input_ids"], prompt)  # (A, T)
+    return list(_split(engine, inputs, prompt, whole.mean(0)))
+
+
+@torch.inference_mode()
+def token_maps(engine: Engine, inputs: Mapping[str, torch.Tensor], *, answer_tokens: int) -> list[torch.Tensor]:
+    """Return the attention of each token of the answer on the local tokens of each image.
+
+    Args, Raises: as `compute`.
+
+    Returns:
+        One an image: (answer_tokens, rows, columns) float32, from the position that chose the token.
+    """
+    prompt = _prefilled(engine, inputs, answer_tokens)
+    if prompt is None:
+        return []
+    whole = _attention(engine, inputs["input_ids"], prompt)  # (A, T)
+    rows = [[each.local for each in _split(engine, inputs, prompt, row)] for row in whole]
+    return [torch.stack(each) for each in zip(*rows, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prompt:
+    """A prompt with images whose keys and values are kept."""
+
+    keys: PromptKeys
+    """Of prompt and answer."""
+    grids: list[tuple[int, int]]
+    """Of the images."""
+    length: int
+    """Tokens of the prompt."""
+
+
+def _prefilled(engine: Engine, inputs: Mapping[str, torch.Tensor], answer_tokens: int) -> _Prompt | None:
+    """Prefill the prompt where it is not kept; None without images."""
     if not is_supported(engine):
         raise UsageError("attention needs kept prefixes (prefix_cache above 0) and steps that are not compiled")
     length = inputs["input_ids"].shape[1]
@@ -67,45 +105,44 @@ def compute(engine: Engine, inputs: Mapping[str, torch.Tensor], *, answer_tokens
         raise UsageError(f"the answer has {answer_tokens} of {length} tokens; 1 to {length - 1} are needed")
     keys = engine.generator.prompt_keys(inputs)
     if keys is None or keys.images is None:
-        return []
+        return None
     first = length - answer_tokens
     prompt = {name: value if name in _IMAGES else value[:, :first] for name, value in inputs.items()}
     engine.generate(prompt, max_new_tokens=1, keys=keys.prefix(first))
-    totals = _attention(engine, inputs["input_ids"], keys, first) / answer_tokens  # (T,)
-    return list(_split(engine, inputs, keys.images.grids, totals))
+    return _Prompt(keys=keys, grids=keys.images.grids, length=first)
 
 
 _IMAGES = ("pixel_values", "image_grids")
 
 
-def _attention(engine: Engine, ids: torch.Tensor, keys: PromptKeys, first: int) -> torch.Tensor:
-    """Return the attention on every position, summed over the answer's tokens, mean over layers and heads. (T,)"""
-    identity = weights_identity([engine.model])
+def _attention(engine: Engine, ids: torch.Tensor, prompt: _Prompt) -> torch.Tensor:
+    """Return the attention of the positions that chose the answer's A tokens on all T positions. (A, T)"""
+    identity, first, length = weights_identity([engine.model]), prompt.length, ids.shape[1]
     decoder, prefixes = engine.model.model.language_model, engine.generator.prefixes
-    cache = prefixes.take(identity, keys.positions[:first])
+    cache = prefixes.take(identity, prompt.keys.positions[:first])
     held = cache.get_seq_length()
     if held < first - 1:
         raise UsageError(
             f"{held} of {first} tokens of the prompt are kept; attention needs them all: raise prefix_cache "
             f"({prefixes.limit:,} bytes now) or cache_memory ({engine.generator.cache_memory.limit:,} bytes now)"
         )
-    totals = torch.zeros(ids.shape[1], device=engine.model.device)
-    with _eager_attention(decoder, totals):
-        for start in range(held, ids.shape[1] - 1, QUERIES):  # the token before the answer chose its first token
-            stop = min(start + QUERIES, ids.shape[1] - 1)
-            decoder(input_ids=ids[:, start:stop].to(totals.device), cache=cache, use_cache=True)
-    prefixes.put(identity, keys.positions[: cache.get_seq_length()], cache)
-    return totals.cpu()
+    whole = torch.zeros(length - first, length, device=engine.model.device)
+    for start in range(first - 1, length - 1, QUERIES):  # the token before the answer chose its first token
+        stop = min(start + QUERIES, length - 1)
+        with _eager_attention(decoder, whole[start - first + 1 : stop - first + 1]):
+            decoder(input_ids=ids[:, start:stop].to(whole.device), cache=cache, use_cache=True)
+    prefixes.put(identity, prompt.keys.positions[: cache.get_seq_length()], cache)
+    return whole.cpu()
 
 
 @contextmanager
-def _eager_attention(decoder: Any, totals: torch.Tensor) -> Iterator[None]:
-    """Switch to the kernel that returns its weights, and add them to `totals`."""
+def _eager_attention(decoder: Any, rows: torch.Tensor) -> Iterator[None]:
+    """Switch to the kernel that returns its weights, and add their mean over layers and heads to `rows`."""
     layers = [module for module in decoder.modules() if isinstance(module, Attention)]
 
     def add(_: Any, __: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
         weights = output[1]  # (1, H, T, S)
-        totals[: weights.shape[-1]] += weights[0].float().mean(0).sum(0) / len(layers)
+        rows[:, : weights.shape[-1]] += weights[0].float().mean(0) / len(layers)
 
     before = decoder.config._attn_implementation
     hooks = [layer.register_forward_hook(add) for layer in layers]
@@ -119,12 +156,12 @@ def _eager_attention(decoder: Any, totals: torch.Tensor) -> Iterator[None]:
 
 
 def _split(
-    engine: Engine, inputs: Mapping[str, torch.Tensor], grids: list[tuple[int, int]], totals: torch.Tensor
+    engine: Engine, inputs: Mapping[str, torch.Tensor], prompt: _Prompt, totals: torch.Tensor
 ) -> Iterator[AttentionMaps]:
     """Arrange positions as rows and columns of each image; newlines and separators are left out."""
     received = totals[inputs["mm_token_type_ids"][0].cpu() == 1]
     settings, start = engine.processor, 0
-    for grid_h, grid_w in grids:
+    for grid_h, grid_w in prompt.grids:
         layout = Layout(
             grid_h=grid_h,
             grid_w=grid_w,

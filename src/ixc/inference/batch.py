@@ -26,6 +26,7 @@ from ixc.inference.engine import Engine
 from ixc.inference.query import Query
 from ixc.inference.request import Answer, Request, conversation, lower_hd, open_picture
 from ixc.inference.sampling import Sampling
+from ixc.inference.score_processors import AnswerLogprobs
 from ixc.processing.image_io import open_image
 from ixc.utils.device import explain_out_of_memory, resolve_device, resolve_dtype
 
@@ -134,7 +135,8 @@ def answer_queries(
 
     Args:
         engine: model and processor.
-        queries: of any settings; those that sample, or penalise tokens of their prompt, are generated alone.
+        queries: of any settings; those that sample, penalise tokens of their prompt, or ask for evidence, are generated
+            alone.
         positions: most prompt positions computed together, beams counted.
     """
     found: dict[int, Answer | IxcError] = {}
@@ -142,7 +144,8 @@ def answer_queries(
     for index, query in enumerate(queries):
         name = f"question {index + 1}"
         try:
-            item = _query_item(engine, index, name, query) if query.decoding.is_beam_search_only else None
+            alone = query.evidence or not query.decoding.is_beam_search_only
+            item = None if alone else _query_item(engine, index, name, query)
             if item is None:
                 found[index] = engine.answer(query)
             else:
@@ -313,11 +316,18 @@ def _generate(engine: Engine, group: Sequence[_Item]) -> list[Answer]:
             rows = len(group) * first.num_beams
             chosen |= engine.compiled.arguments(length + first.max_new_tokens, rows=rows)
         encoded = engine.generator.encode_images(inputs)
+        recorder = AnswerLogprobs() if first.num_beams == 1 else None
+        if recorder is not None:
+            chosen["logits_processor"] = [recorder]
         output = engine.model.generate(**encoded, max_new_tokens=first.max_new_tokens, **chosen)
     rows = _rows(group, inputs)
     seconds = perf_counter() - start
     tokens = output[:, length:].tolist()
-    return [preparer.answer(row, new, seconds=seconds) for row, new in zip(rows, tokens, strict=True)]
+    logprobs = [None] * len(rows) if recorder is None else recorder.rows(output)
+    return [
+        preparer.answer(row, new, seconds=seconds, logprobs=scores)
+        for row, new, scores in zip(rows, tokens, logprobs, strict=True)
+    ]
 
 
 def _rows(group: Sequence[_Item], inputs: Mapping[str, Any]) -> list[Request]:

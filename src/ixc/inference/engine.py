@@ -22,6 +22,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, Unpack, cast, overload
@@ -30,14 +31,17 @@ import torch
 
 from ixc.core.chat_format import stop_ids
 from ixc.errors import IxcError, UsageError
+from ixc.inference import evidence
 from ixc.inference.compile import CompiledSteps
+from ixc.inference.confidence import Calibration, read_calibration
 from ixc.inference.generation import CachedGenerator, PromptKeys
 from ixc.inference.model_folder import check_agreement, check_settings, find_folder, read_processor
 from ixc.inference.placement import DeviceMap, check_attention, check_placement
 from ixc.inference.plora_merging import should_merge
 from ixc.inference.query import Picture, Query, QueryOptions
-from ixc.inference.request import MAX_NEW_TOKENS, Answer, Request, RequestPreparer, lower_hd
+from ixc.inference.request import MAX_NEW_TOKENS, Answer, Request, RequestPreparer, lower_hd, open_picture
 from ixc.inference.sampling import GREEDY, Sampling
+from ixc.inference.score_processors import AnswerLogprobs
 from ixc.inference.settings import RENAMED_PLORA, CacheOptions, CacheSizes, EngineOptions, check_plora
 from ixc.inference.stop_texts import StopWatcher, before_stop_text
 from ixc.inference.streaming import EndWhen, TokenStreamer, token_stream
@@ -112,7 +116,8 @@ def load(
         model = model.eval()
         if should_merge(chosen["plora"], path, model, compile=chosen["compile"]):
             merge_plora(model)
-        return Engine(model=model, processor=processor, compile=chosen["compile"], **_cache_options(chosen))
+        caches, calibration = _cache_options(chosen), read_calibration(path)
+        return Engine(model=model, processor=processor, compile=chosen["compile"], calibration=calibration, **caches)
 
 
 def read_engine_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,6 +144,7 @@ class Engine:
         model: an `IxcForConditionalGeneration`, on its device.
         processor: its processor.
         compile: see `compile.py`.
+        calibration: of the confidence in an answer, `confidence.py`.
         caches: `tile_cache`, `prefix_cache` and `cache_memory`, bytes kept, see `settings.CacheSizes.of`; tile features
             change no bit of an answer.
 
@@ -152,11 +158,13 @@ class Engine:
         model: Any,
         processor: Any,
         compile: bool = False,
+        calibration: Calibration | None = None,
         **caches: Unpack[CacheOptions],
     ) -> None:
         sizes = CacheSizes.of(**caches, compile=compile)
         self.model = model
         self.processor = processor
+        self.calibration = calibration
         self.compiled = CompiledSteps(model) if compile else None
         self.generator = CachedGenerator(
             model,
@@ -181,6 +189,7 @@ class Engine:
             context_length=self.context,
             max_new_tokens=config.max_new_tokens or MAX_NEW_TOKENS,
             stop_ids=stop_ids(config.eos_token_id),
+            calibration=self.calibration,
         )
 
     def ask(self, images: Sequence[Picture], question: str, **options: Unpack[QueryOptions]) -> Answer:
@@ -207,9 +216,19 @@ class Engine:
             watcher = StopWatcher(self.processor.decode_answer, request.stop)
             watched["streamer"] = TokenStreamer(watcher.add)
             watched["stopping_criteria"] = [EndWhen(lambda: watcher.found)]
-        output = self._generate(request, query.decoding, **watched)
+        recorder = AnswerLogprobs() if query.decoding.num_beams == 1 else None
+        processors = [] if recorder is None else [recorder]
+        output = self._generate(request, query.decoding, logits_processor=processors, **watched)
         tokens = output[0, request.prompt_tokens :].tolist()
-        return preparer.answer(request, tokens, seconds=perf_counter() - start)
+        logprobs = None if recorder is None else recorder.rows(output)[0]
+        answer = preparer.answer(request, tokens, seconds=perf_counter() - start, logprobs=logprobs)
+        return self._with_evidence(query, request, answer, tokens) if query.evidence else answer
+
+    def _with_evidence(self, query: Query, request: Request, answer: Answer, tokens: list[int]) -> Answer:
+        """Return the answer with the boxes it was copied from."""
+        sizes = [open_picture(image).size for image in query.images]
+        boxes = evidence.find(self, request, self.preparer.before_stop(tokens), sizes)
+        return replace(answer, evidence=boxes)
 
     def stream(self, images: Sequence[Picture], question: str, **options: Unpack[QueryOptions]) -> Iterator[str]:
         """Return the answer in pieces while it is generated. Arguments and errors as in `ask`, raised at once.

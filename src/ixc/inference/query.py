@@ -35,6 +35,7 @@ class QueryOptions(TypedDict, total=False):
     system: str | None
     stop: Sequence[str]
     history: History
+    evidence: bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Query:
     """Texts that end the answer and are no part of it."""
     history: History = ()
     """Earlier turns, oldest first: (question, answer)."""
+    evidence: bool = False
+    """Also find the boxes of the pictures that the answer was copied from (`Answer.evidence`); costs one step of the
+    model over the answer, and the prefix cache must be on. Not for `stream`."""
 
     def __post_init__(self) -> None:
         if isinstance(self.images, str | bytes | os.PathLike | Image.Image):

@@ -18,6 +18,8 @@ from PIL import Image
 from ixc.core import chat_format
 from ixc.core.tiling import partition as partition_of
 from ixc.errors import ContextError, UsageError
+from ixc.inference.confidence import Calibration, confidence
+from ixc.inference.evidence import Evidence
 from ixc.inference.query import History, Picture, Query, QueryOptions
 from ixc.inference.stop_texts import first_stop
 from ixc.processing.image_io import open_image, to_rgb
@@ -52,16 +54,24 @@ class Answer:
     """Tokens generated, the stop token not counted."""
     seconds: float
     """Wall time from pictures to text, without loading the model."""
+    confidence: float | None = None
+    """0 to 1: how probable the answer is to be right where the folder is calibrated, else how probable the model finds
+    it (`confidence.py`). None for beam search."""
+    evidence: tuple[Evidence, ...] | None = None
+    """Boxes that the answer was copied from, only where they were asked for (`Query.evidence`)."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-ready mapping."""
-        return asdict(self)
+        """Return the fields as a JSON-ready mapping; without `evidence` where it was not asked for."""
+        found = asdict(self)
+        return {name: value for name, value in found.items() if name != "evidence" or value is not None}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Answer:
         """Return the answer of `as_dict`, also after JSON, which has lists for tuples."""
         grids, tokens = tuple(map(tuple, fields["grids"])), tuple(fields["image_tokens"])
-        return cls(**{**fields, "grids": grids, "image_tokens": tokens})
+        boxes = fields.get("evidence")
+        evidence = None if boxes is None else tuple(Evidence(**{**each, "box": tuple(each["box"])}) for each in boxes)
+        return cls(**{**fields, "grids": grids, "image_tokens": tokens, "evidence": evidence})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +106,8 @@ class RequestPreparer:
     """Longest answer where the caller does not set one."""
     stop_ids: frozenset[int] = frozenset()
     """Ids that end an answer: </s> and the end of a turn (spec i)."""
+    calibration: Calibration | None = None
+    """Of the model folder, for the confidence in an answer."""
 
     def prepare(
         self, images: Sequence[Picture], question: str, *, return_tensors: str = "pt", **options: Unpack[QueryOptions]
@@ -208,9 +220,12 @@ class RequestPreparer:
         end = next((i for i, token in enumerate(tokens) if token in self.stop_ids), len(tokens))
         return list(tokens[:end])
 
-    def answer(self, request: Request, tokens: Sequence[int], *, seconds: float) -> Answer:
-        """Return the answer made of the tokens generated, up to the first stop token."""
+    def answer(
+        self, request: Request, tokens: Sequence[int], *, seconds: float, logprobs: Sequence[float] | None = None
+    ) -> Answer:
+        """Return the answer made of the tokens generated, up to the first stop token; `logprobs` are those of each."""
         found = self.before_stop(tokens)
+        counted = [] if logprobs is None else logprobs[: len(found) + 1]
         text = self.processor.decode_answer(found)
         grids = request.inputs["image_grids"].tolist() if request.image_tokens else []
         return Answer(
@@ -222,6 +237,7 @@ class RequestPreparer:
             prompt_tokens=request.prompt_tokens,
             new_tokens=len(found),
             seconds=round(seconds, 3),
+            confidence=confidence(counted, self.calibration),
         )
 
 

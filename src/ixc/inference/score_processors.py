@@ -1,4 +1,4 @@
-"""Processors of a token's score that `Sampling` asks for: OpenAI's penalties, added biases, log probabilities."""
+"""Processors of a token's score: OpenAI's penalties, added biases, log probabilities of tokens and of answers."""
 
 from __future__ import annotations
 
@@ -54,3 +54,29 @@ class LogprobRecorder(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.rows.append(scores[0].float().log_softmax(-1).cpu())  # (V,)
         return scores
+
+
+class AnswerLogprobs(LogitsProcessor):
+    """Records the log probability of every token that is chosen, after penalties and before temperature.
+
+    Rows of a batch are recorded side by side; not for beam search, which reorders them.
+    """
+
+    def __init__(self) -> None:
+        self._chosen: list[torch.Tensor] = []  # (B,) each
+        self._last: torch.Tensor | None = None  # (B, V)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._take(input_ids[:, -1])
+        self._last = scores.float().log_softmax(-1)
+        return scores
+
+    def _take(self, tokens: torch.Tensor) -> None:
+        if self._last is not None:
+            self._chosen.append(self._last.gather(1, tokens[:, None].to(self._last.device))[:, 0])
+
+    def rows(self, output: torch.Tensor) -> list[list[float]]:
+        """Return the log probabilities of the new tokens of every row, once `generate` has returned `output` (B, T)."""
+        self._take(output[:, -1])
+        self._last = None
+        return torch.stack(self._chosen, 1).tolist() if self._chosen else [[] for _ in output]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ixc.core.chat_format import stop_ids
 from ixc.core.token_layout import MERGE
+from ixc.inference.confidence import read_calibration
 from ixc.inference.query import Query
 from ixc.inference.request import MAX_NEW_TOKENS, Answer, Request, RequestPreparer, lower_hd
 from ixc.inference.stop_texts import StopWatcher, before_stop_text
@@ -61,6 +62,7 @@ class StandaloneEngine:
             context_length=sizes.text_config.max_position_embeddings,
             max_new_tokens=longest,
             stop_ids=stops,
+            calibration=read_calibration(folder),
         )
         self._model: StandaloneModel | None = None
 
@@ -91,22 +93,26 @@ class StandaloneEngine:
 
     def stream(self, request: Request) -> Iterator[str]:
         """Return the answer in pieces while it is generated."""
-        pieces = text_pieces(self._tokens(request), decode=self.preparer.processor.decode_answer)
+        tokens = (token for token, _ in self._tokens(request) if token not in self.preparer.stop_ids)
+        pieces = text_pieces(tokens, decode=self.preparer.processor.decode_answer)
         return before_stop_text(pieces, request.stop) if request.stop else pieces
 
     def answer(self, request: Request) -> Answer:
         """Return the whole answer; its seconds are those of the model alone."""
         start = perf_counter()
-        watcher, tokens = StopWatcher(self.preparer.processor.decode_answer, request.stop), []
-        for token in self._tokens(request):
+        watcher, tokens, logprobs = StopWatcher(self.preparer.processor.decode_answer, request.stop), [], []
+        for token, logprob in self._tokens(request):
             tokens.append(token)
+            logprobs.append(logprob)
+            if token in self.preparer.stop_ids:
+                break
             watcher.add(token)
             if watcher.found:
                 break
-        return self.preparer.answer(request, tokens, seconds=perf_counter() - start)
+        return self.preparer.answer(request, tokens, seconds=perf_counter() - start, logprobs=logprobs)
 
-    def _tokens(self, request: Request) -> Iterator[int]:
-        """Yield tokens up to the first stop token. Raises: CapacityError: too little memory."""
+    def _tokens(self, request: Request) -> Iterator[tuple[int, float]]:
+        """Yield tokens with their log probabilities, a stop token last. Raises: CapacityError: too little memory."""
         import torch
 
         from ixc.utils.device import explain_out_of_memory
@@ -115,10 +121,10 @@ class StandaloneEngine:
         inputs = {name: torch.from_numpy(value) for name, value in request.inputs.items()}
         what = f"{request.prompt_tokens:,} tokens of prompt and up to {request.max_new_tokens:,} of answer"
         with explain_out_of_memory(what, torch.device("cpu"), torch.float32, lower_hd(request.hd)):
-            for token in self._model.greedy(inputs, max_new_tokens=request.max_new_tokens):
+            for token, logprob in self._model.greedy(inputs, max_new_tokens=request.max_new_tokens):
+                yield token, logprob
                 if token in self.preparer.stop_ids:
                     return
-                yield token
 
 
 def open_folder(folder: Path) -> StandaloneEngine | None:

@@ -134,8 +134,8 @@ class StandaloneModel(nn.Module):
         return True
 
     @torch.inference_mode()
-    def greedy(self, inputs: Mapping[str, torch.Tensor], *, max_new_tokens: int) -> Iterator[int]:
-        """Yield the most probable token, step by step; the image placeholder is never chosen.
+    def greedy(self, inputs: Mapping[str, torch.Tensor], *, max_new_tokens: int) -> Iterator[tuple[int, float]]:
+        """Yield the most probable token and its log probability, step by step; never the image placeholder.
 
         Args:
             inputs: of one row, as ``IxcProcessor.encode`` returns them.
@@ -150,7 +150,7 @@ class StandaloneModel(nn.Module):
             scores = linear(self.output, hidden[:, -1:]).float()[0, 0]  # (V,)
             scores[self.config.image_token_id] = -torch.inf
             token = scores.argmax()
-            yield int(token)
+            yield int(token), float(scores[token] - scores.logsumexp(0))
             words, spans = decoder.tok_embeddings(token.view(1, 1)), None
 
     def _embedded(self, inputs: Mapping[str, torch.Tensor], spans: Spans) -> torch.Tensor:
