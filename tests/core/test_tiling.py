@@ -1,10 +1,12 @@
 """Properties every partition keeps, whatever the size, the budget and the rule; the published cases are in parity/."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ixc.core.tiling import RULES, TILE, Partition, partition
+from ixc.core.tiling import AUTO, AUTO_MOST, RULES, TILE, Partition, check_budget, partition, resolve_hd
 from ixc.errors import GeometryError
 
 SIDES = st.integers(1, 12_000)
@@ -146,3 +148,39 @@ def test_partition_errors_name_both_numbers_and_the_remedy(call: dict, words: li
 
 def test_partition_remedy_of_a_long_image_works() -> None:
     assert partition(40_000, 10, hd=12).tiles == 12
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_resolve_hd_is_the_smallest_that_keeps_the_pixels(rule: str) -> None:
+    rng = random.Random(3)
+    for _ in range(200):
+        width, height = rng.randint(1, 3000), rng.randint(1, 3000)
+        found = resolve_hd(AUTO, [(width, height)], rule=rule)
+        assert 1 <= found <= AUTO_MOST
+
+        def keeps(hd: int, size: tuple[int, int] = (width, height)) -> bool:
+            try:
+                part = partition(*size, hd=hd, rule=rule)
+            except GeometryError:
+                return False
+            return part.resized_width >= size[0] and part.resized_height >= size[1]
+
+        if found < AUTO_MOST:
+            assert keeps(found)
+        assert not any(keeps(hd) for hd in range(1, found))
+
+
+def test_resolve_hd_of_several_images_is_that_of_the_largest() -> None:
+    assert resolve_hd(AUTO, [(300, 300), (1000, 1400), (600, 300)], rule="native") == 15
+    assert resolve_hd(AUTO, [], rule="native") == 1
+    assert resolve_hd(4, [(1000, 1400)], rule="native") == 4
+    assert resolve_hd(AUTO, [(9000, 9000)], rule="native") == AUTO_MOST
+    with pytest.raises(GeometryError, match="no partition rule"):
+        resolve_hd(AUTO, [(1, 1)], rule="golden")
+
+
+@pytest.mark.parametrize("wrong", ["Auto", "", "9", 0, 257, 1.5, None])
+def test_check_budget_refuses(wrong: object) -> None:
+    with pytest.raises(GeometryError):
+        check_budget(wrong)  # type: ignore[arg-type]
+    check_budget(AUTO)

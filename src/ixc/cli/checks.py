@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from ixc.core.chat_format import CHAT_DEFAULTS
+from ixc.core.tiling import Budget
 from ixc.errors import UsageError, WeightsError
 from ixc.inference.settings import CacheOptions, CacheSizes, check_plora
 from ixc.utils.device_names import check_device, check_dtype
@@ -70,13 +71,13 @@ def check_run(
     CacheSizes.of(**caches, compile=compile)
 
 
-def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None, partition: str | None) -> int:
+def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: Budget | None, partition: str | None) -> int:
     """Check that images of these sizes fit the model's context; text is counted later, when it is tokenised.
 
     Args:
         folder: model folder.
         sizes: (width, height) of the images, pixels.
-        hd: HD-n; None = the folder's.
+        hd: HD-n or "auto"; None = the folder's.
         partition: how images are tiled; None = the folder's.
 
     Returns:
@@ -86,13 +87,14 @@ def check_fits(folder: Path, sizes: Sequence[tuple[int, int]], *, hd: int | None
         GeometryError: an image has no partition. ContextError: more tokens than positions.
     """
     from ixc.core.tiling import partition as partition_of
+    from ixc.core.tiling import resolve_hd
     from ixc.core.token_layout import num_image_tokens
     from ixc.inference.cost import read_geometry, read_tiling
     from ixc.inference.request import RequestPreparer
 
     sizes_of_model, usual = read_geometry(folder), read_tiling(folder)
-    most: int = usual.get("hd", CHAT_DEFAULTS.hd) if hd is None else hd
     rule = usual.get("rule", "original") if partition is None else partition
+    most = resolve_hd(usual.get("hd", CHAT_DEFAULTS.hd) if hd is None else hd, sizes, rule=rule)
     layout: dict[str, Any] = {"newline": sizes_of_model.newline, "overview": sizes_of_model.overview}
     tokens = 0
     for width, height in sizes:

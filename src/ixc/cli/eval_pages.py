@@ -49,7 +49,7 @@ def eval_pages(options: PagesOptions) -> None:
     from ixc.evals import pages
 
     check_run(device=options.device, dtype=options.dtype)
-    check_tiling(options.hd, options.partition)
+    check_tiling(options.hd, options.partition, auto=True)
     folder = check_model(options.model)
     cases = pages.read_cases(options.folder)
     from ixc.inference.model_folder import fingerprint

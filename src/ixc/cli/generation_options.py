@@ -113,7 +113,7 @@ class GenerationOptions:
 
     def check(self) -> None:
         """Check everything that can be checked without a model. Raises: UsageError."""
-        check_tiling(self.hd, self.partition)
+        check_tiling(self.hd, self.partition, auto=True)
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise UsageError(f"--max-new-tokens is {self.max_new_tokens}, at least 1 needed")
         self.query((), "")

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from ixc.cli.progress import note
-from ixc.core.tiling import MAX_HD, RULES
+from ixc.core.tiling import AUTO, AUTO_MOST, MAX_HD, RULES, check_budget
 from ixc.inference.settings import PLORA, RENAMED_PLORA
 from ixc.utils.device_names import DEVICES, DTYPES
 
@@ -98,9 +98,28 @@ def values(*names: str) -> Callable[[], list[str]]:
 
 
 Model = Annotated[Path | None, typer.Option("--model", help="Model folder; without it the embedded model answers.")]
+
+
+def _read_hd(value: Any) -> Any:
+    """Return a number of tiles, or "auto"."""
+    text = str(value)
+    if text == AUTO or not text.lstrip("-").isdecimal():
+        check_budget(text)  # type: ignore[arg-type]
+        return text
+    return int(text)
+
+
 Hd = Annotated[
-    int | None, typer.Option("--hd", help=f"HD-n: most tiles per image, 1 to {MAX_HD}; default: the model's.")
+    Any,
+    typer.Option(
+        "--hd",
+        parser=_read_hd,
+        metavar=f"INTEGER|{AUTO}",
+        help=f"HD-n: most tiles per image, 1 to {MAX_HD}, or {AUTO}: as many as keep the image's pixels, at most "
+        f"{AUTO_MOST}; default: the model's.",
+    ),
 ]
+"""Checked by `check_tiling` as a `core.tiling.Budget`; typer takes no union."""
 Partition = Annotated[
     str | None,
     typer.Option(

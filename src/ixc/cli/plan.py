@@ -14,6 +14,7 @@ import typer
 from ixc.cli.options import Dpi, Hd, Json, PageNumber, Partition, ScanPixels, takes
 from ixc.cli.progress import note
 from ixc.cli.terminal import existing
+from ixc.core.tiling import AUTO, resolve_hd
 from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
 from ixc.utils.files import atomic_write
@@ -64,9 +65,9 @@ def plan(options: PlanOptions) -> None:
     """Show what a setting costs before anything runs: grid, tokens, memory, FLOPs."""
     from ixc.inference import cost
 
-    check_tiling(options.hd, options.partition)
+    check_tiling(options.hd, options.partition, auto=True)
     width, height = _size(options)
-    given: dict[str, Any] = {"hd": options.hd, "rule": options.partition}
+    given: dict[str, Any] = {"hd": _budget(options, width, height), "rule": options.partition}
     given = {key: value for key, value in given.items() if value is not None}
     if options.model is not None:
         given = {"geometry": cost.read_geometry(options.model), **cost.read_tiling(options.model), **given}
@@ -79,6 +80,16 @@ def plan(options: PlanOptions) -> None:
         return
     other = "; another: --model FOLDER" if options.model is None else ""
     print("\n".join([f"{'model':<14}{name}{other}", *cost.text(planned)]))
+
+
+def _budget(options: PlanOptions, width: int, height: int) -> int | None:
+    """Return the most tiles; None = the model's."""
+    if options.hd != AUTO:
+        return options.hd
+    from ixc.inference import cost
+
+    usual = {} if options.model is None else cost.read_tiling(options.model)
+    return resolve_hd(AUTO, [(width, height)], rule=options.partition or usual.get("rule", "original"))
 
 
 def _size(options: PlanOptions) -> tuple[int, int]:

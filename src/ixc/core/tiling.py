@@ -20,11 +20,12 @@ Rules (`RULES`), all for landscape; a portrait image is transposed first:
 Pure Python, no tensors, no pictures. All sizes are pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 from numbers import Integral
+from typing import Literal
 
 from ixc.errors import GeometryError
 
@@ -33,6 +34,16 @@ TILE = 336
 
 MAX_HD = 256
 """Largest HD a request may set: 256 tiles are over 37,000 tokens, and the published 7B has 32,768 positions."""
+
+
+AUTO: Literal["auto"] = "auto"
+"""A budget that is chosen for the images: the smallest HD at which none is scaled down, at most `AUTO_MOST`."""
+
+AUTO_MOST = 25
+"""Largest HD that `AUTO` chooses, the published default: what `ixc plan --hd auto` gives the cost of."""
+
+Budget = int | Literal["auto"]
+"""A setting of HD: most tiles of an image, or `AUTO`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +171,43 @@ def check_hd(hd: int, *, name: str = "hd") -> None:
         raise GeometryError(
             f"{name} counts tiles of {TILE} px and is at most {MAX_HD}, got {hd}; use 25 (default) or 55 (4K)"
         )
+
+
+def check_budget(hd: Budget, *, name: str = "hd") -> None:
+    """Check a setting of HD that may also be `AUTO`; as `check_hd`."""
+    if hd != AUTO:
+        if isinstance(hd, str):
+            raise GeometryError(f"{name} is {hd!r}; use a number of tiles from 1 to {MAX_HD}, or {AUTO}")
+        check_hd(hd, name=name)
+
+
+def resolve_hd(hd: Budget, sizes: Iterable[tuple[int, int]], *, rule: str, most: int = AUTO_MOST) -> int:
+    """Return the most tiles of an image: `hd` itself, or for `AUTO` what these images need.
+
+    Args:
+        hd: setting.
+        sizes: (width, height) of the images of a question, pixels, >= 1. The one that needs most counts.
+        rule: key of `RULES`.
+        most: largest HD that is chosen.
+
+    Raises:
+        GeometryError: a size below 1, or an unknown rule.
+    """
+    if hd != AUTO:
+        return hd  # type: ignore[return-value]
+    return max((_needed_hd(width, height, rule, most) for width, height in sizes), default=1)
+
+
+@lru_cache(maxsize=1024)
+def _needed_hd(width: int, height: int, rule: str, most: int) -> int:
+    """Return the smallest HD at which an image keeps its pixels, at most `most`."""
+    _check(width, height, 1, rule, TILE)
+    wide, short = max(width, height), min(width, height)
+    for hd in range(1, most):
+        resized = RULES[rule](wide, short, hd, TILE)
+        if resized is not None and resized[0] >= wide and resized[1] >= short:
+            return hd
+    return most
 
 
 def _check(width: int, height: int, hd: int, rule: str, tile: int) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from ixc.core import chat_format
 from ixc.core.prompt_format import CHAT_FORMAT, PromptFormat, prompt_segments
+from ixc.core.tiling import resolve_hd
 from ixc.core.turn_rules import TAUGHT, TurnRules
 from ixc.errors import ContextError, IxcError, UsageError
 from ixc.inference.engine import Engine
@@ -244,8 +245,9 @@ def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | 
     preparer, processor = engine.preparer, engine.processor
     preparer.check_system(query.system)
     images = [open_picture(image) for image in query.images]
-    hd: int = processor.image_processor.hd if query.hd is None else query.hd
     rule: str = processor.image_processor.partition if query.partition is None else query.partition
+    hd = processor.image_processor.hd if query.hd is None else query.hd
+    hd = resolve_hd(hd, [image.size for image in images], rule=rule)
     image_tokens = preparer.count_image_tokens(images, hd=hd, partition=rule)
     longest = preparer.answer_length(sum(image_tokens), query.max_new_tokens, hd=hd)
     turns = processor.arrange(conversation(images, query.question, query.history))

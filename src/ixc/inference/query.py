@@ -14,7 +14,7 @@ from typing import TypedDict
 
 from PIL import Image
 
-from ixc.core.tiling import RULES, check_hd
+from ixc.core.tiling import RULES, Budget, check_budget
 from ixc.errors import GeometryError, UsageError
 from ixc.inference.sampling import GREEDY, Sampling
 
@@ -28,7 +28,7 @@ History = Sequence[tuple[str, str]]
 class QueryOptions(TypedDict, total=False):
     """Keyword arguments of `Engine.ask` and `Engine.stream`: the fields of `Query` besides pictures and question."""
 
-    hd: int | None
+    hd: Budget | None
     partition: str | None
     max_new_tokens: int | None
     sampling: Sampling | None
@@ -51,8 +51,9 @@ class Query:
     question: str
     """What is asked; tags and `<ImageHere>` in it stay text."""
     _: KW_ONLY
-    hd: int | None = None
-    """Most tiles per image, 1 to `core.tiling.MAX_HD`. None = the folder's setting."""
+    hd: Budget | None = None
+    """Most tiles per image, 1 to `core.tiling.MAX_HD`, or "auto": the smallest number at which no picture is scaled
+    down, at most `core.tiling.AUTO_MOST`. None = the folder's setting."""
     partition: str | None = None
     """Partition rule, a key of `core.tiling.RULES`. None = the folder's setting."""
     max_new_tokens: int | None = None
@@ -80,7 +81,7 @@ class Query:
         for text in (self.question, *earlier, self.system or "", *self.stop):
             check_text(text)
         if self.hd is not None:
-            check_hd(self.hd)
+            check_budget(self.hd)
         if self.partition is not None and self.partition not in RULES:
             raise GeometryError(f"no partition rule {self.partition!r}; use one of {', '.join(RULES)}")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:

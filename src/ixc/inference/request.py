@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from PIL import Image
 
 from ixc.core import chat_format
+from ixc.core.tiling import Budget, resolve_hd
 from ixc.core.tiling import partition as partition_of
 from ixc.errors import ContextError, UsageError
 from ixc.inference.confidence import Calibration, confidence
@@ -141,7 +142,7 @@ class RequestPreparer:
         self,
         segments: Sequence[chat_format.Segment],
         *,
-        hd: int | None = None,
+        hd: Budget | None = None,
         partition: str | None = None,
         max_new_tokens: int | None = None,
         bos_once: bool = False,
@@ -168,12 +169,13 @@ class RequestPreparer:
         encode: Callable[..., Mapping[str, Any]],
         pictures: Sequence[Image.Image],
         *,
-        hd: int | None,
+        hd: Budget | None,
         partition: str | None,
         max_new_tokens: int | None,
     ) -> Request:
-        budget: int = self.processor.image_processor.hd if hd is None else hd
         rule: str = self.processor.image_processor.partition if partition is None else partition
+        wanted: Budget = self.processor.image_processor.hd if hd is None else hd
+        budget = resolve_hd(wanted, [picture.size for picture in pictures], rule=rule)
         image_tokens = self.count_image_tokens(pictures, hd=budget, partition=rule)
         # Checked before a canvas is made: a huge hd would ask for a canvas of gigabytes.
         self.answer_length(sum(image_tokens), hd=budget)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
-from ixc.core.tiling import RULES, check_hd
+from ixc.core.tiling import RULES, Budget, check_budget, check_hd
 from ixc.errors import UsageError
 
 TILE_CACHE_BYTES = 512 << 20
@@ -114,13 +114,18 @@ class CacheSizes:
         return cls(tile_cache=tiles, prefix_cache=prefixes, cache_memory=both)
 
 
-def check_tiling(hd: int | None, partition: str | None) -> None:
+def check_tiling(hd: Budget | None, partition: str | None, *, auto: bool = False) -> None:
     """Check the tile budget and the name of the partition rule; None stands for the folder's setting.
 
+    Args:
+        hd: most tiles.
+        partition: rule.
+        auto: "auto" may stand for the tiles.
+
     Raises:
-        UsageError: not 1 to `core.tiling.MAX_HD` tiles, or an unknown rule.
+        GeometryError: not 1 to `core.tiling.MAX_HD` tiles. UsageError: an unknown rule.
     """
     if hd is not None:
-        check_hd(hd)
+        (check_budget if auto else check_hd)(hd)  # type: ignore[operator]
     if partition is not None and partition not in RULES:
         raise UsageError(f"no partition rule {partition!r}; use one of {', '.join(RULES)}")

@@ -213,8 +213,10 @@ def empty_region(stage: GridStage, rng: Generator) -> PageText:
     """A region without a character that fills the stage's grid."""
     height, width = (round(TILE * (n - float(rng.uniform(0, 0.8)))) for n in stage.grid)
     none, whole = np.zeros(0, np.float32), np.zeros(0, np.int64)
-    numbers = {"classes": whole, "word": whole, "line": whole, "block": whole}
-    return PageText(**numbers, x=none, y=none, size=none, width=width, height=height, source="empty")
+    sides = {"width": width, "height": height}
+    return PageText(
+        classes=whole, x=none, y=none, size=none, word=whole, line=whole, block=whole, source="empty", **sides
+    )
 
 
 def draw_region(config: PageLmConfig, places: Sequence[Sequence[Place]], stage: GridStage, rng: Generator) -> PageText:
