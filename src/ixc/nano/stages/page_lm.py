@@ -213,9 +213,17 @@ def empty_region(stage: GridStage, rng: Generator) -> PageText:
     """A region without a character that fills the stage's grid."""
     height, width = (round(TILE * (n - float(rng.uniform(0, 0.8)))) for n in stage.grid)
     none, whole = np.zeros(0, np.float32), np.zeros(0, np.int64)
-    sides = {"width": width, "height": height}
     return PageText(
-        classes=whole, x=none, y=none, size=none, word=whole, line=whole, block=whole, source="empty", **sides
+        classes=whole,
+        x=none,
+        y=none,
+        size=none,
+        word=whole,
+        line=whole,
+        block=whole,
+        source="empty",
+        width=width,
+        height=height,
     )
 
 
