@@ -1,6 +1,7 @@
 """Writes constraints.txt: one version of every package that this project, with any extra but vllm, can install.
 
     python dev/lock.py            # resolve anew for Python 3.11 and newer (uv, of the extra dev)
+    python dev/lock.py --keep     # add what is new, leave every locked version as it is
     python dev/lock.py --check    # every package of this environment has the version the lock names
 
 The lock is for all platforms: a line with a marker counts where the marker holds. Packages of CUDA stand there because
@@ -35,8 +36,11 @@ HEAD = """\
 """
 
 
-def resolve() -> str:
+def resolve(*, keep: bool = False) -> str:
     """The lock's lines, newest versions that fit together.
+
+    Args:
+        keep: versions that are locked stay.
 
     Raises:
         CalledProcessError: uv found no set of versions.
@@ -44,6 +48,8 @@ def resolve() -> str:
     pins = ROOT / "build" / "pins.txt"
     pins.parent.mkdir(exist_ok=True)
     pins.write_text("".join(f"{name}=={version}\n" for name, version in PINS.items()))
+    if keep:
+        pins.write_text(LOCK.read_text())
     command = [sys.executable, "-m", "uv", "pip", "compile", str(ROOT / "pyproject.toml"), "--universal", "--quiet"]
     command += ["--python-version", "3.11", "--no-header", "--no-annotate", "--constraint", str(pins)]
     for extra in EXTRAS:
@@ -75,8 +81,10 @@ def differences(lock: dict[str, str]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare this environment with the lock")
-    if not parser.parse_args().check:
-        LOCK.write_text(HEAD + resolve())
+    parser.add_argument("--keep", action="store_true", help="only add packages that are not locked yet")
+    options = parser.parse_args()
+    if not options.check:
+        LOCK.write_text(HEAD + resolve(keep=options.keep))
         print(f"{LOCK.name}: {len(locked(LOCK.read_text()))} packages here")
         return 0
     lines = differences(locked(LOCK.read_text()))

@@ -11,6 +11,7 @@ from ixc.errors import DataError
 from ixc.nano.data.page_questions import ABSENT, ask_page
 from ixc.nano.data.page_text import Known, cut_region, draw_place, folder_places, page_places, read_page_text
 from ixc.nano.data.typeset.blocks import literal, table
+from ixc.nano.data.typeset.charts import CHARTS, compose_chart
 from ixc.nano.data.typeset.documents import KINDS, compose_document
 from ixc.nano.data.typeset.folder import TypesetConfig, Typesetter, text_of_pages, write_typeset
 from ixc.nano.data.typeset.text import TextSource
@@ -142,3 +143,34 @@ def test_typeset_command_writes_a_folder(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "pages new" in result.output
     assert page_places(tmp_path / "set")
+
+
+@pytest.mark.parametrize("kind", CHARTS)
+def test_compose_chart_shows_what_it_is_asked(kind: str) -> None:
+    pypdfium2 = pytest.importorskip("pypdfium2")
+    shown = asked = 0
+    for seed in range(8):
+        chart = compose_chart(np.random.default_rng(seed), TEXT, kind=kind)
+        text = pypdfium2.PdfDocument(chart.pdf)[0].get_textpage().get_text_range()
+        assert compose_chart(np.random.default_rng(seed), TEXT, kind=kind).pdf == chart.pdf
+        for fact in chart.known:
+            if fact.needs:
+                asked += 1
+                shown += all(part in text for part in fact.needs)
+            else:
+                assert fact.answer == ABSENT
+    assert asked > 3
+    assert shown == asked
+
+
+def test_compose_chart_leaves_out_a_font_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    for seed in range(4):
+        assert compose_chart(np.random.default_rng(seed), TEXT, [tmp_path / "broken.ttf"]).pdf.startswith(b"%PDF")
+
+
+def test_write_typeset_draws_charts(tmp_path: Path, typesetter: Typesetter) -> None:
+    list(write_typeset(tmp_path, 1, TypesetConfig(documents=6, charts=1.0), typesetter=typesetter, text=TEXT))
+    pages = [read_page_text(path, number) for path, number in page_places(tmp_path)]
+    assert len(pages) >= 4
+    assert sum(len(page.known) for page in pages) > 8

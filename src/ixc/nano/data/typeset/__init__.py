@@ -1,1 +1,1 @@
-"""Pages set by Typst whose keys, values and cells are known by construction."""
+"""Pages set by Typst and charts drawn by matplotlib whose keys, values and cells are known by construction."""

@@ -1,6 +1,7 @@
 """`ixc data typeset`: a folder of pages as `ixc data pages` writes it, drawn from (seed, number) alone, resumable.
 
 compose_document --Typst--> PDF --PDFium--> TypesetPage, Known --> OUT/documents/00012.zip, a line of OUT/index.jsonl
+compose_chart --matplotlib--> PDF
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from ixc.nano.data.page_files import add_page
 from ixc.nano.data.page_folder import CONFIG, DOCUMENTS, INDEX, Outcome, read_index
 from ixc.nano.data.page_text import page_places, read_page_text
 from ixc.nano.data.pdf_pages import LeftOut, PageConfig, TypesetPage, read_page
+from ixc.nano.data.typeset.charts import ChartDocument, compose_chart
 from ixc.nano.data.typeset.documents import TypstDocument, compose_document
 from ixc.nano.data.typeset.text import TextSource
 
+FONT_FILES = (".ttf", ".otf")
+"""Ends of the names of fonts for charts."""
 PACKAGE = "typeset"
 """What these pages name as their package."""
 FONTS = Path(ixc.synth.__file__).parent / "fonts"
@@ -41,6 +45,8 @@ class TypesetConfig:
     """Of a file."""
     pages: int = 2
     """Most pages of a document."""
+    charts: float = 0.12
+    """Share of documents that are charts."""
     page: PageConfig = field(default_factory=lambda: PageConfig(min_characters=8))
 
 
@@ -53,9 +59,9 @@ class Typesetter:
             folders: of fonts, searched to any depth, beside those of the package.
 
         Raises:
-            MissingPackageError: typst or pypdfium2 is missing.
+            MissingPackageError: typst, matplotlib or pypdfium2 is missing.
         """
-        for module in ("typst", "pypdfium2"):
+        for module in ("typst", "matplotlib", "pypdfium2"):
             if importlib.util.find_spec(module) is None:
                 raise MissingPackageError(f"{module} is missing, which sets pages; pip install 'ixc-4khd[typeset]'")
         import typst
@@ -64,6 +70,8 @@ class Typesetter:
         fonts: Any = typst.Fonts(include_system_fonts=False, include_embedded_fonts=True, font_paths=paths)
         self.families = sorted({one for one in fonts.families() if one})
         self.compiler = typst.Compiler(font_paths=fonts)
+        self.font_files = sorted(file for path in paths for end in FONT_FILES for file in Path(path).rglob(f"*{end}"))
+        """For charts."""
 
     def set(self, document: TypstDocument) -> bytes:
         """The PDF of a document."""
@@ -108,14 +116,25 @@ def _write_file(path: Path, number: int, config: TypesetConfig, typesetter: Type
     with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as file:
         for i in range(config.documents):
             rng = np.random.default_rng([config.seed, number, i])
-            document = compose_document(rng, text, typesetter.families)
-            for page in _pages(typesetter.set(document), rng, config, left_out):
+            document, pdf = _draw_document(rng, config, typesetter, text)
+            for page in _pages(pdf, rng, config, left_out):
                 add_page(file, pages, page, _notes(document, number, i))
                 pages += 1
     os.replace(beside, path)
     return Outcome(
         package=PACKAGE, document=path.stem, status="pages", pages=pages, file=path.name, left_out=dict(left_out)
     )
+
+
+def _draw_document(
+    rng: np.random.Generator, config: TypesetConfig, typesetter: Typesetter, text: TextSource
+) -> tuple[TypstDocument | ChartDocument, bytes]:
+    """Return a document or a chart with its PDF."""
+    if rng.random() < config.charts:
+        chart = compose_chart(rng, text, typesetter.font_files)
+        return chart, chart.pdf
+    document = compose_document(rng, text, typesetter.families)
+    return document, typesetter.set(document)
 
 
 def _pages(
@@ -137,7 +156,7 @@ def _pages(
         opened.close()
 
 
-def _notes(document: TypstDocument, number: int, i: int) -> dict[str, Any]:
+def _notes(document: TypstDocument | ChartDocument, number: int, i: int) -> dict[str, Any]:
     known = [[fact.question, fact.answer, *fact.needs] for fact in document.known]
     return {"package": PACKAGE, "document": f"{document.kind}-{number}-{i}", "known": known}
 
