@@ -104,7 +104,7 @@ def _read_hd(value: Any) -> Any:
     """Return a number of tiles, or "auto"."""
     text = str(value)
     if text == AUTO or not text.lstrip("-").isdecimal():
-        check_budget(text)  # type: ignore[arg-type]
+        check_budget(text, name="'--hd'")  # type: ignore[arg-type]
         return text
     return int(text)
 

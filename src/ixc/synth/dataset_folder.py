@@ -5,21 +5,24 @@
     OUT/conversations.jsonl    one line per page that has questions: a conversation in the original's format
 
 `number` draws the page again (`compose`); `hd` is the smallest setting at which its text is legible.
+Pages of other origin are written as `Sheet`s (`write_sheets`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ixc.core.chat_format import IMAGE_PLACEHOLDER
 from ixc.errors import UsageError
 from ixc.synth.degradation import Degradation, degraded
-from ixc.synth.page import DrawnPage
+from ixc.synth.page import DrawnPage, PageQuestion
 from ixc.synth.page_sampling import check_drawn, compose
 from ixc.synth.render import paint
 from ixc.utils.files import atomic_folder
@@ -38,6 +41,20 @@ TURNS = 6
 
 _ORDER = 8
 """Key of the random generator that chooses the questions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A page of a dataset: its picture and its questions."""
+
+    number: int
+    """That it was drawn from."""
+    kind: str
+    hd: int
+    """Smallest setting at which its text is legible."""
+    questions: Sequence[PageQuestion]
+    picture: Callable[[], Image.Image]
+    """Draws it."""
 
 
 def write_folder(
@@ -68,23 +85,35 @@ def write_folder(
         UsageError: a number out of range, an unknown kind or format, or `out` exists.
         DataError: the folder cannot be written.
     """
-    _check(count, seed, kind, hd, text_format)
+    check_numbers(count, seed, text_format)
+    check_drawn(kind, hd)
     pages = (compose(number, kind=kind, hd=hd) for number in range(seed, seed + count))
-    with atomic_folder(out) as draft:
-        yield from _draw(draft, pages, text_format, degradation or Degradation())
+    yield from write_sheets(out, map(_sheet, pages), text_format=text_format, degradation=degradation)
 
 
-def _draw(folder: Path, pages: Iterable[DrawnPage], text_format: str, degradation: Degradation) -> Iterator[int]:
+def _sheet(page: DrawnPage) -> Sheet:
+    return Sheet(number=page.number, kind=page.kind, hd=page.hd, questions=page.questions, picture=lambda: paint(page))
+
+
+def write_sheets(
+    out: Path, sheets: Iterable[Sheet], *, text_format: str = "questions", degradation: Degradation | None = None
+) -> Generator[int, None, None]:
+    """Write sheets into a new folder as `write_folder` does; yields the number of pages done.
+
+    Raises:
+        UsageError: `out` exists. DataError: the folder cannot be written.
+    """
     lines = _conversations if text_format == "conversations" else _questions
-    with (folder / FORMATS[text_format]).open("w", encoding="utf-8") as file:
-        for done, page in enumerate(pages, start=1):
+    worn = degradation or Degradation()
+    with atomic_folder(out) as folder, (folder / FORMATS[text_format]).open("w", encoding="utf-8") as file:
+        for done, page in enumerate(sheets, start=1):
             name = f"{page.number:06d}-{page.kind}.png"
-            degraded(paint(page), degradation, seed=page.number).save(folder / name)
+            degraded(page.picture(), worn, seed=page.number).save(folder / name)
             file.writelines(json.dumps(line) + "\n" for line in lines(page, name))
             yield done
 
 
-def _conversations(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
+def _conversations(page: Sheet, name: str) -> Iterator[dict[str, Any]]:
     """Yield one conversation, or none without questions; the page's number chooses and orders its questions."""
     order = np.random.default_rng([page.number, _ORDER]).permutation(len(page.questions))[:TURNS]
     turns: list[dict[str, str]] = []
@@ -96,7 +125,7 @@ def _conversations(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
         yield {"image": [name], "conversations": turns}
 
 
-def _questions(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
+def _questions(page: Sheet, name: str) -> Iterator[dict[str, Any]]:
     for asked in page.questions:
         yield {
             "image": name,
@@ -109,11 +138,11 @@ def _questions(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _check(count: int, seed: int, kind: str | None, hd: int | None, text_format: str) -> None:
+def check_numbers(count: int, seed: int, text_format: str) -> None:
+    """Check what to write. Raises: UsageError: a number out of range, or an unknown format."""
     if count < 1:
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 20")
     if seed < 0:
         raise UsageError(f"seed is {seed}, at least 0 needed")
-    check_drawn(kind, hd)
     if text_format not in FORMATS:
         raise UsageError(f"no format {text_format!r}; use one of {', '.join(FORMATS)}")

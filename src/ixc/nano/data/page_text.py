@@ -106,7 +106,7 @@ class PageText:
         return replace(self, **{name: getattr(self, name)[kept] for name in names})
 
 
-def read_page_text(path: Path, number: int) -> PageText:
+def read_page_text(path: Path | BytesIO, number: int) -> PageText:
     """A page of a file of pages, without opening its picture."""
     with zipfile.ZipFile(path) as file:
         facts = json.loads(file.read(f"{number:04d}.json"))

@@ -1,0 +1,114 @@
+"""Typeset pages and charts with their questions as `ixc synth --open` writes them.
+
+(seed, number) -> compose_document | compose_chart -> PDF -> picture, text -> questions that the page answers
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+from ixc.core.tiling import AUTO, resolve_hd
+from ixc.errors import UsageError
+from ixc.nano.data.page_files import add_page
+from ixc.nano.data.page_questions import ask_page
+from ixc.nano.data.page_text import PageText, read_page_text
+from ixc.nano.data.pdf_pages import LeftOut, PageConfig, read_page
+from ixc.nano.data.typeset.charts import CHARTS, ChartDocument, compose_chart
+from ixc.nano.data.typeset.documents import KINDS, TypstDocument, compose_document
+from ixc.nano.data.typeset.folder import Typesetter
+from ixc.nano.data.typeset.text import TextSource
+from ixc.synth.dataset_folder import Sheet
+from ixc.synth.page import PageQuestion
+
+CHART = "chart-"
+"""What the kinds of charts begin with."""
+OPEN_KINDS = (*KINDS, *(CHART + kind for kind in CHARTS))
+"""Kinds of open pages."""
+ASKED = 12
+"""Questions of a page that are drawn from its lines, beside those it was made with."""
+TRIES = 20
+"""Documents drawn for a sheet: some have no page that can be shown, such as one whose text is not visible."""
+PAGE = PageConfig(em=(10.0, 40.0), min_characters=8)
+
+
+def open_sheets(
+    typesetter: Typesetter, text: TextSource, *, count: int, seed: int = 0, kind: str | None = None
+) -> Iterator[Sheet]:
+    """Draw sheets `seed` to `seed + count - 1`; the same number gives the same sheet with the same fonts.
+
+    Args:
+        typesetter: with the fonts.
+        text: words and sentences.
+        count: number of sheets.
+        seed: number of the first.
+        kind: of `OPEN_KINDS`; None = all, mixed.
+
+    Raises:
+        UsageError: an unknown kind.
+    """
+    if kind is not None and kind not in OPEN_KINDS:
+        raise UsageError(f"no kind {kind!r} of open pages; use one of {', '.join(OPEN_KINDS)}")
+    for number in range(seed, seed + count):
+        yield _sheet(np.random.default_rng([number, 0]), typesetter, text, number, kind)
+
+
+def _sheet(rng: Generator, typesetter: Typesetter, text: TextSource, number: int, kind: str | None) -> Sheet:
+    for _ in range(TRIES):
+        document, pdf = _document(rng, typesetter, text, kind or OPEN_KINDS[int(rng.integers(len(OPEN_KINDS)))])
+        found = _read(pdf, document, rng)
+        if found is not None and (questions := _questions(found[1], rng)):
+            picture, page = found
+            hd = resolve_hd(AUTO, [(page.width, page.height)], rule="native")
+            shown = partial(Image.Image.copy, picture)
+            return Sheet(number=number, kind=document.kind, hd=hd, questions=questions, picture=shown)
+    raise UsageError(f"sheet {number}: {TRIES} documents of kind {kind} show no text that can be asked about")
+
+
+def _document(
+    rng: Generator, typesetter: Typesetter, text: TextSource, kind: str
+) -> tuple[TypstDocument | ChartDocument, bytes]:
+    if kind.startswith(CHART):
+        chart = compose_chart(rng, text, typesetter.font_files, kind=kind.removeprefix(CHART))
+        return chart, chart.pdf
+    document = compose_document(rng, text, typesetter.families, kind=kind)
+    return document, typesetter.set(document)
+
+
+def _read(pdf: bytes, document: TypstDocument | ChartDocument, rng: Generator) -> tuple[Image.Image, PageText] | None:
+    """Return the first page that training could use as a picture with its text; None where there is none."""
+    import pypdfium2
+
+    known: Sequence[Any] = [[fact.question, fact.answer, *fact.needs] for fact in document.known]
+    opened = pypdfium2.PdfDocument(pdf)
+    try:
+        page = opened[0]
+        try:
+            found, file = read_page(page, rng, PAGE), BytesIO()
+        except LeftOut:
+            return None
+        finally:
+            page.close()
+    finally:
+        opened.close()
+    with zipfile.ZipFile(file, "w") as archive:
+        add_page(archive, 0, found, {"package": "synth", "document": document.kind, "known": known})
+    return Image.fromarray(found.picture), read_page_text(file, 0)
+
+
+def _questions(page: PageText, rng: Generator) -> tuple[PageQuestion, ...]:
+    """Return what the page was made with, where it shows it, and questions from its lines; each string once."""
+    made = ask_page(page, rng, 4 * ASKED, kinds=("known",))
+    lines = ask_page(page, rng, ASKED, kinds=("line", "value", "title", "first_line", "last_line", "yes_no"))
+    found = {one.question: one for one in (*made, *lines)}
+    return tuple(found.values())
+
+
+__all__ = ["OPEN_KINDS", "open_sheets"]
