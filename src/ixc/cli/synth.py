@@ -28,7 +28,7 @@ SYNTH_EXAMPLES = (
 _KINDS = (
     "form, receipt, table, notice; default: these, mixed. Or letter, article, lines, invoice, bars, curve, pie, "
     "infographic, sign, screen, boarding. With --open: invoice, receipt, form, statement, timetable, certificate, "
-    "menu, letter, article, label, screen, chart-bars, chart-lines, chart-points, chart-pie, chart-histogram; default: all."
+    "menu, letter, article, label, screen, chart-bars, chart-lines, chart-points, chart-pie, chart-histogram; all."
 )
 
 
