@@ -58,6 +58,11 @@ def test_service_attention_of_an_answer(server: Running, page: Path) -> None:
     assert (len(image["overview"]), len(image["overview"][0])) == (12, 12)
     assert max(max(row) for row in (*rows, *image["overview"])) == 1
     assert 0 < image["tiles_share"] + image["overview_share"] < 1
+    for each in image["boxes"]:
+        left, top, right, bottom = each["box"]
+        assert 0 <= left < right <= 1
+        assert 0 <= top < bottom <= 1
+        assert 0 < each["share"] <= 1
     assert server.call("GET", "/v1/models")[1]["data"][0]["attention"] is True
     assert server.call("POST", "/attention", looked(page, ""))[0] == 400
 

@@ -38,6 +38,8 @@ class AttentionMaps:
     """(rows, columns) float32: share of an answer token's attention on each local token, mean over the answer."""
     overview: torch.Tensor | None
     """(side, side) float32, the same for the overview; None where the model has none."""
+    tokens: torch.Tensor
+    """(A, rows, columns) float32: attention of each of the answer's A tokens on the local tokens."""
 
 
 def is_supported(engine: Engine) -> bool:
@@ -63,25 +65,7 @@ def compute(engine: Engine, inputs: Mapping[str, torch.Tensor], *, answer_tokens
     prompt = _prefilled(engine, inputs, answer_tokens)
     if prompt is None:
         return []
-    whole = _attention(engine, inputs["input_ids"], prompt)  # (A, T)
-    return list(_split(engine, inputs, prompt, whole.mean(0)))
-
-
-@torch.inference_mode()
-def token_maps(engine: Engine, inputs: Mapping[str, torch.Tensor], *, answer_tokens: int) -> list[torch.Tensor]:
-    """Return the attention of each token of the answer on the local tokens of each image.
-
-    Args, Raises: as `compute`.
-
-    Returns:
-        One an image: (answer_tokens, rows, columns) float32, from the position that chose the token.
-    """
-    prompt = _prefilled(engine, inputs, answer_tokens)
-    if prompt is None:
-        return []
-    whole = _attention(engine, inputs["input_ids"], prompt)  # (A, T)
-    rows = [[each.local for each in _split(engine, inputs, prompt, row)] for row in whole]
-    return [torch.stack(each) for each in zip(*rows, strict=True)]
+    return list(_split(engine, inputs, prompt, _attention(engine, inputs["input_ids"], prompt)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +140,10 @@ def _eager_attention(decoder: Any, rows: torch.Tensor) -> Iterator[None]:
 
 
 def _split(
-    engine: Engine, inputs: Mapping[str, torch.Tensor], prompt: _Prompt, totals: torch.Tensor
+    engine: Engine, inputs: Mapping[str, torch.Tensor], prompt: _Prompt, whole: torch.Tensor
 ) -> Iterator[AttentionMaps]:
     """Arrange positions as rows and columns of each image; newlines and separators are left out."""
-    received = totals[inputs["mm_token_type_ids"][0].cpu() == 1]
+    received = whole[:, inputs["mm_token_type_ids"][0].cpu() == 1]  # (A, image tokens)
     settings, start = engine.processor, 0
     for grid_h, grid_w in prompt.grids:
         layout = Layout(
@@ -169,9 +153,9 @@ def _split(
             newline=settings.newline,
             overview=settings.overview,
         )
-        part = received[start : start + layout.num_tokens]
+        part = received[:, start : start + layout.num_tokens]
         side = layout.tokens_per_side
-        local = part[layout.local_start :].view(layout.rows, -1)[:, : layout.cols]
-        overview = part[: layout.num_overview_tokens].view(side, -1)[:, :side] if layout.overview else None
-        yield AttentionMaps(grid=(grid_h, grid_w), local=local, overview=overview)
+        tokens = part[:, layout.local_start :].unflatten(1, (layout.rows, -1))[..., : layout.cols]
+        seen = part[:, : layout.num_overview_tokens].mean(0).view(side, -1)[:, :side] if layout.overview else None
+        yield AttentionMaps(grid=(grid_h, grid_w), local=tokens.mean(0), overview=seen, tokens=tokens)
         start += layout.num_tokens

@@ -20,8 +20,7 @@ from PIL import Image, ImageDraw
 from ixc.core.tiling import Partition, partition
 
 if TYPE_CHECKING:
-    import torch
-
+    from ixc.inference.attention_maps import AttentionMaps
     from ixc.inference.engine import Engine
     from ixc.inference.request import Request
 
@@ -78,23 +77,35 @@ def find(
         name: torch.cat([value, more[name].to(value.dtype)], 1) if name in more else value
         for name, value in request.inputs.items()
     }
-    maps = attention_maps.token_maps(engine, inputs, answer_tokens=len(answer))
+    maps = attention_maps.compute(engine, inputs, answer_tokens=len(answer))
     places = [partition(*size, hd=request.hd, rule=request.partition) for size in sizes]
     found = [
-        box for i, (one, place) in enumerate(zip(maps, places, strict=True)) for box in _boxes(i, one, maps, place)
+        Evidence(image=image, box=box, share=share)
+        for image, (boxes, place) in enumerate(zip(canvas_boxes(maps), places, strict=True))
+        for canvas_box, share in boxes
+        if (box := _on_picture(canvas_box, place)) is not None
     ]
     return tuple(sorted(found, key=lambda each: -each.share))
 
 
-def _boxes(image: int, own: torch.Tensor, maps: Sequence[torch.Tensor], place: Partition) -> list[Evidence]:
-    """Return the boxes of one picture; `maps` are those of all pictures, among which a token has one strongest cell."""
-    strongest = np.max([one.flatten(1).max(1).values.numpy() for one in maps], axis=0)  # (A,)
-    pointed = (own.numpy() >= STRONG * strongest[:, None, None]) & (strongest > 0)[:, None, None]  # (A, rows, columns)
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom as shares of a width and a height, 0 to 1."""
+
+
+def canvas_boxes(maps: Sequence[AttentionMaps]) -> list[list[tuple[Box, float]]]:
+    """Return for each image the boxes on its canvas with the share of the answer's tokens that point there.
+
+    A token points at its strongest cells of all images together.
+    """
+    if not maps:
+        return []
+    strongest = np.max([one.tokens.flatten(1).max(1).values.numpy() for one in maps], axis=0)  # (A,)
     found = []
-    for region in regions(pointed.any(0)):
-        share, box = float(pointed[:, region].any(1).mean()), _on_picture(region, place)
-        if share >= LEAST_SHARE and box[0] < box[2] and box[1] < box[3]:  # not in the padding
-            found.append(Evidence(image=image, box=box, share=round(share, 3)))
+    for one in maps:
+        pointed = one.tokens.numpy() >= STRONG * strongest[:, None, None]  # (A, rows, columns)
+        pointed &= (strongest > 0)[:, None, None]
+        shares = [(_box(region), float(pointed[:, region].any(1).mean())) for region in regions(pointed.any(0))]
+        found.append([(box, round(share, 3)) for box, share in shares if share >= LEAST_SHARE])
     return found
 
 
@@ -117,17 +128,25 @@ def regions(cells: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def _on_picture(region: np.ndarray, place: Partition) -> tuple[float, float, float, float]:
-    """Return the box around a region of the canvas' cells as shares of the picture."""
+def _box(region: np.ndarray) -> Box:
+    """Return the box around a region of (rows, columns) cells as shares of the canvas."""
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    height, width = place.canvas_height / region.shape[0], place.canvas_width / region.shape[1]
-    x = [
-        (edge * width - place.pad_left) / place.resized_width
-        for edge in (columns[0] - MARGIN, columns[-1] + 1 + MARGIN)
-    ]
-    y = [(edge * height - place.pad_top) / place.resized_height for edge in (rows[0] - MARGIN, rows[-1] + 1 + MARGIN)]
-    left, top, right, bottom = (round(min(1.0, max(0.0, float(edge))), 4) for edge in (x[0], y[0], x[1], y[1]))
-    return left, top, right, bottom
+    y = [(edge / region.shape[0]) for edge in (rows[0] - MARGIN, rows[-1] + 1 + MARGIN)]
+    x = [(edge / region.shape[1]) for edge in (columns[0] - MARGIN, columns[-1] + 1 + MARGIN)]
+    return _clipped(x[0], y[0], x[1], y[1])
+
+
+def _on_picture(box: Box, place: Partition) -> Box | None:
+    """Return a box of the canvas as shares of the picture; None for one in the padding."""
+    x = [(edge * place.canvas_width - place.pad_left) / place.resized_width for edge in (box[0], box[2])]
+    y = [(edge * place.canvas_height - place.pad_top) / place.resized_height for edge in (box[1], box[3])]
+    found = _clipped(x[0], y[0], x[1], y[1])
+    return found if found[0] < found[2] and found[1] < found[3] else None
+
+
+def _clipped(left: float, top: float, right: float, bottom: float) -> Box:
+    x0, y0, x1, y1 = (round(min(1.0, max(0.0, float(edge))), 4) for edge in (left, top, right, bottom))
+    return x0, y0, x1, y1
 
 
 def draw_boxes(picture: Image.Image, evidence: Sequence[Evidence]) -> Image.Image:
@@ -140,4 +159,4 @@ def draw_boxes(picture: Image.Image, evidence: Sequence[Evidence]) -> Image.Imag
     return drawn
 
 
-__all__ = ["Evidence", "draw_boxes", "find", "regions"]
+__all__ = ["Evidence", "canvas_boxes", "draw_boxes", "find", "regions"]

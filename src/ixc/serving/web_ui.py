@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from ixc.core import chat_format
 from ixc.inference import attention_maps
 from ixc.inference.attention_maps import AttentionMaps
 from ixc.inference.cost import plan as plan_of
+from ixc.inference.evidence import Box, canvas_boxes
 from ixc.processing.pdf_process import page_as_png
 from ixc.serving.errors import ApiError, quote
 from ixc.serving.openai import ChatRequest, read_json
@@ -93,7 +94,8 @@ def _add_attention(app: FastAPI, service: ChatService) -> None:
         maps = await service.run_alone(
             job.tokens, lambda: attention_maps.compute(service.engine, job.inputs, answer_tokens=count)
         )
-        return JSONResponse({"answer_tokens": count, "images": [_as_dict(each) for each in maps]})
+        images = [_as_dict(each, boxes) for each, boxes in zip(maps, canvas_boxes(maps), strict=True)]
+        return JSONResponse({"answer_tokens": count, "images": images})
 
 
 def plan_for(service: ChatService, width: int, height: int, hd: int | None, partition: str | None) -> dict[str, Any]:
@@ -166,8 +168,11 @@ def _count_answer_tokens(service: ChatService, asked: ChatRequest) -> int:
     return length(question, asked.messages[-1], continued=True) - length(question, continued=False)
 
 
-def _as_dict(maps: AttentionMaps) -> dict[str, Any]:
-    """Return rows of numbers from 0 to 1, 1 being the largest of tiles and overview; `peak` is its attention."""
+def _as_dict(maps: AttentionMaps, boxes: Sequence[tuple[Box, float]]) -> dict[str, Any]:
+    """Return rows of numbers from 0 to 1, 1 being the largest of tiles and overview; `peak` is its attention.
+
+    `boxes` are the evidence of the answer, as shares of the canvas.
+    """
     peak = max(float(part.max()) for part in (maps.local, maps.overview) if part is not None) or 1.0
 
     def rows(part: Any) -> list[list[float]]:
@@ -178,4 +183,5 @@ def _as_dict(maps: AttentionMaps) -> dict[str, Any]:
         "tiles_share": round(float(maps.local.sum()), 4),
         "overview_share": None if maps.overview is None else round(float(maps.overview.sum()), 4),
         "local": rows(maps.local), "overview": None if maps.overview is None else rows(maps.overview),
+        "boxes": [{"box": box, "share": share} for box, share in boxes],
     }  # fmt: skip

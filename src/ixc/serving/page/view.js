@@ -1,6 +1,7 @@
 // One setting of HD: its plan, the image with its tiles, the overview, and the attention of an answer.
 
 const MARK = "224, 69, 43";
+const EVIDENCE = "rgb(215, 25, 70)"; // of the frames around what an answer was copied from
 const CAP = 0.995; // quantile that is drawn at full strength: one or two tokens may hold most of the attention
 
 export class View {
@@ -58,6 +59,7 @@ export class View {
     const context = canvas.getContext("2d");
     this.picture(context, 1);
     if (this.heat) drawHeatmap(context, this.heat.local, canvas.width, canvas.height);
+    if (this.heat) drawBoxes(context, this.heat.boxes, canvas.width, canvas.height);
     if (document.getElementById("show-tiles").checked) this.tiles(context);
     this.overview();
     this.fit();
@@ -128,6 +130,15 @@ export class View {
 
 function outputOf(name, suffix) {
   return document.getElementById(`${name}${suffix}-shown`);
+}
+
+/** Frame what the answer was copied from. */
+function drawBoxes(context, boxes, width, height) {
+  context.strokeStyle = EVIDENCE;
+  context.lineWidth = Math.max(3, width / 300);
+  for (const { box: [left, top, right, bottom] } of boxes) {
+    context.strokeRect(left * width, top * height, (right - left) * width, (bottom - top) * height);
+  }
 }
 
 function drawHeatmap(context, rows, width, height) {
