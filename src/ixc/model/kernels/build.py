@@ -50,7 +50,8 @@ def _shared_library(source: Path, compiler: str) -> Path:
     """
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     features = "".join(line for line in cpu.splitlines() if line.startswith(("flags", "Features", "model name")))
-    key = hashlib.sha256(source.read_bytes() + f"{compiler} {FLAGS} {features}".encode()).hexdigest()[:16]
+    files = b"".join(path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h"))))
+    key = hashlib.sha256(files + f"{compiler} {FLAGS} {features}".encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ixc"
     target = folder / f"{source.stem}-{key}.so"
     if target.is_file():
