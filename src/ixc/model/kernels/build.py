@@ -25,7 +25,7 @@ use one set of threads."""
 COMPILERS = ("cc", "gcc", "clang")
 """Compilers in order of preference."""
 
-_TIMEOUT_SECONDS = 60
+_TIMEOUT_SECONDS = 300
 """Longest time of one compiler call."""
 
 
