@@ -169,13 +169,15 @@ def _answer_rows(
 ) -> list[Answer | IxcError]:
     """Return answers that were generated side by side, or the errors that name their requests."""
     found = row_batch.answer_rows(engine, ready)
-    return [_named(each, name) if isinstance(each, Exception) else each for each, name in zip(found, names, strict=True)]
+    return [
+        _named(each, name) if isinstance(each, Exception) else each for each, name in zip(found, names, strict=True)
+    ]
 
 
 def _named(error: Exception, name: str) -> IxcError:
     """Return an error that names its request."""
     if isinstance(error, IxcError):
-        return error if name in str(error) else type(error)(f"{name}: {error}")
+        return error if str(error).startswith(f"{name}: ") else type(error)(f"{name}: {error}")
     return IxcError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 

@@ -105,9 +105,7 @@ class RowBatch:
         return not self.rows or (len(self.rows) < self.max_rows and inside + positions <= MAX_POSITIONS)
 
     @torch.inference_mode()
-    def add(
-        self, inputs: Mapping[str, torch.Tensor], *, max_new_tokens: int, take: Callable[[int], bool]
-    ) -> Row:
+    def add(self, inputs: Mapping[str, torch.Tensor], *, max_new_tokens: int, take: Callable[[int], bool]) -> Row:
         """Prefill the images of a prompt, unless they are known, and let its row join.
 
         Args:
@@ -193,6 +191,13 @@ class RowBatch:
         prefix.positions = known
         prefixes.add(prefix)
 
+    def abandon(self) -> None:
+        """Let all rows leave and keep nothing of them, after a step that failed."""
+        for row in self.rows:
+            if row.prefix is not None:
+                row.prefix.users -= 1
+        self.rows.clear()
+
     def _prefix(
         self, inputs: Mapping[str, torch.Tensor], keys: PromptKeys, identity: bytes
     ) -> tuple[Prefix | None, int, int]:
@@ -217,9 +222,7 @@ class RowBatch:
             prefixes.add(prefix)
         return prefix, end, known
 
-    def _prefill(
-        self, inputs: Mapping[str, torch.Tensor], keys: PromptKeys, cache: DynamicCache, end: int
-    ) -> None:
+    def _prefill(self, inputs: Mapping[str, torch.Tensor], keys: PromptKeys, cache: DynamicCache, end: int) -> None:
         """Compute the positions before `end` behind those in the cache."""
         known = cache.get_seq_length()
         rest, images = without_known_images(inputs, keys, known)
@@ -257,11 +260,11 @@ def answer_rows(
     """
     batch, preparer = RowBatch(engine, rows=rows), engine.preparer
     found: dict[int, Answer | Exception] = {}
+    places: dict[Row, int] = {}
 
     def begin(index: int, prepare: Callable[[], Request]) -> None:
-        started = perf_counter()
+        started, tokens = perf_counter(), []
         request = prepare()
-        tokens: list[int] = []
         watcher = StopWatcher(engine.processor.decode_answer, request.stop)
 
         def take(token: int) -> bool:
@@ -273,17 +276,24 @@ def answer_rows(
                 found[index] = preparer.answer(request, tokens, seconds=perf_counter() - started)
             return ended
 
-        batch.add_request(request, take=take)
+        places[batch.add_request(request, take=take)] = index
+
+    def step() -> None:
+        try:
+            batch.step()
+        except Exception as error:
+            found.update((places[row], error) for row in batch.rows)
+            batch.abandon()
 
     for index, prepare in enumerate(requests):
         while not batch.has_room():
-            batch.step()
+            step()
         try:
             begin(index, prepare)
         except Exception as error:  # of any library beneath: one question must not cost the others their answers
             found[index] = error
     while batch.rows:
-        batch.step()
+        step()
     return [found[index] for index in range(len(requests))]
 
 

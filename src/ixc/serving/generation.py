@@ -93,6 +93,8 @@ class AnswerStreamer:
         self.finish: str | None = None
         """Set once a stop token or a stop text has come."""
         self.new_tokens = 0
+        self.cached_tokens: int | None = None
+        """Tokens of the prompt that were known, where the caller has the number; else what the engine reused since."""
         self._decoder = TextDecoder(engine.processor.decode_answer)
         self._stop_ids = engine.preparer.stop_ids | job.stop_token_ids
         self._stopped_by_request = False
@@ -126,8 +128,9 @@ class AnswerStreamer:
             self._emit(self._delta(text, entries))
 
     def _delta(self, text: str, entries: tuple[TokenLogprob, ...]) -> TextDelta:
-        # Only one answer is made at a time, so the difference is this answer's.
-        cached = self.engine.generator.prefixes.tokens_reused - self._reused_before
+        cached = self.cached_tokens
+        if cached is None:  # only one answer is made at a time, so the difference is this answer's
+            cached = self.engine.generator.prefixes.tokens_reused - self._reused_before
         return TextDelta(text=text, new_tokens=self.new_tokens, logprobs=entries, cached_tokens=cached)
 
 

@@ -184,9 +184,7 @@ def _described(tail: Tail, ids: Sequence[int], places: dict[Base, int], out: int
     assert tail.used + len(ids) <= tail.store.shape[3]
     base = -1 if tail.base is None else places[tail.base]
     store, room, used, length, last = tail.store.data_ptr(), tail.store.shape[3], tail.used, tail.length, len(ids) - 1
-    return [
-        [token, length + i, store, room, used + i, base, out if i == last else -1] for i, token in enumerate(ids)
-    ]
+    return [[token, length + i, store, room, used + i, base, out if i == last else -1] for i, token in enumerate(ids)]
 
 
 def _call(*arguments: np.ndarray | torch.Tensor) -> None:
