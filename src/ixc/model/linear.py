@@ -1,8 +1,8 @@
 """A linear map without gradients on the CPU, by the product that is fastest for its rows and dtype.
 
-float32    up to MAX_ROWS rows of a large weight: oneDNN's kernel, which takes one row to all cores (torch hands it to one
-           core: half of the memory's rate on two cores); more rows, or at least MIN_ROWS of a small weight: oneDNN or
-           torch's BLAS, as measured on this processor
+float32    up to MAX_ROWS rows of a large weight: oneDNN's kernel, which takes one row to all cores (torch hands it to
+           one core: half of the memory's rate on two cores); more rows, or at least MIN_ROWS of a small weight: oneDNN
+           or torch's BLAS, as measured on this processor
 bfloat16   rows side by side: with the strides of a sliced last position torch takes a batched product, for which it
            copies the weights (the output head: most of a prefill)
 """
