@@ -19,7 +19,7 @@ from ixc.inference import batch, row_batch
 from ixc.inference.batch import BatchRequest
 from ixc.inference.engine import Engine, load
 from ixc.inference.query import Query
-from ixc.inference.request import Answer
+from ixc.inference.request import Answer, RequestPreparer
 
 PRIMED = PromptFormat(published=True, continue_final_message=True)
 
@@ -193,23 +193,29 @@ def test_answer_each_splits_a_group_that_fails(engine: Engine, monkeypatch: pyte
     assert str(second) == "bad: RuntimeError: probability tensor contains nan"
 
 
-@pytest.mark.parametrize("where", ["add", "take"])
+@pytest.mark.parametrize("where", ["prefill", "decoding"])
 def test_answer_each_row_that_fails_costs_only_its_answer(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     good = requests()[0]
     bad = replace(good, name="bad", messages=user("cannot be computed"))
-    alone, add = batch.answer(engine, [good]), row_batch.RowBatch.add_request
+    alone, add, finish = batch.answer(engine, [good]), row_batch.RowBatch.add_request, RequestPreparer.answer
+    lengths: set[int] = set()
 
-    def fails(*_: Any, **__: Any) -> bool:
-        raise RuntimeError("probability tensor contains\nnan")
+    def joins(self: Any, request: Any, **given: Any) -> Any:
+        if "cannot be computed" in engine.processor.tokenizer.decode(request.inputs["input_ids"][0]):
+            lengths.add(request.prompt_tokens)
+            if where == "prefill":
+                raise RuntimeError("probability tensor contains\nnan")
+        return add(self, request, **given)
 
-    def breaks(self: Any, request: Any, **given: Any) -> Any:
-        if "cannot be computed" not in engine.processor.tokenizer.decode(request.inputs["input_ids"][0]):
-            return add(self, request, **given)
-        return fails() if where == "add" else add(self, request, take=fails)
+    def answers(self: Any, request: Any, *rest: Any, **given: Any) -> Any:
+        if request.prompt_tokens in lengths:
+            raise RuntimeError("probability tensor contains\nnan")
+        return finish(self, request, *rest, **given)
 
-    monkeypatch.setattr(row_batch.RowBatch, "add_request", breaks)
+    monkeypatch.setattr(row_batch.RowBatch, "add_request", joins)
+    monkeypatch.setattr(RequestPreparer, "answer", answers)
     first, second, third = batch.answer_each(engine, [good, bad, good])
     assert [first] == [third] == alone
     assert str(second) == "bad: RuntimeError: probability tensor contains nan"

@@ -267,14 +267,20 @@ def answer_rows(
         request = prepare()
         watcher = StopWatcher(engine.processor.decode_answer, request.stop)
 
-        def take(token: int) -> bool:
+        def ended(token: int) -> bool:
             tokens.append(token)
             if request.stop:
                 watcher.add(token)
-            ended = token in preparer.stop_ids or watcher.found or len(tokens) == request.max_new_tokens
-            if ended:
+            return token in preparer.stop_ids or watcher.found or len(tokens) == request.max_new_tokens
+
+        def take(token: int) -> bool:
+            try:
+                if not ended(token):
+                    return False
                 found[index] = preparer.answer(request, tokens, seconds=perf_counter() - started)
-            return ended
+            except Exception as error:
+                found[index] = error
+            return True
 
         places[batch.add_request(request, take=take)] = index
 
