@@ -2,7 +2,7 @@
 
     IXC_BUILD_KERNELS=1 python -m hatchling build -t wheel     -> ixc_4khd-<version>-py3-none-linux_x86_64.whl
 
-Without the variable the wheel is pure Python, and kernels are compiled on the user's machine (`model/kernels/build.py`).
+Without the variable the wheel is pure Python, and the user's machine compiles the kernels (`model/kernels/build.py`).
 """
 
 from __future__ import annotations

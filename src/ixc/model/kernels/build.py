@@ -4,7 +4,8 @@
              --cc -O3 -march=native, announced------> <cache>/ixc/<source>-<hash>.so ----------------ctypes--> library
 
 Of a wheel's libraries the one with the most instructions that this processor has is taken. What is compiled here goes
-to a folder that only this user can write; where the cache is open to others, to a new folder that ends with the process.
+to a folder that only this user can write; where others can write to the cache, to a new folder that ends with the
+process.
 The hash covers the sources, the compiler, its flags and the processor's features, so a cache on a shared disk never
 serves a library to another kind of machine. `IXC_KERNELS=0` switches all kernels off. Only the standard library is
 imported here: the wheel is built with this file.
