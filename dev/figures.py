@@ -379,9 +379,9 @@ def serving_memory() -> str:
     return "\n".join([*lines, "", f"Limit {limit} MiB; the server before its first answer {model} MiB; {share}."])
 
 
-def serving_load() -> str:
+def serving_load(name: str = "serving_load_nano_202611.json") -> str:
     """Table of the light server's throughput before and after, from dev/serving_load.py."""
-    found = json.loads((ROOT / "benchmarks/serving_load_nano_202611.json").read_text())
+    found = json.loads((ROOT / "benchmarks" / name).read_text())
     lines = ["| | requests a second | requests a CPU second |", "|---|---:|---:|"]
     for name, row in found["medians"].items():
         commit = found["commits"][name]
@@ -395,6 +395,30 @@ def serving_load() -> str:
         f"{found['requests']} requests, {found['at_once']} at a time; {runs}; {found['machine']}, {versions}.",
     ]
     return "\n".join(lines)
+
+
+def serving_side_by_side() -> str:
+    """The same table, eight requests at a time, before and after rows are generated side by side."""
+    return serving_load("serving_side_by_side_nano_202611.json")
+
+
+def reading_load() -> str:
+    """Table of pages a CPU second before and after, from dev/reading_load.py."""
+    rows = json.loads((ROOT / "benchmarks/reading_load_nano_202611.json").read_text())["rows"]
+    lines = [
+        "| HD | before asks | pages | pages a CPU second, before | after | after / before | answers that differ |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        way = {"ask": "question by question", "batch": "in batches"}[row["before_by"]]
+        rate = row["pages_per_cpu_second"]
+        shares = f"{rate['before']:.2f} | {rate['after']:.2f} | {row['ratio_pages_per_cpu_second']:.2f}"
+        differ = f"{row['answers_that_differ']} of {row['questions']}"
+        lines.append(f"| {row['hd']} | {way} | {row['pages']} | {shares} | {differ} |")
+    last = rows[-1]
+    versions = ", ".join(f"{name} {number}" for name, number in last["versions"].items())
+    runs = f"medians of {len(last['runs']['after'])} runs each, alternating, one thread"
+    return "\n".join([*lines, "", f"Three questions a page; {runs}; {last['machine']}, {versions}."])
 
 
 def _deviations(files: list[dict[str, Any]]) -> list[str]:
@@ -430,6 +454,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "rules": rules,
     "serving_load": serving_load,
+    "serving_side_by_side": serving_side_by_side,
+    "reading_load": reading_load,
     "serving_memory": serving_memory,
     "small": small,
     "status": status,

@@ -1,7 +1,9 @@
 """Throughput of the light server before and after: 200 requests, 16 at a time, on the same questions, alternating.
 
     git worktree add BEFORE COMMIT
-    PYTHONPATH=src python dev/serving_load.py BEFORE [ROUNDS]        writes benchmarks/serving_load_nano_202611.json
+    PYTHONPATH=src python dev/serving_load.py BEFORE [--rounds 3] [--at-once 16] [--pages 50] [--hd 2] [--out FILE]
+
+It writes benchmarks/serving_load_nano_202611.json unless another file is named.
 
 Both servers are `ixc serve --engine light` of this Python with the embedded model, one of the source in this repository
 and one of that in BEFORE, each started anew for every round. The requests ask four questions about each of 50 pages,
@@ -11,6 +13,7 @@ own and its threads', which other work on the machine changes less.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -34,7 +37,7 @@ from ixc.utils.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "serving_load_nano_202611.json"
-REQUESTS, AT_ONCE, ROUNDS = 200, 16, 3
+AT_ONCE, ROUNDS = 16, 3
 PAGES, HD, NEW_TOKENS = 50, 2, 16
 WIDTHS, HEIGHTS = (400, 1000), (300, 900)
 """Sides of the pages, px."""
@@ -53,12 +56,11 @@ def page(number: int) -> bytes:
     return out.getvalue()
 
 
-def bodies() -> list[bytes]:
+def bodies(pages: int, hd: int) -> list[bytes]:
     """Return the requests, in the order in which they are sent."""
-    urls = ["data:image/png;base64," + b64encode(page(number)).decode() for number in range(PAGES)]
+    urls = ["data:image/png;base64," + b64encode(page(number)).decode() for number in range(pages)]
     pairs = [(url, question) for url in urls for question in QUESTIONS]
     Random(0).shuffle(pairs)
-    assert len(pairs) == REQUESTS
     return [
         json.dumps(
             {
@@ -72,7 +74,7 @@ def bodies() -> list[bytes]:
                         ],
                     }
                 ],
-                "hd": HD,
+                "hd": hd,
                 "max_tokens": NEW_TOKENS,
             }
         ).encode()
@@ -86,7 +88,7 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(source: Path, requests: list[bytes]) -> tuple[dict[str, float], list[str]]:
+def measure(source: Path, requests: list[bytes], at_once: int) -> tuple[dict[str, float], list[str]]:
     """Start the server of a source folder, send the requests, and return its figures and its answers."""
     command = [sys.executable, "-m", "ixc", "serve", "--engine", "light", "--port", "0", "--max-waiting", "64"]
     environment = {**os.environ, "PYTHONPATH": str(source)}
@@ -105,7 +107,7 @@ def measure(source: Path, requests: list[bytes]) -> tuple[dict[str, float], list
 
             ask(body_without_page())
             start, before = perf_counter(), cpu_seconds(process.pid)
-            with ThreadPoolExecutor(AT_ONCE) as pool:
+            with ThreadPoolExecutor(at_once) as pool:
                 answers = list(pool.map(ask, requests))
             seconds, spent = perf_counter() - start, cpu_seconds(process.pid) - before
         finally:
@@ -114,8 +116,8 @@ def measure(source: Path, requests: list[bytes]) -> tuple[dict[str, float], list
     figures = {
         "seconds": round(seconds, 2),
         "cpu_seconds": round(spent, 2),
-        "requests_per_second": round(REQUESTS / seconds, 3),
-        "requests_per_cpu_second": round(REQUESTS / spent, 3),
+        "requests_per_second": round(len(requests) / seconds, 3),
+        "requests_per_cpu_second": round(len(requests) / spent, 3),
         "tokens": tokens,
     }
     return figures, [answer["choices"][0]["message"]["content"] for answer in answers]
@@ -135,13 +137,20 @@ def commit(folder: Path) -> str:
 
 
 def main() -> None:
-    before, rounds = Path(sys.argv[1]).absolute(), int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
-    sources, requests = {"before": before, "after": ROOT}, bodies()
+    parser = argparse.ArgumentParser(description="Throughput of the light server before and after.")
+    parser.add_argument("before", type=Path)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--at-once", type=int, default=AT_ONCE)
+    parser.add_argument("--pages", type=int, default=PAGES, help="four requests a page")
+    parser.add_argument("--hd", type=int, default=HD)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args()
+    sources, requests = {"before": given.before.absolute(), "after": ROOT}, bodies(given.pages, given.hd)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in sources}
     said: dict[str, list[str]] = {}
-    for turn in range(rounds):
+    for turn in range(given.rounds):
         for name in list(sources)[:: -1 if turn % 2 else 1]:
-            figures, said[name] = measure(sources[name] / "src", requests)
+            figures, said[name] = measure(sources[name] / "src", requests, given.at_once)
             runs[name].append(figures)
             print(name, json.dumps(figures), f"load {os.getloadavg()[0]:.1f}", flush=True)
     keys = ("seconds", "cpu_seconds", "requests_per_second", "requests_per_cpu_second")
@@ -149,8 +158,9 @@ def main() -> None:
         name: {key: statistics.median(run[key] for run in found) for key in keys} for name, found in runs.items()
     }
     found = {
-        "requests": REQUESTS,
-        "at_once": AT_ONCE,
+        "requests": len(requests),
+        "at_once": given.at_once,
+        "hd": given.hd,
         "commits": {name: commit(folder) for name, folder in sources.items()},
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
@@ -164,7 +174,7 @@ def main() -> None:
         ),
         "runs": runs,
     }
-    atomic_write(RESULT, json.dumps(found, indent=1) + "\n")
+    atomic_write(given.out, json.dumps(found, indent=1) + "\n")
     print(json.dumps({name: value for name, value in found.items() if name != "runs"}))
 
 

@@ -15,10 +15,11 @@ from ixc.core import chat_format
 from ixc.core.chat_format import Message
 from ixc.core.prompt_format import CHAT_FORMAT, PromptFormat
 from ixc.errors import ContextError, ImageError, IxcError, UsageError
-from ixc.inference import batch
+from ixc.inference import batch, row_batch
 from ixc.inference.batch import BatchRequest
 from ixc.inference.engine import Engine, load
-from ixc.inference.request import Answer
+from ixc.inference.query import Query
+from ixc.inference.request import Answer, RequestPreparer
 
 PRIMED = PromptFormat(published=True, continue_final_message=True)
 
@@ -184,11 +185,83 @@ def test_answer_each_splits_a_group_that_fails(engine: Engine, monkeypatch: pyte
         return generate(engine, group)
 
     monkeypatch.setattr(batch, "_generate", breaks)
+    monkeypatch.setattr(row_batch, "usable", lambda engine: False)
     first, second, third = batch.answer_each(engine, [good, bad, good])
     assert isinstance(first, str)
     assert first == third
     assert isinstance(second, IxcError)
     assert str(second) == "bad: RuntimeError: probability tensor contains nan"
+
+
+@pytest.mark.parametrize("where", ["prefill", "decoding"])
+def test_answer_each_row_that_fails_costs_only_its_answer(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    good = requests()[0]
+    bad = replace(good, name="bad", messages=user("cannot be computed"))
+    alone, add, finish = batch.answer(engine, [good]), row_batch.RowBatch.add_request, RequestPreparer.answer
+    lengths: set[int] = set()
+
+    def joins(self: Any, request: Any, **given: Any) -> Any:
+        if "cannot be computed" in engine.processor.tokenizer.decode(request.inputs["input_ids"][0]):
+            lengths.add(request.prompt_tokens)
+            if where == "prefill":
+                raise RuntimeError("probability tensor contains\nnan")
+        return add(self, request, **given)
+
+    def answers(self: Any, request: Any, *rest: Any, **given: Any) -> Any:
+        if request.prompt_tokens in lengths:
+            raise RuntimeError("probability tensor contains\nnan")
+        return finish(self, request, *rest, **given)
+
+    monkeypatch.setattr(row_batch.RowBatch, "add_request", joins)
+    monkeypatch.setattr(RequestPreparer, "answer", answers)
+    first, second, third = batch.answer_each(engine, [good, bad, good])
+    assert [first] == [third] == alone
+    assert str(second) == "bad: RuntimeError: probability tensor contains nan"
+
+
+def test_answer_rows_equal_the_engines_answers_and_prefill_a_page_once(engine: Engine) -> None:
+    """Three questions on each of four pages, more than fit side by side, prefix cache empty before."""
+    asked = [
+        Query([picture(300 + 60 * page, 200, f"No. {page}")], question, hd=2, max_new_tokens=9)
+        for page in range(4)
+        for question in ("What is the title?", "What is the date?", "How much is it?")
+    ]
+    alone = [engine.answer(query) for query in asked]
+    engine.generator.prefixes.clear()
+    engine.generator.tiles.clear()
+    vision, reused = engine.generator.tiles.misses, engine.generator.prefixes.tokens_reused
+    found = [each for each in batch.answer_queries(engine, asked) if isinstance(each, Answer)]
+    assert [(one.text, one.new_tokens, one.grids) for one in found] == [
+        (one.text, one.new_tokens, one.grids) for one in alone
+    ]
+    # two of three questions find all image tokens
+    assert engine.generator.prefixes.tokens_reused - reused >= 2 * sum(
+        alone[place].image_tokens[0] for place in (0, 3, 6, 9)
+    )
+    assert engine.generator.tiles.misses - vision == sum(h * w + 1 for one in alone[::3] for h, w in one.grids)
+    assert all(prefix.users == 0 for _, prefix in engine.generator.prefixes._prefixes.items())
+
+
+def test_answer_rows_leave_a_prefix_that_the_next_turn_finds(engine: Engine) -> None:
+    page, first = picture(420, 300, "Invoice"), "What is the title?"
+    engine.generator.prefixes.clear()
+    (said,) = engine.batch([Query([page], first, hd=2, max_new_tokens=6)])
+    reused = engine.generator.prefixes.tokens_reused
+    query = Query([page], "And the date?", hd=2, max_new_tokens=6, history=((first, said.text),))
+    (after,) = engine.batch([query])
+    assert engine.generator.prefixes.tokens_reused - reused >= said.prompt_tokens
+    engine.generator.prefixes.clear()
+    assert after.text == engine.answer(query).text
+
+
+def test_answer_rows_stop_texts_end_one_row(engine: Engine) -> None:
+    page = picture(300, 200, "Delivery Note")
+    plain = engine.ask([page], "What is the title?", hd=2, max_new_tokens=9)
+    stop = (plain.text[1:3],)
+    asked = [Query([page], "What is the title?", hd=2, max_new_tokens=9, stop=each) for each in ((), stop)]
+    assert [each.text for each in engine.batch(asked)] == [plain.text, plain.text[: plain.text.index(stop[0])]]
 
 
 def test_answer_errors_name_their_question(engine: Engine) -> None:

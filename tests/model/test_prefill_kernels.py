@@ -178,11 +178,12 @@ def test_has_fast_bfloat16_needs_units_of_the_processor(monkeypatch: pytest.Monk
 
 
 @torch.inference_mode()
-def test_linear_measures_only_for_many_rows_of_large_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linear_measures_for_many_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(products, "prefers_onednn", lambda: bool(asked.append(True)))
-    linear(nn.Linear(64, 64), drawn(1, 500, 64))
+    linear(nn.Linear(64, 64), drawn(1, linear_module.MIN_ROWS - 1, 64))
     linear(nn.Linear(1024, 1024), drawn(1, linear_module.MAX_ROWS, 1024))
     assert asked == []
     linear(nn.Linear(1024, 1024), drawn(1, linear_module.MAX_ROWS + 1, 1024))
-    assert asked == [True]
+    linear(nn.Linear(64, 64), drawn(1, linear_module.MIN_ROWS, 64))
+    assert asked == [True, True]

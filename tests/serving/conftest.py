@@ -19,6 +19,7 @@ from vllm_process import Vllm, vllm_command
 from ixc.inference.engine import Engine, load
 from ixc.serving import generation
 from ixc.serving.image_input import ImageInput, Limits
+from ixc.serving.worker import GenerationWorker
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 
@@ -98,5 +99,6 @@ def server(engine_of_tiny: Engine, tiny_folder: Path) -> Iterator[Running]:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     found = Gate()
     monkeypatch.setattr(generation, "generate", found.generate)
+    monkeypatch.setattr(GenerationWorker, "joins", lambda self, job: False)  # one answer at a time, through the gate
     yield found
     found.open.set()

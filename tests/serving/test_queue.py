@@ -41,6 +41,28 @@ def test_queue_one_at_a_time_in_order() -> None:
     assert asyncio.run(play()) == ["a in", "a out", "b in", "b out", "c in", "c out"]
 
 
+def test_queue_requests_that_join_have_the_model_together() -> None:
+    """Two at once; one that does not join waits for them, and nobody overtakes it."""
+
+    async def play() -> None:
+        queue = Queue(max_tokens=100, max_requests=9, at_once=2)
+        one, two, three = (queue.enter(5, joins=True) for _ in range(3))
+        alone, last = queue.enter(5), queue.enter(5, joins=True)
+        called = [each for each in (one, two, three, alone, last) if each._turn.done()]
+        assert called == [one, two]
+        one.leave()
+        await three.turn()
+        two.leave()
+        assert not alone._turn.done()
+        three.leave()
+        await alone.turn()
+        assert not last._turn.done()
+        alone.leave()
+        await last.turn()
+
+    asyncio.run(play())
+
+
 def test_queue_bounds_and_retry_after() -> None:
     async def play() -> None:
         queue = Queue(max_tokens=100, max_requests=3)
@@ -202,7 +224,7 @@ def test_service_internal_error_has_no_details(
         raise RuntimeError("secret")
 
     with monkeypatch.context() as patch:
-        patch.setattr(generation, "generate", broken)
+        patch.setattr(generation.AnswerStreamer, "add", broken)
         status, found = small.ask("x", stream=stream)
     assert status == (200 if stream else 500)
     assert "something went wrong" in str(found)

@@ -96,7 +96,7 @@ class ServeOptions:
     prefix_cache: PrefixCache = None
     cache_memory: CacheMemory = None
     engine: Annotated[
-        str, typer.Option("--engine", help="light: one answer at a time, with a page; vllm; auto: vllm if installed.")
+        str, typer.Option("--engine", help="light: one process, with a page; vllm; auto: vllm if installed.")
     ] = "auto"
     lora: Annotated[
         list[str] | None,
@@ -118,7 +118,7 @@ class ServeOptions:
 
 @takes(ServeOptions)
 def serve(options: ServeOptions) -> None:
-    """Serve an OpenAI API, with vLLM where it is installed, else one answer at a time and with a page at /.
+    """Serve an OpenAI API, with vLLM where it is installed, else in one process, with a page at /.
 
     On SIGTERM the server finishes the requests it has admitted.
     """

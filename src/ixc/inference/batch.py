@@ -1,6 +1,7 @@
 """Several questions, each with its own pictures and settings, answered together: for benchmarks.
 
-    requests --open, count--> items --_groups--> one setting each, tokens bounded --generate--> answers in order
+    greedy, small model on the CPU:   requests --row_batch.answer_rows--> answers in order
+    else:   requests --open, count--> items --_groups--> one setting each, tokens bounded --generate--> answers in order
 
 A request that fails costs only its own answer: a picture is opened and counted alone, and where a group fails its
 requests are generated one by one.
@@ -10,8 +11,9 @@ Images are encoded through the engine's tile cache: several questions on one pag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -23,10 +25,11 @@ from ixc.core.prompt_format import CHAT_FORMAT, PromptFormat, prompt_segments
 from ixc.core.tiling import resolve_hd
 from ixc.core.turn_rules import TAUGHT, TurnRules
 from ixc.errors import ContextError, IxcError, UsageError
+from ixc.inference import row_batch
 from ixc.inference.engine import Engine
 from ixc.inference.query import Query
 from ixc.inference.request import Answer, Request, conversation, lower_hd, open_picture
-from ixc.inference.sampling import Sampling
+from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.score_processors import AnswerLogprobs
 from ixc.processing.image_io import open_image
 from ixc.utils.device import explain_out_of_memory, resolve_device, resolve_dtype
@@ -116,6 +119,10 @@ def answer_each(
 ) -> list[str | IxcError]:
     """Return for every request its answer, or the error that names it; arguments as of `answer`."""
     rule: str = engine.processor.image_processor.partition if partition is None else partition
+    if row_batch.usable(engine) and all(request.num_beams == 1 for request in requests):
+        ready = [partial(_prepared, engine, request, rule) for request in requests]
+        names = [request.name for request in requests]
+        return [each if isinstance(each, IxcError) else each.text for each in _answer_rows(engine, ready, names)]
     found: dict[int, str | IxcError] = {}
     items = []
     for index, request in enumerate(requests):
@@ -140,10 +147,13 @@ def answer_queries(
             alone.
         positions: most prompt positions computed together, beams counted.
     """
+    names = [f"question {index + 1}" for index in range(len(queries))]
+    if row_batch.usable(engine) and all(query.decoding == GREEDY and not query.evidence for query in queries):
+        ready = [partial(engine.preparer.prepare_query, query) for query in queries]
+        return _answer_rows(engine, ready, names)
     found: dict[int, Answer | IxcError] = {}
     items = []
-    for index, query in enumerate(queries):
-        name = f"question {index + 1}"
+    for index, (query, name) in enumerate(zip(queries, names, strict=True)):
         try:
             alone = query.evidence or not query.decoding.is_beam_search_only
             item = None if alone else _query_item(engine, index, name, query)
@@ -152,10 +162,27 @@ def answer_queries(
             else:
                 items.append(item)
         except IxcError as error:
-            found[index] = error if name in str(error) else type(error)(f"{name}: {error}")
+            found[index] = _named(error, name)
     for group in _groups(items, positions):
         found |= _answer_group(engine, group)
     return [found[index] for index in range(len(queries))]
+
+
+def _answer_rows(
+    engine: Engine, ready: Sequence[Callable[[], Request]], names: Sequence[str]
+) -> list[Answer | IxcError]:
+    """Return answers that were generated side by side, or the errors that name their requests."""
+    found = row_batch.answer_rows(engine, ready)
+    return [
+        _named(each, name) if isinstance(each, Exception) else each for each, name in zip(found, names, strict=True)
+    ]
+
+
+def _named(error: Exception, name: str) -> IxcError:
+    """Return an error that names its request."""
+    if isinstance(error, IxcError):
+        return error if str(error).startswith(f"{name}: ") else type(error)(f"{name}: {error}")
+    return IxcError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
 def _answer_group(engine: Engine, group: Sequence[_Item]) -> dict[int, Answer | IxcError]:
@@ -165,10 +192,7 @@ def _answer_group(engine: Engine, group: Sequence[_Item]) -> dict[int, Answer | 
     except Exception as error:  # of any library beneath: one question must not cost the others their answers
         if len(group) > 1:
             return {k: v for item in group for k, v in _answer_group(engine, [item]).items()}
-        name = group[0].name
-        if isinstance(error, IxcError):
-            return {group[0].index: error if name in str(error) else type(error)(f"{name}: {error}")}
-        return {group[0].index: IxcError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")}
+        return {group[0].index: _named(error, group[0].name)}
     return {item.index: answered for item, answered in zip(group, answers, strict=True)}
 
 
@@ -207,6 +231,19 @@ def segments(
 
     messages = [replace(turn, content=tuple(map(opened, turn.content))) for turn in request.messages]
     return prompt_segments(messages, request.prompt_format, system=system, rules=rules)
+
+
+def _prepared(engine: Engine, request: BatchRequest, partition: str) -> Request:
+    """Open and encode one request."""
+    images = [open_image(image, published=request.prompt_format.published) for image in request.images]
+    processor = engine.processor
+    return engine.preparer.prepare_segments(
+        segments(request, images, system=processor.system, rules=processor.rules),
+        hd=request.hd,
+        partition=partition,
+        max_new_tokens=request.max_new_tokens,
+        bos_once=request.prompt_format.published,
+    )
 
 
 def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> _Item:

@@ -143,7 +143,7 @@ class CachedGenerator:
             images = None if keys is None else keys.images
             return _Prefill(arguments=self.encode_images(inputs, keys=images), keys=None)
         cache = self.prefixes.take(weights_identity([self.model]), keys.positions)
-        rest, images = _without_known_images(inputs, keys, cache.get_seq_length())
+        rest, images = without_known_images(inputs, keys, cache.get_seq_length())
         arguments = self.encode_images(rest, keys=images) | {"image_spans": keys.spans, CACHE_NAME: cache}
         return _Prefill(arguments=arguments, keys=keys)
 
@@ -158,7 +158,7 @@ class CachedGenerator:
         self.prefixes.put(identity, np.concatenate([positions, answer])[: cache.get_seq_length()], cache)
 
 
-def _without_known_images(
+def without_known_images(
     inputs: Mapping[str, torch.Tensor], keys: PromptKeys, known: int
 ) -> tuple[dict[str, torch.Tensor], ImageKeys | None]:
     """Return the inputs, and the keys of their images, without the images in the first `known` positions."""

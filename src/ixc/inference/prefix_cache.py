@@ -9,7 +9,7 @@ another conversation its images, a copy is taken instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 from ixc.inference.cache_memory import CacheMemory, LruStore, allocated_bytes, mapped_empty
 from ixc.inference.settings import PREFIX_CACHE_BYTES
+from ixc.model.kernels.step import Base
 from ixc.model.plora import Spans
 
 SPARE_POSITIONS = 64
@@ -114,6 +115,17 @@ class Prefix:
     """As `position_keys`; at least as many as the cache holds."""
     cache: DynamicCache
     """Keys and values of one row."""
+    users: int = 0
+    """Rows being generated that read it; it is then neither cut nor handed over."""
+    bases: dict[int, Base] = field(default_factory=dict)
+    """Its first positions as rows read them, by their number."""
+
+    def base(self, shared: int) -> Base:
+        """Return the first `shared` positions, the same object for every row that reads them."""
+        if shared not in self.bases:
+            held: list[Any] = list(self.cache.layers)
+            self.bases[shared] = Base(layers=[(layer.keys, layer.values) for layer in held], shared=shared)
+        return self.bases[shared]
 
     @property
     def length(self) -> int:
@@ -162,24 +174,44 @@ class PrefixCache:
         The last position is never taken: its hidden state chooses the first token of the answer.
         """
         with self._prefixes.memory.lock:
-            known = {name: each for name, each in self._prefixes.items() if each.identity == identity}
-            lengths = {
-                name: min(common_prefix_length(positions, each.positions[: each.length]), len(positions) - 1)
-                for name, each in known.items()
-            }
-            best = max(lengths, key=lambda name: lengths[name], default=None)
-            if best is None or lengths[best] <= 1:  # one token is the <s> that all prompts share
-                return preallocated_cache()
-            length = common_prefix_length(positions, positions[: lengths[best]])
-            if length <= 1:
+            best, length = self._longest(identity, positions)
+            if best is None:
                 return preallocated_cache()
             self.tokens_reused += length
-            chosen = known[best]
-            if bool((chosen.positions[length : chosen.length] < 0).any()):
-                return first_row(self._prefixes.use(best).cache, length)
+            chosen = self._prefixes.use(best)
+            if chosen.users or bool((chosen.positions[length : chosen.length] < 0).any()):
+                return first_row(chosen.cache, length)
             self._prefixes.drop(best)
             chosen.cache.crop(length - chosen.length)
             return chosen.cache
+
+    def lend(self, identity: bytes, positions: np.ndarray, least: int) -> tuple[Prefix, int] | None:
+        """Return the longest known prefix, which stays here for others to read, and how much of it is common.
+
+        Args:
+            identity, positions: as `take`.
+            least: fewest positions that are of use, >= 1.
+        """
+        with self._prefixes.memory.lock:
+            best, length = self._longest(identity, positions)
+            return None if best is None or length < least else (self._prefixes.use(best), length)
+
+    def _longest(self, identity: bytes, positions: np.ndarray) -> tuple[int | None, int]:
+        """Return the key of the longest known prefix, and its length without images cut in two; None if 1 or less."""
+        found: dict[int, int] = {}
+        for name, each in self._prefixes.items():
+            if each.identity == identity:
+                found[name] = min(common_prefix_length(positions, each.positions[: each.length]), len(positions) - 1)
+        best = max(found, key=lambda name: found[name], default=None)
+        length = 0 if best is None else common_prefix_length(positions, positions[: found[best]])
+        return (None, 0) if length <= 1 else (best, length)  # one token is the <s> that all prompts share
+
+    def add(self, prefix: Prefix) -> None:
+        """Keep a prefix under its own name, or again after it has grown, if it fits the limit."""
+        with self._prefixes.memory.lock:
+            if id(prefix) in self._prefixes:
+                self._prefixes.drop(id(prefix))
+            self._prefixes.put(id(prefix), prefix, cache_bytes(prefix.cache) + prefix.positions.nbytes)
 
     def put(self, identity: bytes, positions: np.ndarray, cache: DynamicCache) -> None:
         """Keep a cache of one row, if it fits the limit.
@@ -191,9 +223,7 @@ class PrefixCache:
         """
         if cache.get_seq_length() == 0:
             return
-        prefix = Prefix(identity=identity, positions=positions, cache=cache)
-        with self._prefixes.memory.lock:
-            self._prefixes.put(id(prefix), prefix, cache_bytes(cache) + positions.nbytes)
+        self.add(Prefix(identity=identity, positions=positions, cache=cache))
 
     def clear(self) -> None:
         """Forget all prefixes."""

@@ -75,6 +75,11 @@ class AnswerLogprobs(LogitsProcessor):
         if self._last is not None:
             self._chosen.append(self._last.gather(1, tokens[:, None].to(self._last.device))[:, 0])
 
+    def of_last(self, token: int) -> float:
+        """Return the log probability of the token chosen last, of one row, as soon as it is known."""
+        assert self._last is not None, "generate has computed no scores yet"
+        return float(self._last[0, token])
+
     def rows(self, output: torch.Tensor) -> list[list[float]]:
         """Return the log probabilities of the new tokens of every row, once `generate` has returned `output` (B, T)."""
         self._take(output[:, -1])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ixc.model.kernels import ops
+from ixc.model.kernels import many_queries, ops
 from ixc.model.sizes import PLAIN
 
 
@@ -67,6 +67,15 @@ def attend(
     chance = dropout if module.training else 0.0
     if name in ("sdpa", PLAIN) and query.shape[2] == 1 and query.shape[1] > key.shape[1] and not chance:
         return _one_query(query, key, value, mask, scaling=module.head_dim**-0.5), None
+    causal = bool(kwargs.get("is_causal", module.is_causal))
+    if (
+        name in ("sdpa", PLAIN)
+        and mask is None
+        and not chance
+        and (not causal or query.shape[2] == key.shape[2])
+        and many_queries.usable(query, key, value)
+    ):
+        return many_queries.attend_many(query, key, value, causal=causal), None
     if name == PLAIN:
         return _plain(module, query, key, value), None
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # imported here: standalone.py runs without it

@@ -114,7 +114,7 @@ class PLoRALinear(nn.Module):
 
     def _add(self, y: torch.Tensor, x: torch.Tensor) -> None:
         """Compute y += (alpha / r) B A x, with the addition inside the product (addmm) where that is possible."""
-        low = self.Plora_A(self.dropout(x))  # (B, t, r)
+        low = linear(self.Plora_A, self.dropout(x))  # (B, t, r)
         if torch.is_grad_enabled() or len(y) > 1 or not is_plain(self.Plora_B) or torch.is_autocast_enabled():
             y += self.Plora_B(low * self.scaling)
         else:

@@ -1,4 +1,4 @@
-"""An OpenAI API over one model in one process, and a page; one answer at a time. Serving many users is vLLM's work.
+"""An OpenAI API over one model in one process, and a page. Serving many users is vLLM's work.
 
     socket --middleware--> app --body, openai--> ChatRequest --image_input, fetch--> pictures --jobs--> GenerationJob
                                                                                                             |

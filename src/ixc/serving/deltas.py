@@ -33,6 +33,8 @@ class TextDelta:
     """Set in the last delta of a choice only: "stop" or "length"."""
     is_open: bool = False
     """In the last delta: a limit or the request has ended the text before its end, so that JSON in it is not closed."""
+    confidence: float | None = None
+    """In the last delta of a choice: confidence in its answer, 0 to 1 (`inference/confidence.py`)."""
     choice: int = 0
     """Index of the answer, where several are asked for."""
     more: bool = False

@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 
+from ixc.inference.confidence import confidence
 from ixc.inference.engine import Engine
+from ixc.inference.score_processors import AnswerLogprobs
 from ixc.inference.stop_texts import first_stop
 from ixc.inference.streaming import EndWhen, TokenWatcher
 from ixc.inference.text_pieces import TextDecoder
@@ -66,12 +68,13 @@ def generate(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit
 def _stream(engine: Engine, job: GenerationJob, *, cancelled: Event, emit: Emit) -> None:
     """Generate one answer and emit its deltas."""
     streamer = AnswerStreamer(engine, job, emit)
-    processors: list[Any] = [] if streamer.logprobs is None else [streamer.logprobs.recorder]
+    chosen = AnswerLogprobs()
+    processors: list[Any] = [chosen] if streamer.logprobs is None else [chosen, streamer.logprobs.recorder]
     if job.json is not None:
         processors.append(grammar_mask(job.json))
 
     def take(token: int) -> bool:
-        streamer.add(token)
+        streamer.add(token, chosen.of_last(token))
         return streamer.finish is not None or cancelled.is_set()
 
     _run(engine, job, logits_processor=processors, stopping_criteria=[TokenWatcher(take)])
@@ -93,9 +96,12 @@ class AnswerStreamer:
         self.finish: str | None = None
         """Set once a stop token or a stop text has come."""
         self.new_tokens = 0
+        self.cached_tokens: int | None = None
+        """Tokens of the prompt that were known, where the caller has the number; else what the engine reused since."""
         self._decoder = TextDecoder(engine.processor.decode_answer)
         self._stop_ids = engine.preparer.stop_ids | job.stop_token_ids
         self._stopped_by_request = False
+        self._chosen: list[float] = []
         self._text = AnswerText(job.stop, is_call=job.json is not None and job.json.is_call)
         self._reused_before = engine.generator.prefixes.tokens_reused
 
@@ -107,10 +113,15 @@ class AnswerStreamer:
             self.finish, self._stopped_by_request = "stop", True
         last = self._delta(*self._text.take(last=True))
         finish = self.finish or "length"
-        self._emit(replace(last, finish=finish, is_open=finish == "length" or self._stopped_by_request))
+        sure = confidence(self._chosen, self.engine.calibration)
+        self._emit(
+            replace(last, confidence=sure, finish=finish, is_open=finish == "length" or self._stopped_by_request)
+        )
 
-    def add(self, token: int) -> None:
-        """Take the next token."""
+    def add(self, token: int, logprob: float | None = None) -> None:
+        """Take the next token, with its log probability for the confidence in the answer."""
+        if logprob is not None:
+            self._chosen.append(logprob)
         if token in self._stop_ids:
             self.finish = "stop"
             self._stopped_by_request = token not in self.engine.preparer.stop_ids
@@ -126,8 +137,9 @@ class AnswerStreamer:
             self._emit(self._delta(text, entries))
 
     def _delta(self, text: str, entries: tuple[TokenLogprob, ...]) -> TextDelta:
-        # Only one answer is made at a time, so the difference is this answer's.
-        cached = self.engine.generator.prefixes.tokens_reused - self._reused_before
+        cached = self.cached_tokens
+        if cached is None:  # only one answer is made at a time, so the difference is this answer's
+            cached = self.engine.generator.prefixes.tokens_reused - self._reused_before
         return TextDelta(text=text, new_tokens=self.new_tokens, logprobs=entries, cached_tokens=cached)
 
 

@@ -1,6 +1,8 @@
-"""The queue of requests: one answer at a time, in order of arrival, bounded in tokens and in requests.
+"""The queue of requests: in order of arrival, bounded in tokens and in requests.
 
 enter(tokens) -> Ticket --await turn()--> this request has the model --leave()--> the next one's turn
+
+Requests that join others have the model together, so many at once; every other request has it alone.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ class Ticket:
     Args:
         queue: the queue.
         tokens: most tokens of prompt and answer.
+        joins: whether it may have the model together with others that do.
     """
 
-    def __init__(self, queue: Queue, tokens: int) -> None:
-        self.queue, self.tokens = queue, tokens
+    def __init__(self, queue: Queue, tokens: int, *, joins: bool = False) -> None:
+        self.queue, self.tokens, self.joins = queue, tokens, joins
         self._turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def turn(self) -> None:
@@ -55,15 +58,16 @@ class Ticket:
 
 
 class Queue:
-    """Tickets in order of arrival; the first one has the model. Belongs to one event loop."""
+    """Tickets in order of arrival; the first ones have the model. Belongs to one event loop."""
 
-    def __init__(self, *, max_tokens: int, max_requests: int) -> None:
+    def __init__(self, *, max_tokens: int, max_requests: int, at_once: int = 1) -> None:
         """
         Args:
             max_tokens: most tokens of prompts and answers, running and waiting; one request alone may have more.
             max_requests: most requests, running and waiting, >= 1.
+            at_once: most requests that have the model together, of those that join others, >= 1.
         """
-        self.max_tokens, self.max_requests = max_tokens, max_requests
+        self.max_tokens, self.max_requests, self.at_once = max_tokens, max_requests, at_once
         self.rate = FIRST_GUESS
         """Tokens of prompts and answers a second."""
         # Decaying sums over the last answers: tokens of their tickets, more than were generated, and seconds.
@@ -79,8 +83,12 @@ class Queue:
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def enter(self, tokens: int) -> Ticket:
+    def enter(self, tokens: int, *, joins: bool = False) -> Ticket:
         """Return a place at the end.
+
+        Args:
+            tokens: most tokens of prompt and answer.
+            joins: whether it may have the model together with others that do.
 
         Raises:
             ApiError: 429 when full, with the seconds until there is room for this request; 503 when closing.
@@ -96,10 +104,17 @@ class Queue:
                 code="queue_full",
                 retry_after=self.retry_after(tokens),
             )
-        ticket = Ticket(self, tokens)
+        ticket = Ticket(self, tokens, joins=joins)
         self._tickets.append(ticket)
-        self._tickets[0].call()
+        self._call()
         return ticket
+
+    def _call(self) -> None:
+        """Call the first ticket, and those behind it that join it."""
+        for place, ticket in enumerate(self._tickets):
+            if place and (place >= self.at_once or not (ticket.joins and self._tickets[0].joins)):
+                return
+            ticket.call()
 
     def retry_after(self, tokens: int) -> int:
         """Return the seconds until so many tokens find room, by the measured rate: whole ones, rounded up, 1 to 30."""
@@ -111,12 +126,10 @@ class Queue:
         return min(LONGEST_WAIT, max(1, math.ceil(waited * self._seconds / self._places)))
 
     def remove(self, ticket: Ticket) -> None:
-        """Take a ticket out, wherever it stands, and call the first one."""
-        if ticket not in self._tickets:
-            return
-        self._tickets.remove(ticket)
-        if self._tickets:
-            self._tickets[0].call()
+        """Take a ticket out, wherever it stands, and call those whose turn it is."""
+        if ticket in self._tickets:
+            self._tickets.remove(ticket)
+            self._call()
 
     def record(self, tokens: int, seconds: float, *, places: int) -> None:
         """Record an answer for the rates.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -60,6 +61,7 @@ class ChatResponse:
             "message": call_message(text, complete=not deltas[-1].is_open) if self.is_call else plain,
             "logprobs": self._logprobs([entry for delta in deltas for entry in delta.logprobs]),
             "finish_reason": self._finish(deltas[-1]),
+            **_confidence(deltas[-1]),
         }
 
     @property
@@ -76,13 +78,15 @@ class ChatResponse:
         for found in call_deltas(reader, delta.text, last=last, complete=not delta.is_open):
             yield self._event(found, logprobs=None, finish=None, choice=delta.choice)
         if last:
-            yield self._event({}, logprobs=None, finish=self._finish(delta), choice=delta.choice)
+            more = _confidence(delta)
+            yield self._event({}, logprobs=None, finish=self._finish(delta), choice=delta.choice, more=more)
 
     def chunk(self, delta: TextDelta) -> bytes:
         """Return a delta as an event."""
         content = {"content": delta.text} if delta.text else {}
         logprobs = self._logprobs(list(delta.logprobs))
-        return self._event(content, logprobs=logprobs, finish=delta.finish, choice=delta.choice)
+        more = _confidence(delta)
+        return self._event(content, logprobs=logprobs, finish=delta.finish, choice=delta.choice, more=more)
 
     def first_chunk(self, choice: int = 0) -> bytes:
         """Return the first event of a choice, which names the role."""
@@ -108,8 +112,16 @@ class ChatResponse:
             "prompt_tokens_details": {"cached_tokens": last.cached_tokens, "image_tokens": sum(self.job.image_tokens)},
         }
 
-    def _event(self, delta: dict[str, Any], *, logprobs: Any, finish: str | None, choice: int) -> bytes:
-        found = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+    def _event(
+        self,
+        delta: dict[str, Any],
+        *,
+        logprobs: Any,
+        finish: str | None,
+        choice: int,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> bytes:
+        found = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish, **more}
         return event({**self._head("chat.completion.chunk"), "choices": [found]})
 
     def _head(self, kind: str) -> dict[str, Any]:
@@ -119,6 +131,11 @@ class ChatResponse:
         if self.job.top_logprobs is None:
             return None
         return {"content": logprob_entries(entries), "refusal": None}
+
+
+def _confidence(last: TextDelta) -> dict[str, float]:
+    """Return the field of a choice that OpenAI's API does not have; none where the answer has no confidence."""
+    return {} if last.confidence is None else {"confidence": last.confidence}
 
 
 def logprob_entries(entries: Sequence[TokenLogprob]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`ChatService`: takes requests in, hands them one after another to the model, and counts.
+"""`ChatService`: takes requests in, hands them in order to the model, and counts.
 
     HTTP request --body, openai--> ChatRequest --images read, opened--> GenerationJob --queue--> AnswerStream
 
@@ -85,11 +85,12 @@ class ChatService:
         """Partition rule where a request sets none."""
         self.metrics = Metrics()
         self.bodies = BodyReader(limits)
+        self.worker = GenerationWorker(engine, self.metrics)
         self.queue = Queue(
             max_tokens=limits.max_waiting_tokens or QUEUE_CONTEXTS * engine.context,
             max_requests=limits.max_waiting_requests,
+            at_once=self.worker.at_once,
         )
-        self.worker = GenerationWorker(engine, self.metrics)
         self.structured = StructuredOutput(engine)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ixc-read")
         self._drawing = asyncio.Semaphore(1)  # one PDF at a time: each may take the whole limit of memory
@@ -124,7 +125,8 @@ class ChatService:
         Raises:
             ApiError: the queue is full or closed.
         """
-        return AnswerStream(self, request, DeltaStream(self.worker, job, self.queue.enter(job.tokens)))
+        ticket = self.queue.enter(job.tokens, joins=self.worker.joins(job))
+        return AnswerStream(self, request, DeltaStream(self.worker, job, ticket))
 
     async def run_alone(self, tokens: int, work: Callable[[], T]) -> T:
         """Run other work of the model in its thread, in its turn like an answer.

@@ -1,13 +1,17 @@
 """The thread of the model, and the way of an answer from it to the event loop: one thread and one queue.
 
     DeltaStream.deltas: ticket.turn() -> thread: generation.generate --call_soon_threadsafe--> asyncio.Queue --> client
+                                         or RowBatch, beside others
 
+Plain greedy answers of a small model on the CPU are generated side by side (`inference/row_batch.py`); every other one
+has the model alone.
 A request keeps its place in the queue until its generation has really ended, even if the client has left before.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +23,9 @@ from typing import Any, TypeVar
 import torch
 
 from ixc.inference.engine import Engine
+from ixc.inference.request import lower_hd
+from ixc.inference.row_batch import Row, RowBatch, usable
+from ixc.inference.sampling import GREEDY
 from ixc.serving import generation
 from ixc.serving.deltas import TextDelta
 from ixc.serving.errors import ApiError
@@ -26,6 +33,7 @@ from ixc.serving.jobs import GenerationJob
 from ixc.serving.metrics import Metrics
 from ixc.serving.queue import Ticket
 from ixc.utils.allocator import release_free_memory
+from ixc.utils.device import explain_out_of_memory
 
 GUESS_ROWS = 256
 """Rows of the matrix product that the first estimate is timed on."""
@@ -57,7 +65,10 @@ class GenerationWorker:
         """Tokens a second of the last prefill without cached tokens; None = none yet."""
         self._flops_per_second = _measure_flops(engine.model)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ixc-answer")
-        self._answers = 0
+        self._answers, self._last_end = 0, 0.0
+        self._batch = RowBatch(engine) if usable(engine) else None
+        self._waiting: deque[_Work] = deque()
+        self._rows: dict[Row, _Work] = {}
 
     def prefill_seconds(self, tokens: int, flops: int) -> float:
         """Estimate the seconds of a prefill: by the last one, before the first one by a matrix product's speed.
@@ -74,39 +85,99 @@ class GenerationWorker:
         """Run other work of the model in its thread."""
         return self._pool.submit(work)
 
+    def joins(self, job: GenerationJob) -> bool:
+        """Return True if a job may be generated beside others: one greedy answer of a small model, nothing more."""
+        plain = job.sampling == GREEDY and job.choices == 1 and job.top_logprobs is None and job.json is None
+        return self._batch is not None and plain
+
+    @property
+    def at_once(self) -> int:
+        """Answers that are generated side by side, at most."""
+        return 1 if self._batch is None else self._batch.max_rows
+
     def start(self, stream: DeltaStream) -> None:
         """Begin to generate; the ticket is given back when the thread has ended."""
-        loop = asyncio.get_running_loop()
+        self._waiting.append(_Work(stream, asyncio.get_running_loop()))
+        self._pool.submit(self._work)
 
-        def send(message: Message) -> None:
-            with suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(stream.messages.put_nowait, message)
+    def _work(self) -> None:
+        """Generate what waits, and what comes meanwhile."""
+        while self._waiting or (self._batch is not None and self._batch.rows):
+            while self._waiting and self._may_begin(self._waiting[0].stream.job):
+                self._begin(self._waiting.popleft())
+            if self._batch is not None and self._batch.rows:
+                self._step(self._batch)
 
-        work = loop.run_in_executor(self._pool, self._generate, stream, send)
-        work.add_done_callback(lambda _: stream.ticket.leave())
+    def _may_begin(self, job: GenerationJob) -> bool:
+        return self._batch is None or not self._batch.rows or (self.joins(job) and self._batch.has_room(job.tokens))
 
-    def _generate(self, stream: DeltaStream, send: Callable[[Message], None]) -> None:
-        if stream.cancelled.is_set():
+    def _begin(self, work: _Work) -> None:
+        """Generate an answer, or let it join the others."""
+        if work.stream.cancelled.is_set():
+            work.end()
             return
-        start, first_seconds = perf_counter(), None
-        last: TextDelta | None = None
-        earlier = 0  # tokens of the choices before the last one
-
-        def emit(delta: TextDelta) -> None:
-            nonlocal first_seconds, last, earlier
-            earlier += last.new_tokens if last is not None and last.choice < delta.choice else 0
-            first_seconds, last = first_seconds or perf_counter() - start, delta
-            send(delta)
-
+        if self._batch is not None and self.joins(work.stream.job):
+            self._join(work, self._batch)
+            return
         try:
-            generation.generate(self.engine, stream.job, cancelled=stream.cancelled, emit=emit)
+            generation.generate(self.engine, work.stream.job, cancelled=work.stream.cancelled, emit=work.emit)
         except BaseException as error:
-            send(error)
-        if last is not None and first_seconds is not None:
-            last = replace(last, new_tokens=earlier + last.new_tokens)
-            made = stream.job.prompt_tokens + last.new_tokens
-            stream.ticket.queue.record(made, perf_counter() - start, places=stream.ticket.tokens)
-            self._count(stream.job, last, first_seconds)
+            work.send(error)
+        self._ended(work)
+
+    def _join(self, work: _Work, batch: RowBatch) -> None:
+        """Prefill an answer that is then generated beside the others."""
+        job, cancelled = work.stream.job, work.stream.cancelled
+        streamer = generation.AnswerStreamer(self.engine, job, work.emit)
+
+        def take(token: int, logprob: float) -> bool:
+            """Take a token; an error ends this answer and no other."""
+            try:
+                streamer.add(token, logprob)
+                if streamer.finish is None and not cancelled.is_set() and len(tokens) + 1 < job.max_new_tokens:
+                    tokens.append(token)
+                    return False
+                streamer.emit_last()
+            except BaseException as error:
+                work.send(error)
+            return True
+
+        tokens: list[int] = []
+        try:
+            what = f"{job.prompt_tokens:,} tokens of prompt and up to {job.max_new_tokens:,} of answer"
+            model = self.engine.model
+            with explain_out_of_memory(what, model.device, model.dtype, lower_hd(job.hd)):
+                row = batch.add(job.inputs, max_new_tokens=job.max_new_tokens, take=take)
+            streamer.cached_tokens = row.cached_tokens
+            self._rows[row] = work
+        except BaseException as error:
+            work.send(error)
+            self._ended(work)
+
+    def _step(self, batch: RowBatch) -> None:
+        """Generate a token of each answer."""
+        try:
+            ended = batch.step()
+        except BaseException as error:
+            ended = list(batch.rows)
+            for row in ended:
+                self._rows[row].send(error)
+            batch.abandon()
+        for row in ended:
+            self._ended(self._rows.pop(row))
+
+    def _ended(self, work: _Work) -> None:
+        """Count an answer, and give its place in the queue back."""
+        now, last, ticket = perf_counter(), work.last, work.stream.ticket
+        if last is not None and work.first_seconds is not None:
+            last = replace(last, new_tokens=work.earlier + last.new_tokens)
+            made = work.stream.job.prompt_tokens + last.new_tokens
+            # of answers side by side each is charged with the time since the one before it ended
+            seconds = now - max(work.started, self._last_end)
+            work.call(lambda: ticket.queue.record(made, seconds, places=ticket.tokens))
+            self._count(work.stream.job, last, work.first_seconds)
+        self._last_end = now
+        work.end()
         self._answers += 1
         if self._answers % RELEASE_EVERY == 0:
             release_free_memory()
@@ -134,6 +205,44 @@ def _measure_flops(model: Any) -> float:
         float((rows @ side)[0, 0])  # waits for the device
         found = 2 * rows.numel() * 4 * width / max(perf_counter() - start, 1e-9)
     return found
+
+
+class _Work:
+    """An answer in the thread of the model: where its deltas go, and what is counted of it.
+
+    Args:
+        stream: of the answer.
+        loop: of its client.
+    """
+
+    def __init__(self, stream: DeltaStream, loop: asyncio.AbstractEventLoop) -> None:
+        self.stream, self._loop, self.started = stream, loop, perf_counter()
+        self.first_seconds: float | None = None
+        """Seconds to the first delta."""
+        self.last: TextDelta | None = None
+        """The last delta so far."""
+        self.earlier = 0
+        """Tokens of the choices before the last one."""
+
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function in the event loop, if it is still there."""
+        with suppress(RuntimeError):  # the loop has been closed
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def send(self, message: Message) -> None:
+        """Send a delta, or the error that ended the answer, to the client."""
+        self.call(self.stream.messages.put_nowait, message)
+
+    def emit(self, delta: TextDelta) -> None:
+        """Send a delta and keep count."""
+        last = self.last
+        self.earlier += last.new_tokens if last is not None and last.choice < delta.choice else 0
+        self.first_seconds, self.last = self.first_seconds or perf_counter() - self.started, delta
+        self.send(delta)
+
+    def end(self) -> None:
+        """Give the place in the queue back."""
+        self.call(self.stream.ticket.leave)
 
 
 class DeltaStream:
