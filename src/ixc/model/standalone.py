@@ -12,7 +12,7 @@ Legend: T tokens of the one row, W width, K key heads, D head width, V vocabular
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from torch import nn
 from ixc.model.blocks import RMSNorm, TextBlock
 from ixc.model.image_encoder import ImageEncoder
 from ixc.model.image_features import assemble
+from ixc.model.kernels import step
+from ixc.model.kernels.step import Base, StepKernel
 from ixc.model.key_mapping import is_ignored, own_name
 from ixc.model.linear import linear
 from ixc.model.plora import Spans, spans_of
@@ -99,6 +101,11 @@ class KeyValueCache:
         self.positions, self.length = positions, 0
         self._layers: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * layers
 
+    @property
+    def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of every layer, free positions included."""
+        return [held for held in self._layers if held is not None]
+
     def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Append (1, K, T, D) and return all keys and values; the decoder advances ``length``."""
         held = self._layers[layer]
@@ -144,14 +151,31 @@ class StandaloneModel(nn.Module):
         ids, decoder = inputs["input_ids"], self.model.language_model
         cache = KeyValueCache(len(decoder.layers), ids.shape[1] + max_new_tokens)
         spans = spans_of(inputs["mm_token_type_ids"]) or None
-        words = self._embedded(inputs, spans or ())
-        for _ in range(max_new_tokens):
-            hidden = decoder(words, spans=spans, cache=cache)
-            scores = linear(self.output, hidden[:, -1:]).float()[0, 0]  # (V,)
+        words, token = self._embedded(inputs, spans or ()), -1
+        hidden = decoder(words, spans=spans, cache=cache)
+        scores = linear(self.output, hidden[:, -1:]).float()[0, 0]  # (V,)
+        score: Callable[[int], torch.Tensor] | None = None
+        for made in range(max_new_tokens):
+            if made:
+                score = score or self._steps(cache, max_new_tokens)
+                scores = score(token)
             scores[self.config.image_token_id] = -torch.inf
-            token = scores.argmax()
-            yield int(token), float(scores[token] - scores.logsumexp(0))
-            words, spans = decoder.tok_embeddings(token.view(1, 1)), None
+            token = int(scores.argmax())
+            yield token, float(scores[token] - scores.logsumexp(0))
+
+    def _steps(self, cache: KeyValueCache, positions: int) -> Callable[[int], torch.Tensor]:
+        """Return what computes the scores behind the next token, (V,): one call of a kernel, or layer by layer."""
+        decoder = self.model.language_model
+        if step.usable(self):
+            kernel = StepKernel(self)
+            tail = kernel.tail(positions, Base(layers=cache.layers, shared=cache.length))
+            return lambda token: kernel.run([(tail, [token])])[0]
+
+        def by_layers(token: int) -> torch.Tensor:
+            words = decoder.tok_embeddings(torch.tensor([[token]]))
+            return linear(self.output, decoder(words, spans=None, cache=cache)[:, -1:]).float()[0, 0]
+
+        return by_layers
 
     def _embedded(self, inputs: Mapping[str, torch.Tensor], spans: Spans) -> torch.Tensor:
         """Return the embeddings of the prompt, with the image tokens in their places. (1, T, W)"""
