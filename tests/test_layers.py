@@ -45,7 +45,9 @@ PURE = frozenset({"errors", "core"})
 
 WITHOUT_TORCH = frozenset({"torch", "transformers", "numpy"})
 LIGHT_FILES = {
-    "apps/read_documents.py": {"torch", "transformers"},
+    "apps/reading/single.py": {"torch", "transformers"},
+    "apps/reading/opening.py": {"torch", "transformers"},
+    "apps/reading/records.py": {"torch", "transformers"},
     "bench/names.py": WITHOUT_TORCH,
     "inference/cost.py": WITHOUT_TORCH,
     "inference/lazy.py": HEAVY,

@@ -22,7 +22,7 @@ from ixc.utils.counted import counted
 from ixc.utils.files import atomic_write
 
 if TYPE_CHECKING:
-    from ixc.apps.read_documents import DocumentPage, PageAnswer, ReadState
+    from ixc.apps.reading.single import DocumentPage, PageAnswer, ReadState
 
 READ_EXAMPLES = (
     'ixc read report.pdf --ask "What is the title?" --pages 1-5',
@@ -76,7 +76,7 @@ def read(options: ReadOptions) -> None:
 
     A page that fails does not stop the others: the command then ends with 1, and the same command retries that page.
     """
-    from ixc.apps import read_documents
+    from ixc.apps.reading import single as read_documents
     from ixc.inference.lazy import LazyEngine
     from ixc.processing.pages import Rendering
 
@@ -128,7 +128,7 @@ def _collect(
     answers: Iterator[PageAnswer], total: int, questions: tuple[str, ...], *, printed: bool
 ) -> list[PageAnswer]:
     """Collect the answers of all pages, with progress on stderr; print each page at once if `printed`."""
-    from ixc.apps.read_documents import as_markdown
+    from ixc.apps.reading.single import as_markdown
 
     start, found = perf_counter(), []
     with ticker() as progress:
@@ -146,7 +146,7 @@ def _collect(
 
 
 def _state(out: Path, settings: dict[str, Any]) -> ReadState:
-    from ixc.apps.read_documents import ReadState
+    from ixc.apps.reading.single import ReadState
 
     if not out.parent.is_dir():
         raise UsageError(f"no folder {out.parent} for {out.name}; make it first")
