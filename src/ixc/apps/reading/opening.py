@@ -12,9 +12,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from ixc.apps.reading import remote
+from ixc.apps.reading.archives import MAX_MEMBER_BYTES, ArchiveReader
 from ixc.apps.reading.records import FileRef, Page
 from ixc.errors import IxcError, MissingPackageError
-from ixc.processing.pages import Document, Rendering, open_document
+from ixc.processing.pages import STANDARD_INPUT, Document, Rendering, Source, open_document
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,6 +48,7 @@ class PageOpener:
     def __init__(self, rendering: Rendering) -> None:
         self.rendering = rendering
         self._document: tuple[FileRef, Document] | None = None
+        self._archives = ArchiveReader()
 
     def open(self, page: Page) -> OpenedPage:
         """Open and draw a page; an error is part of the result.
@@ -57,19 +60,32 @@ class PageOpener:
         if page.error is not None:
             return OpenedPage(page=page, error=page.error)
         try:
-            shown = self._open_file(page.file).page(page.number, self.rendering)
+            shown = self.document(page.file).page(page.number, self.rendering)
         except MissingPackageError:
             raise
         except (IxcError, OSError) as error:
             self.close_document()
-            return OpenedPage(page=page, error=" ".join(str(error).split()), seconds=perf_counter() - start)
+            return OpenedPage(page=page, error=_line(page, error), seconds=perf_counter() - start)
         return OpenedPage(page=page, image=shown.image, warnings=tuple(shown.warnings), seconds=perf_counter() - start)
 
-    def _open_file(self, file: FileRef) -> Document:
+    def document(self, file: FileRef) -> Document:
+        """Open a file; it stays open until another is asked for.
+
+        Raises:
+            ImageError: as `open_document`. MissingPackageError: a missing extra.
+        """
         if self._document is None or self._document[0] != file:
             self.close_document()
-            self._document = file, open_document(Path(file.container))
+            self._document = file, open_document(self.source(file))
         return self._document[1]
+
+    def source(self, file: FileRef) -> Source:
+        """Return the path of a local file, or the bytes of another. Raises: ImageError: they cannot be read."""
+        if file.kind != "file":
+            return self._archives.read(file)
+        if remote.is_address(file.container):
+            return remote.read_bytes(file.container, limit=MAX_MEMBER_BYTES)
+        return Path(file.container)
 
     def close_document(self) -> None:
         """Close the file that is open."""
@@ -80,9 +96,17 @@ class PageOpener:
     def close(self) -> None:
         """Close everything."""
         self.close_document()
+        self._archives.close()
 
     def __enter__(self) -> PageOpener:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _line(page: Page, error: object) -> str:
+    """Return an error as one line that names the file: one given as bytes has no name of its own."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    line = line.replace(page.file.container, page.file.name).replace(STANDARD_INPUT, page.file.name)
+    return line if page.file.name in line else f"{page.file.name}: {line}"
