@@ -52,5 +52,3 @@ def test_node_report_tells_another_version_and_what_the_check_says() -> None:
 
 def _no_model() -> str:
     return "no folder /model there"
-
-

@@ -14,9 +14,9 @@ import pytest
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
-from ixc.cluster import session  # noqa: E402
-from ixc.cluster.stages import Resources, Stages, run, workers  # noqa: E402
-from ixc.errors import CapacityError, IxcError, WeightsError  # noqa: E402
+from ixc.cluster import session
+from ixc.cluster.stages import Resources, Stages, run, workers
+from ixc.errors import CapacityError, IxcError, WeightsError
 
 STORE = 100 << 20
 
@@ -112,7 +112,7 @@ def test_run_of_nothing_is_nothing() -> None:
 def test_workers_counts_what_fits() -> None:
     assert workers(Resources()) == 2
     assert workers(Resources(cpus=2.0)) == 1
-    with pytest.raises(CapacityError, match="a worker needs 3 cores, .* has 2 cores"):
+    with pytest.raises(CapacityError, match=r"a worker needs 3 cores, .* has 2 cores"):
         workers(Resources(cpus=3.0))
     with pytest.raises(CapacityError, match="1 GPU"):
         workers(Resources(gpus=1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +11,10 @@ import typer
 
 from ixc.cli.options import takes
 from ixc.cli.progress import LogJson, Quiet, watch
+from ixc.cli.ray_options import Placement, Ray, RayCpus, placement, sound
 
 if TYPE_CHECKING:
+    from ixc.synth.dataset_folder import Drawing, PageFile
     from ixc.synth.degradation import Degradation
 
 SYNTH_EXAMPLES = (
@@ -20,6 +23,9 @@ SYNTH_EXAMPLES = (
     "ixc synth ./forms -n 200 --kind form --hd 4 --format conversations",
     "ixc synth ./scans -n 50 --kind invoice --hd 16 --rotate 1.5 --noise 8 --jpeg 40",
 )
+
+PAGES_A_UNIT = 16
+"""Pages that a worker of Ray draws at a time."""
 
 _KINDS = (
     "form, receipt, table, notice; default: these, mixed. Or letter, article, lines, invoice, bars, curve, pie, "
@@ -50,6 +56,8 @@ class SynthOptions:
     noise: Annotated[float, typer.Option("--noise", help="Degrade: standard deviation of noise, of 255.")] = 0.0
     shrink: Annotated[float, typer.Option("--shrink", help="Degrade: resize by this factor and back.")] = 1.0
     rotate: Annotated[float, typer.Option("--rotate", help="Degrade: rotation in degrees.")] = 0.0
+    ray: Ray = None
+    ray_cpus: RayCpus = None
     quiet: Quiet = False
     log_json: LogJson = False
 
@@ -63,16 +71,28 @@ class SynthOptions:
 @takes(SynthOptions)
 def synth(options: SynthOptions) -> None:
     """Draw documents into a folder, with their questions and answers."""
-    from ixc.synth.dataset_folder import write_folder
+    from ixc.synth.dataset_folder import Drawing, check, write_drawn
 
-    pages = write_folder(
-        options.out,
-        count=options.count,
-        seed=options.seed,
-        kind=options.kind,
-        hd=options.hd,
-        text_format=options.text_format,
-        degradation=options.degradation(),
+    drawing = Drawing(
+        kind=options.kind, hd=options.hd, text_format=options.text_format, degradation=options.degradation()
     )
-    watch(pages, total=options.count, what="drawing")
+    check(drawing, options.count, options.seed)
+    numbers = range(options.seed, options.seed + options.count)
+    placed = placement(options.ray, cpus=options.ray_cpus)
+    pages = map(drawing.draw, numbers) if placed is None else _on_ray(drawing, numbers, placed)
+    watch(write_drawn(options.out, drawing, pages), total=options.count, what="drawing")
     print(options.out)
+
+
+def _on_ray(drawing: Drawing, numbers: range, placed: Placement) -> Iterator[PageFile]:
+    """Draw pages on Ray; yields them in order."""
+    from ixc.cluster.session import connect
+    from ixc.cluster.stages import Stages, in_order, run
+
+    def make() -> Callable[[Sequence[int]], list[PageFile]]:
+        return lambda part: [drawing.draw(number) for number in part]
+
+    with connect(placed.address):
+        units = (numbers[start : start + PAGES_A_UNIT] for start in range(0, len(numbers), PAGES_A_UNIT))
+        for done in in_order(run(units, Stages(finish=make), placed.resources)):
+            yield from sound(done)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import socket
 import sys
 import warnings
@@ -54,9 +55,7 @@ def check_address(address: str) -> None:
         raise UsageError(f"--ray {address!r} is no address; use local, auto or HOST:PORT, e.g. 10.0.0.1:6379")
     missing = [name for name in ("ray", "pyarrow", "pandas") if find_spec(name) is None]
     if missing:
-        raise MissingPackageError(
-            f"{' and '.join(missing)} missing, which --ray needs; pip install 'ixc-4khd[ray]'"
-        )
+        raise MissingPackageError(f"{' and '.join(missing)} missing, which --ray needs; pip install 'ixc-4khd[ray]'")
 
 
 @contextmanager
@@ -137,10 +136,9 @@ def _refused(address: str, error: Exception) -> IxcError:
 def _check_nodes(check: Check | None) -> None:
     """Ask every node with cores for its version of this package, and whether it can do the work."""
     import ray
-    from ray import cloudpickle
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    pickled = cloudpickle.dumps(check)
+    pickled = pickle.dumps(check)
     nodes = [each for each in ray.nodes() if each["Alive"] and each["Resources"].get("CPU")]
     if not nodes:
         raise CapacityError("no node of the cluster has a core; add one with `ray start --address=...`")
@@ -163,10 +161,11 @@ def _check_nodes(check: Check | None) -> None:
 
 def _report(reference: Any) -> str | None:
     import ray
+    from ray.exceptions import RayError
 
     try:
         return ray.get(reference)
-    except ray.exceptions.RayError as error:
+    except RayError as error:
         return " ".join(str(error).split())[:300]
 
 
@@ -199,17 +198,18 @@ def _quieten() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray Data 2.60 warns of fields that its own default context sets
         import ray.data
+        from ray._private import worker
 
         ray.data.DataContext.get_current().print_on_execution_start = False
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Ray 2.60 writes what raylets report to the driver's stdout, also with log_to_driver=False: into our JSON.
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    worker.print_to_stdstream = lambda *_, **__: None
 
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drop what C++ code of this process writes to stderr: a line about the level of the log, which none can turn off."""
+    """Drop what C++ code of this process writes to stderr: a line about the level of the log."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -92,6 +92,17 @@ def run(units: Iterable[Sequence[Any]], stages: Stages, resources: Resources) ->
         yield from _wave(wave, stages, resources, tries)
 
 
+def in_order(found: Iterable[Done]) -> Iterator[Done]:
+    """Return units in the order in which they were given; what is done early waits for what is not."""
+    early: dict[int, Done] = {}
+    after = 0
+    for done in found:
+        early[done.number] = done
+        while after in early:
+            yield early.pop(after)
+            after += 1
+
+
 def _wave(wave: dict[int, bytes], stages: Stages, resources: Resources, tries: Any) -> Iterator[Done]:
     """Execute until every unit of a wave has its results; a unit without progress for long is begun again."""
     from ray.data.exceptions import ExecutionTimeoutError
@@ -133,7 +144,10 @@ def _dataset(wave: dict[int, bytes], stages: Stages, resources: Resources, tries
     dataset = ray.data.from_arrow([row(unit, parts) for unit, parts in wave.items()])
     if stages.prepare is not None:
         dataset = dataset.map_batches(
-            prepare_units, fn_args=(stages.prepare, tries), num_cpus=PREPARE_CPUS, **one_each
+            prepare_units,  # pyright: ignore[reportArgumentType] - its further arguments are fn_args
+            fn_args=(stages.prepare, tries),
+            num_cpus=PREPARE_CPUS,
+            **one_each,
         )
     return dataset.map_batches(
         FinishUnits,

@@ -1,7 +1,7 @@
 """Which worker has begun which part of the work: a part over which workers die is tried twice, then it fails.
 
-Ray Data repeats the work of a dead worker without end (`max_task_retries=-1`), so that one page that exhausts the memory
-would kill a worker after another. `Tries` runs as an actor beside the driver: a worker says what it begins, and learns
+Ray Data repeats the work of a dead worker without end (`max_task_retries=-1`): one page that exhausts the memory would
+kill a worker after another. `Tries` runs as an actor beside the driver: a worker says what it begins, and learns
 over how many of these parts a worker has died.
 """
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,42 @@ _ORDER = 8
 """Key of the random generator that chooses the questions."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PageFile:
+    """A drawn page as it is written."""
+
+    name: str
+    """Name of the image."""
+    image: bytes
+    """PNG."""
+    lines: tuple[str, ...]
+    """Lines of the text beside the images, each with its newline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How pages are drawn; a function of page numbers that pickles."""
+
+    kind: str | None = None
+    """One of `DRAWN`; None = the default family's, mixed."""
+    hd: int | None = None
+    """One of `SETTINGS` or `LARGER`, at which the pages are legible; None = `SETTINGS`, mixed."""
+    text_format: str = "questions"
+    """One of `FORMATS`."""
+    degradation: Degradation = field(default_factory=Degradation)
+    """Applied to each image before it is written."""
+
+    def draw(self, number: int) -> PageFile:
+        """Draw a page by its number."""
+        page = compose(number, kind=self.kind, hd=self.hd)
+        name = f"{page.number:06d}-{page.kind}.png"
+        image = BytesIO()
+        degraded(paint(page), self.degradation, seed=page.number).save(image, format="PNG")
+        lines = _conversations if self.text_format == "conversations" else _questions
+        told = tuple(json.dumps(line) + "\n" for line in lines(page, name))
+        return PageFile(name=name, image=image.getvalue(), lines=told)
+
+
 def write_folder(
     out: Path,
     *,
@@ -59,28 +97,29 @@ def write_folder(
         out: folder to make; it must not exist, or be empty.
         count: number of pages, >= 1.
         seed: number of the first page, >= 0.
-        kind: one of `DRAWN`; None = the default family's, mixed.
-        hd: one of `SETTINGS` or `LARGER`, at which the pages are legible; None = `SETTINGS`, mixed.
-        text_format: one of `FORMATS`.
-        degradation: applied to each image before it is written; None = none.
+        kind, hd, text_format, degradation: as of `Drawing`.
 
     Raises:
         UsageError: a number out of range, an unknown kind or format, or `out` exists.
         DataError: the folder cannot be written.
     """
-    _check(count, seed, kind, hd, text_format)
-    pages = (compose(number, kind=kind, hd=hd) for number in range(seed, seed + count))
-    with atomic_folder(out) as draft:
-        yield from _draw(draft, pages, text_format, degradation or Degradation())
+    drawing = Drawing(kind=kind, hd=hd, text_format=text_format, degradation=degradation or Degradation())
+    check(drawing, count, seed)
+    yield from write_drawn(out, drawing, map(drawing.draw, range(seed, seed + count)))
 
 
-def _draw(folder: Path, pages: Iterable[DrawnPage], text_format: str, degradation: Degradation) -> Iterator[int]:
-    lines = _conversations if text_format == "conversations" else _questions
-    with (folder / FORMATS[text_format]).open("w", encoding="utf-8") as file:
+def write_drawn(out: Path, drawing: Drawing, pages: Iterable[PageFile]) -> Generator[int, None, None]:
+    """Write pages that are drawn elsewhere, as `write_folder` does.
+
+    Args:
+        out: folder to make.
+        drawing: how they are drawn.
+        pages: in the order of their numbers.
+    """
+    with atomic_folder(out) as draft, (draft / FORMATS[drawing.text_format]).open("w", encoding="utf-8") as file:
         for done, page in enumerate(pages, start=1):
-            name = f"{page.number:06d}-{page.kind}.png"
-            degraded(paint(page), degradation, seed=page.number).save(folder / name)
-            file.writelines(json.dumps(line) + "\n" for line in lines(page, name))
+            (draft / page.name).write_bytes(page.image)
+            file.writelines(page.lines)
             yield done
 
 
@@ -109,11 +148,12 @@ def _questions(page: DrawnPage, name: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _check(count: int, seed: int, kind: str | None, hd: int | None, text_format: str) -> None:
+def check(drawing: Drawing, count: int, seed: int) -> None:
+    """Check a drawing and its numbers before anything is drawn. Raises: UsageError: one is out of range or unknown."""
     if count < 1:
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 20")
     if seed < 0:
         raise UsageError(f"seed is {seed}, at least 0 needed")
-    check_drawn(kind, hd)
-    if text_format not in FORMATS:
-        raise UsageError(f"no format {text_format!r}; use one of {', '.join(FORMATS)}")
+    check_drawn(drawing.kind, drawing.hd)
+    if drawing.text_format not in FORMATS:
+        raise UsageError(f"no format {drawing.text_format!r}; use one of {', '.join(FORMATS)}")

@@ -78,10 +78,7 @@ class AnswerPages:
         return answering(self._answerer(), self.settings)
 
     def _answerer(self) -> Answerer:
-        os.environ["OMP_NUM_THREADS"] = str(self.threads)
-        import torch
-
-        torch.set_num_threads(self.threads)
+        use_threads(self.threads)
         return EngineAnswerer(self.engine.load(), self.settings)
 
 
@@ -105,7 +102,9 @@ class ModelCheck:
         except (IxcError, OSError) as error:
             return f"its model cannot be read ({error}); copy it again"
         if theirs != self.fingerprint:
-            return f"its model {self.folder or 'in the package'} is {theirs}, here it is {self.fingerprint}; copy it again"
+            return (
+                f"its model {self.folder or 'in the package'} is {theirs}, here it is {self.fingerprint}; copy it again"
+            )
         return None
 
 
@@ -203,6 +202,14 @@ def answering(answerer: Answerer, settings: ReadSettings) -> Work:
         return list(zip(rows, warnings, strict=True))
 
     return answered
+
+
+def use_threads(count: int) -> None:
+    """Let torch use so many threads; Ray sets OMP_NUM_THREADS to the whole cores of an actor, 1 of 1.75."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def _lost(part: Asked, error: IxcError, settings: ReadSettings) -> tuple[list[Row], list[str]]:
