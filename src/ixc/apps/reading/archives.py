@@ -1,10 +1,10 @@
 """Archives of documents: zip, tar and WebDataset's tar shards, plain or compressed, listed by their headers alone.
 
-    ARCHIVE --members--> Member(name, offset, size)          a plain tar is passed over by seeking, a zip by its directory
-    Member  --ArchiveReader.read--> bytes                    the archive stays open for its next member
+    ARCHIVE --members--> Member(name, offset, size)    a plain tar is passed over by seeking, a zip by its directory
+    Member  --ArchiveReader.read--> bytes              the archive stays open for its next member
 
-A compressed tar can only be read from its start: members are fast in their order, and a worker that begins in the middle
-decompresses what lies before.
+A compressed tar can only be read from its start: members are fast in their order, and a worker that begins in the
+middle decompresses what lies before.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def members(container: str) -> Iterator[Member]:
 
 
 def _tar_members(file: IO[bytes]) -> Iterator[Member]:
-    archive = tarfile.open(fileobj=file, mode="r:")
+    archive: Any = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - the caller closes the file
     while (info := archive.next()) is not None:
         archive.members = []  # it would keep one for every entry
         mode = stat.S_IFREG if info.isreg() and not info.issparse() else stat.S_IFDIR

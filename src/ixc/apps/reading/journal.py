@@ -5,9 +5,9 @@
     {"done": 7, "file": "block-000007.parquet", "sha256": "...", ...}        written behind the renamed result file
     {"listed": 40, "pages": 1279}                                            every page is planned
 
-A block counts once its line "done" is here and its file has the checksum told there. What a kill left besides, a torn last
-line or a result file without its line, is dropped and that block answered again: so every block is there exactly once.
-The journal alone grows with the run; of a planned block the process holds two numbers.
+A block counts once its line "done" is here and its file has the checksum told there. What a kill left besides, a torn
+last line or a result file without its line, is dropped and that block answered again: so every block is there exactly
+once. The journal alone grows with the run; of a planned block the process holds one number.
 """
 
 from __future__ import annotations
@@ -171,7 +171,8 @@ class Journal:
             self._places.append(self._end)
             self.pages += sum(last - first + 1 for _, first, last, *_ in line["pages"])
         elif "done" in line:
-            self.done[line.pop("done")] = DoneBlock(**line)
+            number = line.pop("done")
+            self.done[number] = DoneBlock(**line)
         elif "listed" in line:
             self.listed = True
 

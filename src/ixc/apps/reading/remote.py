@@ -14,6 +14,9 @@ from ixc.errors import DataError, ImageError, MissingPackageError, UsageError
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 """At least two letters before the colon: C:// is a drive."""
 
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+"""Scheme -> package that fsspec needs for it."""
+
 
 def is_address(name: str) -> bool:
     """Whether a name is an address and no local path."""
@@ -93,10 +96,7 @@ def file_system(address: str) -> tuple[Any, str]:
         return url_to_fs(address)
     except ImportError as error:  # fsspec: "Install s3fs to access S3"
         scheme = address.partition("://")[0]
-        package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}.get(
-            scheme
-        )
-        remedy = f"pip install {package}" if package else _reason(error)
+        remedy = f"pip install {_PACKAGES[scheme]}" if scheme in _PACKAGES else _reason(error)
         raise MissingPackageError(f"{scheme}:// needs a package that is missing; {remedy}") from error
     except ValueError as error:
         raise UsageError(f"{address}: {_reason(error)}; use a path, s3://, gs:// or file://") from error

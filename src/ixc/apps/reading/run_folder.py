@@ -25,6 +25,7 @@ from ixc.apps.reading.journal import DoneBlock, Journal, full
 from ixc.apps.reading.listing import blocks_of
 from ixc.apps.reading.records import Block, BlockResult, Page, ReadSettings, Row
 from ixc.errors import UsageError
+from ixc.inference.sampling import GREEDY
 from ixc.utils.counted import counted
 from ixc.utils.files import atomic_write
 
@@ -203,6 +204,11 @@ class RunFolder:
         for number in sorted(self.journal.done):
             yield self.read_rows(number)
 
+    def first_failure(self) -> Row:
+        """Return the first row with an error; there must be one."""
+        number = min(number for number, done in self.journal.done.items() if done.failed)
+        return next(row for row in self.read_rows(number) if row.error is not None)
+
     def _name(self, number: int) -> str:
         return f"block-{number:06d}.{self.form}"
 
@@ -277,7 +283,7 @@ def _make(folder: Path, rows: Path) -> None:
 def _described(settings: ReadSettings) -> dict[str, Any]:
     """Return the settings for JSON: what was not chosen is left out."""
     options = {name: value for name, value in settings.options.items() if value not in (None, (), "")}
-    if (sampling := options.get("sampling")) is not None:
+    if (sampling := options.pop("sampling", GREEDY)) != GREEDY:
         options["sampling"] = asdict(sampling)
     questions = [
         {name: value for name, value in asdict(each).items() if value not in (None, "")} for each in settings.questions

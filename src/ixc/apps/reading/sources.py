@@ -1,4 +1,4 @@
-"""What a user names to files, in an order that a later run meets again: sorted folders, archives in the order they hold.
+"""What a user names to files, in an order that a later run meets again: folders sorted, archives in their own order.
 
     scans/  "in/**/*.pdf"  shard-000.tar  s3://bucket/scans  --list_files--> FoundFile, ...
 
@@ -22,8 +22,8 @@ from ixc.errors import UsageError
 from ixc.processing.image_formats import FORMATS
 
 SUFFIXES = frozenset({".pdf", *(suffix for each in FORMATS for suffix in each.suffixes)})
-"""Suffixes of the files that are taken from folders, archives and addresses of folders; a file that is named by itself is
-taken whatever its name."""
+"""Suffixes of the files that are taken from folders, archives and addresses of folders; a file that is named by itself
+is taken whatever its name."""
 
 _MAGIC = "*?["
 """Characters that make a name a pattern, where no file has the name itself."""
