@@ -16,6 +16,7 @@ from ixc.cli.checks import check_model, check_run
 from ixc.cli.generation_options import GenerationOptions
 from ixc.cli.options import Device, Dpi, Dtype, Model, ScanPixels, load_engine, takes, values
 from ixc.cli.progress import LogJson, Quiet, is_json, note, show_line, ticker
+from ixc.cli.ray_options import Ray, RayCpus, RayGpus
 from ixc.errors import PartialError, UsageError
 from ixc.utils.counted import counted
 from ixc.utils.files import atomic_write
@@ -32,6 +33,7 @@ READ_EXAMPLES = (
     "ixc read book.pdf --model ./ixc-4khd-7b --hd 25 --out book.md",
     "ixc read scans/ shard-000.tar --questions fields.csv --out answers --hd 4",
     "ixc read scans/ --questions fields.csv --out answers --endpoint http://a:8000/v1 --endpoint http://b:8000/v1",
+    "ixc read scans/ --questions fields.csv --out answers --ray local",
 )
 
 FORMATS = ("markdown", "json", "parquet", "jsonl")
@@ -91,6 +93,9 @@ class ReadOptions(GenerationOptions):
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", min=1, help="Pages asked about at once; default: 8 a server.")
     ] = None
+    ray: Ray = None
+    ray_cpus: RayCpus = None
+    ray_gpus: RayGpus = None
     dpi: Dpi = 200
     scan_pixels: ScanPixels = False
     model: Model = None
@@ -162,9 +167,12 @@ class ReadOptions(GenerationOptions):
         of_folder = {
             "--retry-failed": self.retry_failed,
             "--endpoint": bool(self.endpoint),
+            "--ray": self.ray is not None,
         }
         if not self.is_folder and not self.dry_run and (given := [name for name, value in of_folder.items() if value]):
             raise UsageError(f"{', '.join(given)} is for a folder of answers; add --out FOLDER")
+        if self.endpoint and self.ray is not None:
+            raise UsageError("--endpoint and --ray exclude each other; leave one out")
         if self.concurrency is not None and not self.endpoint:
             raise UsageError("--concurrency has no effect without --endpoint; leave it out")
         self.check()

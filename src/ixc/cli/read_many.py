@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ixc.cli.checks import check_model
 from ixc.cli.options import load_engine
 from ixc.cli.progress import is_quiet, note, show_line, ticker
+from ixc.cli.ray_options import Placement, placement
 from ixc.errors import PartialError, UsageError
 from ixc.utils.counted import counted
 
@@ -37,7 +39,11 @@ def read_many(options: ReadOptions, asked: Sequence[Question]) -> None:
     form = options.form or ("parquet" if has_parquet() else "jsonl")
     if options.form is None and form == "jsonl":
         note("pyarrow is not installed, so the answers are written as JSON Lines; pip install pyarrow for Parquet")
-    model, make = _endpoints(options) if options.endpoint else _local(options, asked)
+    placed = placement(options.ray, cpus=options.ray_cpus, gpus=options.ray_gpus, device=options.device)
+    if placed is not None:
+        model, make = _on_ray(options, asked, placed)
+    else:
+        model, make = _endpoints(options) if options.endpoint else _local(options, asked)
     settings = ReadSettings(
         questions=tuple(asked), rendering=options.rendering, options=options.generation, model=model
     )
@@ -49,9 +55,7 @@ def read_many(options: ReadOptions, asked: Sequence[Question]) -> None:
     }
     with RunFolder(options.out, settings, form=form, sources=sources, block_pages=options.block) as run:
         try:
-            _run(
-                run, runner, progress, options, lambda: listing.pages_of(options.found_files(), numbers=options.numbers)
-            )
+            _run(run, runner, progress, options, lambda: _pages(options))
         finally:
             run.write_manifest()
         wide.write_wide(run)
@@ -156,6 +160,24 @@ def _local(options: ReadOptions, asked: Sequence[Question]) -> tuple[str, MAKES_
         )
 
     return fingerprint(folder), make
+
+
+def _on_ray(options: ReadOptions, asked: Sequence[Question], placed: Placement) -> tuple[str, MAKES_A_RUNNER]:
+    """Return the fingerprint of the model, and what makes the runner on Ray."""
+    from ixc.apps.reading.answering import EngineSpec
+    from ixc.apps.reading.ray_runner import ModelCheck, RayRunner
+    from ixc.cluster.session import connect
+
+    model, _ = _local(options, asked)
+    folder = None if options.model is None else str(options.model.resolve())
+    engine = EngineSpec(folder=folder, device=placed.device, dtype=placed.dtype(options.dtype))
+    check = ModelCheck(folder=folder, fingerprint=model)
+
+    def make(settings: ReadSettings, on_page: Callable[[], None]) -> Runner:
+        del on_page  # as of servers
+        return RayRunner(engine, settings, placed.resources, connected=partial(connect, placed.address, check=check))
+
+    return model, make
 
 
 def _endpoints(options: ReadOptions) -> tuple[str, MAKES_A_RUNNER]:

@@ -9,8 +9,10 @@ that the answers are the same. Files are opened where the worker runs: paths mus
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +111,13 @@ class ModelCheck:
 
 
 class RayRunner:
-    """Answers blocks on the Ray that this process is connected to (`cluster.session.connect`).
+    """Answers blocks on Ray.
 
     Args:
         engine: how a worker loads its model.
         settings: of the run.
         resources: of one worker.
+        connected: connects to Ray for a run, as `cluster.session.connect`; None = this process is connected.
         together: pages answered together, >= 1.
     """
 
@@ -124,9 +127,11 @@ class RayRunner:
         settings: ReadSettings,
         resources: Resources | None = None,
         *,
+        connected: Callable[[], AbstractContextManager[None]] | None = None,
         together: int = PAGES_TOGETHER,
     ) -> None:
         self.settings, self.together = settings, together
+        self._connected = connected or nullcontext
         self.resources = resources or Resources()
         folder = None if engine.folder is None else str(Path(engine.folder).resolve())
         self.stages = Stages(
@@ -137,11 +142,15 @@ class RayRunner:
         )
 
     def run(self, blocks: Iterable[Block]) -> Iterator[BlockResult]:
-        """Answer the blocks in any order. Errors as of `cluster.stages.run`."""
+        """Answer the blocks in any order; without any, nothing is connected. Errors as of `cluster.stages.run`."""
+        blocks = iter(blocks)
+        if (first := next(blocks, None)) is None:
+            return
         pending = _Pending()
-        for done in run(self._units(blocks, pending), self.stages, self.resources):
-            if (result := pending.take(done, self.settings)) is not None:
-                yield result
+        with self._connected():
+            for done in run(self._units(chain((first,), blocks), pending), self.stages, self.resources):
+                if (result := pending.take(done, self.settings)) is not None:
+                    yield result
 
     def _units(self, blocks: Iterable[Block], pending: _Pending) -> Iterator[list[Asked]]:
         for block in blocks:
