@@ -6,9 +6,9 @@
 
 Drawn pages (HD-1) and one short question; `stub` answers after a fixed amount of CPU, `embedded` is the embedded model,
 one thread. Each answerer goes through the plain loop (`LocalRunner`), one local Ray node of one core, and two of them
-(`ray.cluster_utils.Cluster`); the rows must be the same. Times are taken from the first result after a fifth of the pages on: what loads
-and starts is left out. CPU is that of every process of the run: on a shared machine wall time says little, and `speedup_by_cpu` is
-what two free cores would give, pages a second of CPU of the busiest node. Needs the extra ray.
+(`ray.cluster_utils.Cluster`); the rows must be the same. Times are taken after a fifth of the pages: what loads and
+starts is left out. CPU is that of every process of the run: on a shared machine wall time says little, and
+`speedup_by_cpu` is what two free cores would give, pages a second of CPU of the busiest node. Needs the extra ray.
 """
 
 from __future__ import annotations
