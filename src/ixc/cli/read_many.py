@@ -55,7 +55,7 @@ def read_many(options: ReadOptions, asked: Sequence[Question]) -> None:
     }
     with RunFolder(options.out, settings, form=form, sources=sources, block_pages=options.block) as run:
         try:
-            _run(run, runner, progress, options, lambda: _pages(options))
+            _run(run, runner, progress, options)
         finally:
             run.write_manifest()
         wide.write_wide(run)
@@ -75,9 +75,9 @@ def _pages(options: ReadOptions) -> Iterator[Page]:
     return listing.pages_of(options.found_files(), numbers=options.numbers)
 
 
-def _run(run: RunFolder, runner: Runner, progress: _Progress, options: ReadOptions, pages: Callable[[], Any]) -> None:
+def _run(run: RunFolder, runner: Runner, progress: _Progress, options: ReadOptions) -> None:
     progress.begin(run)
-    blocks = run.blocks(pages, retry_failed=options.retry_failed)
+    blocks = run.blocks(partial(_pages, options), retry_failed=options.retry_failed)
     with ticker() as show, closing(runner.run(blocks)) as results:  # pyright: ignore[reportArgumentType] - a generator
         progress.show = show
         for result in results:
