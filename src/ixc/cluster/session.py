@@ -36,6 +36,9 @@ CHECK_SECONDS = 180.0
 OBJECT_STORE = 1 << 30
 """Bytes of shared memory that a Ray of this machine keeps results and opened pages in; more goes to the disk."""
 
+QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+"""Variables that Ray reads when it is imported, and what they are set to unless the user chose."""
+
 Check = Callable[[], str | None]
 """Runs on every node; returns why the node cannot do the work, None where it can. It pickles."""
 
@@ -189,12 +192,7 @@ def _node_report() -> Callable[[str, bytes], str | None]:
 
 def _quieten() -> None:
     """Keep Ray's own lines off stdout and stderr, and its reports at home; what the user has set stays."""
-    for name, value in (
-        ("RAY_BACKEND_LOG_LEVEL", "fatal"),
-        ("RAY_USAGE_STATS_ENABLED", "0"),
-        ("RAY_DATA_DISABLE_PROGRESS_BARS", "1"),
-    ):
-        os.environ.setdefault(name, value)
+    _ = [os.environ.setdefault(name, QUIET[name]) for name in QUIET]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray Data 2.60 warns of fields that its own default context sets
         import ray.data
