@@ -405,10 +405,11 @@ def ray_kills() -> str:
     wrong = {name: sum(run[name] for run in runs) for name in ("double", "missing", "different")}
     again = sum(run["retries_of_failed_rows"] for run in runs)
     words = f"`--retry-failed` was needed {again} times" if again else "no row had failed"
+    rows = sum(run["rows"] for run in runs)
     return (
-        f"{found['kills_in_all']} kills at random moments ({named}) in {len(runs)} runs over {found['pages']:,} pages, two "
-        f"local nodes of one core: {sum(run['rows'] for run in runs):,} rows, {wrong['double']} double, {wrong['missing']} "
-        f"missing, {wrong['different']} other than in a plain run; {words} (`python dev/ray_kills.py`)."
+        f"{found['kills_in_all']} kills at random moments ({named}) in {len(runs)} runs over {found['pages']:,} pages, "
+        f"two local nodes of one core: {rows:,} rows, {wrong['double']} double, {wrong['missing']} missing, "
+        f"{wrong['different']} other than in a plain run; {words} (`python dev/ray_kills.py`)."
     )
 
 
@@ -428,9 +429,9 @@ def ray_speed() -> str:
                 f"| {name} | {way} | {run['pages_per_second']} | {run['cpu_ms_per_page']} | {busiest} | {same} |"
             )
         ends.append(
-            f"{name}: Ray on one node costs {100 * each['overhead_of_ray_in_cpu']:.1f} % more CPU a page than the plain "
-            f"loop; two nodes are {each['speedup_by_cpu']} times one by CPU, {each['speedup_of_two_nodes']} by the clock "
-            "of a machine shared with other work"
+            f"{name}: Ray on one node costs {100 * each['overhead_of_ray_in_cpu']:.1f} % more CPU a page than the "
+            f"plain loop; two nodes are {each['speedup_by_cpu']} times one by CPU, {each['speedup_of_two_nodes']} by "
+            "the clock of a machine shared with other work"
         )
     return "\n".join(
         [*lines, "", "; ".join(ends) + f" (Ray {found['ray']}, {found['cores']} cores, `python dev/ray_speed.py`)."]
