@@ -33,7 +33,7 @@ from ixc.synth.dataset_folder import write_folder
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "benchmarks" / "ray_kills_202611.json"
 KINDS = ("driver", "actor", "node")
-PAUSE = (2.0, 9.0)
+PAUSE = (2.0, 25.0)
 """Seconds between two kills."""
 STORE = 200 << 20
 """Bytes of shared memory of a node."""
