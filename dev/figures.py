@@ -428,6 +428,12 @@ def ray_speed() -> str:
             lines.append(
                 f"| {name} | {way} | {run['pages_per_second']} | {run['cpu_ms_per_page']} | {busiest} | {same} |"
             )
+        if "overhead_of_ray_in_cpu" not in each:
+            memory = [
+                f"{mb} after {int(pages):,}" for run in each["runs"].values() for pages, mb in run["driver_mb"].items()
+            ]
+            ends.append(f"{name}: the command's memory in MB is {', '.join(memory)} pages")
+            continue
         ends.append(
             f"{name}: Ray on one node costs {100 * each['overhead_of_ray_in_cpu']:.1f} % more CPU a page than the "
             f"plain loop; two nodes are {each['speedup_by_cpu']} times one by CPU, {each['speedup_of_two_nodes']} by "
