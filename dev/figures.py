@@ -20,7 +20,7 @@ DOCUMENTS = (
     NANO / "README.md",
     *(
         ROOT / f"docs/{name}.md"
-        for name in ("benchmarks", "documents", "fine-tuning", "memory", "serving", "speed", "training")
+        for name in ("benchmarks", "documents", "fine-tuning", "memory", "ray", "serving", "speed", "training")
     ),
 )
 
@@ -421,6 +421,53 @@ def reading_load() -> str:
     return "\n".join([*lines, "", f"Three questions a page; {runs}; {last['machine']}, {versions}."])
 
 
+def ray_kills() -> str:
+    """What killed runs ended with, beside a plain one."""
+    found = json.loads((ROOT / "benchmarks/ray_kills_202611.json").read_text())
+    runs, kills = found["runs"], found["kills"]
+    named = ", ".join(f"{count} of {'the command' if kind == 'driver' else kind}" for kind, count in kills.items())
+    wrong = {name: sum(run[name] for run in runs) for name in ("double", "missing", "different")}
+    again = sum(run["retries_of_failed_rows"] for run in runs)
+    words = f"`--retry-failed` was needed {again} times" if again else "no row had failed"
+    rows = sum(run["rows"] for run in runs)
+    return (
+        f"{found['kills_in_all']} kills at random moments ({named}) in {len(runs)} runs over {found['pages']:,} pages, "
+        f"two local nodes of one core: {rows:,} rows, {wrong['double']} double, {wrong['missing']} missing, "
+        f"{wrong['different']} other than in a plain run; {words} (`python dev/ray_kills.py`)."
+    )
+
+
+def ray_speed() -> str:
+    """Pages a second and CPU of Ray beside the plain loop."""
+    found = json.loads((ROOT / "benchmarks/ray_202611.json").read_text())
+    lines = ["| answerer | way | pages/s | CPU ms a page | pages a CPU second of the busiest node | rows |"]
+    lines.append("|---|---|---:|---:|---:|---|")
+    ends = []
+    for name, each in found.items():
+        if not isinstance(each, dict):
+            continue
+        for way, run in each["runs"].items():
+            same = "" if (equal := run.get("rows_as_plain_loop")) is None else "the same" if equal else "differ"
+            busiest = run["pages_per_cpu_second_of_the_busiest_node"]
+            lines.append(
+                f"| {name} | {way} | {run['pages_per_second']} | {run['cpu_ms_per_page']} | {busiest} | {same} |"
+            )
+        if "overhead_of_ray_in_cpu" not in each:
+            memory = [
+                f"{mb} after {int(pages):,}" for run in each["runs"].values() for pages, mb in run["driver_mb"].items()
+            ]
+            ends.append(f"{name}: the command's memory in MB is {', '.join(memory)} pages")
+            continue
+        ends.append(
+            f"{name}: Ray on one node costs {100 * each['overhead_of_ray_in_cpu']:.1f} % more CPU a page than the "
+            f"plain loop; two nodes are {each['speedup_by_cpu']} times one by CPU, {each['speedup_of_two_nodes']} by "
+            "the clock of a machine shared with other work"
+        )
+    return "\n".join(
+        [*lines, "", "; ".join(ends) + f" (Ray {found['ray']}, {found['cores']} cores, `python dev/ray_speed.py`)."]
+    )
+
+
 def _deviations(files: list[dict[str, Any]]) -> list[str]:
     """What differs by more, by renderer and reason."""
     reasons: dict[tuple[str, str], list[tuple[str, Any]]] = {}
@@ -448,6 +495,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "nano_brief": nano_brief,
     "nano_small": nano_small,
     "pictures": pictures,
+    "ray_kills": ray_kills,
+    "ray_speed": ray_speed,
     "picture_memory": picture_memory,
     "prompt_order": prompt_order,
     "structured": structured,

@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "constraints.txt"
-EXTRAS = ("dev", "train", "qlora", "trl", "eight-bit", "eval", "pdf", "typeset", "serve", "docs")
+EXTRAS = ("dev", "train", "qlora", "trl", "eight-bit", "eval", "pdf", "typeset", "serve", "ray", "docs")
 """All that install on a CPU beside each other; vllm brings pins of its own, see dev/vllm_cpu.sh."""
 
 PINS = {"torch": "2.13.0"}

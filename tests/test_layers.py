@@ -30,7 +30,8 @@ LAYERS: dict[str, frozenset[str]] = {
     "train": MODEL | {"data", "runlog"},
     "nano": MODEL | {"synth", "runlog"},
     "evals": BASE | {"processing", "synth"},
-    "apps": BASE | {"processing", "inference"},
+    "apps": BASE | {"processing", "inference", "cluster"},
+    "cluster": BASE,
     "serving": MODEL | {"inference"},
     "bench": MODEL | {"inference"},
     "auto": frozenset({"model", "processing"}),
@@ -45,7 +46,9 @@ PURE = frozenset({"errors", "core"})
 
 WITHOUT_TORCH = frozenset({"torch", "transformers", "numpy"})
 LIGHT_FILES = {
-    "apps/read_documents.py": {"torch", "transformers"},
+    "apps/reading/single.py": {"torch", "transformers"},
+    "apps/reading/opening.py": {"torch", "transformers"},
+    "apps/reading/records.py": {"torch", "transformers"},
     "bench/names.py": WITHOUT_TORCH,
     "inference/cost.py": WITHOUT_TORCH,
     "inference/lazy.py": HEAVY,

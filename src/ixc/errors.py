@@ -12,6 +12,7 @@
     │   └── MissingFolderError  code 2   the model folder that was named does not exist
     ├── EndpointError                    a server refuses, does not answer or answers in another format
     │   └── UnreachableError             it would do so for any request: no connection, no key, no such model
+    ├── PartialError           code 3   the result is written, and a part of it failed
     └── DataError                        a data set, a conversation or a label that cannot be used
         └── MissingFileError    code 2   the file or folder of data that was named does not exist
 
@@ -72,6 +73,12 @@ class EndpointError(IxcError):
 
 class UnreachableError(EndpointError):
     """A model's server cannot be asked at all: no connection, a missing key, no such model."""
+
+
+class PartialError(IxcError):
+    """The result is written and holds failed parts with their errors; the same command can try them again."""
+
+    exit_code = 3
 
 
 class DataError(IxcError):

@@ -275,3 +275,37 @@ def test_run_refusals(tmp_path: Path) -> None:
     list(run(questions(10), echo, header=header(), folder=tmp_path, limit=3))
     with pytest.raises(DataError, match="answers question 0 where the data has 90"):
         list(run(questions(10)[::-1], echo, header=header(), folder=tmp_path))
+
+
+def test_run_streamed_answers_are_written_in_order_and_resumed(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def stream(given: Sequence[Question]) -> Iterator[tuple[Sequence[Question], Sequence[str | IxcError]]]:
+        for start in range(0, len(given), 3):  # another size than that of the lines written at a time
+            part = given[start : start + 3]
+            if len(asked) >= 12:
+                raise KeyboardInterrupt
+            asked.extend(each.text for each in part)
+            yield part, echo(part)
+
+    streamed = runner.StreamedAnswers(stream=stream)
+    whole = questions(20)
+    whole[4] = replace(whole[4], broken="no picture")
+    options = RunOptions(header=header(20), folder=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        list(runner.run(whole, streamed, options))
+    assert len(predictions.read(tmp_path / "mmstar.jsonl").entries) == 8
+    asked.clear()
+    list(runner.run(whole, runner.StreamedAnswers(stream=lambda given: iter([(given, echo(given))])), options))
+    found = predictions.read(tmp_path / "mmstar.jsonl")
+    assert [entry.index for entry in found.entries] == [n * 10 for n in range(20)]
+    assert [failure.index for failure in found.failed] == [40]
+    alone = tmp_path / "alone"
+    list(runner.run(whole, echo, replace(options, folder=alone)))
+    assert (alone / "mmstar.jsonl").read_bytes() == (tmp_path / "mmstar.jsonl").read_bytes()
+
+
+def test_run_streamed_answers_to_other_questions_are_refused(tmp_path: Path) -> None:
+    streamed = runner.StreamedAnswers(stream=lambda given: iter([(given[::-1], echo(given[::-1]))]))
+    with pytest.raises(DataError, match="answers are to others"):
+        list(runner.run(questions(10), streamed, RunOptions(header=header(), folder=tmp_path)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from ixc.errors import UsageError
 from ixc.nano.data.typeset.folder import Typesetter
-from ixc.nano.data.typeset.sheets import OPEN_KINDS, open_sheets
+from ixc.nano.data.typeset.sheets import OPEN_KINDS, OpenDrawing, open_sheet
 from ixc.nano.data.typeset.text import TextSource
 
 TEXT = TextSource()
@@ -23,18 +24,22 @@ def typesetter() -> Typesetter:
 
 
 @pytest.mark.parametrize("kind", OPEN_KINDS)
-def test_open_sheets_draw_every_kind(kind: str, typesetter: Typesetter) -> None:
-    (sheet,) = open_sheets(typesetter, TEXT, count=1, seed=7, kind=kind)
-    (again,) = open_sheets(typesetter, TEXT, count=1, seed=7, kind=kind)
+def test_open_sheet_draws_every_kind(kind: str, typesetter: Typesetter) -> None:
+    sheet, again = (open_sheet(typesetter, TEXT, 7, kind) for _ in range(2))
     assert sheet.kind == kind
     assert sheet.questions == again.questions
     assert sheet.picture().tobytes() == again.picture().tobytes()
     assert len({one.question for one in sheet.questions}) == len(sheet.questions) > 0
 
 
-def test_open_sheets_refuse_an_unknown_kind(typesetter: Typesetter) -> None:
+def test_open_drawing_refuses_an_unknown_kind() -> None:
     with pytest.raises(UsageError, match="no kind 'sonnet' of open pages; use one of invoice"):
-        next(open_sheets(typesetter, TEXT, count=1, kind="sonnet"))
+        OpenDrawing(kind="sonnet").check()
+
+
+def test_open_drawing_draws_the_same_after_pickling() -> None:
+    drawing = OpenDrawing(kind="form")
+    assert pickle.loads(pickle.dumps(drawing)).draw(3) == drawing.draw(3)
 
 
 def test_synth_open_writes_questions(run: Run, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ COMMANDS = (
     ("train: LoRA, tables, TensorBoard; data check: tables", "train"),
     ("train: QLoRA recipes", "qlora"),
     ("train --8-bit-optimizer", "eight-bit"),
+    ("read, eval, synth: --ray", "ray"),
     ("serve --engine light", "serve"),
     ("serve --engine vllm", "vllm"),
 )

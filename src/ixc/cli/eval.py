@@ -23,11 +23,12 @@ from ixc import __version__
 from ixc.cli.checks import check_model, check_run
 from ixc.cli.options import Device, Dtype, Json, Model, Partition, examples, load_engine, renamed, takes
 from ixc.cli.progress import LogJson, Quiet, described_progress, note, watch
+from ixc.cli.ray_options import Ray, RayCpus, RayGpus, placement
 from ixc.errors import UsageError
 from ixc.inference.settings import check_tiling
 
 if TYPE_CHECKING:
-    from ixc.evals.runner import Answers, RunStep
+    from ixc.evals.runner import Answers, RunStep, StreamedAnswers
     from ixc.evals.suite import TaskOutcome
     from ixc.evals.synthetic import Answers as SyntheticAnswers
     from ixc.evals.task import Judge, Row, Task
@@ -90,6 +91,9 @@ class EvalOptions:
     parallel: Annotated[
         int | None, typer.Option("--parallel", min=1, help="Concurrent requests to the server; default: 8.")
     ] = None
+    ray: Ray = None
+    ray_cpus: RayCpus = None
+    ray_gpus: RayGpus = None
     device: Device = "auto"
     dtype: Dtype = "auto"
     as_json: Json = False
@@ -151,7 +155,7 @@ def _refuse(given: dict[str, Any], when: str) -> None:
         raise UsageError(f"{', '.join(useless)} has no effect {when}; leave it out")
 
 
-def _local(options: EvalOptions) -> tuple[str, Answers, dict[str, Any]]:
+def _local(options: EvalOptions) -> tuple[str, Answers | StreamedAnswers, dict[str, Any]]:
     """Return (name, answers, settings) of a model folder."""
     from ixc.evals.suite import load_once
     from ixc.inference.cost import read_tiling
@@ -162,20 +166,20 @@ def _local(options: EvalOptions) -> tuple[str, Answers, dict[str, Any]]:
     if options.model is not None and not os.path.isdir(options.model):
         raise UsageError(f"no folder {options.model}; give a model's folder, or --endpoint URL for a server")
     check_run(device=options.device, dtype=options.dtype)
+    placed = placement(options.ray, cpus=options.ray_cpus, gpus=options.ray_gpus, device=options.device)
     folder = check_model(None if options.model is None else Path(options.model))
+    if placed is not None:
+        from ixc.cli.eval_ray import on_ray
+
+        return on_ray(folder, placed, dtype=options.dtype, partition=options.partition)
     from ixc.inference.batch import resolved_dtype
 
     partition = options.partition or read_tiling(folder).get("rule", "original")
 
     def load() -> Answers:
-        from ixc.inference import batch
+        from ixc.cli.eval_ray import answering
 
-        engine = load_engine(folder, device=options.device, dtype=options.dtype)
-        return lambda questions: batch.answer_each(
-            engine,
-            [batch.BatchRequest(name=f"question {q.index}", **_fields(q)) for q in questions],
-            partition=partition,
-        )
+        return answering(load_engine(folder, device=options.device, dtype=options.dtype), partition)
 
     # The header records the number type that "auto" resolves to: it differs between machines, and so may answers.
     number = resolved_dtype(options.device, options.dtype)
@@ -183,16 +187,11 @@ def _local(options: EvalOptions) -> tuple[str, Answers, dict[str, Any]]:
     return folder.resolve().name, load_once(load), settings
 
 
-def _fields(question: Any) -> dict[str, Any]:
-    names = ("images", "messages", "prompt_format", "hd", "num_beams", "max_new_tokens")
-    return {name: getattr(question, name) for name in names}
-
-
 def _served(options: EvalOptions, url: str) -> tuple[str, Answers, dict[str, Any]]:
     """Return (name, answers, settings) of a model behind a server."""
     from ixc.evals import endpoint
 
-    given = {"--device": options.device != "auto", "--dtype": options.dtype != "auto"}
+    given = {"--device": options.device != "auto", "--dtype": options.dtype != "auto", "--ray": options.ray}
     _refuse(given | {"--partition": options.partition}, "with --endpoint")
     if options.openai_only:
         _refuse({"--hd": options.hd is not None}, "with --openai-only: such a server has its own resolution")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ixc.cli.options import takes
 from ixc.cli.progress import LogJson, Quiet, watch
+from ixc.cli.ray_options import Placement, Ray, RayCpus, placement, sound
 from ixc.cli.terminal import existing_path
 from ixc.errors import UsageError
 
 if TYPE_CHECKING:
+    from ixc.synth.dataset_folder import PageDrawing, PageFile
     from ixc.synth.degradation import Degradation
 
 SYNTH_EXAMPLES = (
@@ -24,6 +27,9 @@ SYNTH_EXAMPLES = (
     "ixc synth ./charts -n 100 --open --kind chart-bars --format conversations",
     "ixc synth ./scans -n 50 --kind invoice --hd 16 --rotate 1.5 --noise 8 --jpeg 40",
 )
+
+PAGES_A_UNIT = 16
+"""Pages that a worker of Ray draws at a time."""
 
 _KINDS = (
     "form, receipt, table, notice; default: these, mixed. Or letter, article, lines, invoice, bars, curve, pie, "
@@ -67,6 +73,8 @@ class SynthOptions:
     noise: Annotated[float, typer.Option("--noise", help="Degrade: standard deviation of noise, of 255.")] = 0.0
     shrink: Annotated[float, typer.Option("--shrink", help="Degrade: resize by this factor and back.")] = 1.0
     rotate: Annotated[float, typer.Option("--rotate", help="Degrade: rotation in degrees.")] = 0.0
+    ray: Ray = None
+    ray_cpus: RayCpus = None
     quiet: Quiet = False
     log_json: LogJson = False
 
@@ -76,45 +84,46 @@ class SynthOptions:
 
         return Degradation(jpeg=self.jpeg, blur=self.blur, noise=self.noise, shrink=self.shrink, rotate=self.rotate)
 
+    def drawing(self) -> PageDrawing:
+        """How pages are drawn. Raises: UsageError: an option without effect."""
+        from ixc.synth.dataset_folder import Drawing
+
+        common: dict[str, Any] = {"kind": self.kind, "text_format": self.text_format, "degradation": self.degradation()}
+        if not self.open_pages:
+            if self.fonts:
+                raise UsageError("--fonts has no effect without --open; add it, or leave --fonts out")
+            return Drawing(hd=self.hd, **common)
+        if self.hd is not None:
+            raise UsageError(f"--hd {self.hd} has no effect with --open, whose pages come in all sizes; leave it out")
+        fonts = tuple(existing_path(folder) for folder in self.fonts or ())
+        from ixc.nano.data.typeset.sheets import OpenDrawing
+
+        return OpenDrawing(fonts=fonts, **common)
+
 
 @takes(SynthOptions)
 def synth(options: SynthOptions) -> None:
     """Draw documents into a folder, with their questions and answers."""
-    if options.open_pages:
-        _synth_open(options)
-        return
-    if options.fonts:
-        raise UsageError("--fonts has no effect without --open; add it, or leave --fonts out")
-    from ixc.synth.dataset_folder import write_folder
+    from ixc.synth.dataset_folder import check, write_drawn
 
-    pages = write_folder(
-        options.out,
-        count=options.count,
-        seed=options.seed,
-        kind=options.kind,
-        hd=options.hd,
-        text_format=options.text_format,
-        degradation=options.degradation(),
-    )
-    watch(pages, total=options.count, what="drawing")
+    drawing = options.drawing()
+    check(drawing, options.count, options.seed)
+    numbers = range(options.seed, options.seed + options.count)
+    placed = placement(options.ray, cpus=options.ray_cpus)
+    pages = map(drawing.draw, numbers) if placed is None else _on_ray(drawing, numbers, placed)
+    watch(write_drawn(options.out, drawing, pages), total=options.count, what="drawing")
     print(options.out)
 
 
-def _synth_open(options: SynthOptions) -> None:
-    """Draw typeset pages and charts."""
-    from ixc.synth.dataset_folder import check_numbers, write_sheets
+def _on_ray(drawing: PageDrawing, numbers: range, placed: Placement) -> Iterator[PageFile]:
+    """Draw pages on Ray; yields them in order."""
+    from ixc.cluster.session import connect
+    from ixc.cluster.stages import Stages, in_order, run
 
-    check_numbers(options.count, options.seed, options.text_format)
-    if options.hd is not None:
-        raise UsageError(f"--hd {options.hd} has no effect with --open, whose pages come in all sizes; leave it out")
-    folders = [existing_path(folder) for folder in options.fonts or ()]
-    degradation = options.degradation()
-    from ixc.nano.data.typeset.folder import Typesetter
-    from ixc.nano.data.typeset.sheets import open_sheets
-    from ixc.nano.data.typeset.text import TextSource
+    def make() -> Callable[[Sequence[int]], list[PageFile]]:
+        return lambda part: [drawing.draw(number) for number in part]
 
-    typesetter = Typesetter(folders)
-    sheets = open_sheets(typesetter, TextSource(), count=options.count, seed=options.seed, kind=options.kind)
-    pages = write_sheets(options.out, sheets, text_format=options.text_format, degradation=degradation)
-    watch(pages, total=options.count, what="drawing")
-    print(options.out)
+    with connect(placed.address):
+        units = (numbers[start : start + PAGES_A_UNIT] for start in range(0, len(numbers), PAGES_A_UNIT))
+        for done in in_order(run(units, Stages(finish=make), placed.resources)):
+            yield from sound(done)

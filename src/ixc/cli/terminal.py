@@ -8,6 +8,7 @@ error. The exit codes, one rule for every command:
           refuses, a package that is not installed, a question without an answer; it may work when that is mended
     2     the command must be changed: an unknown option, name or value, a number out of range, a file or folder that
           is named and does not exist (or, as a target, does), options that exclude each other or have no effect
+    3     `ixc read`: the result is written, and some of its pages failed; they stand in it with their errors
     130   interrupted by Ctrl-C (128 + SIGINT)
 """
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -30,8 +31,20 @@ if TYPE_CHECKING:
 Answers = Callable[[Sequence["Question"]], Sequence[str | IxcError]]
 """A batch of questions -> the model's outputs in the same order, the error in place of an output it could not give."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedAnswers:
+    """A model that takes all questions at once, e.g. on the machines of a cluster."""
+
+    stream: Callable[[Sequence[Question]], Iterator[tuple[Sequence[Question], Sequence[str | IxcError]]]]
+    """Questions -> runs of them with their outputs, as of `Answers`; in the order of the questions, all of them."""
+
+
 BATCH = 32
 """Questions per batch; a kill loses at most this many answers."""
+
+STREAMED = 8
+"""Questions of a stream that are written at a time."""
 
 SCORE_SHARE = 0.05
 """Largest share of a run's time spent on its running score, 0..1."""
@@ -109,7 +122,9 @@ def questions_of_rank(questions: Sequence[Question], *, limit: int | None, rank:
     return list(questions[:limit])[number - 1 :: ranks]
 
 
-def run(questions: Sequence[Question], answers: Answers, options: RunOptions) -> Iterator[RunStep | Finished]:
+def run(
+    questions: Sequence[Question], answers: Answers | StreamedAnswers, options: RunOptions
+) -> Iterator[RunStep | Finished]:
     """Ask the questions without an answer; yield a `RunStep` after every batch and `Finished` last.
 
     Args:
@@ -132,8 +147,7 @@ def run(questions: Sequence[Question], answers: Answers, options: RunOptions) ->
         score_path(path).unlink(missing_ok=True)  # a score of fewer answers would be stale
     progress = _Progress(RunStep(task=header.task, done=0, total=len(own)), options)
     yield progress.step(known, [])
-    for start in range(0, len(todo), options.batch):
-        lines, errors = _ask(todo[start : start + options.batch], answers, options.finish)
+    for lines, errors in _asked(todo, answers, options):
         predictions.append(path, lines)
         answered = {line.index: line.prediction for line in lines if isinstance(line, Prediction)}
         if (fatal := _fatal(errors, answered=bool(known or answered))) is not None:
@@ -151,6 +165,28 @@ def _check(task: str, questions: Sequence[Question], batch: int) -> None:
         if question.index in seen:
             raise DataError(f"{task}: index {question.index!r} occurs twice in the data; indices must differ")
         seen.add(question.index)
+
+
+def _asked(
+    todo: Sequence[Question], answers: Answers | StreamedAnswers, options: RunOptions
+) -> Iterator[tuple[list[Prediction | Failure], list[IxcError]]]:
+    """Yield the lines and errors of batches of questions, in their order."""
+    if isinstance(answers, StreamedAnswers):
+        whole = [question for question in todo if question.broken is None]
+        outputs = (pair for asked, found in answers.stream(whole) for pair in zip(asked, found, strict=True))
+        for start in range(0, len(todo), STREAMED):
+            yield _ask(todo[start : start + STREAMED], lambda asked: _taken(asked, outputs), options.finish)
+        return
+    for start in range(0, len(todo), options.batch):
+        yield _ask(todo[start : start + options.batch], answers, options.finish)
+
+
+def _taken(asked: Sequence[Question], outputs: Iterator[tuple[Question, str | IxcError]]) -> list[str | IxcError]:
+    """Return the next outputs of a stream, which are those of the questions asked."""
+    found = list(islice(outputs, len(asked)))
+    if [question.index for question, _ in found] != [question.index for question in asked]:
+        raise DataError(f"{len(asked)} questions were asked, and the answers are to others; one each in order needed")
+    return [output for _, output in found]
 
 
 def _ask(

@@ -19,7 +19,7 @@ from ixc.evals import download, predictions, runner, submission, table, task_sco
 from ixc.evals.metrics.rule import VLMEVALKIT
 from ixc.evals.predictions import Failure, Header, Run
 from ixc.evals.question import Index
-from ixc.evals.runner import Answers, Finished, RunOptions, RunStep
+from ixc.evals.runner import Answers, Finished, RunOptions, RunStep, StreamedAnswers
 from ixc.evals.task import check_style, file_format_of
 from ixc.evals.task_score import TaskScore
 from ixc.utils.counted import counted
@@ -104,7 +104,7 @@ def tasks_of(names: Sequence[str]) -> list[Task]:
 
 def run_suite(
     tasks: Sequence[Task],
-    answers: Answers,
+    answers: Answers | StreamedAnswers,
     *,
     plan: SuitePlan,
     judge: Judge | None = None,
@@ -169,7 +169,9 @@ def _check(plan: SuitePlan, tasks: Sequence[Task]) -> None:
         raise UsageError(f"limit is {plan.limit}, at least 1 needed; leave it out for all questions")
 
 
-def _asked(task: Task, rows: list[Row], answers: Answers, plan: SuitePlan, *, md5: str) -> Iterator[RunStep | Finished]:
+def _asked(
+    task: Task, rows: list[Row], answers: Answers | StreamedAnswers, plan: SuitePlan, *, md5: str
+) -> Iterator[RunStep | Finished]:
     questions = [_with_hd(question, plan.hd) for question in task.questions(rows, style=plan.style)]
     header = Header(
         task=task.name,

@@ -5,16 +5,17 @@
     OUT/conversations.jsonl    one line per page that has questions: a conversation in the original's format
 
 `number` draws the page again (`compose`); `hd` is the smallest setting at which its text is legible.
-Pages of other origin are written as `Sheet`s (`write_sheets`).
+Pages of other origin are `Sheet`s first (`ixc.nano.data.typeset.sheets`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,7 @@ from PIL import Image
 from ixc.core.chat_format import IMAGE_PLACEHOLDER
 from ixc.errors import UsageError
 from ixc.synth.degradation import Degradation, degraded
-from ixc.synth.page import DrawnPage, PageQuestion
+from ixc.synth.page import PageQuestion
 from ixc.synth.page_sampling import check_drawn, compose
 from ixc.synth.render import paint
 from ixc.utils.files import atomic_folder
@@ -44,6 +45,18 @@ _ORDER = 8
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageFile:
+    """A drawn page as it is written."""
+
+    name: str
+    """Name of the image."""
+    image: bytes
+    """PNG."""
+    lines: tuple[str, ...]
+    """Lines of the text beside the images, each with its newline."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sheet:
     """A page of a dataset: its picture and its questions."""
 
@@ -55,6 +68,62 @@ class Sheet:
     questions: Sequence[PageQuestion]
     picture: Callable[[], Image.Image]
     """Draws it."""
+
+    def as_file(self, text_format: str, degradation: Degradation) -> PageFile:
+        """Return the page as it is written.
+
+        Args:
+            text_format: one of `FORMATS`.
+            degradation: applied to the image.
+        """
+        name, image = f"{self.number:06d}-{self.kind}.png", BytesIO()
+        degraded(self.picture(), degradation, seed=self.number).save(image, format="PNG")
+        lines = _conversations if text_format == "conversations" else _questions
+        told = tuple(json.dumps(line) + "\n" for line in lines(self, name))
+        return PageFile(name=name, image=image.getvalue(), lines=told)
+
+
+class PageDrawing(Protocol):
+    """How pages are drawn; a function of page numbers that pickles."""
+
+    @property
+    def text_format(self) -> str:
+        """One of `FORMATS`."""
+        ...
+
+    def check(self) -> None:
+        """Check its settings. Raises: UsageError."""
+        ...
+
+    def draw(self, number: int) -> PageFile:
+        """Draw a page by its number."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How this package's own pages are drawn."""
+
+    kind: str | None = None
+    """One of `DRAWN`; None = the default family's, mixed."""
+    hd: int | None = None
+    """One of `SETTINGS` or `LARGER`, at which the pages are legible; None = `SETTINGS`, mixed."""
+    text_format: str = "questions"
+    """One of `FORMATS`."""
+    degradation: Degradation = field(default_factory=Degradation)
+    """Applied to each image before it is written."""
+
+    def draw(self, number: int) -> PageFile:
+        """Draw a page by its number."""
+        page = compose(number, kind=self.kind, hd=self.hd)
+        sheet = Sheet(
+            number=page.number, kind=page.kind, hd=page.hd, questions=page.questions, picture=lambda: paint(page)
+        )
+        return sheet.as_file(self.text_format, self.degradation)
+
+    def check(self) -> None:
+        """Check kind and setting. Raises: UsageError."""
+        check_drawn(self.kind, self.hd)
 
 
 def write_folder(
@@ -76,40 +145,29 @@ def write_folder(
         out: folder to make; it must not exist, or be empty.
         count: number of pages, >= 1.
         seed: number of the first page, >= 0.
-        kind: one of `DRAWN`; None = the default family's, mixed.
-        hd: one of `SETTINGS` or `LARGER`, at which the pages are legible; None = `SETTINGS`, mixed.
-        text_format: one of `FORMATS`.
-        degradation: applied to each image before it is written; None = none.
+        kind, hd, text_format, degradation: as of `Drawing`.
 
     Raises:
         UsageError: a number out of range, an unknown kind or format, or `out` exists.
         DataError: the folder cannot be written.
     """
-    check_numbers(count, seed, text_format)
-    check_drawn(kind, hd)
-    pages = (compose(number, kind=kind, hd=hd) for number in range(seed, seed + count))
-    yield from write_sheets(out, map(_sheet, pages), text_format=text_format, degradation=degradation)
+    drawing = Drawing(kind=kind, hd=hd, text_format=text_format, degradation=degradation or Degradation())
+    check(drawing, count, seed)
+    yield from write_drawn(out, drawing, map(drawing.draw, range(seed, seed + count)))
 
 
-def _sheet(page: DrawnPage) -> Sheet:
-    return Sheet(number=page.number, kind=page.kind, hd=page.hd, questions=page.questions, picture=lambda: paint(page))
+def write_drawn(out: Path, drawing: PageDrawing, pages: Iterable[PageFile]) -> Generator[int, None, None]:
+    """Write pages that are drawn elsewhere, as `write_folder` does.
 
-
-def write_sheets(
-    out: Path, sheets: Iterable[Sheet], *, text_format: str = "questions", degradation: Degradation | None = None
-) -> Generator[int, None, None]:
-    """Write sheets into a new folder as `write_folder` does; yields the number of pages done.
-
-    Raises:
-        UsageError: `out` exists. DataError: the folder cannot be written.
+    Args:
+        out: folder to make.
+        drawing: how they are drawn.
+        pages: in the order of their numbers.
     """
-    lines = _conversations if text_format == "conversations" else _questions
-    worn = degradation or Degradation()
-    with atomic_folder(out) as folder, (folder / FORMATS[text_format]).open("w", encoding="utf-8") as file:
-        for done, page in enumerate(sheets, start=1):
-            name = f"{page.number:06d}-{page.kind}.png"
-            degraded(page.picture(), worn, seed=page.number).save(folder / name)
-            file.writelines(json.dumps(line) + "\n" for line in lines(page, name))
+    with atomic_folder(out) as draft, (draft / FORMATS[drawing.text_format]).open("w", encoding="utf-8") as file:
+        for done, page in enumerate(pages, start=1):
+            (draft / page.name).write_bytes(page.image)
+            file.writelines(page.lines)
             yield done
 
 
@@ -138,11 +196,12 @@ def _questions(page: Sheet, name: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def check_numbers(count: int, seed: int, text_format: str) -> None:
-    """Check what to write. Raises: UsageError: a number out of range, or an unknown format."""
+def check(drawing: PageDrawing, count: int, seed: int) -> None:
+    """Check a drawing and its numbers before anything is drawn. Raises: UsageError: one is out of range or unknown."""
     if count < 1:
         raise UsageError(f"{count} documents asked for, at least 1 needed; use -n 20")
     if seed < 0:
         raise UsageError(f"seed is {seed}, at least 0 needed")
-    if text_format not in FORMATS:
-        raise UsageError(f"no format {text_format!r}; use one of {', '.join(FORMATS)}")
+    drawing.check()
+    if drawing.text_format not in FORMATS:
+        raise UsageError(f"no format {drawing.text_format!r}; use one of {', '.join(FORMATS)}")

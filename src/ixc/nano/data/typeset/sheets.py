@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from ixc.core.tiling import AUTO, resolve_hd
-from ixc.errors import UsageError
+from ixc.errors import DataError, UsageError
 from ixc.nano.data.page_files import add_page
 from ixc.nano.data.page_questions import ask_page
 from ixc.nano.data.page_text import PageText, read_page_text
@@ -25,7 +27,8 @@ from ixc.nano.data.typeset.charts import CHARTS, ChartDocument, compose_chart
 from ixc.nano.data.typeset.documents import KINDS, TypstDocument, compose_document
 from ixc.nano.data.typeset.folder import Typesetter
 from ixc.nano.data.typeset.text import TextSource
-from ixc.synth.dataset_folder import Sheet
+from ixc.synth.dataset_folder import PageFile, Sheet
+from ixc.synth.degradation import Degradation
 from ixc.synth.page import PageQuestion
 
 CHART = "chart-"
@@ -39,28 +42,50 @@ TRIES = 20
 PAGE = PageConfig(em=(10.0, 40.0), min_characters=8)
 
 
-def open_sheets(
-    typesetter: Typesetter, text: TextSource, *, count: int, seed: int = 0, kind: str | None = None
-) -> Iterator[Sheet]:
-    """Draw sheets `seed` to `seed + count - 1`; the same number gives the same sheet with the same fonts.
+@dataclass(frozen=True, kw_only=True)
+class OpenDrawing:
+    """How open pages are drawn; a function of page numbers that pickles. The same fonts give the same pages."""
+
+    kind: str | None = None
+    """One of `OPEN_KINDS`; None = all, mixed."""
+    fonts: tuple[Path, ...] = ()
+    """Folders of fonts beside those of the package."""
+    text_format: str = "questions"
+    """One of `dataset_folder.FORMATS`."""
+    degradation: Degradation = field(default_factory=Degradation)
+    """Applied to each image before it is written."""
+
+    def check(self) -> None:
+        """Check the kind, and that everything is installed. Raises: UsageError, MissingPackageError."""
+        if self.kind is not None and self.kind not in OPEN_KINDS:
+            raise UsageError(f"no kind {self.kind!r} of open pages; use one of {', '.join(OPEN_KINDS)}")
+        _typesetter(self.fonts)
+
+    def draw(self, number: int) -> PageFile:
+        """Draw a page by its number."""
+        sheet = open_sheet(_typesetter(self.fonts), TextSource(), number, self.kind)
+        return sheet.as_file(self.text_format, self.degradation)
+
+
+@lru_cache(maxsize=1)
+def _typesetter(fonts: tuple[Path, ...]) -> Typesetter:
+    """Return Typst with these fonts, once a process."""
+    return Typesetter(fonts)
+
+
+def open_sheet(typesetter: Typesetter, text: TextSource, number: int, kind: str | None = None) -> Sheet:
+    """Draw a sheet; the same number gives the same one with the same fonts and words.
 
     Args:
         typesetter: with the fonts.
         text: words and sentences.
-        count: number of sheets.
-        seed: number of the first.
-        kind: of `OPEN_KINDS`; None = all, mixed.
+        number: of the sheet, >= 0.
+        kind: of `OPEN_KINDS`; None = any.
 
     Raises:
-        UsageError: an unknown kind.
+        DataError: no document of this kind shows text, which fonts without letters can cause.
     """
-    if kind is not None and kind not in OPEN_KINDS:
-        raise UsageError(f"no kind {kind!r} of open pages; use one of {', '.join(OPEN_KINDS)}")
-    for number in range(seed, seed + count):
-        yield _sheet(np.random.default_rng([number, 0]), typesetter, text, number, kind)
-
-
-def _sheet(rng: Generator, typesetter: Typesetter, text: TextSource, number: int, kind: str | None) -> Sheet:
+    rng = np.random.default_rng([number, 0])
     for _ in range(TRIES):
         document, pdf = _document(rng, typesetter, text, kind or OPEN_KINDS[int(rng.integers(len(OPEN_KINDS)))])
         found = _read(pdf, document, rng)
@@ -69,7 +94,7 @@ def _sheet(rng: Generator, typesetter: Typesetter, text: TextSource, number: int
             hd = resolve_hd(AUTO, [(page.width, page.height)], rule="native")
             shown = partial(Image.Image.copy, picture)
             return Sheet(number=number, kind=document.kind, hd=hd, questions=questions, picture=shown)
-    raise UsageError(f"sheet {number}: {TRIES} documents of kind {kind} show no text that can be asked about")
+    raise DataError(f"sheet {number}: {TRIES} documents of kind {kind} show no text that can be asked about")
 
 
 def _document(
@@ -111,4 +136,4 @@ def _questions(page: PageText, rng: Generator) -> tuple[PageQuestion, ...]:
     return tuple(found.values())
 
 
-__all__ = ["OPEN_KINDS", "open_sheets"]
+__all__ = ["OPEN_KINDS", "OpenDrawing", "open_sheet"]

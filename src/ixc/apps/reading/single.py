@@ -1,6 +1,6 @@
-"""Questions over the pages of documents, page by page; finished answers survive a killed process.
+"""Questions over the pages of a few documents, page by page: printed answers and `--out FILE`; a kill costs one page.
 
-    files --pages_of--> DocumentPage, ... --read--> PageAnswer (answers or an error), written to the state file at once
+    names --pages_of--> DocumentPage, ... --read--> PageAnswer (answers or an error), written to the state file at once
 
 The state file holds JSON lines: the settings first, then one line a page, each flushed to disk before the next page
 starts. A page is identified by its file's bytes and its number. Failed pages are not written: they are tried again.
@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ixc.apps.reading import listing
+from ixc.apps.reading.opening import PageOpener
+from ixc.apps.reading.records import Page
+from ixc.apps.reading.sources import FoundFile
 from ixc.errors import ImageError, IxcError, UsageError
 from ixc.inference.request import Answer
-from ixc.processing.pages import Document, Rendering, open_document
-from ixc.processing.pdf import PageImage, is_pdf
+from ixc.processing.pages import Rendering
 from ixc.utils.counted import counted
 
 if TYPE_CHECKING:
@@ -38,21 +42,35 @@ VERSION = 2
 class DocumentPage:
     """One page to be read."""
 
-    file: Path
-    """Path of the document."""
-    number: int
-    """1 .. pages of a PDF or a TIFF; 1 for another image."""
-    paged: bool
-    """Whether the file is a PDF or a TIFF of several pages."""
+    page: Page
+    """The page, or why its file cannot be opened at all."""
     digest: str = ""
     """Digest of the file's bytes; empty where it cannot be read."""
-    error: str | None = None
-    """Why the file cannot be opened at all."""
+
+    @property
+    def file(self) -> str:
+        """Name of the document."""
+        return self.page.file.name
+
+    @property
+    def number(self) -> int:
+        """1 .. pages of a PDF or a TIFF; 1 for another image."""
+        return self.page.number
+
+    @property
+    def paged(self) -> bool:
+        """Whether the file is a PDF or a TIFF of several pages."""
+        return self.page.paged
+
+    @property
+    def error(self) -> str | None:
+        """Why the file cannot be opened at all."""
+        return self.page.error
 
     @property
     def name(self) -> str:
         """Name of the page for a reader."""
-        return f"{self.file}, page {self.number}" if self.paged else str(self.file)
+        return self.page.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,57 +90,43 @@ class PageAnswer:
     """Contents a viewer may show that the model did not receive."""
 
 
-def numbers_of(text: str) -> tuple[int, ...]:
-    """Parse page numbers: "1-3,7" -> (1, 2, 3, 7), in order, each once.
-
-    Raises:
-        UsageError: the text is not of this form.
-    """
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 100_000):
-            raise UsageError(f"--pages {text!r}: {part.strip()!r} is no page; write 1-5 or 1,3,7-9")
-        found |= set(range(int(first), int(last) + 1))
-    return tuple(sorted(found))
-
-
-def pages_of(files: Sequence[Path], *, numbers: tuple[int, ...] | None = None) -> list[DocumentPage]:
+def pages_of(files: Iterable[FoundFile], *, numbers: tuple[int, ...] | None = None) -> list[DocumentPage]:
     """List every page of every file, in order; a file that cannot be opened is one page with an error.
 
     Args:
-        files: images and PDFs.
+        files: as `sources.list_files` yields them.
         numbers: of the pages of PDFs and TIFFs; None = all. A file with fewer pages gives those it has.
 
     Raises:
         MissingPackageError: a missing extra. UsageError: no page is left; pages were named and no file has any.
     """
+    pages = list(listing.pages_of(files, numbers=numbers))
+    if numbers is not None and not any(page.paged for page in pages) and pages:
+        count = len({page.file for page in pages})
+        raise UsageError(
+            f"pages are named and none of {counted(count, 'file')} is a PDF or has pages; leave --pages out"
+        )
+    if not pages:
+        first = "" if numbers is None else f"; the first page named is {numbers[0]}"
+        raise UsageError(f"0 pages found{first}; name PDFs, pictures, or folders and archives that hold some")
     found: list[DocumentPage] = []
-    paged_files = 0
-    for file in files:
-        paged = is_pdf(file)
-        try:
-            document = open_document(file)
-            count, paged = document.pages, paged or document.pages > 1
-            document.close()
-            digest = blake2b(_bytes(file), digest_size=16).hexdigest()
-        except ImageError as error:
-            found.append(DocumentPage(file=file, number=1, paged=paged, error=str(error)))
-            continue
-        finally:
-            paged_files += paged
-        there = [n for n in range(1, count + 1) if not paged or numbers is None or n in numbers]
-        found += [DocumentPage(file=file, number=n, paged=paged, digest=digest) for n in there]
-    if numbers is not None and not paged_files:
-        raise UsageError(
-            f"pages are named and none of {counted(len(files), 'file')} is a PDF or has pages; leave --pages out"
-        )
-    if not found:
-        raise UsageError(
-            f"none of the pages named is in the {counted(len(files), 'file')}; the first one is page {numbers}"
-        )
+    with PageOpener(Rendering()) as opener:
+        for _, group in groupby(pages, key=lambda page: page.file):
+            of_file = list(group)
+            found += [
+                DocumentPage(page=page, digest=digest) for digest in [_digest(of_file[0], opener)] for page in of_file
+            ]
     return found
+
+
+def _digest(page: Page, opener: PageOpener) -> str:
+    """Return the digest of a page's file; empty where it cannot be read."""
+    try:
+        source = opener.source(page.file)
+        data = source if isinstance(source, bytes) else source.read_bytes()
+    except (ImageError, OSError):
+        return ""
+    return blake2b(data, digest_size=16).hexdigest()
 
 
 def read(
@@ -144,15 +148,15 @@ def read(
         rendering: how pages of a PDF become pixels.
         options: of `Engine.ask`.
     """
-    with _OpenDocument(rendering or Rendering()) as source:
-        yield from _read(engine, pages, questions, source, state, options)
+    with PageOpener(rendering or Rendering()) as opener:
+        yield from _read(engine, pages, questions, opener, state, options)
 
 
 def _read(
     engine: Engine | LazyEngine,
     pages: Sequence[DocumentPage],
     questions: Sequence[str],
-    source: _OpenDocument,
+    opener: PageOpener,
     state: ReadState | None,
     options: Mapping[str, Any],
 ) -> Iterator[PageAnswer]:
@@ -163,7 +167,9 @@ def _read(
             continue
         start = perf_counter()
         try:
-            shown = source.page(page)
+            shown = opener.open(page.page)
+            if shown.image is None:
+                raise ImageError(shown.error or "no picture")
             answers = tuple(engine.ask([shown.image], question, **options) for question in questions)
         except IxcError as error:
             yield PageAnswer(page=page, error=" ".join(str(error).split()), seconds=perf_counter() - start)
@@ -171,42 +177,6 @@ def _read(
         if state is not None:
             state.add(page, answers)
         yield PageAnswer(page=page, answers=answers, seconds=perf_counter() - start, warnings=shown.warnings)
-
-
-class _OpenDocument:
-    """Renders pages; the last document stays open for its next page."""
-
-    def __init__(self, rendering: Rendering) -> None:
-        self.rendering = rendering
-        self._open: tuple[Path, Document] | None = None
-
-    def page(self, page: DocumentPage) -> PageImage:
-        """Render a page. Raises: ImageError: it cannot be opened."""
-        if page.error is not None:
-            raise ImageError(page.error)
-        if self._open is None or self._open[0] != page.file:
-            self.close()
-            self._open = page.file, open_document(page.file)
-        return self._open[1].page(page.number, self.rendering)
-
-    def close(self) -> None:
-        """Close the document."""
-        if self._open is not None:
-            self._open[1].close()
-            self._open = None
-
-    def __enter__(self) -> _OpenDocument:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{file} cannot be read ({error.strerror}); check the path") from error
 
 
 class ReadState:
@@ -290,7 +260,7 @@ def as_json(found: Sequence[PageAnswer], questions: Sequence[str]) -> str:
     The answers have no `seconds`, so that an interrupted run ends with the bytes of an unbroken one.
     """
     pages = [
-        {"file": str(each.page.file), "page": each.page.number}
+        {"file": each.page.file, "page": each.page.number}
         | ({"answers": _answers(each, questions)} if each.error is None else {"error": each.error})
         | ({"warnings": list(each.warnings)} if each.warnings else {})
         for each in found
@@ -301,7 +271,7 @@ def as_json(found: Sequence[PageAnswer], questions: Sequence[str]) -> str:
 def _answers(found: PageAnswer, questions: Sequence[str]) -> list[dict[str, Any]]:
     """Return the answers about one page for JSON."""
     page = found.page
-    name = f"{page.file}#{page.number}" if page.paged else str(page.file)
+    name = f"{page.file}#{page.number}" if page.paged else page.file
     pairs = zip(questions, found.answers, strict=True)
     named = [{"question": question, "images": [name], **answer.as_dict()} for question, answer in pairs]
     return [{key: value for key, value in each.items() if key != "seconds"} for each in named]

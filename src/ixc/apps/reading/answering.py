@@ -1,0 +1,123 @@
+"""Opened pages to rows, through an engine: what a worker that holds a model does.
+
+OpenedPage, ... --EngineAnswerer.rows--> one Row a question, page by page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ixc.apps.reading.opening import OpenedPage
+from ixc.apps.reading.records import Page, Question, ReadSettings, Row, failed_row, failed_rows
+from ixc.errors import IxcError
+from ixc.inference.query import Query
+
+if TYPE_CHECKING:
+    from ixc.inference.engine import Engine
+    from ixc.inference.request import Answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSpec:
+    """How a worker loads its model; it pickles."""
+
+    folder: str | None = None
+    """Folder of the model, absolute where workers have another working folder; None = the embedded model."""
+    device: str = "auto"
+    """As of `inference.engine.load`."""
+    dtype: str = "auto"
+    """As of `inference.engine.load`."""
+
+    def load(self) -> Engine:
+        """Load the model. Errors as `inference.engine.load`."""
+        from ixc.inference.engine import load
+
+        return load(self.folder, device=self.device, dtype=self.dtype)
+
+
+class Answerer(Protocol):
+    """Answers all questions about pages."""
+
+    def rows(self, opened: Sequence[OpenedPage], only: Sequence[frozenset[int]] | None = None) -> list[list[Row]]:
+        """Return the rows of every page, a row a question in their order.
+
+        Args:
+            opened: pages, those without a picture included.
+            only: for every page the indices of the questions to ask; None = all.
+        """
+        ...
+
+
+class EngineAnswerer:
+    """Answers through an engine, several pages and all their questions together.
+
+    Args:
+        engine: a model with its processor.
+        settings: of the run.
+    """
+
+    def __init__(self, engine: Engine, settings: ReadSettings) -> None:
+        self.engine, self.settings = engine, settings
+
+    def rows(self, opened: Sequence[OpenedPage], only: Sequence[frozenset[int]] | None = None) -> list[list[Row]]:
+        """Return the rows of every page; arguments as of `Answerer.rows`."""
+        from ixc.inference.batch import answer_queries
+
+        start = perf_counter()
+        asked = [
+            (at, question)
+            for at, each in enumerate(opened)
+            if each.image is not None
+            for question in questions_of(self.settings, None if only is None else only[at])
+        ]
+        queries = [self._query(opened[at], question) for at, question in asked]
+        answers = answer_queries(self.engine, queries) if queries else []
+        share = (perf_counter() - start) / max(1, len(asked))
+        found: list[list[Row]] = [[] for _ in opened]
+        for (at, question), answer in zip(asked, answers, strict=True):
+            each = opened[at]
+            seconds = share + each.seconds / len(self.settings.questions)
+            found[at].append(row_of(each.page, question, self.settings, answer, seconds=seconds))
+        for at, each in enumerate(opened):
+            if each.image is None:
+                every = failed_rows(each.page, self.settings, each.error or "no picture", seconds=each.seconds)
+                found[at] = [row for index, row in enumerate(every) if only is None or index in only[at]]
+        return found
+
+    def _query(self, opened: OpenedPage, question: Question) -> Query:
+        options: dict[str, Any] = dict(self.settings.options)
+        if question.max_new_tokens is not None:
+            options["max_new_tokens"] = question.max_new_tokens
+        assert opened.image is not None
+        return Query([opened.image], question.text, **options)
+
+
+def questions_of(settings: ReadSettings, only: frozenset[int] | None) -> list[Question]:
+    """Return the questions to ask; only: their indices, None = all."""
+    return [each for index, each in enumerate(settings.questions) if only is None or index in only]
+
+
+def row_of(page: Page, question: Question, settings: ReadSettings, answer: Answer | IxcError, *, seconds: float) -> Row:
+    """Return the row of an answer, or of its error.
+
+    Args:
+        page, question, settings: what was asked.
+        answer: of the engine.
+        seconds: wall time of the row.
+    """
+    if isinstance(answer, IxcError):
+        return failed_row(page, question, settings, answer, seconds=seconds)
+    return Row(
+        file=page.file.name,
+        page=page.number,
+        question=question.text,
+        column=question.column,
+        answer=answer.text,
+        tokens=answer.prompt_tokens + answer.new_tokens,
+        seconds=seconds,
+        model=settings.model,
+        hd=answer.hd,
+    )
