@@ -62,7 +62,7 @@ class BatchRequest:
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class _Setting:
+class BatchSetting:
     """What all rows of a group have in common."""
 
     hd: int
@@ -74,14 +74,14 @@ class _Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Item:
+class BatchItem:
     """A request with its pictures opened."""
 
     index: int
     """Position among the requests."""
     name: str
     """Names the request in errors."""
-    setting: _Setting
+    setting: BatchSetting
     segments: list[chat_format.Segment]
     """The prompt."""
     image_tokens: tuple[int, ...]
@@ -156,7 +156,7 @@ def answer_queries(
     for index, (query, name) in enumerate(zip(queries, names, strict=True)):
         try:
             alone = query.evidence or not query.decoding.is_beam_search_only
-            item = None if alone else _query_item(engine, index, name, query)
+            item = None if alone else query_item(engine, index, name, query)
             if item is None:
                 found[index] = engine.answer(query)
             else:
@@ -185,7 +185,7 @@ def _named(error: Exception, name: str) -> IxcError:
     return IxcError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
-def _answer_group(engine: Engine, group: Sequence[_Item]) -> dict[int, Answer | IxcError]:
+def _answer_group(engine: Engine, group: Sequence[BatchItem]) -> dict[int, Answer | IxcError]:
     """Return answer or error by the request's index; a group that fails is split into single requests."""
     try:
         answers = _generate(engine, group)
@@ -246,7 +246,7 @@ def _prepared(engine: Engine, request: BatchRequest, partition: str) -> Request:
     )
 
 
-def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> _Item:
+def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> BatchItem:
     """Open and check one request; an error names it."""
     preparer = engine.preparer
     try:
@@ -259,7 +259,7 @@ def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> 
         preparer.answer_length(tokens, request.max_new_tokens, hd=request.hd)
     except IxcError as error:
         raise type(error)(f"{request.name}: {error}") from error
-    setting = _Setting(
+    setting = BatchSetting(
         hd=request.hd,
         num_beams=request.num_beams,
         max_new_tokens=request.max_new_tokens,
@@ -267,7 +267,7 @@ def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> 
         has_images=bool(request.images),
         partition=partition,
     )
-    return _Item(
+    return BatchItem(
         index=index,
         name=request.name,
         setting=setting,
@@ -277,7 +277,7 @@ def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> 
     )
 
 
-def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | None:
+def query_item(engine: Engine, index: int, name: str, query: Query) -> BatchItem | None:
     """Open and check one query; None if its answer may be cut by the context, whose end differs between rows."""
     preparer, processor = engine.preparer, engine.processor
     preparer.check_system(query.system)
@@ -294,7 +294,7 @@ def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | 
     length = sum(image_tokens) + letters + markup
     if length + longest > preparer.context_length:
         return None
-    setting = _Setting(
+    setting = BatchSetting(
         hd=hd,
         num_beams=query.decoding.num_beams,
         max_new_tokens=longest,
@@ -302,7 +302,7 @@ def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | 
         has_images=bool(images),
         partition=rule,
     )
-    return _Item(
+    return BatchItem(
         index=index,
         name=name,
         setting=setting,
@@ -313,9 +313,9 @@ def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | 
     )
 
 
-def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
+def _groups(items: Sequence[BatchItem], positions: int) -> Iterator[list[BatchItem]]:
     """Group items of one setting and similar length, at most `positions` long together."""
-    group: list[_Item] = []
+    group: list[BatchItem] = []
     for item in sorted(items, key=lambda item: (item.setting, -item.length, item.index)):
         if group:
             longest, beams = group[0].length, item.setting.num_beams
@@ -328,7 +328,7 @@ def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
 
 
 @torch.inference_mode()
-def _generate(engine: Engine, group: Sequence[_Item]) -> list[Answer]:
+def _generate(engine: Engine, group: Sequence[BatchItem]) -> list[Answer]:
     """Answer the items of one group."""
     start, first = perf_counter(), group[0].setting
     inputs: dict[str, Any] = engine.processor.encode_segments(
@@ -359,7 +359,7 @@ def _generate(engine: Engine, group: Sequence[_Item]) -> list[Answer]:
         if recorder is not None:
             chosen["logits_processor"] = [recorder]
         output = engine.model.generate(**encoded, max_new_tokens=first.max_new_tokens, **chosen)
-    rows = _rows(group, inputs)
+    rows = requests_of(group, inputs)
     seconds = perf_counter() - start
     tokens = output[:, length:].tolist()
     logprobs = [None] * len(rows) if recorder is None else recorder.rows(output)
@@ -369,7 +369,7 @@ def _generate(engine: Engine, group: Sequence[_Item]) -> list[Answer]:
     ]
 
 
-def _rows(group: Sequence[_Item], inputs: Mapping[str, Any]) -> list[Request]:
+def requests_of(group: Sequence[BatchItem], inputs: Mapping[str, Any]) -> list[Request]:
     """Return one request a row of a group's inputs, with the grids of its images."""
     lengths, first, found = inputs["attention_mask"].sum(1).tolist(), 0, []
     for item, prompt_tokens in zip(group, lengths, strict=True):
