@@ -379,9 +379,9 @@ def serving_memory() -> str:
     return "\n".join([*lines, "", f"Limit {limit} MiB; the server before its first answer {model} MiB; {share}."])
 
 
-def serving_load(name: str = "serving_load_nano_202611.json") -> str:
+def serving_load() -> str:
     """Table of the light server's throughput before and after, from dev/serving_load.py."""
-    found = json.loads((ROOT / "benchmarks" / name).read_text())
+    found = json.loads((ROOT / "benchmarks/serving_load_nano_202611.json").read_text())
     lines = ["| | requests a second | requests a CPU second |", "|---|---:|---:|"]
     for name, row in found["medians"].items():
         commit = found["commits"][name]
@@ -395,11 +395,6 @@ def serving_load(name: str = "serving_load_nano_202611.json") -> str:
         f"{found['requests']} requests, {found['at_once']} at a time; {runs}; {found['machine']}, {versions}.",
     ]
     return "\n".join(lines)
-
-
-def serving_side_by_side() -> str:
-    """The same table, eight requests at a time, before and after rows are generated side by side."""
-    return serving_load("serving_side_by_side_nano_202611.json")
 
 
 def reading_load() -> str:
@@ -503,7 +498,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "rules": rules,
     "serving_load": serving_load,
-    "serving_side_by_side": serving_side_by_side,
     "reading_load": reading_load,
     "serving_memory": serving_memory,
     "small": small,
