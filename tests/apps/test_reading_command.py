@@ -59,7 +59,7 @@ def test_read_many_rows_are_the_engines_answers(tmp_path: Path, engine: Engine, 
     ]
     assert [row.answer for row in found] == expected
     assert len({row.model for row in found}) == 1
-    assert all(row.tokens and row.hd == 4 and row.confidence is None for row in found)
+    assert all(row.tokens and row.hd == 4 and 0 <= row.confidence <= 1 for row in found)
     assert "3 pages, " in result.stderr
     assert (out / "answers.csv").read_text(encoding="utf-8").startswith("file,page,Title?,Date?\n")
     assert "<section>" in (out / "report.html").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ from ixc.errors import (
     UsageError,
     WeightsError,
 )
-from ixc.inference import model_folder
+from ixc.inference import model_folder, row_batch
 from ixc.inference.engine import Engine, load, read_engine_options
 from ixc.inference.query import Query, QueryOptions
 from ixc.inference.request import Answer, conversation, open_picture
@@ -331,6 +331,7 @@ def test_engine_batch_generates_rows_of_one_setting_together(
         return real(**given)
 
     monkeypatch.setattr(engine.model, "generate", generate)
+    monkeypatch.setattr(row_batch, "usable", lambda engine: False)  # as of a model on a GPU
     engine.batch([Query([page], text, max_new_tokens=2) for text in "abcde"])
     assert rows == [5]
 
