@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from ixc.core import chat_format
@@ -20,6 +21,7 @@ from ixc.inference.batch import BatchRequest
 from ixc.inference.engine import Engine, load
 from ixc.inference.query import Query
 from ixc.inference.request import Answer, RequestPreparer
+from ixc.inference.same_pictures import SamePictures
 
 PRIMED = PromptFormat(published=True, continue_final_message=True)
 
@@ -255,6 +257,34 @@ def test_answer_rows_leave_a_prefix_that_the_next_turn_finds(engine: Engine) -> 
     assert engine.generator.prefixes.tokens_reused - reused >= said.prompt_tokens
     engine.generator.prefixes.clear()
     assert after.text == engine.answer(query).text
+
+
+def test_prepare_makes_the_tiles_of_the_same_pictures_once(engine: Engine) -> None:
+    page, other = picture(420, 300, "Invoice"), picture(420, 300, "Receipt")
+    history = (("What is the title?", "Invoice"),)
+    asked = [
+        Query([page], "One?", hd=2),
+        Query([bytes(bytearray(page))], "Two, and longer?", hd=2, max_new_tokens=3, stop=("x",)),
+        Query([page], "Three?", hd=2, history=history),
+        Query([page], "Three?", hd=1),
+        Query([other], "Three?", hd=1),
+        Query([], "Three?"),
+        Query([], "Four?"),
+    ]
+    pictures = SamePictures(engine.preparer)
+    found = [pictures.prepare(query) for query in asked]
+    for request, query in zip(found, asked, strict=True):
+        wanted = engine.preparer.prepare_query(query)
+        assert request.inputs.keys() == wanted.inputs.keys()
+        assert all(torch.equal(value, wanted.inputs[name]) for name, value in request.inputs.items())
+        assert replace(request, inputs={}) == replace(wanted, inputs={})
+    tiles = [request.inputs.get("pixel_values") for request in found]
+    assert tiles[0] is tiles[1] is tiles[2]
+    assert tiles[3] is not tiles[2]
+    assert tiles[4] is not tiles[3]
+    pictures.prepare(asked[0])
+    with pytest.raises(ContextError, match="1,000,000 of answer"):
+        pictures.prepare(replace(asked[1], max_new_tokens=10**6))
 
 
 def test_answer_rows_stop_texts_end_one_row(engine: Engine) -> None:

@@ -29,6 +29,7 @@ from ixc.inference import row_batch
 from ixc.inference.engine import Engine
 from ixc.inference.query import Query
 from ixc.inference.request import Answer, Request, conversation, lower_hd, open_picture
+from ixc.inference.same_pictures import SamePictures
 from ixc.inference.sampling import GREEDY, Sampling
 from ixc.inference.score_processors import AnswerLogprobs
 from ixc.processing.image_io import open_image
@@ -149,7 +150,8 @@ def answer_queries(
     """
     names = [f"question {index + 1}" for index in range(len(queries))]
     if row_batch.usable(engine) and all(query.decoding == GREEDY and not query.evidence for query in queries):
-        ready = [partial(engine.preparer.prepare_query, query) for query in queries]
+        pictures = SamePictures(engine.preparer)
+        ready = [partial(pictures.prepare, query) for query in queries]
         return _answer_rows(engine, ready, names)
     found: dict[int, Answer | IxcError] = {}
     items = []

@@ -99,12 +99,13 @@ class CachedGenerator:
         spans = None if self.by_mask else spans_of(types)
         return {"image_count": int((types == 1).sum())} if spans is None else {"image_spans": spans}
 
-    def prompt_keys(self, inputs: Mapping[str, torch.Tensor]) -> PromptKeys | None:
-        """Return the keys of one row; None for several rows."""
+    def prompt_keys(self, inputs: Mapping[str, torch.Tensor], *, images: ImageKeys | None = None) -> PromptKeys | None:
+        """Return the keys of one row; None for several rows. images: their keys, where the caller has them."""
         spans = spans_of(inputs["mm_token_type_ids"].cpu())
         if spans is None or len(inputs["input_ids"]) != 1:
             return None
-        images = ImageKeys.of(inputs["pixel_values"], inputs["image_grids"]) if "pixel_values" in inputs else None
+        if images is None and "pixel_values" in inputs:
+            images = ImageKeys.of(inputs["pixel_values"], inputs["image_grids"])
         counts = [] if images is None else [self.processor.num_image_tokens(*grid) for grid in images.grids]
         names = [] if images is None else images.images
         positions = position_keys(inputs["input_ids"][0].tolist(), spans, names, counts)

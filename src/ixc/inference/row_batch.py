@@ -25,7 +25,7 @@ from ixc.inference.generation import PromptKeys, without_known_images
 from ixc.inference.prefix_cache import Prefix, preallocated_cache
 from ixc.inference.request import Answer, Request, lower_hd
 from ixc.inference.stop_texts import StopWatcher
-from ixc.inference.vision_cache import weights_identity
+from ixc.inference.vision_cache import ImageKeys, weights_identity
 from ixc.model.kernels import step
 from ixc.model.kernels.step import StepKernel, Tail
 from ixc.model.plora import clip_spans
@@ -102,6 +102,7 @@ class RowBatch:
         self.engine, self.max_rows = engine, rows
         self.rows: list[Row] = []
         self._kernel: tuple[bytes, StepKernel] | None = None
+        self._images: tuple[torch.Tensor | None, ImageKeys | None] = (None, None)  # the last tiles and their keys
 
     def has_room(self, positions: int = 0) -> bool:
         """Return True if a row of so many positions may join."""
@@ -118,8 +119,10 @@ class RowBatch:
             take: receives each token.
         """
         generator = self.engine.generator
-        keys = generator.prompt_keys(inputs)
+        tiles, (known, names) = inputs.get("pixel_values"), self._images
+        keys = generator.prompt_keys(inputs, images=names if tiles is known else None)
         assert keys is not None  # of one row
+        self._images = tiles, keys.images
         ids: list[int] = inputs["input_ids"][0].tolist()
         identity = weights_identity([self.engine.model])
         if self._kernel is None or self._kernel[0] != identity:
