@@ -58,7 +58,10 @@ def check_address(address: str) -> None:
         raise UsageError(f"--ray {address!r} is no address; use local, auto or HOST:PORT, e.g. 10.0.0.1:6379")
     missing = [name for name in ("ray", "pyarrow", "pandas") if find_spec(name) is None]
     if missing:
-        raise MissingPackageError(f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing, which --ray needs; pip install 'ixc-4khd[ray]'")
+        are = "are" if len(missing) > 1 else "is"
+        raise MissingPackageError(
+            f"{' and '.join(missing)} {are} missing, which --ray needs; pip install 'ixc-4khd[ray]'"
+        )
 
 
 @contextmanager
