@@ -36,11 +36,12 @@ One rule for every command:
 
 - **0**: done.
 - **1**: the command was right and something that it met was not: a damaged file, a full disk, too little memory, a
-  question longer than the context, a server that refuses, a package that is not installed, a question or page without
-  an answer, records with errors in `ixc data check`. The same command may work once that is mended.
+  question longer than the context, a server that refuses, a package that is not installed, a question without an
+  answer, records with errors in `ixc data check`. The same command may work once that is mended.
 - **2**: the command must be changed: an unknown option, name or value, a number out of range, a file or folder that is
   named and does not exist (or, as a target, does), options that exclude each other or have no effect, an image that no
   partition of this setting fits.
+- **3**: `ixc read`: the result is written, and some of its pages failed; they stand in it with their errors.
 - **130**: interrupted by Ctrl-C.
 
 Every failure is one line on standard error, `error: ...`, with the numbers and what to do. In Python the same errors

@@ -93,7 +93,7 @@ def test_read_documents_continues_after_a_broken_page(tmp_path: Path, page: Path
     command = [page, broken, tmp_path / "broken.pdf", "--ask", "Title?", "--out", out]
     result = run(*command)
     assert isinstance(result.exception, IxcError)
-    assert result.exception.exit_code == 1
+    assert result.exception.exit_code == 3
     assert str(result.exception).startswith(f"1 of 3 pages were read, 2 failed; the first is {broken}: ")
     text = out.read_text(encoding="utf-8")
     assert text.count("*Not read: ") == 2

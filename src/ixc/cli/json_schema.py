@@ -93,6 +93,21 @@ SCHEMA: Schema = {
             },
             doc="Answers about the pages of documents.",
         ),
+        "read_plan": _object(
+            {
+                "files": _of("integer", "Documents."),
+                "pages": _of("integer", "Pages."),
+                "unreadable": _of("integer", "Pages of these that cannot be opened."),
+                "rows": _of("integer", "Answers: pages times questions."),
+                "tiles": _of("integer", "Tiles of all pages, overviews included."),
+                "image_tokens": _of("integer", "Tokens of all pages, each once."),
+                "prompt_tokens": _of("integer", "Tokens of all prompts; those of the questions from above."),
+                "too_long": _of("integer", "Pages that do not fit the model's positions."),
+                "flops": _of("integer", "FLOP of the prefills, each page once."),
+                "weight_bytes": _of("integer", "Bytes of the weights."),
+            },
+            doc="Cost of reading documents.",
+        ),
         "plan": _object(
             {
                 "model": _of("string", "Model planned for: its folder, or the published 7B."),
@@ -202,6 +217,7 @@ COMMANDS = {
     "ask": "answer",
     "chat": "answer",
     "read": "documents",
+    "read --dry-run": "read_plan",
     "plan": "plan",
     "plan-train": "train_plan",
     "data check": "data_report",

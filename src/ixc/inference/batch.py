@@ -57,7 +57,7 @@ class BatchRequest:
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class _Setting:
+class BatchSetting:
     """What all rows of a group have in common."""
 
     hd: int
@@ -69,14 +69,14 @@ class _Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Item:
+class BatchItem:
     """A request with its pictures opened."""
 
     index: int
     """Position among the requests."""
     name: str
     """Names the request in errors."""
-    setting: _Setting
+    setting: BatchSetting
     segments: list[chat_format.Segment]
     """The prompt."""
     image_tokens: tuple[int, ...]
@@ -142,7 +142,7 @@ def answer_queries(
     for index, query in enumerate(queries):
         name = f"question {index + 1}"
         try:
-            item = _query_item(engine, index, name, query) if query.decoding.is_beam_search_only else None
+            item = query_item(engine, index, name, query) if query.decoding.is_beam_search_only else None
             if item is None:
                 found[index] = engine.answer(query)
             else:
@@ -154,7 +154,7 @@ def answer_queries(
     return [found[index] for index in range(len(queries))]
 
 
-def _answer_group(engine: Engine, group: Sequence[_Item]) -> dict[int, Answer | IxcError]:
+def _answer_group(engine: Engine, group: Sequence[BatchItem]) -> dict[int, Answer | IxcError]:
     """Return answer or error by the request's index; a group that fails is split into single requests."""
     try:
         answers = _generate(engine, group)
@@ -205,7 +205,7 @@ def segments(
     return prompt_segments(messages, request.prompt_format, system=system, rules=rules)
 
 
-def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> _Item:
+def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> BatchItem:
     """Open and check one request; an error names it."""
     preparer = engine.preparer
     try:
@@ -218,7 +218,7 @@ def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> 
         preparer.answer_length(tokens, request.max_new_tokens, hd=request.hd)
     except IxcError as error:
         raise type(error)(f"{request.name}: {error}") from error
-    setting = _Setting(
+    setting = BatchSetting(
         hd=request.hd,
         num_beams=request.num_beams,
         max_new_tokens=request.max_new_tokens,
@@ -226,7 +226,7 @@ def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> 
         has_images=bool(request.images),
         partition=partition,
     )
-    return _Item(
+    return BatchItem(
         index=index,
         name=request.name,
         setting=setting,
@@ -236,7 +236,7 @@ def _item(engine: Engine, index: int, request: BatchRequest, partition: str) -> 
     )
 
 
-def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | None:
+def query_item(engine: Engine, index: int, name: str, query: Query) -> BatchItem | None:
     """Open and check one query; None if its answer may be cut by the context, whose end differs between rows."""
     preparer, processor = engine.preparer, engine.processor
     preparer.check_system(query.system)
@@ -252,7 +252,7 @@ def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | 
     length = sum(image_tokens) + letters + markup
     if length + longest > preparer.context_length:
         return None
-    setting = _Setting(
+    setting = BatchSetting(
         hd=hd,
         num_beams=query.decoding.num_beams,
         max_new_tokens=longest,
@@ -260,7 +260,7 @@ def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | 
         has_images=bool(images),
         partition=rule,
     )
-    return _Item(
+    return BatchItem(
         index=index,
         name=name,
         setting=setting,
@@ -271,9 +271,9 @@ def _query_item(engine: Engine, index: int, name: str, query: Query) -> _Item | 
     )
 
 
-def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
+def _groups(items: Sequence[BatchItem], positions: int) -> Iterator[list[BatchItem]]:
     """Group items of one setting and similar length, at most `positions` long together."""
-    group: list[_Item] = []
+    group: list[BatchItem] = []
     for item in sorted(items, key=lambda item: (item.setting, -item.length, item.index)):
         if group:
             longest, beams = group[0].length, item.setting.num_beams
@@ -286,7 +286,7 @@ def _groups(items: Sequence[_Item], positions: int) -> Iterator[list[_Item]]:
 
 
 @torch.inference_mode()
-def _generate(engine: Engine, group: Sequence[_Item]) -> list[Answer]:
+def _generate(engine: Engine, group: Sequence[BatchItem]) -> list[Answer]:
     """Answer the items of one group."""
     start, first = perf_counter(), group[0].setting
     inputs: dict[str, Any] = engine.processor.encode_segments(
@@ -314,13 +314,13 @@ def _generate(engine: Engine, group: Sequence[_Item]) -> list[Answer]:
             chosen |= engine.compiled.arguments(length + first.max_new_tokens, rows=rows)
         encoded = engine.generator.encode_images(inputs)
         output = engine.model.generate(**encoded, max_new_tokens=first.max_new_tokens, **chosen)
-    rows = _rows(group, inputs)
+    rows = requests_of(group, inputs)
     seconds = perf_counter() - start
     tokens = output[:, length:].tolist()
     return [preparer.answer(row, new, seconds=seconds) for row, new in zip(rows, tokens, strict=True)]
 
 
-def _rows(group: Sequence[_Item], inputs: Mapping[str, Any]) -> list[Request]:
+def requests_of(group: Sequence[BatchItem], inputs: Mapping[str, Any]) -> list[Request]:
     """Return one request a row of a group's inputs, with the grids of its images."""
     lengths, first, found = inputs["attention_mask"].sum(1).tolist(), 0, []
     for item, prompt_tokens in zip(group, lengths, strict=True):

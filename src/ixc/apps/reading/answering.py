@@ -64,27 +64,25 @@ class EngineAnswerer:
 
     def rows(self, opened: Sequence[OpenedPage], only: Sequence[frozenset[int]] | None = None) -> list[list[Row]]:
         """Return the rows of every page; arguments as of `Answerer.rows`."""
-        from ixc.inference.batch import answer_queries
+        from ixc.inference.shared_prefix import answer_pages
 
         start = perf_counter()
         asked = [
-            (at, question)
+            [] if each.image is None else questions_of(self.settings, None if only is None else only[at])
             for at, each in enumerate(opened)
-            if each.image is not None
-            for question in questions_of(self.settings, None if only is None else only[at])
         ]
-        queries = [self._query(opened[at], question) for at, question in asked]
-        answers = answer_queries(self.engine, queries) if queries else []
-        share = (perf_counter() - start) / max(1, len(asked))
-        found: list[list[Row]] = [[] for _ in opened]
-        for (at, question), answer in zip(asked, answers, strict=True):
-            each = opened[at]
-            seconds = share + each.seconds / len(self.settings.questions)
-            found[at].append(row_of(each.page, question, self.settings, answer, seconds=seconds))
+        queries = [[self._query(each, q) for q in questions] for each, questions in zip(opened, asked, strict=True)]
+        answers = answer_pages(self.engine, queries)
+        share = (perf_counter() - start) / max(1, sum(map(len, asked)))
+        found: list[list[Row]] = []
         for at, each in enumerate(opened):
             if each.image is None:
                 every = failed_rows(each.page, self.settings, each.error or "no picture", seconds=each.seconds)
-                found[at] = [row for index, row in enumerate(every) if only is None or index in only[at]]
+                found.append([row for index, row in enumerate(every) if only is None or index in only[at]])
+                continue
+            seconds = share + each.seconds / len(asked[at])
+            pairs = zip(asked[at], answers[at], strict=True)
+            found.append([row_of(each.page, q, self.settings, answer, seconds=seconds) for q, answer in pairs])
         return found
 
     def _query(self, opened: OpenedPage, question: Question) -> Query:

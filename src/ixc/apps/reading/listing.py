@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ixc.apps.reading import remote
-from ixc.apps.reading.opening import PageOpener
+from ixc.apps.reading.opening import PageOpener, error_line
 from ixc.apps.reading.records import Block, FileRef, Page
 from ixc.apps.reading.sources import FoundFile
 from ixc.errors import ImageError, UsageError
@@ -65,16 +65,11 @@ def pages_of(files: Iterable[FoundFile], *, numbers: tuple[int, ...] | None = No
             try:
                 shape = _shape(found, opener)
             except ImageError as error:
-                yield Page(file=file, number=1, paged=_is_pdf_name(file), error=_line(file, error))
+                yield Page(file=file, number=1, paged=_is_pdf_name(file), error=error_line(file, error))
                 continue
             for number in range(1, shape.pages + 1):
                 if not shape.paged or numbers is None or number in numbers:
                     yield Page(file=file, number=number, paged=shape.paged)
-
-
-def _line(file: FileRef, error: object) -> str:
-    line = " ".join(str(error).split())
-    return line.replace(file.container, file.name) if file.name not in line else line
 
 
 def _is_pdf_name(file: FileRef) -> bool:

@@ -65,7 +65,7 @@ class PageOpener:
             raise
         except (IxcError, OSError) as error:
             self.close_document()
-            return OpenedPage(page=page, error=_line(page, error), seconds=perf_counter() - start)
+            return OpenedPage(page=page, error=error_line(page.file, error), seconds=perf_counter() - start)
         return OpenedPage(page=page, image=shown.image, warnings=tuple(shown.warnings), seconds=perf_counter() - start)
 
     def document(self, file: FileRef) -> Document:
@@ -105,8 +105,17 @@ class PageOpener:
         self.close()
 
 
-def _line(page: Page, error: object) -> str:
-    """Return an error as one line that names the file: one given as bytes has no name of its own."""
+def error_line(file: FileRef, error: object) -> str:
+    """Return an error as one line that names the file: one read from bytes has no name in its errors.
+
+    Args:
+        file: the document.
+        error: its text is the line.
+    """
     line = " ".join(str(error).split()) or type(error).__name__
-    line = line.replace(page.file.container, page.file.name).replace(STANDARD_INPUT, page.file.name)
-    return line if page.file.name in line else f"{page.file.name}: {line}"
+    if file.name in line:
+        return line
+    if file.kind == "file" and file.container in line:
+        return line.replace(file.container, file.name)
+    line = line.replace(STANDARD_INPUT, file.name)
+    return line if file.name in line else f"{file.name}: {line}"
