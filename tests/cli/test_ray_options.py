@@ -40,7 +40,11 @@ def test_placement_gives_cuda_one_gpu_and_every_node_the_same_type() -> None:
 @needs_ray
 @pytest.mark.parametrize(
     ("device", "gpus", "line"),
-    [("mps", None, "not a device"), ("cpu", 1.0, "no effect with --device cpu"), ("cuda", 0.0, "leaves a worker no GPU")],
+    [
+        ("mps", None, "not a device"),
+        ("cpu", 1.0, "no effect with --device cpu"),
+        ("cuda", 0.0, "leaves a worker no GPU"),
+    ],
 )
 def test_placement_refuses_what_excludes_each_other(device: str, gpus: float | None, line: str) -> None:
     with pytest.raises(UsageError, match=line):
