@@ -25,8 +25,7 @@ from ixc.cluster.workers import Work
 from ixc.errors import IxcError
 
 GROUPS = 2
-"""Groups of pages that are answered together in a unit: Ray Data costs some 50 ms of CPU a unit (dev/LOG.md), and a dead
-worker its unit."""
+"""Groups of pages in a unit: Ray Data costs some 50 ms of CPU a unit (dev/LOG.md), and a dead worker its unit."""
 
 MAX_OPENED = 128 << 20
 """Bytes of pixels that one unit sends from the opening to the answering stage; pages beyond them are opened by the
