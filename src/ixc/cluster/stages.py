@@ -1,6 +1,6 @@
 """Units through the stages of Ray Data, results back one by one, in the order in which they are done.
 
-    units --a wave at a time--> [prepare, in tasks -->] finish, in a pool of actors --> Done
+    units --a wave at a time--> [prepare -->] finish, a pool of actors each --> Done
 
 Ray Data schedules, moves what is prepared between the nodes, and holds the first stage back by the bytes that wait for
 the second. It repeats what a dead process or node had begun. What is left here: a node that never comes back keeps the
@@ -19,7 +19,7 @@ from math import floor
 from typing import TYPE_CHECKING, Any
 
 from ixc.cluster.tries import Tries
-from ixc.cluster.workers import Fatal, FinishUnits, MakeWork, prepare_units, row, unpacked
+from ixc.cluster.workers import Fatal, FinishUnits, MakeWork, PrepareUnits, row, unpacked
 from ixc.errors import CapacityError, IxcError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ FRUITLESS = 3
 """Executions without any result after which a run ends; each waits twice as long as the one before."""
 
 PREPARE_CPUS = 0.25
-"""Cores that a task of the first stage reserves. It takes them from the share of an actor (`Resources.cpus`): actors
+"""Cores that a worker of the first stage reserves. It takes them from the share of an actor (`Resources.cpus`): actors
 that reserve all cores of a node leave none for the stage that feeds them, and the run stands still."""
 
 
@@ -56,7 +56,7 @@ class Stages:
     finish: MakeWork
     """Last stage, in actors: a `Work` is made once in each."""
     prepare: MakeWork | None = None
-    """First stage, in tasks, whose results go to the last one; None = none."""
+    """First stage, in actors too, whose results go to the last one; None = none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,19 +148,21 @@ def _dataset(wave: dict[int, bytes], stages: Stages, resources: Resources, tries
     from ray.data import ActorPoolStrategy
 
     cpus = resources.cpus if stages.prepare is None else resources.cpus - PREPARE_CPUS
+    most = min(workers(resources), len(wave))
     one_each = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
     dataset = ray.data.from_arrow([row(unit, parts) for unit, parts in wave.items()])
     if stages.prepare is not None:
         dataset = dataset.map_batches(
-            prepare_units,  # pyright: ignore[reportArgumentType] - its further arguments are fn_args
-            fn_args=(stages.prepare, tries),
+            PrepareUnits,
+            fn_constructor_args=(stages.prepare, tries),
+            compute=ActorPoolStrategy(size=most),
             num_cpus=PREPARE_CPUS,
             **one_each,
         )
     return dataset.map_batches(
         FinishUnits,
         fn_constructor_args=(stages.finish, tries),
-        compute=ActorPoolStrategy(size=min(workers(resources), len(wave))),
+        compute=ActorPoolStrategy(size=most),
         num_cpus=cpus,
         num_gpus=resources.gpus,
         **one_each,

@@ -1,6 +1,6 @@
-"""The runner on Ray: pages are opened in tasks and answered in a pool of actors that hold the model.
+"""The runner on Ray: pages are opened in one pool of actors and answered in another, whose actors hold the model.
 
-    blocks --units of 16 pages--> open, in tasks --pixels--> answer, in actors --rows--> BlockResult, when all are there
+    blocks --units of 16 pages--> open --pixels--> answer --rows--> BlockResult, when all are there
 
 The driver sees pages and rows, never pixels. A unit is answered in the groups of pages that the local runner answers
 together, so that the answers are the same. Files are opened where the worker runs: paths must exist on every node.
