@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
-from ixc.apps.reading.single import numbers_of
+from ixc.apps.reading.listing import numbers_of
 from ixc.cli.main import app
 from ixc.errors import ImageError, IxcError, UsageError
 from ixc.inference.engine import Engine, load

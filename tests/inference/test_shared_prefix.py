@@ -57,22 +57,16 @@ def same(found: Answer | Exception, expected: Answer) -> bool:
     return {**found.as_dict(), "seconds": 0} == {**expected.as_dict(), "seconds": 0}
 
 
-def test_answer_pages_equals_the_answers_alone(engine: Engine, groups: list[tuple[int, int]]) -> None:
-    asked = queries()
+def test_answer_pages_equals_the_answers_alone(groups: list[tuple[int, int]]) -> None:
+    """Of the embedded model, whose answers differ between pages and questions; the random one says one thing always."""
+    engine = load(device="cpu")
+    asked = queries(hd=4, max_new_tokens=8)
     found = answer_pages(engine, asked)
     assert groups == [(5, 15)]
     for of_page, answers in zip(asked, found, strict=True):
         for query, answer in zip(of_page, answers, strict=True):
             assert same(answer, engine.answer(query))
     assert len({answer.text for answers in found for answer in answers if isinstance(answer, Answer)}) > 5
-
-
-@pytest.mark.slow
-def test_answer_pages_of_the_embedded_model_equals_the_answers_alone() -> None:
-    engine = load(device="cpu")
-    asked = queries(hd=4, max_new_tokens=20)
-    for of_page, answers in zip(asked, answer_pages(engine, asked), strict=True):
-        assert [getattr(answer, "text", answer) for answer in answers] == [engine.answer(q).text for q in of_page]
 
 
 def test_answer_pages_prefills_a_page_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
