@@ -62,7 +62,8 @@ def test_json_schema_names_every_command_with_the_option() -> None:
             return [name for word, each in command.commands.items() for name in found(each, (*words, word))]
         return [" ".join(words)] if any("--json" in each.opts for each in command.params) else []
 
-    assert sorted(found(get_command(app), ())) == sorted(COMMANDS)
+    named = {command.partition(" --")[0] for command in COMMANDS}  # with another option a command prints another value
+    assert sorted(found(get_command(app), ())) == sorted(named)
 
 
 @pytest.mark.parametrize("options", [(), ("--temperature", 1, "--seed", 3), ("--beams", 2), ("--stop", "e")])

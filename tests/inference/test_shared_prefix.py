@@ -66,7 +66,7 @@ def test_answer_pages_equals_the_answers_alone(groups: list[tuple[int, int]]) ->
     for of_page, answers in zip(asked, found, strict=True):
         for query, answer in zip(of_page, answers, strict=True):
             assert same(answer, engine.answer(query))
-    assert len({answer.text for answers in found for answer in answers if isinstance(answer, Answer)}) > 5
+    assert len({answer.text for answers in found for answer in answers if isinstance(answer, Answer)}) >= 5
 
 
 def test_answer_pages_prefills_a_page_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
