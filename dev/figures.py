@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from ixc.utils.counted import counted
+
 ROOT = Path(__file__).parents[1]
 NANO = ROOT / "src/ixc/pretrained/nano"
 METRICS = ROOT / "src/ixc/evals/metrics"
@@ -419,48 +421,51 @@ def reading_load() -> str:
 def ray_kills() -> str:
     """What killed runs ended with, beside a plain one."""
     found = json.loads((ROOT / "benchmarks/ray_kills_202611.json").read_text())
-    runs, kills = found["runs"], found["kills"]
-    named = ", ".join(f"{count} of {'the command' if kind == 'driver' else kind}" for kind, count in kills.items())
+    runs, names = found["runs"], {"driver": "command", "actor": "worker", "node": "node"}
+    named = ", ".join(f"{count} of the {names[kind]}" for kind, count in found["kills"].items())
     wrong = {name: sum(run[name] for run in runs) for name in ("double", "missing", "different")}
     again = sum(run["retries_of_failed_rows"] for run in runs)
     words = f"`--retry-failed` was needed {again} times" if again else "no row had failed"
     rows = sum(run["rows"] for run in runs)
     return (
-        f"{found['kills_in_all']} kills at random moments ({named}) in {len(runs)} runs over {found['pages']:,} pages, "
-        f"two local nodes of one core: {rows:,} rows, {wrong['double']} double, {wrong['missing']} missing, "
-        f"{wrong['different']} other than in a plain run; {words} (`python dev/ray_kills.py`)."
+        f"{found['kills_in_all']} kills at random moments ({named}) in {counted(len(runs), 'run')} over "
+        f"{found['pages']:,} pages, two local nodes of one core: {rows:,} rows, {wrong['double']} double, "
+        f"{wrong['missing']} missing, {wrong['different']} other than in a plain run; {words} "
+        "(`python dev/ray_kills.py`)."
     )
 
 
 def ray_speed() -> str:
-    """Pages a second and CPU of Ray beside the plain loop."""
+    """Pages a second and CPU of Ray beside the plain loop, and what Ray adds to a page."""
     found = json.loads((ROOT / "benchmarks/ray_202611.json").read_text())
-    lines = ["| answerer | way | pages/s | CPU ms a page | pages a CPU second of the busiest node | rows |"]
-    lines.append("|---|---|---:|---:|---:|---|")
-    ends = []
-    for name, each in found.items():
-        if not isinstance(each, dict):
-            continue
+    parts = {name: each for name, each in found.items() if isinstance(each, dict)}
+    lines = ["| answerer | way | pages/s | CPU ms a page | rows |", "|---|---|---:|---:|---|"]
+    for name, each in parts.items():
         for way, run in each["runs"].items():
             same = "" if (equal := run.get("rows_as_plain_loop")) is None else "the same" if equal else "differ"
-            busiest = run["pages_per_cpu_second_of_the_busiest_node"]
-            lines.append(
-                f"| {name} | {way} | {run['pages_per_second']} | {run['cpu_ms_per_page']} | {busiest} | {same} |"
+            lines.append(f"| {name} | {way} | {run['pages_per_second']} | {run['cpu_ms_per_page']} | {same} |")
+    lines.append("")
+    for name, each in parts.items():
+        runs = each["runs"]
+        told = []
+        if (one := runs.get("ray, 1 node of one core")) is not None:
+            added = one["cpu_ms_per_page"] - runs["plain loop"]["cpu_ms_per_page"]
+            told.append(f"Ray adds {added:.1f} ms of CPU to a page")
+            memory = one["driver_mb"]
+            if len(memory) > 1:
+                sizes = ", ".join(f"{mb} after {int(at):,} pages" for at, mb in memory.items())
+                told.append(f"MB of memory in the command: {sizes}")
+        if "speedup_of_two_nodes" in each:
+            told.append(
+                f"two nodes are {each['speedup_of_two_nodes']} times one by the clock, {each['speedup_by_cpu']} by CPU"
             )
-        if "overhead_of_ray_in_cpu" not in each:
-            memory = [
-                f"{mb} after {int(pages):,}" for run in each["runs"].values() for pages, mb in run["driver_mb"].items()
-            ]
-            ends.append(f"{name}: the command's memory in MB is {', '.join(memory)} pages")
-            continue
-        ends.append(
-            f"{name}: Ray on one node costs {100 * each['overhead_of_ray_in_cpu']:.1f} % more CPU a page than the "
-            f"plain loop; two nodes are {each['speedup_by_cpu']} times one by CPU, {each['speedup_of_two_nodes']} by "
-            "the clock of a machine shared with other work"
-        )
-    return "\n".join(
-        [*lines, "", "; ".join(ends) + f" (Ray {found['ray']}, {found['cores']} cores, `python dev/ray_speed.py`)."]
-    )
+        if told:
+            lines.append(f"- {name}: {'; '.join(told)}" + (f" ({each['note']})" if "note" in each else ""))
+    lines += [
+        "",
+        f"Ray {found['ray']}, {found['cores']} cores shared with other work (load 10 to 29), which the clock shows.",
+    ]
+    return "\n".join(lines)
 
 
 def _deviations(files: list[dict[str, Any]]) -> list[str]:

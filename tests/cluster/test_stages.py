@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
-from ixc.cluster import session
+from ixc.cluster import session, stages
 from ixc.cluster.stages import Resources, Stages, run, workers
 from ixc.errors import CapacityError, IxcError, WeightsError
 
@@ -116,3 +117,36 @@ def test_workers_counts_what_fits() -> None:
         workers(Resources(cpus=3.0))
     with pytest.raises(CapacityError, match="1 GPU"):
         workers(Resources(gpus=1.0))
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Adds nothing, later."""
+
+    seconds: float
+
+    def __call__(self) -> Any:
+        return self._wait
+
+    def _wait(self, parts: Sequence[int]) -> list[int]:
+        time.sleep(self.seconds)
+        return list(parts)
+
+
+@pytest.mark.slow
+def test_run_waits_longer_where_one_unit_takes_longer_than_the_limit() -> None:
+    found = {
+        done.number: done.outcomes for done in run([[1], [2]], Stages(finish=Slow(9.0)), Resources(stall_seconds=6))
+    }
+    assert found == {0: [1], 1: [2]}
+
+
+def test_run_without_progress_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "FRUITLESS", 1)
+    with pytest.raises(CapacityError, match="1 times no worker finished anything within 2 s"):
+        list(run([[1]], Stages(finish=Slow(60.0)), Resources(stall_seconds=2)))
+
+
+def test_in_order_gives_back_the_order_of_the_units() -> None:
+    found = [stages.Done(number=number, parts=[], outcomes=[]) for number in (2, 0, 1, 4, 3)]
+    assert [done.number for done in stages.in_order(found)] == [0, 1, 2, 3, 4]

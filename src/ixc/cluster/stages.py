@@ -1,6 +1,6 @@
 """Units through the stages of Ray Data, results back one by one, in the order in which they are done.
 
-    units --a wave at a time--> [prepare, in tasks -->] finish, in a pool of actors --> Done
+    units --a wave at a time--> [prepare -->] finish, a pool of actors each --> Done
 
 Ray Data schedules, moves what is prepared between the nodes, and holds the first stage back by the bytes that wait for
 the second. It repeats what a dead process or node had begun. What is left here: a node that never comes back keeps the
@@ -19,7 +19,7 @@ from math import floor
 from typing import TYPE_CHECKING, Any
 
 from ixc.cluster.tries import Tries
-from ixc.cluster.workers import Fatal, FinishUnits, MakeWork, prepare_units, row, unpacked
+from ixc.cluster.workers import Fatal, FinishUnits, MakeWork, PrepareUnits, row, unpacked
 from ixc.errors import CapacityError, IxcError
 
 if TYPE_CHECKING:
@@ -29,8 +29,11 @@ WAVE = 2048
 """Units that one execution of Ray Data works on. Actors end with their execution, so that a wave costs the loading of
 models; the driver holds a wave's units, pickled."""
 
+FRUITLESS = 3
+"""Executions without any result after which a run ends; each waits twice as long as the one before."""
+
 PREPARE_CPUS = 0.25
-"""Cores that a task of the first stage reserves. It takes them from the share of an actor (`Resources.cpus`): actors
+"""Cores that a worker of the first stage reserves. It takes them from the share of an actor (`Resources.cpus`): actors
 that reserve all cores of a node leave none for the stage that feeds them, and the run stands still."""
 
 
@@ -53,7 +56,7 @@ class Stages:
     finish: MakeWork
     """Last stage, in actors: a `Work` is made once in each."""
     prepare: MakeWork | None = None
-    """First stage, in tasks, whose results go to the last one; None = none."""
+    """First stage, in actors too, whose results go to the last one; None = none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +86,10 @@ def run(units: Iterable[Sequence[Any]], stages: Stages, resources: Resources) ->
         IxcError: a worker cannot work at all. CapacityError: no node has the resources of one worker; workers die
             without an end. RuntimeError: an error in the code of the work, with the worker's traceback.
     """
-    import ray
-
-    tries = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries).options(**_beside_driver()).remote()
     left, first = iter(units), 0
     while wave := {first + at: pickle.dumps(list(parts), protocol=5) for at, parts in enumerate(islice(left, WAVE))}:
         first += len(wave)
-        yield from _wave(wave, stages, resources, tries)
+        yield from _wave(wave, stages, resources)
 
 
 def in_order(found: Iterable[Done]) -> Iterator[Done]:
@@ -103,17 +103,17 @@ def in_order(found: Iterable[Done]) -> Iterator[Done]:
             after += 1
 
 
-def _wave(wave: dict[int, bytes], stages: Stages, resources: Resources, tries: Any) -> Iterator[Done]:
+def _wave(wave: dict[int, bytes], stages: Stages, resources: Resources) -> Iterator[Done]:
     """Execute until every unit of a wave has its results; a unit without progress for long is begun again."""
     from ray.data.exceptions import ExecutionTimeoutError
     from ray.exceptions import RayError
 
-    stall = resources.stall_seconds
+    stall, fruitless = resources.stall_seconds, 0
     while wave:
         done, reason = 0, ""
         with suppress(ExecutionTimeoutError):  # a node is gone for good: what it held runs again
             try:
-                for unit, outcomes in _execution(wave, stages, resources, tries, stall):
+                for unit, outcomes in _execution(wave, stages, resources, stall):
                     if unit in wave:
                         done += 1
                         yield Done(number=unit, parts=pickle.loads(wave.pop(unit)), outcomes=_checked(outcomes))
@@ -121,14 +121,22 @@ def _wave(wave: dict[int, bytes], stages: Stages, resources: Resources, tries: A
                 reason = " ".join(str(error).split())[:400]
         if not wave:
             return
-        if not done and reason:
+        fruitless = 0 if done else fruitless + 1
+        if fruitless and reason:
             raise CapacityError(f"Ray cannot run the workers: {reason}")
+        if fruitless == FRUITLESS:
+            raise CapacityError(
+                f"{FRUITLESS} times no worker finished anything within {stall:.0f} s; look at `ray status`, or give "
+                "workers fewer cores or more memory"
+            )
         stall = resources.stall_seconds if done else 2 * stall  # it may have been too short for one unit
 
 
-def _execution(
-    wave: dict[int, bytes], stages: Stages, resources: Resources, tries: Any, stall: float
-) -> Iterator[tuple[int, Any]]:
+def _execution(wave: dict[int, bytes], stages: Stages, resources: Resources, stall: float) -> Iterator[tuple[int, Any]]:
+    """Run Ray Data once over a wave; what an earlier execution had begun when it was ended counts for no death."""
+    import ray
+
+    tries = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries).options(**_beside_driver()).remote()
     dataset = _dataset(wave, stages, resources, tries)
     dataset.context.execution_no_progress_timeout_s = stall
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -140,19 +148,21 @@ def _dataset(wave: dict[int, bytes], stages: Stages, resources: Resources, tries
     from ray.data import ActorPoolStrategy
 
     cpus = resources.cpus if stages.prepare is None else resources.cpus - PREPARE_CPUS
+    most = min(workers(resources), len(wave))
     one_each = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
     dataset = ray.data.from_arrow([row(unit, parts) for unit, parts in wave.items()])
     if stages.prepare is not None:
         dataset = dataset.map_batches(
-            prepare_units,  # pyright: ignore[reportArgumentType] - its further arguments are fn_args
-            fn_args=(stages.prepare, tries),
+            PrepareUnits,
+            fn_constructor_args=(stages.prepare, tries),
+            compute=ActorPoolStrategy(size=most),
             num_cpus=PREPARE_CPUS,
             **one_each,
         )
     return dataset.map_batches(
         FinishUnits,
         fn_constructor_args=(stages.finish, tries),
-        compute=ActorPoolStrategy(size=min(workers(resources), len(wave))),
+        compute=ActorPoolStrategy(size=most),
         num_cpus=cpus,
         num_gpus=resources.gpus,
         **one_each,

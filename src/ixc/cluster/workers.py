@@ -1,6 +1,6 @@
 """What runs in Ray's processes: one row of the data set is one unit, pickled; so is its result.
 
-    {"unit", "data": parts} --prepare_units, in tasks--> {"unit", "data": prepared parts} --FinishUnits, in actors-->
+    {"unit", "data": parts} --PrepareUnits--> {"unit", "data": prepared parts} --FinishUnits-->
     {"unit", "data": outcomes}
 
 A unit is a short run of parts (pages, questions) that are worked on together. Where a worker has died over one of its
@@ -40,15 +40,23 @@ class Fatal:
     """Traceback of another exception."""
 
 
-def prepare_units(table: pyarrow.Table, make: MakeWork, tries: Any) -> pyarrow.Table:
-    """First stage, a task: prepare the parts of units, e.g. open pages.
+class PrepareUnits:
+    """First stage: an actor that prepares the parts of units, e.g. opens pages. It stays for the run.
+
+    Ray 2.60 ends the process of a task after a second without work where a node has more processes than cores, and
+    the next task waits for a new one and its imports.
 
     Args:
-        table: units, one row each.
         make: makes what prepares parts.
         tries: handle of the `Tries` actor.
     """
-    return _mapped(table, _Stage("prepare", make, tries))
+
+    def __init__(self, make: MakeWork, tries: Any) -> None:
+        self._stage = _Stage("prepare", make, tries)
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        """Prepare the units of a table, one row each."""
+        return _mapped(table, self._stage)
 
 
 class FinishUnits:

@@ -1,9 +1,9 @@
-"""The runner on Ray: pages are opened in tasks and answered in a pool of actors that hold the model.
+"""The runner on Ray: pages are opened in one pool of actors and answered in another, whose actors hold the model.
 
-    blocks --units of 8 pages--> open, in tasks --pixels--> answer, in actors --rows--> BlockResult, when all are there
+    blocks --units of 16 pages--> open --pixels--> answer --rows--> BlockResult, when all are there
 
-The driver sees pages and rows, never pixels. Units are the groups of pages that the local runner answers together, so
-that the answers are the same. Files are opened where the worker runs: paths must exist on every node.
+The driver sees pages and rows, never pixels. A unit is answered in the groups of pages that the local runner answers
+together, so that the answers are the same. Files are opened where the worker runs: paths must exist on every node.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from ixc.apps.reading.records import Block, BlockResult, Page, ReadSettings, Row
 from ixc.cluster.stages import Done, Resources, Stages, run
 from ixc.cluster.workers import Work
 from ixc.errors import IxcError
+
+GROUPS = 2
+"""Groups of pages in a unit: Ray Data costs some 50 ms of CPU a unit (dev/LOG.md), and a dead worker its unit."""
 
 MAX_OPENED = 128 << 20
 """Bytes of pixels that one unit sends from the opening to the answering stage; pages beyond them are opened by the
@@ -74,10 +77,12 @@ class AnswerPages:
     """Of the run."""
     threads: int = 1
     """Threads of a worker, >= 1."""
+    together: int = PAGES_TOGETHER
+    """Pages answered together, >= 1."""
 
     def __call__(self) -> Work:
         """Return pages -> (rows, warnings) of each."""
-        return answering(self._answerer(), self.settings)
+        return answering(self._answerer(), self.settings, together=self.together)
 
     def _answerer(self) -> Answerer:
         use_threads(self.threads)
@@ -137,7 +142,10 @@ class RayRunner:
         self.stages = Stages(
             prepare=OpenPages(settings=settings),
             finish=AnswerPages(
-                engine=replace(engine, folder=folder), settings=settings, threads=max(1, int(self.resources.cpus))
+                engine=replace(engine, folder=folder),
+                settings=settings,
+                threads=max(1, int(self.resources.cpus)),
+                together=together,
             ),
         )
 
@@ -158,7 +166,8 @@ class RayRunner:
                 Asked(page=_absolute(block.pages[at]), only=only)
                 for at, only in block_pages(block, len(self.settings.questions))
             ]
-            units = [asked[start : start + self.together] for start in range(0, len(asked), self.together)]
+            size = GROUPS * self.together
+            units = [asked[start : start + size] for start in range(0, len(asked), size)]
             pending.expect(block.number, len(units))
             yield from units
 
@@ -195,15 +204,20 @@ class _Pending:
         return BlockResult(number=block, rows=rows, warnings=tuple(warnings))
 
 
-def answering(answerer: Answerer, settings: ReadSettings) -> Work:
+def answering(answerer: Answerer, settings: ReadSettings, *, together: int = PAGES_TOGETHER) -> Work:
     """Return pages -> (rows, warnings) of each; pages that came unopened are opened here.
 
     Args:
         answerer: answers opened pages.
         settings: of the run.
+        together: pages answered together, >= 1.
     """
 
     def answered(parts: Sequence[Asked]) -> list[tuple[list[Row], list[str]]]:
+        groups = (parts[start : start + together] for start in range(0, len(parts), together))
+        return [result for group in groups for result in answered_together(group)]
+
+    def answered_together(parts: Sequence[Asked]) -> list[tuple[list[Row], list[str]]]:
         with PageOpener(settings.rendering) as opener:
             opened = [part.opened or opener.open(part.page) for part in parts]
         rows = answerer.rows(opened, [part.only for part in parts])
