@@ -24,6 +24,9 @@ from ixc.cluster import session
 from ixc.errors import CapacityError
 from ixc.inference.model_folder import EMBEDDED, fingerprint
 
+pytestmark = pytest.mark.slow
+"""A cluster of its own takes tens of seconds, and two at once on two cores starve each other's nodes."""
+
 SETTINGS = ReadSettings(questions=(Question(text="How wide?"), Question(text="How high?")), model="sizes")
 
 

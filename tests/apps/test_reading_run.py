@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 
 from ixc.apps.reading import listing, result_files
-from ixc.apps.reading.journal import Journal
 from ixc.apps.reading.local import LocalRunner
 from ixc.apps.reading.opening import OpenedPage
 from ixc.apps.reading.records import Block, BlockResult, Page, Question, ReadSettings, Row, failed_row
 from ixc.apps.reading.report import write_report
 from ixc.apps.reading.run_folder import RunFolder
+from ixc.apps.reading.run_log import RunLog
 from ixc.apps.reading.sources import list_files
 from ixc.apps.reading.wide import write_wide
 from ixc.errors import DataError, UsageError
@@ -138,7 +138,7 @@ def test_run_folder_answers_damaged_blocks_again(tmp_path: Path) -> None:
     (out / "rows" / "block-000001.jsonl").write_text("{}\n")
     (out / "rows" / "block-000002.jsonl").unlink()
     (out / "rows" / "block-000009.jsonl").write_text("left over\n")
-    (out / "journal.jsonl").open("ab").write(b'{"done": 7, "fi')  # as a kill leaves it
+    (out / "log.jsonl").open("ab").write(b'{"done": 7, "fi')  # as a kill leaves it
     answerer = StubAnswerer()
     assert without_seconds(read(out, source, answerer=lambda: answerer)) == without_seconds(whole)
     assert answerer.asked == 10
@@ -157,8 +157,8 @@ def test_run_folder_refuses_other_settings_other_folders_and_two_at_once(tmp_pat
         RunFolder(source, SETTINGS)
     with RunFolder(out, SETTINGS, form="jsonl", block_pages=4), pytest.raises(UsageError, match="is in use"):
         RunFolder(out, SETTINGS, form="jsonl", block_pages=4)
-    (out / "journal.jsonl").write_text("something else\n")
-    with pytest.raises(UsageError, match="is no journal"):
+    (out / "log.jsonl").write_text("something else\n")
+    with pytest.raises(UsageError, match="is no log"):
         RunFolder(out, SETTINGS, form="jsonl", block_pages=4)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="0 pages found"):
@@ -193,22 +193,22 @@ def test_run_folder_refuses_rows_missing_or_double(tmp_path: Path) -> None:
             run.write(BlockResult(number=0, rows=rows[:3]))
         with pytest.raises(ValueError, match="1 rows are double"):
             run.write(BlockResult(number=0, rows=[*rows, rows[0]]))
-        assert not run.journal.done
+        assert not run.log.done
 
 
-def test_journal_returns_the_blocks_it_was_given(tmp_path: Path) -> None:
+def test_run_log_returns_the_blocks_it_was_given(tmp_path: Path) -> None:
     found = tuple(pages(pictures(tmp_path / "in", 3)))
     numbered = [Page(file=found[0].file, number=n, paged=True) for n in (1, 2, 5, 6)]
     blocks = [Block(number=0, pages=(*numbered, found[1])), Block(number=1, pages=found[2:])]
-    journal = Journal(tmp_path / "journal.jsonl", {"a": 1})
+    log = RunLog(tmp_path / "log.jsonl", {"a": 1})
     for block in blocks:
-        journal.add_block(block)
-    assert [journal.block(n) for n in range(2)] == blocks
-    journal.close()
-    journal = Journal(tmp_path / "journal.jsonl", {"a": 1})
-    assert [journal.block(n) for n in range(2)] == blocks
-    assert (journal.pages, journal.blocks, journal.last, journal.listed) == (6, 2, found[2], False)
-    journal.close()
+        log.add_block(block)
+    assert [log.block(n) for n in range(2)] == blocks
+    log.close()
+    log = RunLog(tmp_path / "log.jsonl", {"a": 1})
+    assert [log.block(n) for n in range(2)] == blocks
+    assert (log.pages, log.blocks, log.last, log.listed) == (6, 2, found[2], False)
+    log.close()
 
 
 def test_local_runner_ends_with_the_error_of_a_listing(tmp_path: Path) -> None:
@@ -266,9 +266,9 @@ def kill_and_go_on(tmp_path: Path, *, kills: int, count: int) -> int:
     chance, hit, out = random.Random(7), 0, tmp_path / "out"
     while hit < kills:
         with child(out, source) as process:
-            journal = out / "journal.jsonl"
-            before = journal.stat().st_size if journal.exists() else 0
-            while process.poll() is None and (not journal.exists() or journal.stat().st_size == before):
+            log = out / "log.jsonl"
+            before = log.stat().st_size if log.exists() else 0
+            while process.poll() is None and (not log.exists() or log.stat().st_size == before):
                 time.sleep(0.002)  # imports take most of its time: a kill among them tests nothing
             time.sleep(chance.random() * 0.06)
             if process.poll() is not None:
@@ -309,7 +309,7 @@ except IxcError as error:
 
 @pytest.mark.parametrize("limit", [1000, 2600])
 def test_run_folder_full_disk_leaves_nothing_half_written(tmp_path: Path, limit: int) -> None:
-    """A limit of a file's size stands for a full disk: the block's file does not fit in it, or the journal's line."""
+    """A limit of a file's size stands for a full disk: the block's file does not fit in it, or the log's line."""
     source, out = pictures(tmp_path / "in", 24), tmp_path / "out"
     command = [sys.executable, "-c", FULL, str(Path(__file__).parent), str(out), str(source), str(limit)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -317,7 +317,7 @@ def test_run_folder_full_disk_leaves_nothing_half_written(tmp_path: Path, limit:
     assert "cannot be written (File too large); make space and run the same command again" in result.stdout
     assert result.stdout.count("\n") == 1
     assert not [name for name in os.listdir(out / "rows") if "partial" in name]
-    assert (out / "journal.jsonl").read_bytes().endswith(b"\n")
+    assert (out / "log.jsonl").read_bytes().endswith(b"\n")
     assert without_seconds(read(out, source, block=8)) == without_seconds(read(tmp_path / "whole", source, block=8))
 
 

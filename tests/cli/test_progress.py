@@ -48,7 +48,7 @@ def test_read_quiet_and_log_json(
     broken.write_bytes(page.read_bytes()[:200])
     given = ["read", page, broken, "--ask", "a", "--max-new-tokens", 2]
     code, out, err = run(*given)
-    assert code == 1
+    assert code == 3
     assert "2 pages, " in err
     quiet_code, quiet_out, quiet_err = run(*given, "--quiet")
     assert (quiet_code, quiet_out) == (code, out)
@@ -58,7 +58,7 @@ def test_read_quiet_and_log_json(
     assert (json_code, json_out) == (code, out)
     found = lines_of(json_err)
     assert {line["event"] for line in found} == {"progress", "error"}
-    assert found[-1]["exit_code"] == 1
+    assert found[-1]["exit_code"] == 3
     assert found[-2]["done"] == found[-2]["total"] == 2
     assert "another command" not in json_err
     assert run(*given)[2] != json_err  # options of one command do not stay for the next

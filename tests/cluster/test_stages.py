@@ -19,6 +19,9 @@ from ixc.cluster import session, stages
 from ixc.cluster.stages import Resources, Stages, run, workers
 from ixc.errors import CapacityError, IxcError, WeightsError
 
+pytestmark = pytest.mark.slow
+"""A cluster of its own takes tens of seconds, and two at once on two cores starve each other's nodes."""
+
 STORE = 100 << 20
 
 

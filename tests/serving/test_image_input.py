@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from talk import Running, data_url, image_part, picture, running, text_part
 
+from ixc.inference import row_batch
 from ixc.inference.engine import Engine
 from ixc.serving.middleware import SECURITY_HEADERS
 
@@ -236,14 +237,12 @@ def test_answer_length_names_the_longest_answer(server: Running) -> None:
     assert re.search(r"a shorter text or at most [\d,]+ of answer$", assert_error(*server.ask("x", max_tokens=5000)))
 
 
-def test_lower_hd_is_the_remedy_of_a_full_memory(
-    server: Running, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lower_hd_is_the_remedy_of_a_full_memory(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.model, "generate", fail)
+        patch.setattr(row_batch.RowBatch, "add", fail)
         status, body = server.ask([image_part(data_url(picture(70, 50))), text_part()])
     assert "use a lower hd (9 now)" in assert_error(status, body, (503,))
 

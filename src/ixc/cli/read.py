@@ -17,7 +17,7 @@ from ixc.cli.generation_options import GenerationOptions
 from ixc.cli.options import Device, Dpi, Dtype, Model, ScanPixels, load_engine, takes, values
 from ixc.cli.progress import LogJson, Quiet, is_json, note, show_line, ticker
 from ixc.cli.ray_options import Ray, RayCpus, RayGpus
-from ixc.errors import PartialError, UsageError
+from ixc.errors import IxcError, PartialError, UsageError
 from ixc.utils.counted import counted
 from ixc.utils.files import atomic_write
 
@@ -223,7 +223,7 @@ def _read_single(options: ReadOptions, asked: tuple[Question, ...], numbers: tup
             _write(options.out, "".join(single.as_markdown(each, questions) for each in found))
         failed = [each for each in found if each.error is not None]
         if failed:
-            raise PartialError(_failure(failed, found))
+            raise (PartialError if len(failed) < len(found) else IxcError)(_failure(failed, found))
         if state is not None:
             state.done()
 

@@ -16,7 +16,7 @@ from ixc.cli.checks import check_model
 from ixc.cli.options import load_engine
 from ixc.cli.progress import is_quiet, note, show_line, ticker
 from ixc.cli.ray_options import Placement, placement
-from ixc.errors import PartialError, UsageError
+from ixc.errors import IxcError, PartialError, UsageError
 from ixc.utils.counted import counted
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def read_many(options: ReadOptions, asked: Sequence[Question]) -> None:
         totals = run.totals()
         if totals.failed:
             first = run.first_failure()
-            raise PartialError(
+            raise (PartialError if totals.failed < totals.rows else IxcError)(
                 f"{totals.rows - totals.failed:,} of {counted(totals.rows, 'row')} have an answer, {totals.failed:,} "
                 f"failed (--retry-failed asks them again); the first is {first.file}, page {first.page}: {first.error}"
             )

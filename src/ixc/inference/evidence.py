@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image, ImageDraw
-
 from ixc.core.tiling import Partition, partition
 
 if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
     from ixc.inference.attention_maps import AttentionMaps
     from ixc.inference.engine import Engine
     from ixc.inference.request import Request
@@ -97,6 +97,8 @@ def canvas_boxes(maps: Sequence[AttentionMaps]) -> list[list[tuple[Box, float]]]
 
     A token points at its strongest cells of all images together.
     """
+    import numpy as np
+
     if not maps:
         return []
     strongest = np.max([one.tokens.flatten(1).max(1).values.numpy() for one in maps], axis=0)  # (A,)
@@ -111,6 +113,8 @@ def canvas_boxes(maps: Sequence[AttentionMaps]) -> list[list[tuple[Box, float]]]
 
 def regions(cells: np.ndarray) -> list[np.ndarray]:
     """Return the parts of (rows, columns) bool whose cells touch, or have one cell between them in a row."""
+    import numpy as np
+
     left, found = cells.copy(), []
     while left.any():
         region = np.zeros_like(cells)
@@ -130,6 +134,8 @@ def regions(cells: np.ndarray) -> list[np.ndarray]:
 
 def _box(region: np.ndarray) -> Box:
     """Return the box around a region of (rows, columns) cells as shares of the canvas."""
+    import numpy as np
+
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     y = [(edge / region.shape[0]) for edge in (rows[0] - MARGIN, rows[-1] + 1 + MARGIN)]
     x = [(edge / region.shape[1]) for edge in (columns[0] - MARGIN, columns[-1] + 1 + MARGIN)]
@@ -151,6 +157,8 @@ def _clipped(left: float, top: float, right: float, bottom: float) -> Box:
 
 def draw_boxes(picture: Image.Image, evidence: Sequence[Evidence]) -> Image.Image:
     """Return an RGB copy of a picture with a frame around each box."""
+    from PIL import ImageDraw
+
     drawn = picture.convert("RGB")
     pen, width = ImageDraw.Draw(drawn), max(2, round(min(drawn.size) / 300))
     for each in evidence:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, TextIO
 
-from ixc.apps.reading.journal import full
 from ixc.apps.reading.opening import PageOpener
 from ixc.apps.reading.records import Page, Row
+from ixc.apps.reading.run_log import full
 from ixc.errors import IxcError
 from ixc.utils.counted import counted
 from ixc.utils.files import atomic_file
@@ -104,11 +104,11 @@ def _write(run: RunFolder, file: TextIO, most: int) -> None:
 def _pages(run: RunFolder, *, failed: bool) -> Iterator[tuple[Page, list[Row]]]:
     """Yield the pages with a failed row, or those without, with their rows."""
     count = len(run.settings.questions)
-    for number, done in sorted(run.journal.done.items()):
+    for number, done in sorted(run.log.done.items()):
         if failed and not done.failed:
             continue
         rows = run.read_rows(number)
-        for at, page in enumerate(run.journal.block(number).pages):
+        for at, page in enumerate(run.log.block(number).pages):
             of_page = rows[at * count : (at + 1) * count]
             if any(row.error is not None for row in of_page) == failed:
                 yield page, of_page

@@ -1,10 +1,10 @@
-"""The folder of a run over many pages: journal, result files, manifest; the same command goes on in it.
+"""The folder of a run over many pages: log, result files, manifest; the same command goes on in it.
 
-    OUT/journal.jsonl     settings, planned blocks, done blocks (`journal.py`)
+    OUT/log.jsonl     settings, planned blocks, done blocks (`run_log.py`)
     OUT/rows/             block-000000.parquet, ...: one file a block, nothing else
     OUT/manifest.json     settings, result files with their checksums, totals; written when a run ends
 
-    list_files --thread: plan--> journal --blocks--> Runner --write--> rows/ --> journal
+    list_files --thread: plan--> log --blocks--> Runner --write--> rows/ --> log
 
 Listing runs in a thread ahead of the answers, so that the number of pages is known early; what it finds is on the disk.
 """
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ixc.apps.reading import result_files
-from ixc.apps.reading.journal import DoneBlock, Journal, full
 from ixc.apps.reading.listing import blocks_of
 from ixc.apps.reading.records import Block, BlockResult, Page, ReadSettings, Row
+from ixc.apps.reading.run_log import DoneBlock, RunLog, full
 from ixc.errors import UsageError
 from ixc.inference.sampling import GREEDY
 from ixc.utils.counted import counted
@@ -79,11 +79,11 @@ class RunFolder:
         self.rows_folder = folder / "rows"
         self._described = {**_described(settings), "format": form, "block_pages": block_pages, **(sources or {})}
         _make(folder, self.rows_folder)
-        self.journal = Journal(folder / "journal.jsonl", self._described)
+        self.log = RunLog(folder / "log.jsonl", self._described)
         try:
             self._drop_damaged()
         except BaseException:
-            self.journal.close()
+            self.log.close()
             raise
 
     # -- pages ---------------------------------------------------------------------------------------------------------
@@ -98,14 +98,14 @@ class RunFolder:
         Raises:
             UsageError: 0 pages, or the last page listed earlier is gone.
         """
-        earlier = self.journal.blocks
+        earlier = self.log.blocks
         for number in range(earlier):
-            done = self.journal.done.get(number)
+            done = self.log.done.get(number)
             if done is None:
-                yield self.journal.block(number)
+                yield self.log.block(number)
             elif retry_failed and done.failed:
                 yield self._failed_part(number)
-        if self.journal.listed:
+        if self.log.listed:
             return
         planned: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
         ended = threading.Event()
@@ -115,7 +115,7 @@ class RunFolder:
             while (found := planned.get()) is not None:
                 if isinstance(found, BaseException):
                     raise found
-                yield self.journal.block(found)
+                yield self.log.block(found)
         finally:
             ended.set()
             thread.join()
@@ -127,21 +127,21 @@ class RunFolder:
         ended: threading.Event,
     ) -> None:
         try:
-            for block in blocks_of(self._rest(pages()), size=self.block_pages, first=self.journal.blocks):
+            for block in blocks_of(self._rest(pages()), size=self.block_pages, first=self.log.blocks):
                 if ended.is_set():
                     return
-                self.journal.add_block(block)
+                self.log.add_block(block)
                 planned.put(block.number)
-            if not self.journal.pages:
+            if not self.log.pages:
                 raise UsageError("0 pages found; name PDFs, pictures, folders or archives that hold some")
-            self.journal.add_listed()
+            self.log.add_listed()
             planned.put(None)
         except BaseException as error:
             planned.put(error)
 
     def _rest(self, pages: Iterable[Page]) -> Iterator[Page]:
         """Pass over the pages that were planned earlier, up to the last one."""
-        last, found = self.journal.last, False
+        last, found = self.log.last, False
         for page in pages:
             if last is None or found:
                 yield page
@@ -152,7 +152,7 @@ class RunFolder:
 
     def _failed_part(self, number: int) -> Block:
         """Return the block with its failed questions alone."""
-        block, rows = self.journal.block(number), self.read_rows(number)
+        block, rows = self.log.block(number), self.read_rows(number)
         failed = {row.key for row in rows if row.error is not None}
         only = {
             (at, index)
@@ -179,7 +179,7 @@ class RunFolder:
             raise full(path, error) from error
         failed = sum(row.error is not None for row in rows)
         done = DoneBlock(file=path.name, sha256=checksum, rows=len(rows), failed=failed)
-        self.journal.add_done(result.number, done)
+        self.log.add_done(result.number, done)
         return rows
 
     def _whole(self, result: BlockResult) -> list[Row]:
@@ -187,9 +187,9 @@ class RunFolder:
         found = {row.key: row for row in result.rows}
         if len(found) != len(result.rows):
             raise ValueError(f"block {result.number}: {len(result.rows) - len(found)} rows are double")
-        if result.number in self.journal.done:
+        if result.number in self.log.done:
             found = {row.key: row for row in self.read_rows(result.number)} | found
-        block = self.journal.block(result.number)
+        block = self.log.block(result.number)
         keys = [(page.file.name, page.number, q.text) for page in block.pages for q in self.settings.questions]
         if set(keys) != set(found):
             raise ValueError(f"block {result.number} has {len(found)} of {len(keys)} rows")
@@ -201,12 +201,12 @@ class RunFolder:
 
     def all_rows(self) -> Iterator[list[Row]]:
         """Yield the rows of the done blocks, in order."""
-        for number in sorted(self.journal.done):
+        for number in sorted(self.log.done):
             yield self.read_rows(number)
 
     def first_failure(self) -> Row:
         """Return the first row with an error; there must be one."""
-        number = min(number for number, done in self.journal.done.items() if done.failed)
+        number = min(number for number, done in self.log.done.items() if done.failed)
         return next(row for row in self.read_rows(number) if row.error is not None)
 
     def _name(self, number: int) -> str:
@@ -214,11 +214,11 @@ class RunFolder:
 
     def _drop_damaged(self) -> None:
         """Forget blocks whose file is not the one that was written, and delete files that count for nothing."""
-        for number, done in list(self.journal.done.items()):
+        for number, done in list(self.log.done.items()):
             path = self.rows_folder / done.file
             if not path.is_file() or _checksum(path) != done.sha256:
-                del self.journal.done[number]
-        kept = {done.file for done in self.journal.done.values()}
+                del self.log.done[number]
+        kept = {done.file for done in self.log.done.values()}
         for path in self.rows_folder.iterdir():
             if path.name not in kept and (path.name.startswith("block-") or path.name.endswith(".partial")):
                 path.unlink()
@@ -227,20 +227,20 @@ class RunFolder:
 
     def totals(self) -> Totals:
         """Return how far the run is."""
-        done, questions = self.journal.done.values(), len(self.settings.questions)
+        done, questions = self.log.done.values(), len(self.settings.questions)
         rows = sum(each.rows for each in done)
         return Totals(
-            pages=self.journal.pages,
-            listed=self.journal.listed,
+            pages=self.log.pages,
+            listed=self.log.listed,
             done_pages=rows // questions,
             rows=rows,
             failed=sum(each.failed for each in done),
         )
 
     def write_manifest(self) -> None:
-        """Write manifest.json from the journal. Raises: DataError: it cannot be written."""
+        """Write manifest.json from the log. Raises: DataError: it cannot be written."""
         totals, path = self.totals(), self.folder / "manifest.json"
-        complete = totals.listed and len(self.journal.done) == self.journal.blocks
+        complete = totals.listed and len(self.log.done) == self.log.blocks
         manifest = {
             "version": MANIFEST_VERSION,
             "complete": complete,
@@ -249,7 +249,7 @@ class RunFolder:
             "columns": {name: kind for name, (kind, _) in result_files.SCHEMA.items()},
             "files": [
                 {"block": number, **asdict(done), "file": f"rows/{done.file}"}
-                for number, done in sorted(self.journal.done.items())
+                for number, done in sorted(self.log.done.items())
             ],
         }
         try:
@@ -259,7 +259,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let another process have the folder."""
-        self.journal.close()
+        self.log.close()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -269,7 +269,7 @@ class RunFolder:
 
 
 def _make(folder: Path, rows: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "journal.jsonl").exists():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "log.jsonl").exists():
         raise UsageError(
             f"{folder} holds {counted(len(list(folder.iterdir())), 'entry', 'entries')} and no run of ixc read; "
             "choose a new folder for --out"

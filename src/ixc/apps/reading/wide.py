@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
-from ixc.apps.reading.journal import full
+from ixc.apps.reading.run_log import full
 from ixc.utils.files import atomic_file
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The journal of a run: its settings, the blocks that were planned and those whose result file is whole.
+"""The log of a run: its settings, the blocks that were planned and those whose result file is whole.
 
     {"ixc read": 3, "settings": {...}}                                       first line
     {"block": 7, "pages": [[file, first, last, ...], ...]}                   planned: its pages never change again
@@ -7,7 +7,7 @@
 
 A block counts once its line "done" is here and its file has the checksum told there. What a kill left besides, a torn
 last line or a result file without its line, is dropped and that block answered again: so every block is there exactly
-once. The journal alone grows with the run; of a planned block the process holds one number.
+once. The log alone grows with the run; of a planned block the process holds one number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except ImportError:  # Windows: two drivers of one folder are not told apart the
     fcntl = None
 
 VERSION = 3
-"""Version of the journal; a `.state` file of `--out FILE` has version 2."""
+"""Version of the log; a `.state` file of `--out FILE` has version 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class DoneBlock:
     """Rows with an error."""
 
 
-class Journal:
-    """An open journal; one process at a time has it. `add_...` may be called from several threads.
+class RunLog:
+    """An open log; one process at a time has it. `add_...` may be called from several threads.
 
     Args:
         path: of the file; created if missing.
@@ -155,7 +155,7 @@ class Journal:
                     self._take_line(line)
                 except (ValueError, TypeError, KeyError, IndexError):
                     raise UsageError(
-                        f"{self.path} is no journal of ixc read; move it away or choose another --out"
+                        f"{self.path} is no log of ixc read; move it away or choose another --out"
                     ) from None
                 self._end += len(raw)
         os.ftruncate(self._file.fileno(), self._end)
