@@ -138,7 +138,8 @@ def test_run_folder_answers_damaged_blocks_again(tmp_path: Path) -> None:
     (out / "rows" / "block-000001.jsonl").write_text("{}\n")
     (out / "rows" / "block-000002.jsonl").unlink()
     (out / "rows" / "block-000009.jsonl").write_text("left over\n")
-    (out / "log.jsonl").open("ab").write(b'{"done": 7, "fi')  # as a kill leaves it
+    with (out / "log.jsonl").open("ab") as file:
+        file.write(b'{"done": 7, "fi')  # as a kill leaves it
     answerer = StubAnswerer()
     assert without_seconds(read(out, source, answerer=lambda: answerer)) == without_seconds(whole)
     assert answerer.asked == 10

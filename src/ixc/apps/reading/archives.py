@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import stat
 import tarfile
@@ -115,12 +116,32 @@ def _opened(container: str) -> IO[bytes]:
     raw: Any = remote.open_binary(container)
     lower = container.lower()
     if lower.endswith((".gz", ".tgz")):
-        return gzip.GzipFile(fileobj=raw)  # pyright: ignore[reportReturnType] - it has all of IO that is used
+        return _Decompressed(gzip.GzipFile(fileobj=raw), raw)
     if lower.endswith((".bz2", ".tbz2")):
-        return bz2.BZ2File(raw)  # pyright: ignore[reportReturnType]
+        return _Decompressed(bz2.BZ2File(raw), raw)
     if lower.endswith((".xz", ".txz")):
-        return lzma.LZMAFile(raw)  # pyright: ignore[reportReturnType]
+        return _Decompressed(lzma.LZMAFile(raw), raw)
     return raw
+
+
+class _Decompressed(io.BufferedReader):
+    """A decompressed stream that closes the file beneath it, which the streams of Python's library leave open.
+
+    Args:
+        stream: decompresses `file`.
+        file: the compressed file.
+    """
+
+    def __init__(self, stream: Any, file: IO[bytes]) -> None:
+        super().__init__(stream)
+        self._file = file
+
+    def close(self) -> None:
+        """Close both."""
+        try:
+            super().close()
+        finally:
+            self._file.close()
 
 
 def broken_line(container: str, error: object) -> str:
