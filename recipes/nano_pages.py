@@ -11,10 +11,10 @@ stage 2 (a language model that reads the characters) and stage 3 (both on pictur
     python recipes/nano_pages.py keep CACHE        the averaged weights of each into training/nano_pages
     python recipes/nano_pages.py export CACHE      stage 3 as a model folder, CACHE/model
 
-Every command goes on where it was stopped, by a kill too. `--steps N` makes a run of N steps whose
-rate is lower the shorter it is and falls to zero over the last two thirds: what a few hours can finish, begun from the kept weights. `train`, `read` and
-`join` begin from the weights in training/nano_pages where they are there, else from the embedded model's.
-They run beside other work on one core:
+Every command goes on where it was stopped, by a kill too. `--steps N` makes a run of N steps whose rate is lower the
+shorter it is and falls to zero over the last two thirds: what a few hours can finish, begun from the kept weights.
+`train`, `read` and `join` begin from the weights in training/nano_pages where they are there, else from the embedded
+model's. They run beside other work on one core:
 
     OMP_NUM_THREADS=1 nice -n 19 python recipes/nano_pages.py train CACHE
 
