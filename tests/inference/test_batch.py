@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from transformers import DynamicCache
 
 from ixc.core import chat_format
 from ixc.core.chat_format import Message
@@ -257,6 +259,36 @@ def test_answer_rows_leave_a_prefix_that_the_next_turn_finds(engine: Engine) -> 
     assert engine.generator.prefixes.tokens_reused - reused >= said.prompt_tokens
     engine.generator.prefixes.clear()
     assert after.text == engine.answer(query).text
+
+
+def test_row_that_ends_changes_no_prefix_that_another_thread_can_take(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row's caller has its answer before the row's keys and values are kept, and may ask again at once."""
+    page, prefixes = picture(420, 300, "Invoice"), engine.generator.prefixes
+    prefixes.clear()
+    again = Query([page], "Which number is on this page?", hd=2, max_new_tokens=4)
+    update, answers = DynamicCache.update, []
+
+    def update_and_ask(cache: DynamicCache, *args: Any, **kwargs: Any) -> Any:
+        found = update(cache, *args, **kwargs)
+        if not answers:
+            answers.append("")
+            with ThreadPoolExecutor(1) as pool:
+                answers[0] = pool.submit(engine.answer, again).result().text
+        return found
+
+    rows = row_batch.RowBatch(engine)
+    for tokens, question in ((4, "What is the title?"), (9, "What is the date?")):
+        request = engine.preparer.prepare_query(Query([page], question, hd=2, max_new_tokens=tokens))
+        rows.add_request(request, take=lambda token, logprob: False)
+    while len(rows.rows) > 1:
+        rows.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(DynamicCache, "update", update_and_ask)
+        rows.remove(rows.rows[0])
+    prefixes.clear()
+    assert answers == [engine.answer(again).text]
 
 
 def test_prepare_makes_the_tiles_of_the_same_pictures_once(engine: Engine) -> None:

@@ -116,7 +116,7 @@ class Prefix:
     cache: DynamicCache
     """Keys and values of one row."""
     users: int = 0
-    """Rows being generated that read it; it is then neither cut nor handed over."""
+    """Rows being generated that read it; it is then neither cut nor handed over. Changed under the cache's lock."""
     bases: dict[int, Base] = field(default_factory=dict)
     """Its first positions as rows read them, by their number."""
 
@@ -188,13 +188,48 @@ class PrefixCache:
     def lend(self, identity: bytes, positions: np.ndarray, least: int) -> tuple[Prefix, int] | None:
         """Return the longest known prefix, which stays here for others to read, and how much of it is common.
 
+        It has one user more, until `give_back` or `take_back`.
+
         Args:
             identity, positions: as `take`.
             least: fewest positions that are of use, >= 1.
         """
         with self._prefixes.memory.lock:
             best, length = self._longest(identity, positions)
-            return None if best is None or length < least else (self._prefixes.use(best), length)
+            if best is None or length < least:
+                return None
+            lent = self._prefixes.use(best)
+            lent.users += 1
+            return lent, length
+
+    def give_back(self, prefix: Prefix) -> None:
+        """Count one user of a prefix less."""
+        with self._prefixes.memory.lock:
+            prefix.users -= 1
+
+    def take_back(self, prefix: Prefix, shared: int) -> bool:
+        """Count one user less, and take the prefix out of the store if it may be changed behind its first positions.
+
+        Another thread may look for prefixes at any time, so one that changes must not be in the store.
+
+        Args:
+            prefix: one that was lent, or added with a user.
+            shared: positions that stay.
+
+        Returns:
+            True: nobody else has it, and its cache ends after `shared` positions; `add` keeps it again. False: it stays
+            as it is, for others read it, or it holds images behind these positions.
+        """
+        with self._prefixes.memory.lock:
+            prefix.users -= 1
+            if prefix.users or bool((prefix.positions[shared : prefix.length] < 0).any()):
+                return False
+            if id(prefix) in self._prefixes:
+                self._prefixes.drop(id(prefix))
+        prefix.bases.clear()
+        if prefix.length > shared:
+            prefix.cache.crop(shared - prefix.length)
+        return True
 
     def _longest(self, identity: bytes, positions: np.ndarray) -> tuple[int | None, int]:
         """Return the key of the longest known prefix, and its length without images cut in two; None if 1 or less."""

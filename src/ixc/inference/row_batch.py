@@ -128,19 +128,23 @@ class RowBatch:
         if self._kernel is None or self._kernel[0] != identity:
             self._kernel = identity, StepKernel(self.engine.model)
         prefix, shared, cached = self._prefix(inputs, keys, identity)
-        base = None if prefix is None else prefix.base(shared)
+        try:
+            base = None if prefix is None else prefix.base(shared)
+            tail = self._kernel[1].tail(len(ids) - shared + max_new_tokens, base)
+        except BaseException:
+            if prefix is not None:
+                generator.prefixes.give_back(prefix)
+            raise
         row = Row(
             take=take,
             left=max_new_tokens,
             waiting=ids[shared:],
             positions=keys.positions,
-            tail=self._kernel[1].tail(len(ids) - shared + max_new_tokens, base),
+            tail=tail,
             prefix=prefix,
             identity=identity,
             cached_tokens=cached,
         )
-        if prefix is not None:
-            prefix.users += 1
         self.rows.append(row)
         return row
 
@@ -177,6 +181,7 @@ class RowBatch:
             self.remove(row)
         return ended
 
+    @torch.inference_mode()
     def remove(self, row: Row) -> None:
         """Let a row leave; what it computed is kept for the next turn where nobody else reads its prefix."""
         self.rows.remove(row)
@@ -187,13 +192,8 @@ class RowBatch:
         known = np.concatenate([row.positions[:shared], np.array(row.made, dtype=np.int64)])
         if prefix is None:
             prefix = Prefix(identity=row.identity, positions=known, cache=preallocated_cache())
-        else:
-            prefix.users -= 1
-            if prefix.users or bool((prefix.positions[shared : prefix.length] < 0).any()):
-                return
-            prefix.bases.clear()
-            if prefix.length > shared:
-                prefix.cache.crop(shared - prefix.length)
+        elif not prefixes.take_back(prefix, shared):
+            return
         for layer in range(len(tail.store)):
             prefix.cache.update(*tail.layer(layer), layer)
         prefix.positions = known
@@ -203,13 +203,16 @@ class RowBatch:
         """Let all rows leave and keep nothing of them, after a step that failed."""
         for row in self.rows:
             if row.prefix is not None:
-                row.prefix.users -= 1
+                self.engine.generator.prefixes.give_back(row.prefix)
         self.rows.clear()
 
     def _prefix(
         self, inputs: Mapping[str, torch.Tensor], keys: PromptKeys, identity: bytes
     ) -> tuple[Prefix | None, int, int]:
-        """Return keys and values of the images, how many positions a row reads of them, and how many were known."""
+        """Return keys and values of the images, how many positions a row reads of them, and how many were known.
+
+        The row counts as one of the prefix's users.
+        """
         prefixes, length = self.engine.generator.prefixes, len(keys.positions)
         end = keys.spans[-1][1] if keys.spans else 0
         if length - end > LONG_TEXT:
@@ -225,7 +228,7 @@ class RowBatch:
         cache = prefixes.take(identity, keys.positions[: end + 1]) if prefixes.limit else preallocated_cache()
         known = cache.get_seq_length()
         self._prefill(inputs, keys, cache, end)
-        prefix = Prefix(identity=identity, positions=keys.positions[:end], cache=cache)
+        prefix = Prefix(identity=identity, positions=keys.positions[:end], cache=cache, users=1)
         if prefixes.limit:
             prefixes.add(prefix)
         return prefix, end, known
