@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ixc.model import linear as linear_module
-from ixc.model.kernels import prefill, products
+from ixc.model.kernels import ops, prefill, products
 from ixc.model.linear import linear
 from ixc.model.quantization.layers import HalfPrecisionLinear, QuantizedLinear, quantize_weight
 
@@ -31,13 +31,13 @@ def quantized(out: int, width: int, *, bits: int, group: int = 128) -> Quantized
 @torch.inference_mode()
 @pytest.mark.parametrize(("bits", "group"), [(8, 128), (4, 128), (4, 64), (4, 32)])
 @pytest.mark.parametrize("strip_bytes", [1 << 13, 1 << 20])
-def test_quantized_linear_equals_the_product_in_float64(
+def test_unpacked_linear_equals_the_product_in_float64(
     bits: int, group: int, strip_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the weights that are stored; the last strip is shorter than the others."""
     monkeypatch.setattr(prefill, "STRIP_BYTES", strip_bytes)
     module, x = quantized(200, 256, bits=bits, group=group), drawn(2, 30, 256)
-    found = prefill.quantized_linear(x, module.q, module.scale, module.low)
+    found = prefill.unpacked_linear(x, module.q, module.scale, module.low)
     weights = module.dequantized().double()
     wanted = x.double() @ weights.t()
     # x, the result and (4 bits) the weights are rounded to bfloat16, each by at most 2^-9 of itself
@@ -47,6 +47,36 @@ def test_quantized_linear_equals_the_product_in_float64(
     assert bool(((found - wanted).abs() <= allowed).all())
     # and no systematic error: the mean one is far below what one rounding may cost
     assert float((found - wanted).mean().abs()) < 2**-9 * float(wanted.abs().mean())
+
+
+@pytest.mark.skipif(prefill.library4() is None, reason="no C compiler, or no AVX512-VNNI")
+@torch.inference_mode()
+@pytest.mark.parametrize("group", [128, 64, 32])
+@pytest.mark.parametrize("rows", [1, 4, 33, 1030])
+@pytest.mark.parametrize(("out", "width"), [(200, 640), (64, 1152), (7, 128)])
+def test_whole_number_linear_equals_the_decode_kernel(group: int, rows: int, out: int, width: int) -> None:
+    """Both round x to 8 bits a group: what is left are float32 sums in another order."""
+    module, x = quantized(out, width, bits=4, group=group), drawn(2, rows, width)
+    assert module.low is not None
+    found = prefill.whole_number_linear(x, module.q, module.scale, module.low)
+    wanted = ops.linear4(x, module.q, module.scale, module.low)
+    assert found.shape == (2, rows, out)
+    assert float((found - wanted).abs().max()) <= 2e-6 * float(wanted.abs().max()) + 1e-6
+
+
+@needs_compiler
+@torch.inference_mode()
+@pytest.mark.parametrize("faster", [False, True])
+def test_quantized_linear_of_4_bits_takes_the_faster_way(faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefill, "_whole_numbers_are_faster", lambda: faster)
+    monkeypatch.setattr(prefill, "library4", lambda: object())
+    monkeypatch.setattr(prefill, "whole_number_linear", lambda *_: "whole numbers")
+    monkeypatch.setattr(prefill, "unpacked_linear", lambda *_: "unpacked")
+    module = quantized(64, 64, bits=4, group=64)
+    expected = "whole numbers" if faster else "unpacked"
+    assert prefill.quantized_linear(drawn(40, 64), module.q, module.scale, module.low) == expected
+    assert prefill.quantized_linear(drawn(40, 96), module.q, module.scale, module.low) == "unpacked"
+    assert prefill.quantized_linear(drawn(40, 64), module.q, module.scale, None) == "unpacked"
 
 
 @needs_compiler

@@ -1,5 +1,6 @@
 """A linear map without gradients on the CPU, by the product that is fastest for its rows and dtype.
 
+both       up to four rows of a weight that fits no cache: the kernel of `kernels/dense.py`, where it is faster
 float32    up to MAX_ROWS rows of a large weight: oneDNN's kernel, which takes one row to all cores (torch hands it to
            one core: half of the memory's rate on two cores); more rows, or at least MIN_ROWS of a small weight: oneDNN
            or torch's BLAS, as measured on this processor
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ixc.model.kernels import products
+from ixc.model.kernels import dense, products
 
 MAX_ROWS = 256
 """Rows up to which oneDNN is taken unmeasured (two processors: 112 against 73, 142 against 125 GFLOP/s)."""
@@ -32,6 +33,8 @@ def linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """
     if not isinstance(module, nn.Linear) or not _is_plain_call(module, x):
         return module(x)
+    if module.bias is None and dense.usable(x, module.weight):
+        return dense.multiply(x, module.weight)
     if x.dtype == torch.bfloat16:
         return F.linear(x.reshape(-1, x.shape[-1]), module.weight, module.bias).view(*x.shape[:-1], -1)
     if not _takes_onednn(x.numel() // x.shape[-1], module.weight.numel()):
