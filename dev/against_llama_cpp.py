@@ -209,7 +209,7 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     python = environment(given.folder)
     subprocess.run([str(python), str(SCRIPTS / "make_gguf.py"), str(given.folder), *given.formats], check=True)
-    out = given.out or ROOT / "benchmarks" / f"against_llama_cpp_{slug(_processor())}_{date.today():%Y%m}.json"
+    out = given.out or ROOT / "benchmarks" / f"against_llama_cpp_{slug(processor())}_{date.today():%Y%m}.json"
     rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"] if out.is_file() else []
     with ExitStack() as stack:
         before = stack.enter_context(_worktree(given.before)) if given.before else None
@@ -237,7 +237,7 @@ def _measured(
         workers += map(Worker, chosen)
         about = {
             "date": date.today().isoformat(),
-            "machine": _processor(),
+            "machine": processor(),
             "packages": PACKAGES[0],
             "unit": unit,
             **{worker.name: worker.ask("about") for worker in workers},
@@ -250,7 +250,8 @@ def _measured(
             worker.close()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name, whether it has AMX, and the number of cores."""
     lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     amx = ", AMX" if any("amx_tile" in line for line in lines if line.startswith("flags")) else ""

@@ -7,6 +7,7 @@ It uses only what earlier commits have too, so that two builds can be measured i
 
 from __future__ import annotations
 
+import resource
 import sys
 from typing import Any
 
@@ -48,6 +49,19 @@ def operations() -> dict[str, lines.Operation]:
         types = (torch.arange(tokens) < tokens - 16).long()[None] if image else None
         return lines.timed(lambda: step(ids, types))
 
+    def question(tokens: int) -> dict[str, float]:
+        """Tokens of text behind the last prefill, which stays."""
+        cache: Any = state["cache"]
+        behind = cache.get_seq_length()
+        ids = torch.arange(17, 17 + tokens)[None]
+        found = lines.timed(lambda: step(ids))
+        cache.crop(behind - cache.get_seq_length())
+        return found
+
+    def memory() -> int:
+        """Return the peak of this process in bytes."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
     def decode(behind: int, new: int) -> list[dict[str, float]]:
         """Steps behind the tokens of the last prefill, which stay; the new ones are removed."""
         found = [lines.timed(lambda at=at: step(torch.tensor([[17 + at]]))) for at in range(new)]
@@ -64,7 +78,14 @@ def operations() -> dict[str, lines.Operation]:
     def about() -> str:
         return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
-    return {"prefill": prefill, "decode": decode, "vision": vision, "about": about}
+    return {
+        "prefill": prefill,
+        "decode": decode,
+        "question": question,
+        "memory": memory,
+        "vision": vision,
+        "about": about,
+    }
 
 
 if __name__ == "__main__":
