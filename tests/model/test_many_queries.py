@@ -34,6 +34,17 @@ def test_attend_many_equals_the_library_in_float64(
 
 
 @torch.inference_mode()
+def test_attend_many_of_bfloat16_sums_in_float32() -> None:
+    """Only the result is rounded: half a unit of its eight bits."""
+    query, key, value = (drawn(1, 2, 40, 64, seed=seed).bfloat16() for seed in range(3))
+    found = many_queries.attend_many(query, key, value, causal=True)
+    wide = (x.double() for x in (query, key, value))
+    wanted = F.scaled_dot_product_attention(*wide, is_causal=True).transpose(1, 2)
+    assert found.dtype == torch.bfloat16
+    assert bool(((found - wanted).abs() <= wanted.abs() * 2**-8 + 5e-6).all())
+
+
+@torch.inference_mode()
 def test_attend_many_far_scores_neither_overflow_nor_vanish() -> None:
     """One key outweighs all others by e^500: its value is the answer of the queries that see it."""
     query, key, value = torch.full((1, 1, 600, 32), 10.0), torch.full((1, 1, 600, 32), -10.0), drawn(1, 1, 600, 32)
@@ -44,13 +55,15 @@ def test_attend_many_far_scores_neither_overflow_nor_vanish() -> None:
 
 
 def test_usable_leaves_the_rest_to_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many_queries, "_is_faster", lambda: True)
+    monkeypatch.setattr(many_queries, "_is_faster", lambda kind: True)
     x = drawn(1, 2, 64, 32)
     assert not many_queries.usable(x, x, x)  # gradients
     with torch.inference_mode():
         assert many_queries.usable(x, x, x)
         assert not many_queries.usable(x[:, :, :8], x, x)
-        assert not many_queries.usable(x.bfloat16(), x.bfloat16(), x.bfloat16())
+        assert many_queries.usable(x.bfloat16(), x.bfloat16(), x.bfloat16())
+        assert not many_queries.usable(x.bfloat16(), x, x)
+        assert not many_queries.usable(x.half(), x.half(), x.half())
         assert not many_queries.usable(x[..., :16], x[..., :16], x[..., :16])
-        monkeypatch.setattr(many_queries, "_is_faster", lambda: False)
+        monkeypatch.setattr(many_queries, "_is_faster", lambda kind: False)
         assert not many_queries.usable(x, x, x)
