@@ -44,7 +44,7 @@ def library() -> Any | None:
 
 
 def usable(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
-    """Return True if `attend_many` takes (B, H, T, D) queries, (B, K, S, D) keys and values: no gradients, float32 or bfloat16."""
+    """Return True if `attend_many` takes (B, H, T, D) queries, (B, K, S, D) keys and values, float32 or bfloat16."""
     return (
         query.shape[2] >= MIN_QUERIES
         and query.shape[3] <= MAX_WIDTH
