@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ixc.utils.counted import counted
@@ -381,9 +382,9 @@ def serving_memory() -> str:
     return "\n".join([*lines, "", f"Limit {limit} MiB; the server before its first answer {model} MiB; {share}."])
 
 
-def serving_load() -> str:
+def serving_load(month: str = "202611") -> str:
     """Table of the light server's throughput before and after, from dev/serving_load.py."""
-    found = json.loads((ROOT / "benchmarks/serving_load_nano_202611.json").read_text())
+    found = json.loads((ROOT / f"benchmarks/serving_load_nano_{month}.json").read_text())
     lines = ["| | requests a second | requests a CPU second |", "|---|---:|---:|"]
     for name, row in found["medians"].items():
         commit = found["commits"][name]
@@ -416,6 +417,52 @@ def reading_load() -> str:
     versions = ", ".join(f"{name} {number}" for name, number in last["versions"].items())
     runs = f"medians of {len(last['runs']['after'])} runs each, alternating, one thread"
     return "\n".join([*lines, "", f"Three questions a page; {runs}; {last['machine']}, {versions}."])
+
+
+def against_llama_cpp() -> str:
+    """Speed beside llama.cpp, from dev/against_llama_cpp.py: every machine, format and number of threads."""
+    names = {"f32": "float32", "bf16": "bfloat16", "q8_0": "8 bits, Q8_0", "q4_0": "4 bits, Q4_0"}
+    lines = ["| processor | weights | threads | what | llama.cpp's time / ours |", "|---|---|---|---|---:|"]
+    for path in sorted((ROOT / "benchmarks").glob("against_llama_cpp_*.json")):
+        found = json.loads(path.read_text())
+        order = sorted(
+            found["rows"], key=lambda r: (list(names).index(r["format"]), r["threads"], r["what"] == "decode")
+        )
+        for row in order:
+            what = f"prefill of {row['tokens']}" if row["what"] == "prefill" else f"step behind {row['behind']:,}"
+            unit = "cpu" if row["threads"] == 1 else "wall"
+            cells = (found["machine"], names[row["format"]], str(row["threads"]), what)
+            lines.append(f"| {' | '.join(cells)} | {row['speed'][f'{unit}, llama.cpp']:.2f} |")
+    return "\n".join([*lines, "", "Above 1 the package is faster. One thread by CPU time, two by the clock."])
+
+
+def before_after() -> str:
+    """Two builds in alternation, from dev/before_after.py."""
+    lines = [
+        "| processor | weights | HD | first token, before | after | after / before | second / first | peak GB, before "
+        "| after |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for path in sorted((ROOT / "benchmarks").glob("before_after_*.json")):
+        found = json.loads(path.read_text())
+        for kind, row in found["formats"].items():
+            first, peak = row["first token, CPU s"], row["peak memory, GB"]
+            times = " | ".join(f"{median(first[side]):.1f} s" for side in ("before", "ours"))
+            shares = f"{row['first token, ours / before']:.2f} | {row['second / first, ours']:.1%}"
+            cells = f"{found['machine']} | {kind} | {row['hd']}"
+            lines.append(f"| {cells} | {times} | {shares} | {peak['before']:.2f} | {peak['ours']:.2f} |")
+    return "\n".join([*lines, "", f"One thread, CPU seconds, alternating; before is {found['before']}."])
+
+
+def logit_difference() -> str:
+    """Logits of the slice beside float32's, from dev/logit_difference.py."""
+    lines = ["| processor | weights | largest | mean | same best token |", "|---|---|---:|---:|---|"]
+    for path in sorted((ROOT / "benchmarks").glob("logit_difference_*.json")):
+        found = json.loads(path.read_text())
+        for kind, row in found["differences"].items():
+            same = "yes" if row["same best token"] else "no"
+            lines.append(f"| {found['machine']} | {kind} | {row['largest']:.3f} | {row['mean']:.3f} | {same} |")
+    return "\n".join([*lines, "", "Parts of the standard deviation of float32's logits."])
 
 
 def ray_kills() -> str:
@@ -485,7 +532,9 @@ def _deviations(files: list[dict[str, Any]]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "against_llama_cpp": against_llama_cpp,
     "anls_packages": anls_packages,
+    "before_after": before_after,
     "boarding": boarding,
     "clients": clients,
     "formats": formats,
@@ -503,12 +552,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "rules": rules,
     "serving_load": serving_load,
+    "serving_load_eight": lambda: serving_load("202612"),
     "reading_load": reading_load,
     "serving_memory": serving_memory,
     "small": small,
     "status": status,
     "speed": speed,
     "plans": plans,
+    "logit_difference": logit_difference,
 }
 
 
