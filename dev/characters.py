@@ -38,7 +38,7 @@ from ixc.nano.data.page_folder import DOCUMENTS, read_index
 from ixc.nano.data.pdf_pages import TypesetPage
 from ixc.nano.data.windows import SIDE, Window, WindowConfig, cut_windows, window_labels
 from ixc.nano.pipeline import KEPT, NOTES, TEST, build_classifier
-from ixc.nano.stages.vision_pretrain import QUARTER, TABLE, CharacterClassifier, normalised
+from ixc.nano.stages.vision_pretrain import QUARTER, TABLE, CharacterClassifier, VisionPretrain, normalised
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "characters_nano_202611.json"
@@ -226,7 +226,8 @@ def main() -> None:
     torch.set_num_threads(1)
     recipe = replace(runpy.run_path(str(ROOT / "recipes" / "nano_pages.py"))["recipe"](), init_from=options.folder)
     model = build_classifier(recipe).eval()
-    run = json.loads((options.folder / NOTES).read_text())["runs"][-1]
+    runs = json.loads((options.folder / NOTES).read_text())["runs"]
+    run = [run for run in runs if run.get("stage", VisionPretrain.name) == VisionPretrain.name][-1]
     weights = hashlib.sha256((options.folder / KEPT).read_bytes()).hexdigest()[:16]
     result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     if result.get("weights") != weights:

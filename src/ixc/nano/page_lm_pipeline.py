@@ -6,6 +6,7 @@ CACHE/train --run_page_lm--> CACHE/run/page_lm.pt --keep_page_lm--> page_lm.safe
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from ixc.nano.loop import StepReport, train
 from ixc.nano.pipeline import (
     RUN,
     add_notes,
-    began_file,
     load_averaged,
     note_start,
     run_notes,
@@ -90,8 +90,8 @@ def run_page_lm(
     """Train stage 2 on the pages of a cache, or go on with it."""
     model = build_page_lm(recipe, init_from)
     assert recipe.reading is not None
-    task = PageLmTask(recipe.page_lm, training_pages(cache), model)
-    note_start(cache / RUN, began_file(task.name), init_from)
+    first = note_start(cache / RUN, PageLmTask.name, init_from)
+    task = PageLmTask(replace(recipe.page_lm, first=first), training_pages(cache), model)
     train(task, recipe.reading, cache / RUN, watch=watch)
     return model
 

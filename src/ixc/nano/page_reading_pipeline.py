@@ -7,6 +7,7 @@ encoder.safetensors, page_lm.safetensors --fit_projector--> CACHE/run/page_readi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,11 @@ def run_page_reading(
     """
     reader = build_reader(recipe)
     assert recipe.joint is not None
-    task = PageReadingTask(recipe.page_reading, pipeline.training_pages(cache), reader)
     out = cache / pipeline.RUN
+    first = pipeline.note_start(out, PageReadingTask.name, init_from)
+    task = PageReadingTask(replace(recipe.page_reading, first=first), pipeline.training_pages(cache), reader)
     if not (out / f"{task.name}.pt").is_file() and not load_parts(reader, init_from):
         _fit(task, out / FITTED)
-    pipeline.note_start(out, pipeline.began_file(task.name), init_from)
     train(task, recipe.joint, out, watch=watch)
     reader.tie()
     return reader

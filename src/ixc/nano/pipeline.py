@@ -116,10 +116,14 @@ def run(
 ) -> CharacterClassifier:
     """Train stage 1 on shards of windows, or go on with it."""
     config = VisionPretrainConfig(
-        shards=shards, seed=recipe.loop.seed, windows=recipe.windows, blank=recipe.blank, sparse=recipe.sparse
+        shards=shards,
+        seed=recipe.loop.seed,
+        windows=recipe.windows,
+        blank=recipe.blank,
+        sparse=recipe.sparse,
+        first=note_start(out, VisionPretrain.name, recipe.init_from),
     )
     task = VisionPretrain(config, build_classifier(recipe))
-    note_start(out, began_file(task.name), recipe.init_from)
     train(task, recipe.loop, out, watch=watch)
     return task.model
 
@@ -129,13 +133,26 @@ def began_file(stage: str) -> str:
     return "began.json" if stage == VisionPretrain.name else f"{stage}_began.json"
 
 
-def note_start(out: Path, name: str, init_from: Path | None) -> None:
-    """When a run began and from what: `keep` replaces what it kept of the same run before."""
-    path = out / name
+def note_start(out: Path, stage: str, init_from: Path | None) -> int:
+    """Note when a run begins and from what, unless it has begun; the steps of the stage's runs before it.
+
+    `keep` replaces what it kept of the same run before. A run's data goes on behind that of the runs before.
+    """
+    path = out / began_file(stage)
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        path.write_text(json.dumps({"began": began, "init_from": init_from.name if init_from else ""}))
+        earlier = earlier_steps(init_from, stage) if init_from else 0
+        notes = {"began": began, "init_from": init_from.name if init_from else "", "earlier_steps": earlier}
+        path.write_text(json.dumps(notes))
+    return json.loads(path.read_text()).get("earlier_steps", 0)
+
+
+def earlier_steps(folder: Path, stage: str) -> int:
+    """Steps of a stage's runs whose weights a folder keeps."""
+    path = folder / NOTES
+    runs = json.loads(path.read_text())["runs"] if path.is_file() else []
+    return sum(run["steps"] for run in runs if run.get("stage", VisionPretrain.name) == stage)
 
 
 def averaged(recipe: PagesRecipe, path: Path) -> tuple[CharacterClassifier, dict[str, Any]]:

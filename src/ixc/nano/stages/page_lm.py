@@ -58,16 +58,16 @@ class GridStage:
     images: int
     """Images of a step; larger grids have fewer."""
     since: int = 0
-    """First step."""
+    """First step, those of earlier runs counted."""
 
 
 GRIDS = (
     GridStage(grid=(1, 1), images=3),
     GridStage(grid=(1, 2), images=2, since=3000),
-    GridStage(grid=(2, 2), images=1, since=6000),
-    GridStage(grid=(2, 3), images=1, since=12_000),
-    GridStage(grid=(3, 3), images=1, since=18_000),
-    GridStage(grid=(4, 3), images=1, since=24_000),
+    GridStage(grid=(2, 2), images=1, since=5000),
+    GridStage(grid=(2, 3), images=1, since=8000),
+    GridStage(grid=(3, 3), images=1, since=12_000),
+    GridStage(grid=(4, 3), images=1, since=16_000),
 )
 
 
@@ -76,6 +76,8 @@ class PageLmConfig:
     """What the stage sees in a step."""
 
     seed: int = 0
+    first: int = 0
+    """Steps of earlier runs: data goes on behind theirs."""
     grids: tuple[GridStage, ...] = GRIDS
     em: tuple[float, float] = (9.0, 44.0)
     """Pixels: least and most size of type of a region."""
@@ -133,6 +135,7 @@ class PageLmTask:
 
     def step(self, number: int) -> StepResult:
         """Cross entropy of the answers to a step's questions."""
+        number += self.config.first
         rng = np.random.default_rng([self.config.seed, number])
         torch.manual_seed(self.config.seed * 1_000_003 + number)
         stage = draw_grid(rng, self.config.grids, number)

@@ -51,11 +51,11 @@ from ixc.synth.render import paint
 
 GRIDS = (
     GridStage(grid=(1, 1), images=3),
-    GridStage(grid=(1, 2), images=2, since=1500),
-    GridStage(grid=(2, 2), images=1, since=4000),
-    GridStage(grid=(2, 3), images=1, since=8000),
-    GridStage(grid=(3, 3), images=1, since=12_000),
-    GridStage(grid=(4, 3), images=1, since=16_000),
+    GridStage(grid=(1, 2), images=2, since=600),
+    GridStage(grid=(2, 2), images=1, since=1500),
+    GridStage(grid=(2, 3), images=1, since=3000),
+    GridStage(grid=(3, 3), images=1, since=5000),
+    GridStage(grid=(4, 3), images=1, since=7000),
 )
 
 
@@ -76,6 +76,8 @@ class PageReadingConfig:
     """What the stage sees in a step."""
 
     seed: int = 0
+    first: int = 0
+    """Steps of earlier runs: data goes on behind theirs."""
     grids: tuple[GridStage, ...] = GRIDS
     asked: PageLmConfig = field(default_factory=lambda: PageLmConfig(em=(9.0, 40.0)))
     """Sizes of type, share of drawn pages, questions and transcriptions."""
@@ -151,6 +153,7 @@ class PageReadingTask:
 
     def step(self, number: int) -> StepResult:
         """Cross entropy of the answers to a step's questions, and of the characters of its image tokens."""
+        number += self.config.first
         rng = np.random.default_rng([self.config.seed, number])
         torch.manual_seed(self.config.seed * 1_000_003 + number)  # dropout of PLoRA
         stage = draw_grid(rng, self.config.grids, number)

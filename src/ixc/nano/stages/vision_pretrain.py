@@ -57,6 +57,8 @@ class VisionPretrainConfig:
     shards: Path
     """Folder of window shards."""
     seed: int = 0
+    first: int = 0
+    """Steps of earlier runs: windows go on behind theirs."""
     windows: int = 12
     """Windows a step; each gives four quarters."""
     blank: float = 0.3
@@ -97,7 +99,7 @@ class VisionPretrain:
 
     def step(self, number: int) -> StepResult:
         """Cross entropy of all slots of the step's quarters."""
-        pixels, places, labels = quarter_batch(self.config, number)
+        pixels, places, labels = quarter_batch(self.config, self.config.first + number)
         logits = self.model(pixels, places)
         loss, named = character_loss(logits, labels, blank=self.config.blank, sparse=self.config.sparse)
         return StepResult(loss=loss, examples=self.config.windows, scores={"characters": named})
