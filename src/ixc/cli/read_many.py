@@ -77,7 +77,7 @@ def _pages(options: ReadOptions) -> Iterator[Page]:
 
 def _run(run: RunFolder, runner: Runner, progress: _Progress, options: ReadOptions) -> None:
     progress.begin(run)
-    blocks = run.blocks(partial(_pages, options), retry_failed=options.retry_failed)
+    blocks = run.blocks(partial(_pages, options), retry_failed=options.retry_failed, numbers=options.numbers)
     with ticker() as show, closing(runner.run(blocks)) as results:  # pyright: ignore[reportArgumentType] - a generator
         progress.show = show
         for result in results:
