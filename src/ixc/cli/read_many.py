@@ -160,6 +160,8 @@ def _local(options: ReadOptions, asked: Sequence[Question]) -> tuple[str, MAKES_
     options.check_model(folder)
 
     def make(settings: ReadSettings, on_page: Callable[[], None]) -> Runner:
+        if options.workers:
+            return _processes(options, settings, on_page)
         return LocalRunner(
             lambda: EngineAnswerer(load_engine(options.model, device=options.device, dtype=options.dtype), settings),
             settings,
@@ -167,6 +169,21 @@ def _local(options: ReadOptions, asked: Sequence[Question]) -> tuple[str, MAKES_
         )
 
     return fingerprint(folder), make
+
+
+def _processes(options: ReadOptions, settings: ReadSettings, on_page: Callable[[], None]) -> Runner:
+    """Return the runner over several processes; together they have the threads that one would have."""
+    from ixc.apps.reading.answering import EngineSpec
+    from ixc.apps.reading.processes import MakeAnswerer, ProcessRunner
+    from ixc.utils.threads import available_cores
+
+    assert options.workers is not None
+    engine = EngineSpec(
+        folder=None if options.model is None else str(options.model), device=options.device, dtype=options.dtype
+    )
+    threads = max(1, available_cores() // options.workers)
+    make = MakeAnswerer(engine=engine, settings=settings, threads=threads)
+    return ProcessRunner(make, settings, workers=options.workers, on_page=on_page)
 
 
 def _on_ray(options: ReadOptions, asked: Sequence[Question], placed: Placement) -> tuple[str, MAKES_A_RUNNER]:
