@@ -112,7 +112,7 @@ def main() -> None:
         "runs": runs,
     }
     kept = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else []
-    same = ("hd", "options_after")
+    same = ("hd", "pages", "options_after")
     kept = [row for row in kept if any(row[name] != found[name] for name in same)]
     atomic_write(RESULT, json.dumps({"rows": [*kept, found]}, indent=1) + "\n")
     print(json.dumps({name: value for name, value in found.items() if name != "runs"}))

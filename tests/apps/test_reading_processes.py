@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import pytest
 from PIL import Image
 
@@ -139,6 +138,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signals")
 def test_process_runner_leaves_no_process_behind_a_killed_command(tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil", reason="psutil is not installed")
     Image.new("RGB", (20, 10)).save(tmp_path / "x.png")
     script = tmp_path / "command.py"
     script.write_text(COMMAND.format(folder=str(Path(__file__).parent), picture=str(tmp_path / "x.png")))
