@@ -3,8 +3,8 @@
     git worktree add BEFORE COMMIT
     python dev/read_speed.py BEFORE [--pages 100] [--rounds 3] [--hd 4] [--note TEXT]
 
-Both builds read the same pages (`ixc synth`) with the embedded model, each as a command of its own, whole: Python, imports
-and loading included. A run over one page tells what of it is the start. The answers are compared. Writes
+Both builds read the same pages (`ixc synth`) with the embedded model, each as a command of its own, whole: Python,
+imports and loading included. A run over one page tells what of it is the start. The answers are compared. Writes
 benchmarks/read_speed_nano_202611.json.
 """
 
