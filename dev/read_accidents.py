@@ -2,10 +2,9 @@
 
     python dev/read_accidents.py
 
-Full disk: `--out` on a tmpfs that is too small; the command's last line and exit code, what is left on the disk, and the
-same command after the tmpfs was made larger. Memory: `--workers 2` in a memory control group (v1) in which every page
-fits but one of 9,400 x 9,400 px at HD-1. Rows are compared with those of a plain run. Writes
-benchmarks/read_accidents_202612.json.
+Full disk: `--out` on a tmpfs that is too small; the command's last line and exit code, what is left on the disk, and
+the same command after the tmpfs was made larger. Memory: `--workers 2` in a memory control group (v1) in which every
+page fits but a large one. Rows are compared with those of a plain run. Writes benchmarks/read_accidents_202612.json.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def run(asked: list[str], *, inside: bool = False) -> dict[str, Any]:
     def join() -> None:
         (GROUP / "cgroup.procs").write_text(str(os.getpid()))
 
-    done = subprocess.run(asked, capture_output=True, text=True, preexec_fn=join if inside else None, check=False)  # noqa: PLW1509
+    done = subprocess.run(asked, capture_output=True, text=True, preexec_fn=join if inside else None, check=False)
     lines = [line for line in done.stderr.splitlines() if "torch" not in line]
     return {"exit_code": done.returncode, "last_line": lines[-1] if lines else "", "lines": len(lines)}
 
