@@ -18,13 +18,14 @@ from PIL import Image
 
 from ixc.apps.reading import listing, result_files
 from ixc.apps.reading.local import LocalRunner
-from ixc.apps.reading.opening import OpenedPage
+from ixc.apps.reading.opening import OpenedPage, PageOpener
 from ixc.apps.reading.records import Block, BlockResult, Page, Question, ReadSettings, Row, failed_row
 from ixc.apps.reading.report import write_report
 from ixc.apps.reading.run_folder import RunFolder
 from ixc.apps.reading.run_log import RunLog
 from ixc.apps.reading.sources import list_files
 from ixc.apps.reading.wide import write_wide
+from ixc.cluster.tries import DIED
 from ixc.errors import DataError, UsageError
 
 SETTINGS = ReadSettings(questions=(Question(text="How wide?", name="width"), Question(text="How high?")), model="stub")
@@ -238,7 +239,9 @@ def test_run_folder_takes_the_named_pages_of_a_mended_pdf(tmp_path: Path) -> Non
             return listing.pages_of(list_files([str(source / "m.pdf")]), numbers=numbers)
 
         with RunFolder(tmp_path / "out", SETTINGS, form="jsonl") as run:
-            for result in LocalRunner(StubAnswerer, SETTINGS).run(run.blocks(found, retry_failed=True, numbers=numbers)):
+            for result in LocalRunner(StubAnswerer, SETTINGS).run(
+                run.blocks(found, retry_failed=True, numbers=numbers)
+            ):
                 run.write(result)
             return [(row.page, row.error is not None) for rows in run.all_rows() for row in rows]
 
@@ -315,6 +318,23 @@ sys.path.insert(0, sys.argv[1])
 import test_reading_run as t
 t.read(Path(sys.argv[2]), sys.argv[3], block=2, answerer=lambda: t.StubAnswerer(0.004))
 """
+
+
+def test_write_report_opens_no_page_over_which_workers_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Died(StubAnswerer):
+        def rows(self, opened: Sequence[OpenedPage], only: Sequence[frozenset[int]] | None = None) -> list[list[Row]]:
+            return [
+                [failed_row(each.page, question, SETTINGS, f"2 workers {DIED}; x") for question in SETTINGS.questions]
+                for each in opened
+            ]
+
+    source = pictures(tmp_path / "in", 2)
+    read(tmp_path / "out", source, answerer=Died)
+    monkeypatch.setattr(PageOpener, "open", None)
+    with RunFolder(tmp_path / "out", SETTINGS, form="jsonl", block_pages=4) as run:
+        write_report(run)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert text.count("<section class=failed><div></div>") == 2
 
 
 def child(out: Path, source: Path) -> subprocess.Popen[bytes]:

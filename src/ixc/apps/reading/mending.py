@@ -1,6 +1,6 @@
 """Documents that could not be opened when they were listed, and can be now: one failed page becomes all their pages.
 
-    page with an error --listed again--> its first page, in its place; the others behind all blocks
+page with an error --listed again--> its first page, in its place; the others behind all blocks
 """
 
 from __future__ import annotations

@@ -24,10 +24,8 @@ from ixc.apps.reading.answering import Answerer, EngineAnswerer, EngineSpec
 from ixc.apps.reading.local import PAGES_TOGETHER, block_pages
 from ixc.apps.reading.opening import PageOpener
 from ixc.apps.reading.records import Block, BlockResult, Page, ReadSettings, Row, failed_rows
+from ixc.cluster.tries import DIED, MOST_TRIES
 from ixc.errors import CapacityError, IxcError
-
-MOST_TRIES = 2
-"""Deaths of a process after which the page it had fails."""
 
 AHEAD = 2
 """Groups given to each process: the one under way, and the next."""
@@ -185,9 +183,7 @@ class ProcessRunner:
                 self._end()
             finally:
                 self._running.clear()
-        error = CapacityError(
-            f"{MOST_TRIES} processes died over it, most likely for lack of memory; use fewer --workers, or leave it out"
-        )
+        error = CapacityError(f"{MOST_TRIES} processes {DIED}; use fewer --workers, or leave it out")
         (page, only), *_ = part.pages
         return [[row for at, row in enumerate(failed_rows(page, self.settings, error)) if at in only]], []
 
