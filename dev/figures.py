@@ -465,6 +465,52 @@ def logit_difference() -> str:
     return "\n".join([*lines, "", "Parts of the standard deviation of float32's logits."])
 
 
+def read_speed() -> str:
+    """Table of pages a second of the command before and after, from dev/read_speed.py."""
+    rows = json.loads((ROOT / "benchmarks/read_speed_nano_202611.json").read_text())["rows"]
+    lines = [
+        "| pages | options | pages/s before | after | after / before | by CPU | answers that differ | runs |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        rate, options = row["pages_per_second"], " ".join(row["options_after"]).replace("=", " ")
+        shares = f"{rate['before']:.2f} | {rate['after']:.2f} | {row['ratio_pages_per_second']:.2f}"
+        differ = f"{row['ratio_pages_per_cpu_second']:.2f} | {row['answers_that_differ']} of {row['answers']}"
+        lines.append(f"| {row['pages']} | {f'`{options}`' if options else ''} | {shares} | {differ} | {_runs(row)} |")
+    last = rows[-1]
+    start = {name: each["wall"] for name, each in last["seconds_of_one_page"].items()}
+    told = (
+        f"Whole commands, HD-{last['hd']}, {last['questions_a_page']} questions a page, medians of alternating runs; "
+        f"before: commit {last['commits']['before']}. One page alone takes {start['before']:.1f} s before and "
+        f"{start['after']:.1f} s after. {last['machine']} (`python dev/read_speed.py`)."
+    )
+    return "\n".join([*lines, "", told])
+
+
+def _runs(row: dict[str, Any]) -> int:
+    return len(row["runs"]["after"])
+
+
+def read_ways() -> str:
+    """Table of the ways to run, from dev/read_three_ways.py."""
+    found = json.loads((ROOT / "benchmarks/read_three_ways_202612.json").read_text())
+    names = {
+        "process": "this process", "workers": "`--workers 2`", "servers": "two light servers",
+        "router": "two light servers behind nginx", "ray": "`--ray local`",
+    }  # fmt: skip
+    lines = [
+        "| pages | way | pages/s | s | MB of the command | rows | other than in the first way |",
+        "|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for pages, ways in found.items():
+        for way, row in ways.items():
+            figures = f"{row['pages_per_second']:.1f} | {row['seconds']:.0f} | {row['driver_mb']}"
+            differ = row["rows_that_differ_from_the_first_way"]
+            lines.append(f"| {pages.split()[0]} | {names[way]} | {figures} | {row['rows']} | {differ} |")
+    told = "Drawn pages (HD-1), one short question, two cores, the start included (`python dev/read_three_ways.py`)."
+    return "\n".join([*lines, "", told])
+
+
 def ray_kills() -> str:
     """What killed runs ended with, beside a plain one."""
     found = json.loads((ROOT / "benchmarks/ray_kills_202611.json").read_text())
@@ -544,6 +590,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "nano_brief": nano_brief,
     "nano_small": nano_small,
     "pictures": pictures,
+    "read_speed": read_speed,
+    "read_ways": read_ways,
     "ray_kills": ray_kills,
     "ray_speed": ray_speed,
     "picture_memory": picture_memory,

@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image
 
 from ixc.apps.reading import listing
 from ixc.apps.reading.endpoints import EndpointRunner, connect_any
-from ixc.apps.reading.records import Page, Question, ReadSettings, Row
+from ixc.apps.reading.records import Block, Page, Question, ReadSettings, Row
 from ixc.apps.reading.run_folder import RunFolder
 from ixc.apps.reading.sources import list_files
 from ixc.errors import EndpointError, UnreachableError, UsageError
@@ -144,6 +145,19 @@ def test_endpoint_runner_rows_and_requests(tmp_path: Path) -> None:
     assert {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}} in formats
     sent = {body["messages"][0]["content"][0]["image_url"]["url"][:15] for requests in seen for _, body in requests}
     assert sent == {"data:image/png;"}  # the bitmap too
+
+
+def test_endpoint_runner_tells_every_page(tmp_path: Path) -> None:
+    folder = source(tmp_path / "in")
+    told: list[int] = []
+    with servers(1) as found:
+        runner = EndpointRunner([endpoint(found[0].url)], SETTINGS, concurrency=1, on_page=lambda: told.append(1))
+        block = Block(number=0, pages=tuple(pages(folder)))
+        results = runner.run([block, replace(block, number=1)])
+        assert next(iter(results)).number == 0
+        assert len(told) >= 7
+        assert [each.number for each in results] == [1]
+    assert len(told) == 14
 
 
 def test_endpoint_runner_sends_the_files_of_pictures_unchanged(tmp_path: Path) -> None:

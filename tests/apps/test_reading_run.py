@@ -18,13 +18,14 @@ from PIL import Image
 
 from ixc.apps.reading import listing, result_files
 from ixc.apps.reading.local import LocalRunner
-from ixc.apps.reading.opening import OpenedPage
+from ixc.apps.reading.opening import OpenedPage, PageOpener
 from ixc.apps.reading.records import Block, BlockResult, Page, Question, ReadSettings, Row, failed_row
 from ixc.apps.reading.report import write_report
 from ixc.apps.reading.run_folder import RunFolder
 from ixc.apps.reading.run_log import RunLog
 from ixc.apps.reading.sources import list_files
 from ixc.apps.reading.wide import write_wide
+from ixc.cluster.tries import DIED
 from ixc.errors import DataError, UsageError
 
 SETTINGS = ReadSettings(questions=(Question(text="How wide?", name="width"), Question(text="How high?")), model="stub")
@@ -185,6 +186,70 @@ def test_run_folder_retries_failed_rows_alone(tmp_path: Path) -> None:
     assert json.loads((out / "manifest.json").read_text())["failed"] == 2
 
 
+def broken_pdf(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder of 00000.png, 00001.png, m.pdf (broken) and z.png, and the whole PDF of 6 pages beside it."""
+    source, whole = pictures(tmp_path / "in", 2), tmp_path / "whole.pdf"
+    sheets = [Image.new("L", (20 + number, 10)) for number in range(6)]
+    sheets[0].save(whole, save_all=True, append_images=sheets[1:], resolution=200)
+    (source / "m.pdf").write_bytes(whole.read_bytes()[:40])
+    Image.new("1", (40, 10)).save(source / "z.png")
+    return source, whole
+
+
+@pytest.mark.parametrize("block", [1, 4, 32])
+def test_run_folder_reads_all_pages_of_a_mended_pdf(tmp_path: Path, block: int) -> None:
+    source, whole = broken_pdf(tmp_path)
+    out = tmp_path / "out"
+    rows = read(out, source, block=block)
+    assert [(Path(row.file).name, row.page) for row in rows if row.error] == [("m.pdf", 1)] * 2
+    assert read(out, source, block=block, retry_failed=True) == rows  # broken still
+    (source / "m.pdf").write_bytes(whole.read_bytes())
+    answerer = StubAnswerer()
+    again = read(out, source, block=block, retry_failed=True, answerer=lambda: answerer)
+    assert answerer.asked == 12
+    assert not [row for row in again if row.error]
+    keys = [row.key for row in again]
+    assert len(set(keys)) == len(keys) == 2 * 9
+    assert sorted(keys) == sorted(row.key for row in read(tmp_path / "fresh", source, block=block))
+    assert json.loads((out / "manifest.json").read_text())["pages"] == 9
+    assert read(out, source, block=block, retry_failed=True, answerer=lambda: answerer) == again
+    assert answerer.asked == 12
+
+
+def test_run_folder_goes_on_with_a_mended_pdf_after_a_stop(tmp_path: Path) -> None:
+    source, whole = broken_pdf(tmp_path)
+    read(tmp_path / "out", source, block=1)
+    (source / "m.pdf").write_bytes(whole.read_bytes())
+    with RunFolder(tmp_path / "out", SETTINGS, form="jsonl", block_pages=1) as run:
+        next(iter(run.blocks(lambda: pages(source), retry_failed=True)))  # planned, and nothing answered
+    rows = read(tmp_path / "out", source, block=1)
+    assert [(row.page, row.error is not None) for row in rows[8:]] == [
+        (n, False) for n in range(2, 7) for _ in range(2)
+    ]
+    rows = read(tmp_path / "out", source, block=1, retry_failed=True)
+    assert sorted(row.key for row in rows) == sorted(row.key for row in read(tmp_path / "fresh", source))
+    assert not [row for row in rows if row.error]
+
+
+def test_run_folder_takes_the_named_pages_of_a_mended_pdf(tmp_path: Path) -> None:
+    source, whole = broken_pdf(tmp_path)
+
+    def named(numbers: tuple[int, ...]) -> list[tuple[int, bool]]:
+        def found() -> Iterator[Page]:
+            return listing.pages_of(list_files([str(source / "m.pdf")]), numbers=numbers)
+
+        with RunFolder(tmp_path / "out", SETTINGS, form="jsonl") as run:
+            for result in LocalRunner(StubAnswerer, SETTINGS).run(
+                run.blocks(found, retry_failed=True, numbers=numbers)
+            ):
+                run.write(result)
+            return [(row.page, row.error is not None) for rows in run.all_rows() for row in rows]
+
+    assert named((3, 5)) == [(1, True)] * 2
+    (source / "m.pdf").write_bytes(whole.read_bytes())
+    assert named((3, 5)) == [(3, False)] * 2 + [(5, False)] * 2
+
+
 def test_run_folder_refuses_rows_missing_or_double(tmp_path: Path) -> None:
     source = pictures(tmp_path / "in", 2)
     with RunFolder(tmp_path / "out", SETTINGS, form="jsonl") as run:
@@ -253,6 +318,23 @@ sys.path.insert(0, sys.argv[1])
 import test_reading_run as t
 t.read(Path(sys.argv[2]), sys.argv[3], block=2, answerer=lambda: t.StubAnswerer(0.004))
 """
+
+
+def test_write_report_opens_no_page_over_which_workers_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Died(StubAnswerer):
+        def rows(self, opened: Sequence[OpenedPage], only: Sequence[frozenset[int]] | None = None) -> list[list[Row]]:
+            return [
+                [failed_row(each.page, question, SETTINGS, f"2 workers {DIED}; x") for question in SETTINGS.questions]
+                for each in opened
+            ]
+
+    source = pictures(tmp_path / "in", 2)
+    read(tmp_path / "out", source, answerer=Died)
+    monkeypatch.setattr(PageOpener, "open", None)
+    with RunFolder(tmp_path / "out", SETTINGS, form="jsonl", block_pages=4) as run:
+        write_report(run)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert text.count("<section class=failed><div></div>") == 2
 
 
 def child(out: Path, source: Path) -> subprocess.Popen[bytes]:

@@ -93,6 +93,12 @@ class ReadOptions(GenerationOptions):
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", min=1, help="Pages asked about at once; default: 8 a server.")
     ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, help="Processes of this machine that answer, each with the model; default: 1."
+        ),
+    ] = None
     ray: Ray = None
     ray_cpus: RayCpus = None
     ray_gpus: RayGpus = None
@@ -168,11 +174,13 @@ class ReadOptions(GenerationOptions):
             "--retry-failed": self.retry_failed,
             "--endpoint": bool(self.endpoint),
             "--ray": self.ray is not None,
+            "--workers": self.workers is not None,
         }
         if not self.is_folder and not self.dry_run and (given := [name for name, value in of_folder.items() if value]):
             raise UsageError(f"{', '.join(given)} is for a folder of answers; add --out FOLDER")
-        if self.endpoint and self.ray is not None:
-            raise UsageError("--endpoint and --ray exclude each other; leave one out")
+        places = {"--endpoint": bool(self.endpoint), "--ray": self.ray is not None, "--workers": bool(self.workers)}
+        if len(named := [name for name, given in places.items() if given]) > 1:
+            raise UsageError(f"{' and '.join(named)} exclude each other; leave one out")
         if self.concurrency is not None and not self.endpoint:
             raise UsageError("--concurrency has no effect without --endpoint; leave it out")
         self.check()

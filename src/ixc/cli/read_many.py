@@ -21,7 +21,7 @@ from ixc.utils.counted import counted
 
 if TYPE_CHECKING:
     from ixc.apps.reading.records import Page, Question, ReadSettings, Runner
-    from ixc.apps.reading.run_folder import RunFolder
+    from ixc.apps.reading.run_folder import RunFolder, Totals
     from ixc.cli.read import ReadOptions
 
 MAKES_A_RUNNER = Callable[["ReadSettings", Callable[[], None]], "Runner"]
@@ -77,14 +77,14 @@ def _pages(options: ReadOptions) -> Iterator[Page]:
 
 def _run(run: RunFolder, runner: Runner, progress: _Progress, options: ReadOptions) -> None:
     progress.begin(run)
-    blocks = run.blocks(partial(_pages, options), retry_failed=options.retry_failed)
+    blocks = run.blocks(partial(_pages, options), retry_failed=options.retry_failed, numbers=options.numbers)
     with ticker() as show, closing(runner.run(blocks)) as results:  # pyright: ignore[reportArgumentType] - a generator
         progress.show = show
         for result in results:
             for warning in result.warnings:
                 note(warning)
             run.write(result)
-            progress.block_done()
+            progress.block_done(len({(row.file, row.page) for row in result.rows}))
     progress.end()
 
 
@@ -94,7 +94,7 @@ class _Progress:
     def __init__(self) -> None:
         self.show: Callable[[str, int, int], None] = lambda what, done, total: None
         self._run: RunFolder | None = None
-        self._start, self._before, self._inside = perf_counter(), 0, 0
+        self._start, self._before, self._inside, self._fresh = perf_counter(), 0, 0, 0
 
     def begin(self, run: RunFolder) -> None:
         """Count from here on."""
@@ -102,13 +102,17 @@ class _Progress:
         self._start = perf_counter()
 
     def __call__(self) -> None:
-        """Note a page of a block that is not done yet."""
-        self._inside += 1
+        """Note a page that was answered; its block is not done yet, and several blocks may be under way."""
+        self._inside, self._fresh = self._inside + 1, self._fresh + 1
         self._update()
 
-    def block_done(self) -> None:
-        """Note a block whose rows are written."""
-        self._inside = 0
+    def block_done(self, pages: int) -> None:
+        """Note a block whose rows are written.
+
+        Args:
+            pages: of it that were asked about.
+        """
+        self._inside -= pages
         self._update()
 
     def end(self) -> None:
@@ -119,14 +123,17 @@ class _Progress:
     def _update(self) -> None:
         assert self._run is not None
         totals = self._run.totals()
-        self.show(self.text(), totals.done_pages + self._inside, totals.pages if totals.listed else 0)
+        self.show(self.text(), self._done(totals), totals.pages if totals.listed else 0)
+
+    def _done(self, totals: Totals) -> int:
+        """Pages with an answer or an error; those that are asked again have rows already."""
+        return min(totals.done_pages + self._inside, totals.pages)
 
     def text(self) -> str:
         """Return the line."""
         assert self._run is not None
         totals, seconds = self._run.totals(), max(perf_counter() - self._start, 1e-9)
-        done = totals.done_pages + self._inside
-        fresh = done - self._before
+        done, fresh = self._done(totals), self._fresh
         parts = [counted(done, "page") + (f" of {totals.pages:,}" if totals.listed and done < totals.pages else "")]
         parts += [f"{self._before:,} from before"] if self._before else []
         parts += [f"{totals.failed:,} failed"] if totals.failed else []
@@ -143,16 +150,18 @@ def _duration(seconds: float) -> str:
 
 def _local(options: ReadOptions, asked: Sequence[Question]) -> tuple[str, MAKES_A_RUNNER]:
     """Return the fingerprint of the model, and what makes the runner of this process."""
-    from ixc.apps.reading.answering import EngineAnswerer
+    from ixc.apps.reading.answering import EngineAnswerer, check_schemas
     from ixc.apps.reading.local import LocalRunner
+    from ixc.apps.reading.records import ReadSettings
     from ixc.inference.model_folder import fingerprint
 
-    if named := [each.column for each in asked if each.schema is not None]:
-        raise UsageError(f"{named[0]!r} has a JSON schema, which needs --endpoint; ixc serve answers in JSON")
+    check_schemas(ReadSettings(questions=tuple(asked), options=options.generation))
     folder = check_model(options.model)
     options.check_model(folder)
 
     def make(settings: ReadSettings, on_page: Callable[[], None]) -> Runner:
+        if options.workers:
+            return _processes(options, settings, on_page)
         return LocalRunner(
             lambda: EngineAnswerer(load_engine(options.model, device=options.device, dtype=options.dtype), settings),
             settings,
@@ -160,6 +169,21 @@ def _local(options: ReadOptions, asked: Sequence[Question]) -> tuple[str, MAKES_
         )
 
     return fingerprint(folder), make
+
+
+def _processes(options: ReadOptions, settings: ReadSettings, on_page: Callable[[], None]) -> Runner:
+    """Return the runner over several processes; together they have the threads that one would have."""
+    from ixc.apps.reading.answering import EngineSpec
+    from ixc.apps.reading.processes import MakeAnswerer, ProcessRunner
+    from ixc.utils.threads import available_cores
+
+    assert options.workers is not None
+    engine = EngineSpec(
+        folder=None if options.model is None else str(options.model), device=options.device, dtype=options.dtype
+    )
+    threads = max(1, available_cores() // options.workers)
+    make = MakeAnswerer(engine=engine, settings=settings, threads=threads)
+    return ProcessRunner(make, settings, workers=options.workers, on_page=on_page)
 
 
 def _on_ray(options: ReadOptions, asked: Sequence[Question], placed: Placement) -> tuple[str, MAKES_A_RUNNER]:
@@ -174,8 +198,8 @@ def _on_ray(options: ReadOptions, asked: Sequence[Question], placed: Placement) 
     check = ModelCheck(folder=folder, fingerprint=model)
 
     def make(settings: ReadSettings, on_page: Callable[[], None]) -> Runner:
-        del on_page  # as of servers
-        return RayRunner(engine, settings, placed.resources, connected=partial(connect, placed.address, check=check))
+        connected = partial(connect, placed.address, check=check)
+        return RayRunner(engine, settings, placed.resources, connected=connected, on_page=on_page)
 
     return model, make
 
@@ -194,8 +218,7 @@ def _endpoints(options: ReadOptions) -> tuple[str, MAKES_A_RUNNER]:
         note(each)
 
     def make(settings: ReadSettings, on_page: Callable[[], None]) -> Runner:
-        del on_page  # several blocks are under way at once: pages are counted by the block
-        return EndpointRunner(endpoints, settings, concurrency=concurrency)
+        return EndpointRunner(endpoints, settings, concurrency=concurrency, on_page=on_page)
 
     return check_same_model(endpoints), make
 

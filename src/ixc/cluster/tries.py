@@ -14,6 +14,9 @@ from typing import Any
 MOST_TRIES = 2
 """Deaths of a worker after which a part fails."""
 
+DIED = "died over it, most likely for lack of memory"
+"""In the error of such a part: who opens it again may die, too."""
+
 Key = tuple[Any, ...]
 """Name of a part: stage, unit, position."""
 

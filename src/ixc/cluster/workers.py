@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from ixc.cluster.tries import MOST_TRIES
+from ixc.cluster.tries import DIED, MOST_TRIES
 from ixc.errors import CapacityError, IxcError
 
 if TYPE_CHECKING:
@@ -145,10 +145,7 @@ class _Stage:
             if self._begin(unit, [at])[0] < MOST_TRIES:
                 self._do(unit, [at], work, found)
             else:
-                found[at] = CapacityError(
-                    f"{MOST_TRIES} workers died over it, most likely for lack of memory; give workers more memory, or "
-                    "leave it out"
-                )
+                found[at] = CapacityError(f"{MOST_TRIES} workers {DIED}; give workers more memory, or leave it out")
         return found
 
     def _do(self, unit: int, positions: Sequence[int], work: Work, found: list[Any]) -> None:

@@ -206,8 +206,8 @@ class Engine:
         """
         return self.answer(Query(images, question, **options))
 
-    def answer(self, query: Query) -> Answer:
-        """Answer one question; errors as `ask`."""
+    def answer(self, query: Query, *, logits_processor: Sequence[Any] = ()) -> Answer:
+        """Answer one question; errors as `ask`, `logits_processor` as of `generate`."""
         start = perf_counter()
         preparer = self.preparer
         request = preparer.prepare_query(query)
@@ -217,7 +217,7 @@ class Engine:
             watched["streamer"] = TokenStreamer(watcher.add)
             watched["stopping_criteria"] = [EndWhen(lambda: watcher.found)]
         recorder = AnswerLogprobs() if query.decoding.num_beams == 1 else None
-        processors = [] if recorder is None else [recorder]
+        processors = [*([] if recorder is None else [recorder]), *logits_processor]
         output = self._generate(request, query.decoding, logits_processor=processors, **watched)
         tokens = output[0, request.prompt_tokens :].tolist()
         logprobs = None if recorder is None else recorder.rows(output)[0]

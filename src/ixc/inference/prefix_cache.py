@@ -168,14 +168,19 @@ class PrefixCache:
         """Bytes kept, as allocated."""
         return self._prefixes.bytes
 
-    def take(self, identity: bytes, positions: np.ndarray) -> DynamicCache:
+    def take(self, identity: bytes, positions: np.ndarray, *, least: int = 1) -> DynamicCache:
         """Return a cache of the longest known prefix, or an empty one.
 
         The last position is never taken: its hidden state chooses the first token of the answer.
+
+        Args:
+            identity: of the weights.
+            positions: keys of the prompt's positions, see `position_keys`.
+            least: fewest positions that are of use, >= 1.
         """
         with self._prefixes.memory.lock:
             best, length = self._longest(identity, positions)
-            if best is None:
+            if best is None or length < least:
                 return preallocated_cache()
             self.tokens_reused += length
             chosen = self._prefixes.use(best)

@@ -225,7 +225,9 @@ class RowBatch:
             return prefix, shared, shared
         if not end:
             return None, 0, 0
-        cache = prefixes.take(identity, keys.positions[: end + 1]) if prefixes.limit else preallocated_cache()
+        # Behind known positions attention needs a mask, which costs more than to compute a few of them again.
+        least, positions = FEW_TOKENS + 1, keys.positions[: end + 1]
+        cache = prefixes.take(identity, positions, least=least) if prefixes.limit else preallocated_cache()
         known = cache.get_seq_length()
         self._prefill(inputs, keys, cache, end)
         prefix = Prefix(identity=identity, positions=keys.positions[:end], cache=cache, users=1)

@@ -4,25 +4,23 @@
     JsonPlan --published prompt--> a mask over the model's tokens, which writes all of the JSON itself
              --another model-----> `inference.json_answers`: the grammar writes the structure, the model the values
 
-A model with the published prompt has read JSON in its training. Any other was taught short answers: with one field to
-fill, it is asked the request's own question; with several, "What is the FIELD?" for each of them.
+Which of the two a model takes, and what it is asked: `inference.schema_answers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
 from threading import Event
 from typing import Any
 
 import torch
 
 from ixc.inference.engine import Engine
-from ixc.inference.grammar import GrammarMask, SchemaError, TokenVocabulary, check_schema, new_matcher, token_bytes
+from ixc.inference.grammar import GrammarMask, SchemaError, TokenVocabulary, check_schema, new_matcher
 from ixc.inference.json_answers import JsonWriter, Limits, ValueMask, ValueVocabulary, compile_for_values, field_titles
+from ixc.inference.schema_answers import JsonModel, field_question
 from ixc.inference.streaming import TokenWatcher
-from ixc.processing.plain_text import plain_ids
 from ixc.serving.answer_text import AnswerText
 from ixc.serving.deltas import TextDelta, TokenLogprob
 from ixc.serving.errors import ApiError
@@ -31,12 +29,6 @@ from ixc.serving.structured import OutputSchema
 
 ANSWER = "answer"
 """The field of a JSON object for which the request names no schema, from a model that was taught short answers."""
-
-QUESTION = "What is the {}?"
-"""The question for one of several fields; most questions of the embedded model's training begin so."""
-
-LONGEST_FIELD = 100
-"""Most characters of a field's name in its question."""
 
 FieldInputs = Callable[[str], Mapping[str, torch.Tensor]]
 """Question -> what `generate` takes, with the images of the request."""
@@ -65,29 +57,8 @@ class JsonPlan:
         return isinstance(self.vocabulary, ValueVocabulary)
 
 
-class StructuredOutput:
-    """Plans of one model; its vocabulary is read at the first one.
-
-    Args:
-        engine: the loaded model.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    @property
-    def by_values(self) -> bool:
-        """Whether the model was taught short answers and no JSON."""
-        return not self.engine.processor.published_quirks
-
-    @cached_property
-    def vocabulary(self) -> TokenVocabulary:
-        """The bytes of the model's tokens."""
-        tokens = token_bytes(self.engine.processor.tokenizer, self.engine.model.config.text_config.vocab_size)
-        stops = sorted(self.engine.preparer.stop_ids)
-        if self.by_values:
-            return ValueVocabulary(tokens, stops)
-        return TokenVocabulary(tokens, stops, partial(plain_ids, self.engine.processor.tokenizer))
+class StructuredOutput(JsonModel):
+    """Plans of one model; its vocabulary is read at the first one."""
 
     def plan(self, output: OutputSchema, *, total: int | None, field_inputs: FieldInputs) -> JsonPlan:
         """Return the plan of an answer.
@@ -214,11 +185,8 @@ class JsonStreamer:
 def _inputs(plan: JsonPlan, keys: tuple[str, ...], own: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Return the prompt for a field: the request's own, or a question by the field's name."""
     inside = keys[1:] if plan.is_call else keys
-    name = next((key for key in reversed(inside) if key), "")
-    title = plan.titles.get(name, name)
-    if not plan.titles or not title or plan.field_inputs is None:
-        return own
-    return plan.field_inputs(QUESTION.format(title[:LONGEST_FIELD]))
+    question = field_question(inside, plan.titles)
+    return own if question is None or plan.field_inputs is None else plan.field_inputs(question)
 
 
 def _asked_by_name(output: OutputSchema) -> dict[str, str]:

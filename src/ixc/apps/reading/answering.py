@@ -5,19 +5,21 @@ OpenedPage, ... --EngineAnswerer.rows--> one Row a question, page by page
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ixc.apps.reading.opening import OpenedPage
 from ixc.apps.reading.records import Page, Question, ReadSettings, Row, failed_row, failed_rows
-from ixc.errors import IxcError
+from ixc.errors import IxcError, UsageError
 from ixc.inference.query import Query
 
 if TYPE_CHECKING:
     from ixc.inference.engine import Engine
     from ixc.inference.request import Answer
+    from ixc.inference.schema_answers import JsonModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +66,12 @@ class EngineAnswerer:
 
     def rows(self, opened: Sequence[OpenedPage], only: Sequence[frozenset[int]] | None = None) -> list[list[Row]]:
         """Return the rows of every page; arguments as of `Answerer.rows`."""
-        from ixc.inference.shared_prefix import answer_pages
-
         start = perf_counter()
         asked = [
             [] if each.image is None else questions_of(self.settings, None if only is None else only[at])
             for at, each in enumerate(opened)
         ]
-        queries = [[self._query(each, q) for q in questions] for each, questions in zip(opened, asked, strict=True)]
-        answers = answer_pages(self.engine, queries)
+        answers = self._answers(opened, asked)
         share = (perf_counter() - start) / max(1, sum(map(len, asked)))
         found: list[list[Row]] = []
         for at, each in enumerate(opened):
@@ -85,12 +84,57 @@ class EngineAnswerer:
             found.append([row_of(each.page, q, self.settings, answer, seconds=seconds) for q, answer in pairs])
         return found
 
+    def _answers(
+        self, opened: Sequence[OpenedPage], asked: Sequence[Sequence[Question]]
+    ) -> list[list[Answer | IxcError]]:
+        """Return the answers of every page; those in JSON are written one by one, the others together."""
+        from ixc.inference.shared_prefix import answer_pages
+
+        pairs = list(zip(opened, asked, strict=True))
+        texts = answer_pages(self.engine, [[self._query(p, q) for q in qs if q.schema is None] for p, qs in pairs])
+        found: list[list[Answer | IxcError]] = []
+        for (page, questions), of_page in zip(pairs, map(iter, texts), strict=True):
+            found.append([next(of_page) if q.schema is None else self._json(page, q, q.schema) for q in questions])
+        return found
+
+    def _json(self, opened: OpenedPage, question: Question, schema: Mapping[str, Any]) -> Answer | IxcError:
+        try:
+            return self._json_model.answer(self._query(opened, question), schema)
+        except IxcError as error:
+            return error
+
+    @cached_property
+    def _json_model(self) -> JsonModel:
+        from ixc.inference.schema_answers import JsonModel
+
+        return JsonModel(self.engine)
+
     def _query(self, opened: OpenedPage, question: Question) -> Query:
         options: dict[str, Any] = dict(self.settings.options)
         if question.max_new_tokens is not None:
             options["max_new_tokens"] = question.max_new_tokens
         assert opened.image is not None
         return Query([opened.image], question.text, **options)
+
+
+def check_schemas(settings: ReadSettings) -> None:
+    """Refuse schemas of which no answer can be made.
+
+    Raises:
+        UsageError: a schema that cannot be expressed, or beams beside one. MissingPackageError: no llguidance.
+    """
+    named = [(each, each.schema) for each in settings.questions if each.schema is not None]
+    if not named:
+        return
+    from ixc.inference.grammar import SchemaError, check_schema
+    from ixc.inference.schema_answers import check_decoding
+
+    for question, schema in named:
+        check_decoding(Query((), question.text, **settings.options))
+        try:
+            check_schema(schema)
+        except SchemaError as error:
+            raise UsageError(f"the schema of {question.column!r}: {error}; use a schema without it") from error
 
 
 def questions_of(settings: ReadSettings, only: frozenset[int] | None) -> list[Question]:

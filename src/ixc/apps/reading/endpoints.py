@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -108,10 +108,19 @@ class EndpointRunner:
         endpoints: replicas of one model, as `chat_client.connect` returns them.
         settings: of the run.
         concurrency: pages asked about at once, >= 1.
+        on_page: called for every page that was answered.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], settings: ReadSettings, *, concurrency: int) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        settings: ReadSettings,
+        *,
+        concurrency: int,
+        on_page: Callable[[], None] = lambda: None,
+    ) -> None:
         check_options(settings)
+        self._on_page = on_page
         self.endpoints, self.settings, self.concurrency = tuple(endpoints), settings, concurrency
         self._local = threading.local()
         self._openers: list[PageOpener] = []
@@ -138,8 +147,9 @@ class EndpointRunner:
                 opener.close()
             self._openers.clear()
 
-    @staticmethod
-    def _finished(running: dict[Future[Any], tuple[int, int]], pending: dict[int, _Pending]) -> Iterator[BlockResult]:
+    def _finished(
+        self, running: dict[Future[Any], tuple[int, int]], pending: dict[int, _Pending]
+    ) -> Iterator[BlockResult]:
         """Wait for a page, and yield the blocks that are whole with it."""
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
@@ -148,6 +158,7 @@ class EndpointRunner:
             each.rows[at], warnings = future.result()
             each.warnings += warnings
             each.left -= 1
+            self._on_page()
             if not each.left:
                 yield pending.pop(key).result()
 

@@ -124,6 +124,7 @@ class RayRunner:
         resources: of one worker.
         connected: connects to Ray for a run, as `cluster.session.connect`; None = this process is connected.
         together: pages answered together, >= 1.
+        on_page: called for every page that was answered, a unit at a time.
     """
 
     def __init__(
@@ -134,8 +135,9 @@ class RayRunner:
         *,
         connected: Callable[[], AbstractContextManager[None]] | None = None,
         together: int = PAGES_TOGETHER,
+        on_page: Callable[[], None] = lambda: None,
     ) -> None:
-        self.settings, self.together = settings, together
+        self.settings, self.together, self._on_page = settings, together, on_page
         self._connected = connected or nullcontext
         self.resources = resources or Resources()
         folder = None if engine.folder is None else str(Path(engine.folder).resolve())
@@ -157,6 +159,8 @@ class RayRunner:
         pending = _Pending()
         with self._connected():
             for done in run(self._units(chain((first,), blocks), pending), self.stages, self.resources):
+                for _ in done.parts:
+                    self._on_page()
                 if (result := pending.take(done, self.settings)) is not None:
                     yield result
 

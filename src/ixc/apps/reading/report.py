@@ -3,7 +3,8 @@
     rows/ --failed pages, then the others in order--> at most MOST_PAGES pages --write_report--> report.html
 
 Thumbnails are drawn anew from the documents, page by page, and the file is written as it grows: memory stays that of a
-page. A page beyond `MOST_PAGES` is not shown; the report says how many there are.
+page. A page over which workers died is not opened. A page beyond `MOST_PAGES` is not shown; the report says how many
+there are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 from ixc.apps.reading.opening import PageOpener
 from ixc.apps.reading.records import Page, Row
 from ixc.apps.reading.run_log import full
+from ixc.cluster.tries import DIED
 from ixc.errors import IxcError
 from ixc.utils.counted import counted
 from ixc.utils.files import atomic_file
@@ -117,8 +119,10 @@ def _pages(run: RunFolder, *, failed: bool) -> Iterator[tuple[Page, list[Row]]]:
 def _section(page: Page, rows: list[Row], opener: PageOpener) -> str:
     failed = any(row.error is not None for row in rows)
     items = "".join(f"<dt>{html.escape(row.column)}</dt>{_answer(row)}" for row in rows)
+    deadly = any(DIED in (row.error or "") for row in rows)
+    thumbnail = "" if deadly else _thumbnail(page, opener)
     return (
-        f"<section{' class=failed' if failed else ''}><div>{_thumbnail(page, opener)}</div>"
+        f"<section{' class=failed' if failed else ''}><div>{thumbnail}</div>"
         f"<div><h2>{html.escape(page.name)}</h2><dl>{items}</dl></div></section>\n"
     )
 

@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ixc.apps.reading import result_files
+from ixc.apps.reading import mending, result_files
 from ixc.apps.reading.listing import blocks_of
 from ixc.apps.reading.records import Block, BlockResult, Page, ReadSettings, Row
 from ixc.apps.reading.run_log import DoneBlock, RunLog, full
@@ -88,25 +88,37 @@ class RunFolder:
 
     # -- pages ---------------------------------------------------------------------------------------------------------
 
-    def blocks(self, pages: Callable[[], Iterable[Page]], *, retry_failed: bool = False) -> Iterator[Block]:
+    def blocks(
+        self,
+        pages: Callable[[], Iterable[Page]],
+        *,
+        retry_failed: bool = False,
+        numbers: tuple[int, ...] | None = None,
+    ) -> Iterator[Block]:
         """Yield the blocks that are not done: those planned earlier, then those planned now in a thread.
 
         Args:
             pages: lists all pages anew, in the same order; called only where an earlier run had not listed them all.
-            retry_failed: also blocks with failed rows, those rows alone.
+            retry_failed: behind them also the blocks that an earlier run left with failed rows, those rows alone. A
+                document that could not be opened and now can gets all its pages: what its block does not hold stands
+                in blocks of its own.
+            numbers: pages of documents that are read, as `listing.pages_of`.
 
         Raises:
             UsageError: 0 pages, or the last page listed earlier is gone.
         """
-        earlier = self.log.blocks
-        for number in range(earlier):
-            done = self.log.done.get(number)
-            if done is None:
-                yield self.log.block(number)
-            elif retry_failed and done.failed:
-                yield self._failed_part(number)
-        if self.log.listed:
-            return
+        earlier = range(self.log.blocks)
+        failed = [at for at in earlier if retry_failed and at in self.log.done and self.log.done[at].failed]
+        yield from (self.log.block(at) for at in earlier if at not in self.log.done)
+        if not self.log.listed:
+            yield from self._planned(pages)
+        if failed:
+            behind = self.log.blocks
+            yield from (self._failed_part(at, numbers) for at in failed)
+            yield from (self.log.block(at) for at in range(behind, self.log.blocks))
+
+    def _planned(self, pages: Callable[[], Iterable[Page]]) -> Iterator[Block]:
+        """Plan the blocks of the pages not planned yet, in a thread ahead of the answers."""
         planned: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
         ended = threading.Event()
         thread = threading.Thread(target=self._plan, args=(pages, planned, ended), daemon=True)
@@ -150,18 +162,28 @@ class RunFolder:
         if last is not None and not found:
             raise UsageError(f"{last.name}, the last page listed before, is gone; put it back, or choose another --out")
 
-    def _failed_part(self, number: int) -> Block:
-        """Return the block with its failed questions alone."""
-        block, rows = self.log.block(number), self.read_rows(number)
-        failed = {row.key for row in rows if row.error is not None}
+    def _failed_part(self, number: int, numbers: tuple[int, ...] | None) -> Block:
+        """Return the block with its failed questions alone, and plan the pages of documents that were mended."""
+        block = self._mended(self.log.block(number), numbers)
+        answered = {row.key for row in self.read_rows(number) if row.error is None}
         only = {
             (at, index)
             for at, page in enumerate(block.pages)
             for index, question in enumerate(self.settings.questions)
-            if (page.file.name, page.number, question.text) in failed
+            if (page.file.name, page.number, question.text) not in answered
         }
-        pages = tuple(replace(page, error=None) if _was_no_archive(page) else page for page in block.pages)
+        pages = tuple(replace(page, error=None) if mending.is_document(page) else page for page in block.pages)
         return Block(number=number, pages=pages, only=frozenset(only))
+
+    def _mended(self, block: Block, numbers: tuple[int, ...] | None) -> Block:
+        """Return the block with the first pages of the documents that can be opened now; plan the others behind."""
+        following = self.log.block(block.number + 1).pages[:1] if block.number + 1 < self.log.blocks else ()
+        pages, further = mending.mended(block.pages, following, numbers=numbers)
+        if pages == block.pages:
+            return block
+        found = Block(number=block.number, pages=pages)
+        self.log.replace_block(found, [each.pages for each in blocks_of(further, size=self.block_pages)])
+        return found
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -184,13 +206,14 @@ class RunFolder:
 
     def _whole(self, result: BlockResult) -> list[Row]:
         """Return exactly one row for every page and question of the block, in order."""
+        block = self.log.block(result.number)
+        keys = [(page.file.name, page.number, q.text) for page in block.pages for q in self.settings.questions]
         found = {row.key: row for row in result.rows}
         if len(found) != len(result.rows):
             raise ValueError(f"block {result.number}: {len(result.rows) - len(found)} rows are double")
         if result.number in self.log.done:
             found = {row.key: row for row in self.read_rows(result.number)} | found
-        block = self.log.block(result.number)
-        keys = [(page.file.name, page.number, q.text) for page in block.pages for q in self.settings.questions]
+            found = {key: found[key] for key in keys if key in found}  # a document mended has other pages
         if set(keys) != set(found):
             raise ValueError(f"block {result.number} has {len(found)} of {len(keys)} rows")
         return [found[key] for key in keys]
@@ -295,13 +318,6 @@ def _described(settings: ReadSettings) -> dict[str, Any]:
         "scan_pixels": settings.rendering.scan_pixels,
         **options,
     }
-
-
-def _was_no_archive(page: Page) -> bool:
-    """Whether a page's error may be gone when the file is opened again; an archive would have to be listed again."""
-    from ixc.apps.reading.archives import kind_of
-
-    return page.file.kind == "file" and kind_of(page.file.container) is None
 
 
 def _checksum(path: Path) -> str:

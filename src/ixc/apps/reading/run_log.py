@@ -4,6 +4,7 @@
     {"block": 7, "pages": [[file, first, last, ...], ...]}                   planned: its pages never change again
     {"done": 7, "file": "block-000007.parquet", "sha256": "...", ...}        written behind the renamed result file
     {"listed": 40, "pages": 1279}                                            every page is planned
+    {"again": 7, "pages": [...], "further": [[...], ...]}                    other pages of a block, and blocks behind
 
 A block counts once its line "done" is here and its file has the checksum told there. What a kill left besides, a torn
 last line or a result file without its line, is dropped and that block answered again: so every block is there exactly
@@ -66,6 +67,7 @@ class RunLog:
         self.last: Page | None = None
         """The last page that was planned."""
         self._places: list[int] = []
+        self._further: dict[int, int] = {}
         self._lock = threading.Lock()
         self._settings = json.loads(json.dumps({"ixc read": VERSION, "settings": settings}))
         try:
@@ -93,7 +95,8 @@ class RunLog:
             line += os.pread(self._file.fileno(), 1 << 16, place + len(line))
             if (end := line.find(b"\n")) >= 0:
                 line = line[: end + 1]
-        return Block(number=number, pages=tuple(_pages(json.loads(line)["pages"])))
+        found, place = json.loads(line), self._further.get(number)
+        return Block(number=number, pages=tuple(_pages(found["pages"] if place is None else found["further"][place])))
 
     def add_block(self, block: Block) -> None:
         """Plan a block; it must be the next number."""
@@ -106,6 +109,25 @@ class RunLog:
         """Note that every page is planned."""
         self._write({"listed": len(self._places), "pages": self.pages})
         self.listed = True
+
+    def replace_block(self, block: Block, further: Sequence[Sequence[Page]]) -> None:
+        """Give a planned block other pages, and plan blocks behind the last one, in one line: a kill parts nothing.
+
+        Args:
+            block: with its new pages.
+            further: pages of each further block. Every page must be listed.
+        """
+        before = len(self.block(block.number).pages)
+        line = {"again": block.number, "pages": _runs(block.pages), "further": [_runs(pages) for pages in further]}
+        self._place_again(block.number, self._write(line, sync=True), len(further))
+        self.pages += len(block.pages) - before + sum(map(len, further))
+
+    def _place_again(self, number: int, place: int, further: int) -> None:
+        self._places[number] = place
+        self._further.pop(number, None)
+        for part in range(further):
+            self._further[len(self._places)] = part
+            self._places.append(place)
 
     def add_done(self, number: int, done: DoneBlock) -> None:
         """Note a block whose file is whole; the line is on the disk when this returns."""
@@ -169,7 +191,11 @@ class RunLog:
             self._check_settings(line)
         elif "block" in line:
             self._places.append(self._end)
-            self.pages += sum(last - first + 1 for _, first, last, *_ in line["pages"])
+            self.pages += _count(line["pages"])
+        elif "again" in line:
+            number, further = line["again"], line["further"]
+            self.pages += _count(line["pages"]) - len(self.block(number).pages) + sum(map(_count, further))
+            self._place_again(number, self._end, len(further))
         elif "done" in line:
             number = line.pop("done")
             self.done[number] = DoneBlock(**line)
@@ -212,6 +238,10 @@ def _runs(pages: Sequence[Page]) -> list[list[Any]]:
             else:
                 found.append([file, page.number, page.number, page.paged, page.error])
     return found
+
+
+def _count(runs: Sequence[Sequence[Any]]) -> int:
+    return sum(last - first + 1 for _, first, last, *_ in runs)
 
 
 def _pages(runs: Sequence[Sequence[Any]]) -> Iterator[Page]:
