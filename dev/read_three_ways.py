@@ -80,7 +80,7 @@ def router(ports: Sequence[int], folder: Path) -> Iterator[int]:
         text = text.replace(f"server-{number}:8000", f"127.0.0.1:{each}")
     text = text.replace("listen 8000;", f"listen 127.0.0.1:{port};")
     whole = (
-        f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; events {{}}\n"
+        f"user root; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; events {{}}\n"
         f"http {{ access_log {folder}/access.log; client_body_temp_path {folder}/body;\n"
         f"proxy_temp_path {folder}/proxy;\n{text} }}\n"
     )
