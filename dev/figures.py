@@ -556,7 +556,7 @@ def ray_speed() -> str:
             lines.append(f"- {name}: {'; '.join(told)}" + (f" ({each['note']})" if "note" in each else ""))
     lines += [
         "",
-        f"Ray {found['ray']}, {found['cores']} cores shared with other work (load 10 to 29), which the clock shows.",
+        f"Ray {found['ray']}, {found['cores']} cores shared with other work (load 2 to 29), which the clock shows.",
     ]
     return "\n".join(lines)
 
