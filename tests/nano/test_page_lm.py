@@ -242,6 +242,12 @@ def test_page_lm_task_learns(cache: Path) -> None:
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
+def test_page_lm_task_goes_on_behind_earlier_runs(cache: Path) -> None:
+    model = PageLm(TEXT, seed=1)
+    later = PageLmTask(replace(CONFIG, first=3), [cache / "train"], model)
+    assert later.step(4).loss.item() == PageLmTask(CONFIG, [cache / "train"], model).step(7).loss.item()
+
+
 def test_page_lm_task_needs_pages_and_a_vocabulary(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(DataError, match="0 pages in"):
         PageLmTask(CONFIG, [tmp_path], PageLm(TEXT))

@@ -156,6 +156,8 @@ def test_step_depends_on_its_number_alone(cache: Path, recipe: PagesRecipe) -> N
     task = PageReadingTask(CONFIG, [cache / "train"], reader)
     losses = [task.step(number).loss.item() for number in (4, 5, 4)]
     assert losses[0] == losses[2] != losses[1]
+    later = PageReadingTask(replace(CONFIG, first=3), [cache / "train"], reader)
+    assert later.step(1).loss.item() == losses[0], "data goes on behind earlier runs"
 
 
 def test_train_lowers_the_loss(cache: Path, tmp_path: Path, recipe: PagesRecipe) -> None:

@@ -26,7 +26,7 @@ from ixc.nano.data.window_shards import COUNT, ShardConfig, page_paths, read_sha
 from ixc.nano.data.windows import IGNORED, SIDE, window_labels
 from ixc.nano.growth import doubled_encoder
 from ixc.nano.loop import LoopConfig
-from ixc.nano.stages.vision_pretrain import VisionPretrainConfig, character_loss, quarter_batch
+from ixc.nano.stages.vision_pretrain import VisionPretrain, VisionPretrainConfig, character_loss, quarter_batch
 from ixc.runlog.jsonl import read
 from ixc.synth import fonts as synth_fonts
 
@@ -194,10 +194,31 @@ def test_keep_adds_a_run_that_goes_on_from_what_is_kept(shards: Path, tmp_path: 
         start = tmp_path / "kept" if name == "second" else None
         pipeline.run(replace(RECIPE, init_from=start), shards, tmp_path / name / "run")
         began = tmp_path / name / "run" / "began.json"
-        began.write_text(json.dumps(json.loads(began.read_text()) | {"began": name}))  # clocks count whole seconds
+        begun = json.loads(began.read_text())
+        assert begun["earlier_steps"] == (6 if start else 0), "windows go on behind those of the run before"
+        began.write_text(json.dumps(begun | {"began": name}))  # clocks count whole seconds
         pipeline.keep(RECIPE, tmp_path / name, tmp_path / "kept")
     noted = json.loads((tmp_path / "kept" / "training.json").read_text())["runs"]
     assert [(one["began"], one["init_from"]) for one in noted] == [("first", ""), ("second", "kept")]
+
+
+def test_note_start_counts_the_steps_of_earlier_runs_of_the_stage(tmp_path: Path) -> None:
+    runs = [{"steps": 5}, {"steps": 7, "stage": "page_lm"}, {"steps": 11, "stage": "vision_pretrain"}]
+    (tmp_path / "training.json").write_text(json.dumps({"runs": runs}))
+    assert pipeline.note_start(tmp_path / "run", "vision_pretrain", tmp_path) == 16
+    assert pipeline.note_start(tmp_path / "run", "page_lm", tmp_path) == 7
+    (tmp_path / "training.json").write_text(json.dumps({"runs": [*runs, *runs]}))
+    assert pipeline.note_start(tmp_path / "run", "page_lm", tmp_path) == 7, "a run that has begun goes on as it began"
+    assert pipeline.note_start(tmp_path / "new", "page_lm", None) == 0
+
+
+def test_run_takes_its_windows_behind_earlier_runs(shards: Path) -> None:
+    config = VisionPretrainConfig(shards=shards, windows=4)
+    task = VisionPretrain(replace(config, first=3), pipeline.build_classifier(RECIPE))
+    seen: list[torch.Tensor] = []
+    task.model.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    task.step(4)
+    torch.testing.assert_close(seen[0], quarter_batch(config, 7)[0])
 
 
 SCRIPT = """
