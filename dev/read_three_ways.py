@@ -2,10 +2,11 @@
 
     python dev/read_three_ways.py [--pages 1000] [--ways workers servers router ray]
 
-Pages of `ixc synth --hd 1`, one short question, embedded model. A longer run reads the drawn pages again under other
-names. `process` is the plain command, `workers` has `--workers 2`, `servers` asks two `ixc serve --engine light` of
-one thread each on loopback, `router` asks the same two behind nginx with `deploy/router.conf`, `ray` has `--ray local`.
-Time and memory are those of the whole command, its start included. Writes benchmarks/read_three_ways_202612.json.
+Pages of `ixc synth --hd 1`, all different, one short question, embedded model. `process` is the plain command, `workers`
+has `--workers 2`, `servers` asks two `ixc serve --engine light` of one thread each on loopback, `router` asks the same two
+behind nginx with `deploy/router.conf`, `ray` has `--ray local`. Time and memory are those of the whole command, its start
+included. Writes benchmarks/read_three_ways_202612.json; its rows of 200 different pages had the same pages under further
+names.
 """
 
 from __future__ import annotations
@@ -33,19 +34,20 @@ from ixc.utils.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "benchmarks" / "read_three_ways_202612.json"
-DRAWN = 200
-"""Pages that are drawn."""
 WAYS = ("process", "workers", "servers", "router", "ray")
 
 
 def pages(folder: Path, count: int) -> Path:
-    """Draw pages, and name them again up to `count`."""
-    for _ in write_folder(folder / "drawn", count=min(count, DRAWN), hd=1):
-        pass
-    drawn = sorted((folder / "drawn").glob("*.png"))
-    (folder / "pages").mkdir()
-    for number in range(count):
-        os.link(drawn[number % len(drawn)], folder / "pages" / f"{number:06d}.png")
+    """Draw pages, or take the ones of a run that was cut off."""
+    drawn = folder / "drawn"
+    if len(list(drawn.glob("*.png"))) < count:
+        shutil.rmtree(drawn, ignore_errors=True)
+        for _ in write_folder(drawn, count=count, hd=1):
+            pass
+    (folder / "pages").mkdir(exist_ok=True)
+    for page in sorted(drawn.glob("*.png")):
+        if not (folder / "pages" / page.name).exists():
+            os.link(page, folder / "pages" / page.name)
     return folder / "pages"
 
 
@@ -156,7 +158,7 @@ def main() -> None:
     try:
         source = pages(folder, given.pages)
         expected: list[list[str]] | None = None
-        found: dict[str, Any] = kept.setdefault(f"{given.pages} pages", {})
+        found: dict[str, Any] = kept.setdefault(f"{given.pages:,}, all different", {})
         for way in given.ways:
             figures = run(way, source, folder)
             rows = answers(folder / way)

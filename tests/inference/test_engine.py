@@ -116,6 +116,8 @@ def test_engine_wrong_calls(engine: Engine, page: Path, tmp_path: Path) -> None:
         engine.ask([page], QUESTION, max_new_tokens=0)
     with pytest.raises(UsageError, match="2 beams cannot be streamed"):
         engine.stream([page], QUESTION, sampling=Sampling(num_beams=2))
+    with pytest.raises(UsageError, match="no evidence; call ask"):
+        engine.stream([page], QUESTION, evidence=True)
     with pytest.raises(UsageError, match="character 2 of 2 of the text"):
         engine.ask([], "a\udcff")
     with pytest.raises(UsageError, match="give a list"):

@@ -234,7 +234,7 @@ class Engine:
         """Return the answer in pieces while it is generated. Arguments and errors as in `ask`, raised at once.
 
         Raises:
-            UsageError: more than one beam.
+            UsageError: more than one beam, or `evidence`: pieces are text alone.
         """
         return self.stream_query(Query(images, question, **options))
 
@@ -244,6 +244,8 @@ class Engine:
             raise UsageError(
                 f"{query.decoding.num_beams} beams cannot be streamed, 1 can; call ask(), or set num_beams=1"
             )
+        if query.evidence:
+            raise UsageError("a stream gives the pieces of a text, no evidence; call ask(), or leave evidence out")
         return self._pieces(self.preparer, self.preparer.prepare_query(query), query.decoding)
 
     def _pieces(self, preparer: RequestPreparer, request: Request, sampling: Sampling) -> Iterator[str]:
