@@ -2,11 +2,11 @@
 
     python dev/read_three_ways.py [--pages 1000] [--ways workers servers router ray]
 
-Pages of `ixc synth --hd 1`, all different, one short question, embedded model. `process` is the plain command, `workers`
-has `--workers 2`, `servers` asks two `ixc serve --engine light` of one thread each on loopback, `router` asks the same two
-behind nginx with `deploy/router.conf`, `ray` has `--ray local`. Time and memory are those of the whole command, its start
-included. Writes benchmarks/read_three_ways_202612.json; its rows of 200 different pages had the same pages under further
-names.
+Pages of `ixc synth --hd 1`, all different, one short question, embedded model. `process` is the plain command,
+`workers` has `--workers 2`, `servers` asks two `ixc serve --engine light` of one thread each on loopback, `router`
+asks the same two behind nginx with `deploy/router.conf`, `ray` has `--ray local`. Time and memory are those of the
+whole command, its start included. Writes benchmarks/read_three_ways_202612.json; its rows of 200 different pages had
+the same pages under further names.
 """
 
 from __future__ import annotations
