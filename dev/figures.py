@@ -480,9 +480,10 @@ def read_speed() -> str:
     last = rows[-1]
     start = {name: each["wall"] for name, each in last["seconds_of_one_page"].items()}
     told = (
-        f"Whole commands, HD-{last['hd']}, {last['questions_a_page']} questions a page, medians of alternating runs; "
-        f"before: commit {last['commits']['before']}. One page alone takes {start['before']:.1f} s before and "
-        f"{start['after']:.1f} s after. {last['machine']} (`python dev/read_speed.py`)."
+        f"Whole commands, HD-{last['hd']}, {last['questions_a_page']} questions a page, alternating runs, medians "
+        f"where there are several; before: commit {last['commits']['before']}. One page alone takes "
+        f"{start['before']:.1f} s before and {start['after']:.1f} s after. {last['machine']} "
+        "(`python dev/read_speed.py`)."
     )
     return "\n".join([*lines, "", told])
 
@@ -507,7 +508,10 @@ def read_ways() -> str:
             figures = f"{row['pages_per_second']:.1f} | {row['seconds']:.0f} | {row['driver_mb']}"
             differ = row["rows_that_differ_from_the_first_way"]
             lines.append(f"| {pages} | {names[way]} | {figures} | {row['rows']} | {differ} |")
-    told = "Drawn pages (HD-1), one short question, two cores, the start included (`python dev/read_three_ways.py`)."
+    told = (
+        "Drawn pages (HD-1), one short question, two cores, the start included (`python dev/read_three_ways.py`). "
+        "Where few pages are different the others repeat them under further names, and caches may serve them."
+    )
     return "\n".join([*lines, "", told])
 
 

@@ -48,6 +48,13 @@ def test_ask_auto_hd_in_python_alone_and_in_a_batch(wide: Path) -> None:
     assert [each.hd for each in model.batch(queries)] == [6, 1]
 
 
+@pytest.mark.parametrize("command", [("serve",), ("data", "check", "none.jsonl")])
+def test_fixed_hd_refuses_auto(run: Run, command: tuple[str, ...]) -> None:
+    code, _, error = run(*command, "--hd", "auto")
+    assert code == 2
+    assert error.splitlines() == ["error: '--hd' is auto, and here all images share one number; use 1 to 256"]
+
+
 @pytest.mark.parametrize("wrong", ["Auto", "1.5", "0", "-2", "257", "nine"])
 def test_ask_hd_refusals(run: Run, wide: Path, wrong: str) -> None:
     code, _, error = run("ask", wide, "Title?", "--hd", wrong)

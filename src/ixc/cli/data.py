@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ixc.cli.checks import check_model
-from ixc.cli.options import Hd, Json, Model, Partition, examples, quiet_libraries, takes
+from ixc.cli.options import FixedHd, Json, Model, Partition, examples, quiet_libraries, takes
 from ixc.cli.progress import LogJson, Quiet, progress, watch
 from ixc.cli.terminal import existing_path
 from ixc.inference.settings import check_tiling
@@ -43,7 +43,7 @@ class CheckOptions:
         Path | None, typer.Option("--images", help="Folder that image paths start from; default: FILE's.")
     ] = None
     model: Model = None
-    hd: Hd = None
+    hd: FixedHd = None
     partition: Partition = None
     context: Annotated[
         int | None,

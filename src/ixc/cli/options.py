@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 
 from ixc.cli.progress import note
 from ixc.core.tiling import AUTO, AUTO_MOST, MAX_HD, RULES, check_budget
+from ixc.errors import UsageError
 from ixc.inference.settings import PLORA, RENAMED_PLORA
 from ixc.utils.device_names import DEVICES, DTYPES
 
@@ -109,6 +110,23 @@ def _read_hd(value: Any) -> Any:
     return int(text)
 
 
+def _read_fixed_hd(value: Any) -> int:
+    """Return a number of tiles."""
+    found = _read_hd(value)
+    if found == AUTO:
+        raise UsageError(f"'--hd' is {AUTO}, and here all images share one number; use 1 to {MAX_HD}")
+    return found
+
+
+FixedHd = Annotated[
+    int | None,
+    typer.Option(
+        "--hd",
+        parser=_read_fixed_hd,
+        metavar="INTEGER",
+        help=f"HD-n: most tiles per image, 1 to {MAX_HD}; default: the model's.",
+    ),
+]
 Hd = Annotated[
     Any,
     typer.Option(

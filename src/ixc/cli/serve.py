@@ -17,7 +17,7 @@ from ixc.cli.options import (
     Compile,
     Device,
     Dtype,
-    Hd,
+    FixedHd,
     Model,
     Partition,
     Plora,
@@ -60,7 +60,7 @@ class ServeOptions:
     model: Model = None
     host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1"
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000
-    hd: Hd = None
+    hd: FixedHd = None
     partition: Partition = None
     name: Annotated[str | None, typer.Option("--name", help="The model's name for clients; default: its folder's.")] = (
         None

@@ -7,10 +7,8 @@ memory's rate on AMD in float32 and at a half in bfloat16; the kernel reads four
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -76,15 +74,5 @@ def multiply(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def _is_faster(x: torch.Tensor, weight: torch.Tensor) -> bool:
     rows = x.reshape(-1, x.shape[-1])
     by_onednn = weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    ways: tuple[Callable[[], object], Callable[[], object]] = (
-        (lambda: products.onednn(rows, weight, None)) if by_onednn else (lambda: F.linear(rows, weight)),
-        lambda: multiply(rows, weight),
-    )
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(products.TRIES + 1):
-        for way, found in zip(ways, times, strict=True):
-            start = perf_counter()
-            way()
-            if number:
-                found.append(perf_counter() - start)
-    return min(times[1]) * products.ADVANTAGE < min(times[0])
+    usual = (lambda: products.onednn(rows, weight, None)) if by_onednn else (lambda: F.linear(rows, weight))
+    return products.is_faster(lambda: multiply(rows, weight), usual)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -64,15 +63,9 @@ def usable(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
 def _is_faster(kind: torch.dtype) -> bool:
     """Return True if this kernel is faster than torch's on this processor: measured once, in some milliseconds."""
     x = torch.ones(1, PROBE_HEADS, PROBE_LENGTH, PROBE_WIDTH, dtype=kind)
-    ways = (lambda: F.scaled_dot_product_attention(x, x, x)), (lambda: attend_many(x, x, x, causal=False))
-    times: tuple[list[float], list[float]] = [], []
-    for number in range(products.TRIES + 1):
-        for way, found in zip(ways, times, strict=True):
-            start = perf_counter()
-            way()
-            if number:
-                found.append(perf_counter() - start)
-    return min(times[1]) * products.ADVANTAGE < min(times[0])
+    return products.is_faster(
+        lambda: attend_many(x, x, x, causal=False), lambda: F.scaled_dot_product_attention(x, x, x)
+    )
 
 
 def attend_many(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, causal: bool) -> torch.Tensor:

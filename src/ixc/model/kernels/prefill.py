@@ -15,7 +15,6 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -124,15 +123,9 @@ def _whole_numbers_are_faster() -> bool:
     x, groups = torch.ones(products.ROWS, products.WIDTH), products.WIDTH // 128
     q = torch.zeros(products.OUT, products.WIDTH // 2, dtype=torch.uint8)
     scale = torch.ones(products.OUT, groups, dtype=torch.bfloat16)
-    ways = (unpacked_linear, whole_number_linear)
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(products.TRIES + 1):
-        for way, found in zip(ways, times, strict=True):
-            start = perf_counter()
-            way(x, q, scale, scale)
-            if number:
-                found.append(perf_counter() - start)
-    return min(times[1]) * products.ADVANTAGE < min(times[0])
+    return products.is_faster(
+        lambda: whole_number_linear(x, q, scale, scale), lambda: unpacked_linear(x, q, scale, scale)
+    )
 
 
 def half_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

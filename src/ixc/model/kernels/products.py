@@ -7,7 +7,7 @@ either. Both libraries are inside torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -49,6 +49,12 @@ def _has_units() -> bool:
     )
 
 
+def is_faster(other: Callable[[], object], usual: Callable[[], object]) -> bool:
+    """Return True where `other` is faster than `usual` by `ADVANTAGE`; they take turns."""
+    best = _best_seconds({"other": other, "usual": usual})
+    return best["other"] * ADVANTAGE < best["usual"]
+
+
 @torch.inference_mode()
 def _fastest(*names: str) -> str:
     """Return the fastest of "float32" (torch's own), "onednn" and "bfloat16", which take turns."""
@@ -59,12 +65,17 @@ def _fastest(*names: str) -> str:
         "onednn": lambda: onednn(x, w, None),
         "bfloat16": lambda: F.linear(x.bfloat16(), half).float(),
     }
-    times: dict[str, list[float]] = {name: [] for name in names}
+    best = _best_seconds({name: ways[name] for name in names})
+    return min(names, key=lambda name: best[name] * (1 if name == "float32" else ADVANTAGE))
+
+
+def _best_seconds(ways: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the seconds of the fastest of `TRIES` runs of each, in turns, after one that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(TRIES + 1):
-        for name in names:
+        for name, way in ways.items():
             start = perf_counter()
-            ways[name]()
+            way()
             if number:
                 times[name].append(perf_counter() - start)
-    best = {name: min(found) * (1 if name == "float32" else ADVANTAGE) for name, found in times.items()}
-    return min(best, key=lambda name: best[name])
+    return {name: min(found) for name, found in times.items()}
